@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * aes_siv.h - AES-SIV-CMAC authenticated encryption, RFC 5297.
+ *
+ * AES-SIV turns a key, any number of associated-data strings and a plaintext into a 16-byte tag V, the
+ * "synthetic IV", and a ciphertext C as long as the plaintext. It stays safe when a nonce is repeated: all
+ * that shows is whether the very same message was sealed twice.
+ *
+ *   key         32, 48 or 64 bytes. The first half keys S2V (AES-CMAC), the second half keys AES-CTR
+ *               (section 2.2), so these are AES-SIV-CMAC-256, -384 and -512 (section 6).
+ *   components  Each associated-data string is one component of S2V (section 2.4). An empty string is a
+ *               component too: it is not the same as none. Order matters. AES_SIV_MAX_COMPONENTS at most.
+ *   nonce       Just the last component before the plaintext (section 3).
+ *   text        Any length that memory holds, including 0.
+ *
+ * RETURN VALUES. Functions returning int give 1 for success and 0 for failure, never another value.
+ *
+ * POINTERS. A NULL pointer with length 0 is an empty string. A NULL pointer with another length is refused.
+ *
+ * OVERLAP. Encryption and decryption work in place: input and output text may be the same buffer. Any other
+ * overlap of an output with an input gives wrong output.
+ *
+ * LIFE OF A CONTEXT
+ *
+ *   AES_SIV_CTX_new, AES_SIV_Init, AES_SIV_AssociateData any number of times, and to end the message
+ *   AES_SIV_EncryptFinal or AES_SIV_DecryptFinal; then AES_SIV_Init for the next one, or AES_SIV_CTX_free.
+ *
+ * After a Final, and after any step that failed, a context refuses every step until it gets a key again, from
+ * AES_SIV_Init or from a copy. A forgotten error check can so never seal a message under a shortened list of
+ * components.
+ *
+ * A key that serves many messages is expanded once, in a template, which is copied for each message and never
+ * finalised itself:
+ *
+ *   AES_SIV_Init(tmpl, key, sizeof key);               once; components that all messages share may follow
+ *   AES_SIV_CTX_copy(tmp, tmpl);                       from here on for each message
+ *   AES_SIV_AssociateData(tmp, nonce, nonce_len);
+ *   AES_SIV_EncryptFinal(tmp, v, c, text, text_len);
+ *
+ * THREADS. Any number of threads may use the library at the same time. One context must not be used by two
+ * threads at the same time; that includes being the source of a copy. The caller does the locking.
+ */
+#ifndef AES_SIV_H_
+#define AES_SIV_H_
+
+#include <stddef.h>
+
+#define AES_SIV_VERSION_MAJOR 1
+#define AES_SIV_VERSION_MINOR 0
+#define AES_SIV_VERSION_PATCH 0
+
+/* The same version under the names that programs written for this API already test. */
+#define LIBAES_SIV_VERSION_MAJOR AES_SIV_VERSION_MAJOR
+#define LIBAES_SIV_VERSION_MINOR AES_SIV_VERSION_MINOR
+#define LIBAES_SIV_VERSION_PATCH AES_SIV_VERSION_PATCH
+#define LIBAES_SIV_VERSION \
+    ((AES_SIV_VERSION_MAJOR << 16) + (AES_SIV_VERSION_MINOR << 8) + AES_SIV_VERSION_PATCH)
+
+/* Bytes that a sealed message is longer than its plaintext. */
+#define AES_SIV_TAG_LEN 16
+
+/* Components that one message may have besides its plaintext, the nonce included (section 7). */
+#define AES_SIV_MAX_COMPONENTS 126
+
+#if defined(__GNUC__)
+#define AES_SIV_API __attribute__((visibility("default")))
+#else
+#define AES_SIV_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct AES_SIV_CTX_st AES_SIV_CTX;
+
+/* ---- Contexts ------------------------------------------------------------------------------------------ */
+
+/* A new context without a key, from OPENSSL_malloc(). Returns NULL when memory is short, or when the
+ * environment variable AES_SIV_BACKEND names a backend that is unknown or that this machine lacks. */
+AES_SIV_API AES_SIV_CTX *AES_SIV_CTX_new(void);
+
+/* Makes dst an independent duplicate of src: key, components so far, and whether a Final has used it up.
+ *   dst  a context from AES_SIV_CTX_new; what it held is wiped
+ *   src  a context with a key; dst itself is fine
+ * Returns 0, with dst left without a key, when src has no key or memory is short. */
+AES_SIV_API int AES_SIV_CTX_copy(AES_SIV_CTX *dst, AES_SIV_CTX const *src);
+
+/* Wipes the key and everything computed from it. The context can be given a new key.
+ *   ctx  a context, or NULL */
+AES_SIV_API void AES_SIV_CTX_cleanup(AES_SIV_CTX *ctx);
+
+/* Wipes and releases a context.
+ *   ctx  a context, or NULL */
+AES_SIV_API void AES_SIV_CTX_free(AES_SIV_CTX *ctx);
+
+/* ---- Step by step: any number of components, or a key that serves many messages ------------------------ */
+
+/* Sets the key and starts a message without components.
+ *   ctx      any context; what it held is wiped, also when this fails
+ *   key      key_len bytes, not needed afterwards
+ *   key_len  32, 48 or 64; anything else is refused */
+AES_SIV_API int AES_SIV_Init(AES_SIV_CTX *ctx, unsigned char const *key, size_t key_len);
+
+/* Adds one component, section 2.4.
+ *   ctx   a context with a key, before its Final
+ *   data  len bytes, not needed afterwards
+ *   len   any length; 0 adds an empty component
+ * Returns 0 for the component after the AES_SIV_MAX_COMPONENTS-th, and the message is then lost. */
+AES_SIV_API int AES_SIV_AssociateData(AES_SIV_CTX *ctx, unsigned char const *data, size_t len);
+
+/* Seals a message, section 2.6.
+ *   ctx        a context with a key, before its Final
+ *   v_out      receives the tag, 16 bytes; must not overlap the other two
+ *   c_out      receives the ciphertext, len bytes
+ *   plaintext  len bytes; may be c_out
+ *   len        any length
+ * A failure leaves nothing derived from the key in the outputs. */
+AES_SIV_API int AES_SIV_EncryptFinal(AES_SIV_CTX *ctx,
+                                     unsigned char *v_out,
+                                     unsigned char *c_out,
+                                     unsigned char const *plaintext,
+                                     size_t len);
+
+/* Opens a message, section 2.7.
+ *   ctx  a context with a key and the components of the sender, before its Final
+ *   out  receives the plaintext, len bytes; len zeros when this fails for whatever reason. While the function
+ *        runs, it holds text that is not verified yet
+ *   v    the tag, 16 bytes
+ *   c    the ciphertext, len bytes; may be out
+ *   len  any length
+ * Returns 1 only when the message is authentic. */
+AES_SIV_API int AES_SIV_DecryptFinal(AES_SIV_CTX *ctx,
+                                     unsigned char *out,
+                                     unsigned char const *v,
+                                     unsigned char const *c,
+                                     size_t len);
+
+/* ---- One call: one associated-data string and a nonce, as in RFC 5116 ---------------------------------- */
+
+/* Seals plaintext to V || C. The components are ad, always one even when it is empty, then nonce unless NULL.
+ *   ctx            any context; it is given this key and used up
+ *   out            receives plaintext_len + 16 bytes; in place means plaintext == out + 16
+ *   out_len        in: capacity of out; out: bytes written. Too small is refused, and then unchanged
+ *   key, key_len   as for AES_SIV_Init
+ *   nonce          nonce_len bytes, where 0 is an empty component; NULL with length 0 is no component
+ *   plaintext      plaintext_len bytes, 0 included
+ *   ad             ad_len bytes, 0 included */
+AES_SIV_API int AES_SIV_Encrypt(AES_SIV_CTX *ctx,
+                                unsigned char *out,
+                                size_t *out_len,
+                                unsigned char const *key,
+                                size_t key_len,
+                                unsigned char const *nonce,
+                                size_t nonce_len,
+                                unsigned char const *plaintext,
+                                size_t plaintext_len,
+                                unsigned char const *ad,
+                                size_t ad_len);
+
+/* Opens V || C as sealed by AES_SIV_Encrypt with the same key, nonce and ad.
+ *   ctx            any context; it is given this key and used up
+ *   out            receives ciphertext_len - 16 bytes; in place means out == ciphertext + 16
+ *   out_len        in: capacity of out; out: bytes written. Too small is refused, and then unchanged
+ *   ciphertext     ciphertext_len bytes; fewer than 16 are refused
+ *   the others     as for AES_SIV_Encrypt
+ * Returns 1 only when the message is authentic. Otherwise out, where it is large enough, is all zeros. */
+AES_SIV_API int AES_SIV_Decrypt(AES_SIV_CTX *ctx,
+                                unsigned char *out,
+                                size_t *out_len,
+                                unsigned char const *key,
+                                size_t key_len,
+                                unsigned char const *nonce,
+                                size_t nonce_len,
+                                unsigned char const *ciphertext,
+                                size_t ciphertext_len,
+                                unsigned char const *ad,
+                                size_t ad_len);
+
+/* ---- About the library --------------------------------------------------------------------------------- */
+
+/* The version of the library that runs, "1.0.0"; the macros above are that of the header compiled against. */
+AES_SIV_API char const *aes_siv_version(void);
+
+/* The AES implementation in use, "aesni" or "libcrypto". It is chosen for the process at the first call of
+ * this or of AES_SIV_CTX_new: the fastest that the CPU has, or the one that the environment variable
+ * AES_SIV_BACKEND names. Returns NULL when that one is unknown or this machine lacks it. */
+AES_SIV_API char const *aes_siv_backend(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * alloc.c - each allocation in turn fails: the call returns NULL or 0, nothing leaks (Valgrind and the
+ * address sanitizer see to that), and a context that failed works again afterwards.
+ *
+ * All memory of the library comes from OpenSSL's allocator, which is replaced here.
+ */
+#include <openssl/crypto.h>
+
+#include "check.h"
+
+#define MANY 100000
+
+static unsigned long successes_left = (unsigned long)-1;
+
+static int may_allocate(void)
+{
+    if (successes_left == 0)
+        return 0;
+    successes_left--;
+    return 1;
+}
+
+static void *limited_malloc(size_t size, char const *file, int line)
+{
+    (void)file, (void)line;
+    return may_allocate() ? malloc(size) : NULL;
+}
+
+static void *limited_realloc(void *p, size_t size, char const *file, int line)
+{
+    (void)file, (void)line;
+    return may_allocate() ? realloc(p, size) : NULL;
+}
+
+static void plain_free(void *p, char const *file, int line)
+{
+    (void)file, (void)line;
+    free(p);
+}
+
+static uint8_t const key[64] = {7};
+
+/* Runs try(a, b) with 0, 1, 2 ... allocations allowed until it succeeds. Returns how often it failed. */
+static unsigned long exhaust(int (*try)(AES_SIV_CTX *, AES_SIV_CTX *), AES_SIV_CTX *a, AES_SIV_CTX *b)
+{
+    unsigned long allowed = 0;
+    int ok;
+
+    do {
+        successes_left = allowed++;
+        ok = try(a, b);
+        successes_left = (unsigned long)-1;
+    } while (!ok && allowed < MANY);
+    CHECK(ok);
+    return allowed - 1;
+}
+
+static int try_new(AES_SIV_CTX *a, AES_SIV_CTX *b)
+{
+    AES_SIV_CTX *const ctx = AES_SIV_CTX_new();
+
+    (void)a, (void)b;
+    AES_SIV_CTX_free(ctx);
+    return ctx != NULL;
+}
+
+static int try_init(AES_SIV_CTX *a, AES_SIV_CTX *b)
+{
+    (void)b;
+    AES_SIV_CTX_cleanup(a);
+    return AES_SIV_Init(a, key, 32);
+}
+
+/* The key has another length than the last one. */
+static int try_other_key(AES_SIV_CTX *a, AES_SIV_CTX *b)
+{
+    (void)b;
+    if (AES_SIV_Init(a, key, 64))
+        return 1;
+    CHECK(AES_SIV_AssociateData(a, key, 1) == 0);
+    return 0;
+}
+
+static int try_copy(AES_SIV_CTX *a, AES_SIV_CTX *b)
+{
+    if (AES_SIV_CTX_copy(b, a))
+        return 1;
+    CHECK(AES_SIV_AssociateData(b, key, 1) == 0);
+    return 0;
+}
+
+int main(void)
+{
+    uint8_t sealed[48], expected[48];
+    size_t len = sizeof sealed;
+    char const *backend;
+    AES_SIV_CTX *a, *b;
+
+    /* Has to come before OpenSSL's first allocation. That loading the library makes none is part of it. */
+    CHECK(CRYPTO_set_mem_functions(limited_malloc, limited_realloc, plain_free) == 1);
+
+    backend = check_backend();
+    CHECK(exhaust(try_new, NULL, NULL) > 0);
+    a = AES_SIV_CTX_new();
+    b = AES_SIV_CTX_new();
+    if (!CHECK(a != NULL && b != NULL))
+        return EXIT_FAILURE;
+    CHECK(AES_SIV_Encrypt(a, expected, &len, key, 32, NULL, 0, key, 32, NULL, 0) == 1);
+
+    printf("failed at first: Init %lu times,", exhaust(try_init, a, b));
+    printf(" Init of another size %lu times,", exhaust(try_other_key, a, b));
+    CHECK(AES_SIV_Init(a, key, 32) == 1);
+    printf(" copy %lu times\n", exhaust(try_copy, a, b));
+
+    CHECK(AES_SIV_Encrypt(b, sealed, &len, key, 32, NULL, 0, key, 32, NULL, 0) == 1);
+    CHECK(memcmp(sealed, expected, sizeof sealed) == 0);
+    AES_SIV_CTX_free(a);
+    AES_SIV_CTX_free(b);
+    return check_report("alloc", backend);
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * ctgrind.c - does any branch or address depend on a secret? To be run under Valgrind.
+ *
+ * Keys, associated data and texts are marked as uninitialised, and Memcheck reports every jump and every
+ * memory access that depends on them. Outputs are made public again before they are used. Inside the library,
+ * compiled into this program for the purpose, siv_declassify() does so in two places. With the argument
+ * "leak" the program branches on a secret on purpose, to show that Memcheck would have seen it.
+ */
+#include <valgrind/memcheck.h>
+
+#include "check.h"
+
+#define SECRET(p, len) ((void)VALGRIND_MAKE_MEM_UNDEFINED((p), (len)))
+#define PUBLIC(p, len) ((void)VALGRIND_MAKE_MEM_DEFINED((p), (len)))
+
+#define MAX 300
+
+static void one_shape(AES_SIV_CTX *ctx, size_t key_len, size_t ad_len, size_t len)
+{
+    uint8_t key[64], ad[MAX], nonce[16], text[MAX], sealed[MAX + 16], out[MAX];
+    size_t sealed_len = sizeof sealed, out_len = sizeof out;
+    int ok;
+
+    check_fill(key, sizeof key);
+    check_fill(ad, sizeof ad);
+    check_fill(nonce, sizeof nonce);
+    check_fill(text, sizeof text);
+    SECRET(key, sizeof key);
+    SECRET(ad, sizeof ad);
+    SECRET(nonce, sizeof nonce);
+    SECRET(text, sizeof text);
+
+    ok = AES_SIV_Encrypt(ctx, sealed, &sealed_len, key, key_len, nonce, sizeof nonce, text, len, ad, ad_len);
+    CHECK(ok == 1 && sealed_len == len + 16);
+    PUBLIC(sealed, sealed_len);
+    ok = AES_SIV_Decrypt(ctx, out, &out_len, key, key_len, nonce, sizeof nonce, sealed, len + 16, ad, ad_len);
+    CHECK(ok == 1 && out_len == len);
+    PUBLIC(out, len);
+    PUBLIC(text, len);
+    CHECK(memcmp(out, text, len) == 0);
+
+    sealed[3] ^= 0x10;
+    ok = AES_SIV_Decrypt(ctx, out, &out_len, key, key_len, nonce, sizeof nonce, sealed, len + 16, ad, ad_len);
+    CHECK(ok == 0 && check_all(out, 0, len));
+}
+
+/* The other way in: a copied template. */
+static void from_template(AES_SIV_CTX *ctx)
+{
+    AES_SIV_CTX *const tmpl = AES_SIV_CTX_new();
+    uint8_t key[32], text[70], v[16], c[70];
+
+    CHECK(tmpl != NULL);
+    check_fill(key, sizeof key);
+    check_fill(text, sizeof text);
+    SECRET(key, sizeof key);
+    SECRET(text, sizeof text);
+    CHECK(AES_SIV_Init(tmpl, key, sizeof key) == 1 && AES_SIV_CTX_copy(ctx, tmpl) == 1);
+    CHECK(AES_SIV_AssociateData(ctx, text, 20) == 1);
+    CHECK(AES_SIV_EncryptFinal(ctx, v, c, text, sizeof text) == 1);
+    PUBLIC(v, sizeof v);
+    PUBLIC(c, sizeof c);
+    CHECK(AES_SIV_CTX_copy(ctx, tmpl) == 1 && AES_SIV_AssociateData(ctx, text, 20) == 1);
+    CHECK(AES_SIV_DecryptFinal(ctx, c, v, c, sizeof text) == 1);
+    AES_SIV_CTX_free(tmpl);
+}
+
+static void leak(void)
+{
+    uint8_t secret[1] = {1};
+
+    SECRET(secret, sizeof secret);
+    if (secret[0] != 0)
+        puts("branched on a secret");
+}
+
+int main(int argc, char **argv)
+{
+    static size_t const lens[] = {0, 1, 15, 16, 17, 66, 104, 128, 300};
+    char const *const backend = check_backend();
+    AES_SIV_CTX *const ctx = AES_SIV_CTX_new();
+
+    if (!CHECK(ctx != NULL))
+        return EXIT_FAILURE;
+    if (!RUNNING_ON_VALGRIND) {
+        printf("to be run under valgrind\n");
+        return EXIT_FAILURE;
+    }
+    if (argc > 1 && strcmp(argv[1], "leak") == 0)
+        leak();
+    for (size_t key_len = 32; key_len <= 64; key_len += 16) {
+        for (size_t i = 0; i < sizeof lens / sizeof lens[0]; i++)
+            one_shape(ctx, key_len, lens[sizeof lens / sizeof lens[0] - 1 - i], lens[i]);
+    }
+    from_template(ctx);
+    AES_SIV_CTX_free(ctx);
+    return check_report("ctgrind", backend);
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * faults.c - a backend that fails at its n-th call, for every n of a whole conversation: each public function
+ * then returns 0 with clean outputs, and the context refuses to go on.
+ */
+#include "../siv_internal.h"
+#include "check.h"
+
+static struct siv_backend const *real;
+static long calls_left;
+static long open_objects;
+
+static int may_work(void)
+{
+    return calls_left-- != 0;
+}
+
+static int faulty_open(struct siv_aes *aes)
+{
+    if (!may_work() || !real->open(aes))
+        return 0;
+    open_objects++;
+    return 1;
+}
+
+static int faulty_set_key(struct siv_aes *aes, uint8_t const *key, size_t len)
+{
+    return real->set_key(aes, key, len) && may_work();
+}
+
+static int faulty_copy(struct siv_aes *dst, struct siv_aes const *src)
+{
+    return real->copy(dst, src) && may_work();
+}
+
+static void faulty_clear(struct siv_aes *aes)
+{
+    real->clear(aes);
+}
+
+static void faulty_close(struct siv_aes *aes)
+{
+    open_objects--;
+    real->close(aes);
+}
+
+static int faulty_mac(struct siv_aes const *aes, uint8_t state[SIV_BLOCK], uint8_t const *data, size_t blocks)
+{
+    return real->mac(aes, state, data, blocks) && may_work();
+}
+
+/* Fails after the work is done: what it wrote must not get out. */
+static int faulty_ctr(struct siv_aes const *aes, uint8_t const counter[SIV_BLOCK], uint8_t *out,
+                      uint8_t const *in, size_t len)
+{
+    return real->ctr(aes, counter, out, in, len) && may_work();
+}
+
+static struct siv_backend const faulty = {
+    .name = "faulty",
+    .open = faulty_open,
+    .set_key = faulty_set_key,
+    .copy = faulty_copy,
+    .clear = faulty_clear,
+    .close = faulty_close,
+    .mac = faulty_mac,
+    .ctr = faulty_ctr,
+};
+
+static uint8_t const key[32] = {9};
+static uint8_t const text[40] = {1, 2, 3, 4};
+
+/* After a failure the context is of no use until it gets a key. */
+static int stuck(AES_SIV_CTX *ctx)
+{
+    calls_left = -1;
+    CHECK(AES_SIV_AssociateData(ctx, text, 1) == 0);
+    return 0;
+}
+
+static int seal(AES_SIV_CTX *ctx, uint8_t *v, uint8_t *c)
+{
+    memset(v, 0xa5, 16);
+    memset(c, 0xa5, sizeof text);
+    if (AES_SIV_EncryptFinal(ctx, v, c, text, sizeof text))
+        return 1;
+    CHECK(check_all(v, 0, 16) && check_all(c, 0, sizeof text));
+    return stuck(ctx);
+}
+
+static int open(AES_SIV_CTX *ctx, uint8_t const *v, uint8_t const *c)
+{
+    uint8_t out[sizeof text];
+
+    memset(out, 0xa5, sizeof out);
+    if (AES_SIV_DecryptFinal(ctx, out, v, c, sizeof text))
+        return CHECK(memcmp(out, text, sizeof text) == 0);
+    CHECK(check_all(out, 0, sizeof out));
+    return stuck(ctx);
+}
+
+/* Returns whether all of it worked. */
+static int conversation(AES_SIV_CTX *a, AES_SIV_CTX *b)
+{
+    uint8_t v[16], c[sizeof text];
+
+    if (a == NULL || b == NULL)
+        return 0;
+    if (!AES_SIV_Init(a, key, sizeof key) || !AES_SIV_AssociateData(a, text, 33))
+        return stuck(a);
+    if (!AES_SIV_CTX_copy(b, a))
+        return stuck(b);
+    return seal(a, v, c) && open(b, v, c);
+}
+
+int main(void)
+{
+    char const *const name = check_backend();
+    int ok = 0;
+
+    real = siv_backend_chosen();
+    for (long n = 0; !ok && n < 1000; n++) {
+        calls_left = n;
+        AES_SIV_CTX *const a = siv_context_new(&faulty);
+        AES_SIV_CTX *const b = siv_context_new(&faulty);
+
+        ok = conversation(a, b);
+        AES_SIV_CTX_free(a);
+        AES_SIV_CTX_free(b);
+        CHECK(open_objects == 0);
+    }
+    CHECK(ok);
+    return check_report("faults", name);
+}
