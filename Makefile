@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+# What developers and CI run. GNU make; ./bootstrap sets up what it needs. `make help` lists the targets.
+
+SHELL := /bin/sh
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := build
+
+# PYTHON of the environment may be the one that .venv is made of, so only one on the command line counts.
+PYTHON := .venv/bin/python
+# Folders with C code, each built by CMake in place.
+NATIVE := libaes_siv
+FUZZ_SECONDS := 20
+PYTEST_ARGS :=
+# chronyd as ./bootstrap test unpacks it where the system has none; sbin is not on every user's path.
+export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbin
+
+STAGES := lint types ctest sanitize coverage fuzz
+SHELL_SCRIPTS := bootstrap .ci/run $(wildcard tools/*.sh)
+
+.PHONY: help
+help: ## this list
+	@echo 'usage: make [TARGET]      (./bootstrap build or ./bootstrap test first)'; echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: build
+build: $(NATIVE:%=native-%) ## the C code, in its own folder, where Python finds it (the default)
+
+.PHONY: $(NATIVE:%=native-%)
+$(NATIVE:%=native-%): native-%:
+	@tools/cmake_build.sh $* $*
+
+.PHONY: demo
+demo: build python ## the main job from end to end, on this machine
+	@$(PYTHON) tools/demo.py
+
+.PHONY: lint
+lint: dev ## ruff's rules and formatting, and shellcheck
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	for f in $(SHELL_SCRIPTS); do sh -n "$$f" || exit; done
+	if command -v shellcheck >/dev/null; then shellcheck -x $(SHELL_SCRIPTS); else echo 'no shellcheck here: left out'; fi
+
+.PHONY: types
+types: dev ## mypy, strict
+	$(PYTHON) -m mypy
+
+.PHONY: ctest
+ctest: ## tests of the C code, built with -Werror in build/ctest
+	@tools/cmake_build.sh libaes_siv build/ctest -DAES_SIV_WERROR=ON
+	ctest --test-dir build/ctest --output-on-failure --no-tests=error --timeout 300
+
+.PHONY: sanitize
+sanitize: export UBSAN_OPTIONS := halt_on_error=1:print_stacktrace=1
+sanitize: export ASAN_OPTIONS := detect_stack_use_after_return=1:strict_string_checks=1
+sanitize: ## the same under AddressSanitizer and UndefinedBehaviorSanitizer, in build/sanitize
+	@tools/cmake_build.sh libaes_siv build/sanitize -DAES_SIV_WERROR=ON -DAES_SIV_SANITIZE=address,undefined
+	ctest --test-dir build/sanitize --output-on-failure --no-tests=error --timeout 300
+
+.PHONY: test
+test: build dev ## all tests in Python (PYTEST_ARGS='-k name' for some)
+	$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+.PHONY: interop
+interop: build dev ## only the tests with a real chronyd
+	$(PYTHON) -m pytest -m interop $(PYTEST_ARGS)
+
+.PHONY: coverage
+coverage: build dev ## all tests in Python, and how much of nts/ they run: fails under 95 %
+	@rm -rf build/coverage && mkdir -p build/coverage
+	$(PYTHON) -m coverage run -m pytest $(PYTEST_ARGS)
+	@$(PYTHON) -m coverage combine --quiet
+	$(PYTHON) -m coverage report
+
+.PHONY: fuzz
+fuzz: build dev ## a short run of every fuzzer (FUZZ_SECONDS=600 for a longer one)
+	$(PYTHON) -m fuzz.run --seconds $(FUZZ_SECONDS)
+
+.PHONY: bench
+bench: build python ## how many requests a second the servers answer
+	$(PYTHON) tools/bench.py
+
+.PHONY: check
+check: ## what CI runs: lint, types, ctest, sanitize, coverage (so all tests), fuzz
+	+@tools/stages.sh '$(MAKE)' $(STAGES)
+
+.PHONY: format
+format: dev ## put the code into ruff's format, and mend what it can
+	$(PYTHON) -m ruff check --fix
+	$(PYTHON) -m ruff format
+
+.PHONY: clean
+clean: ## remove what all this made; .venv and .tools stay
+	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	for d in $(NATIVE); do \
+	  if [ -f "$$d/Makefile" ] && [ -f "$$d/CMakeCache.txt" ]; then cmake --build "$$d" --target clean || exit; fi; \
+	  find "$$d" \( -name CMakeCache.txt -o -name CMakeFiles -o -name cmake_install.cmake -o -name Testing \
+	    -o -name 'CTestTestfile.cmake' -o -name DartConfiguration.tcl -o -name Makefile \) -prune -exec rm -rf {} +; \
+	done
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+.PHONY: python
+python:
+	@command -v '$(PYTHON)' >/dev/null || { echo 'make: $(PYTHON) is not there: run ./bootstrap test first' >&2; exit 1; }
+
+.PHONY: dev
+dev: python
+	@$(PYTHON) -c 'import pytest, ruff' 2>/dev/null || { echo 'make: the tests'"'"' packages are missing: run ./bootstrap test first' >&2; exit 1; }

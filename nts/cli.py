@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+"""What all scripts share: where output goes, how errors look, which exit code they give.
+
+stdout carries only the product. Everything else goes to stderr as `prog: ...`, `prog: warning: ...`,
+`prog: error: ...` or `hint: ...`, one line each, without a secret in it.
+
+Imports nothing but the standard library and layer 1, so that it can say what is missing. For the same reason
+scripts import the rest of the package inside `main`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from nts.errors import ExitCode, NTSError
+from nts.registry import AeadId
+
+_OLDEST_PYTHON = (3, 10)
+_DISTRIBUTIONS = {
+    "cffi": "cffi",
+    "OpenSSL": "pyOpenSSL",
+    "cryptography": "cryptography",
+    "service_identity": "service-identity",
+}
+
+
+def prog() -> str:
+    """The name of the running script."""
+    return Path(sys.argv[0]).name
+
+
+def say(line: str) -> None:
+    """A status line."""
+    print(f"{prog()}: {line}", file=sys.stderr, flush=True)
+
+
+def warn(line: str) -> None:
+    say(f"warning: {line}")
+
+
+def ignore(_line: str) -> None:
+    """Where a line is not wanted."""
+
+
+def fail(message: str, hint: str | None = None) -> None:
+    """An error and a hint of what to try."""
+    say(f"error: {message}")
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr, flush=True)
+
+
+def counts(totals: dict[str, int]) -> str:
+    """Counters as text."""
+    return ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in totals.items()) or "none"
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """A parser whose help is the script's docstring: what it does, then worked examples."""
+    description, _, examples = (doc or "").partition("\n\n")
+    return argparse.ArgumentParser(
+        prog=prog(),
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def add_family(parser: argparse.ArgumentParser) -> None:
+    """-4 and -6."""
+    group = parser.add_mutually_exclusive_group()
+    for flag, family in (("-4", socket.AF_INET), ("-6", socket.AF_INET6)):
+        text = f"use IPv{flag[1:]} only"
+        group.add_argument(flag, dest="family", action="store_const", const=family, help=text)
+    parser.set_defaults(family=socket.AF_UNSPEC)
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """The options for what is shown."""
+    parser.add_argument("--json", action="store_true", help="the result as JSON on stdout")
+    parser.add_argument("--verbose", action="store_true", help="say more")
+    parser.add_argument("--show-secrets", action="store_true", help="show keys and cookies, which are secret")
+
+
+def port(text: str) -> int:
+    """A command-line argument: a TCP or UDP port."""
+    return _in_range(text, 1, 65535, "a port from 1 to 65535")
+
+
+def count(text: str) -> int:
+    """A command-line argument: how often."""
+    return _in_range(text, 1, 1_000_000, "a number from 1 to 1000000")
+
+
+def _in_range(text: str, low: int, high: int, what: str) -> int:
+    if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return int(text)
+
+
+def duration(text: str) -> float:
+    """A command-line argument: seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds over 0 and up to 86400")
+    return value
+
+
+def aead_list(text: str) -> list[int]:
+    """A command-line argument: AEAD algorithms in order of preference."""
+    known = [str(int(a)) for a in AeadId]
+    items = text.split(",")
+    if not set(items) <= set(known) or len(set(items)) < len(items):
+        raise argparse.ArgumentTypeError(f"{text!r} is not some of {','.join(known)}, each once")
+    return [int(i) for i in items]
+
+
+def run(main: Callable[[], int]) -> None:
+    """Run a script's `main` and exit; every error a user can cause becomes one line and an exit code."""
+    if sys.version_info < _OLDEST_PYTHON:
+        fail("Python {}.{} or newer is needed".format(*_OLDEST_PYTHON), "use .venv/bin/python after ./bootstrap build")
+        sys.exit(ExitCode.USAGE)
+    try:
+        code = main()
+        sys.stdout.flush()
+    except NTSError as e:
+        fail(str(e), e.hint)
+        code = e.exit_code
+    except ModuleNotFoundError as e:
+        if e.name not in _DISTRIBUTIONS:
+            raise
+        fail(f"this Python has no {_DISTRIBUTIONS[e.name]}", _interpreter_hint())
+        code = ExitCode.USAGE
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to flush at exit
+        code = ExitCode.FAILURE
+    sys.exit(code)
+
+
+def _interpreter_hint() -> str:
+    root = Path(__file__).resolve().parent.parent
+    return f"run {root / 'bootstrap'} build, then {root / '.venv/bin/python'} {sys.argv[0]}"

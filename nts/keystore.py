@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: MIT
+"""The folder of master keys: read, watched for changes, and rotated.
+
+Its format is shared with the ancestor's servers: `%04x.key`, named for the key identifier, holds 64 hexadecimal
+digits and a newline; the newest by modification time, then by name, is the current one. Files are of mode 0600 and
+the folder of 0700. At no instant does it hold more than `max_keys` of them, the current key is never removed, and a
+stray or damaged file is reported and left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from nts import files
+from nts.errors import ConfigError
+from nts.keyring import MASTER_KEY_LENGTH, KeyRing, MasterKey
+
+_NAME = re.compile(r"[0-9a-f]{4}\.key")
+_CONTENT = re.compile(rf"[0-9a-f]{{{2 * MASTER_KEY_LENGTH}}}\n?", re.IGNORECASE)
+_RESCAN = 1.0  # seconds
+
+
+@dataclass(frozen=True)
+class KeyFile:
+    """One good key file."""
+
+    path: Path
+    mtime_ns: int
+    key: MasterKey
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the folder held at one instant."""
+
+    files: tuple[KeyFile, ...]
+    """oldest first"""
+    problems: tuple[str, ...]
+    """a line for each file that is not a good key file"""
+
+    @property
+    def ring(self) -> KeyRing:
+        return KeyRing(tuple(f.key for f in self.files))
+
+
+def load(folder: Path) -> Snapshot:
+    """Read the folder. A folder that does not exist is an empty one; ConfigError when it cannot be read."""
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208 - names are all that is wanted
+    except FileNotFoundError:
+        return Snapshot((), ())
+    except OSError as e:
+        raise ConfigError(f"cannot read the master keys in {folder}: {e.strerror}") from None
+    found, problems = [], []
+    for name in names:
+        if name.startswith(".") or not name.endswith(".key"):
+            continue  # our lock and temporary file, the ancestor's `.key+`, notes of the operator's
+        try:
+            found.append(_load_file(folder / name))
+        except FileNotFoundError:
+            continue  # removed since the folder was listed
+        except OSError as e:
+            problems.append(f"{folder / name}: {e.strerror}")
+        except ValueError as e:
+            problems.append(f"{folder / name}: {e}")
+    return Snapshot(tuple(sorted(found, key=lambda f: (f.mtime_ns, f.path.name))), tuple(problems))
+
+
+def _load_file(path: Path) -> KeyFile:
+    if not _NAME.fullmatch(path.name):
+        raise ValueError("not named with 4 lower-case hexadecimal digits and .key")
+    with path.open(encoding="ascii", errors="replace") as f:
+        status = os.fstat(f.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("not a regular file")
+        content = f.read(2 * MASTER_KEY_LENGTH + 2)
+    if not _CONTENT.fullmatch(content):
+        raise ValueError(f"does not hold {2 * MASTER_KEY_LENGTH} hexadecimal digits")
+    return KeyFile(path, status.st_mtime_ns, MasterKey(int(path.stem, 16), bytes.fromhex(content)))
+
+
+def rotate(folder: Path, max_keys: int, random: Callable[[int], bytes]) -> tuple[KeyFile, tuple[int, ...]]:
+    """Add a new master key, which is current from now on; it and the identifiers of the keys that were removed."""
+    with _exclusive(folder):
+        return _add(folder, load(folder), max_keys, random)
+
+
+def ensure_key(folder: Path, max_keys: int, random: Callable[[int], bytes]) -> KeyFile | None:
+    """Make the first master key if there is none. Returns it, or None when there was one."""
+    if load(folder).files:
+        return None
+    with _exclusive(folder):
+        snapshot = load(folder)
+        return None if snapshot.files else _add(folder, snapshot, max_keys, random)[0]
+
+
+@contextmanager
+def _exclusive(folder: Path) -> Iterator[None]:
+    """The folder, made if need be, under its lock; whatever the disk refuses becomes one line."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with files.locked(folder / ".lock"):
+            yield
+    except OSError as e:
+        raise ConfigError(f"cannot write master keys in {folder}: {e.strerror}") from None
+
+
+def _add(
+    folder: Path, snapshot: Snapshot, max_keys: int, random: Callable[[int], bytes]
+) -> tuple[KeyFile, tuple[int, ...]]:
+    # Make room first: the folder must never hold more than max_keys. With max_keys >= 2 the current key stays.
+    surplus = snapshot.files[: max(0, len(snapshot.files) - (max_keys - 1))]
+    for file in surplus:
+        file.path.unlink()
+    if surplus:
+        files.sync_folder(folder)
+    taken = set(os.listdir(folder))  # noqa: PTH208 - damaged files too: never overwritten
+    while True:
+        key = MasterKey(int.from_bytes(random(2), "big"), random(MASTER_KEY_LENGTH))
+        path = folder / f"{key.id:04x}.key"
+        if path.name not in taken:
+            break
+    newest = snapshot.files[-1].mtime_ns if snapshot.files else 0
+    mtime_ns = max(time.time_ns(), newest + 1)  # the current one even if the clock went back
+    files.write_secret(path, key.key.hex() + "\n", temporary=folder / ".new", mtime_ns=mtime_ns)
+    return KeyFile(path, mtime_ns, key), tuple(f.key.id for f in surplus)
+
+
+class KeyWatcher:
+    """A key ring that follows the folder: one stat() per look, and the files are read only after a change.
+
+    A rename changes the folder's times, so a rotation is seen at the next look. Files that are edited in place are
+    seen within a second. While the folder cannot be read the last good ring stays in use; `report` gets a line for
+    each new problem.
+    """
+
+    def __init__(self, folder: Path, report: Callable[[str], None]) -> None:
+        self._folder, self._report = folder, report
+        self._seen: tuple[int, ...] = ()
+        self._next_scan = 0.0
+        self._reported: set[str] = set()
+        self._snapshot = Snapshot((), ())
+        self._ring = KeyRing()
+
+    def ring(self) -> KeyRing:
+        """The current ring."""
+        now = time.monotonic()
+        signature = self._signature()
+        if signature != self._seen or now >= self._next_scan:
+            self._seen, self._next_scan = signature, now + _RESCAN
+            self._reload()
+        return self._ring
+
+    def _signature(self) -> tuple[int, ...]:
+        try:
+            status = self._folder.stat()
+        except OSError:
+            return ()
+        return (status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+    def _reload(self) -> None:
+        try:
+            snapshot = load(self._folder)
+            problems = list(snapshot.problems)
+        except ConfigError as e:
+            snapshot, problems = self._snapshot, [str(e)]
+        if not snapshot.files:
+            problems.append(f"no master key in {self._folder}: no cookie can be made or opened")
+        for problem in sorted(set(problems) - self._reported):
+            self._report(problem)
+        self._reported = set(problems)
+        if snapshot.files != self._snapshot.files:
+            self._snapshot, self._ring = snapshot, snapshot.ring

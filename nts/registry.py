@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: MIT
+"""The numbers of RFC 8915 section 7 and of NTP, each with the section that defines it. No bare ones elsewhere."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+KE_PORT = 4460  # section 7.1
+NTP_PORT = 123
+ALPN = b"ntske/1"  # section 7.2
+EXPORTER_LABEL = "EXPORTER-network-time-security"  # section 4.3
+
+COOKIES_WANTED = 8  # sections 4.1.6 and 5.7: what a server sends and a client keeps in stock
+MAX_PLACEHOLDERS = 7  # section 5.7
+MIN_UNIQUE_ID = 32  # section 5.3, octets
+NONCE_REQUIRED = 16  # section 5.6: N_REQ for AES-SIV, whose N_MAX is larger; octets
+MAX_PACKET = 1232  # section 5.7: UDP payload that fits in 1280 octets with IPv6 and UDP headers, unfragmented
+MAX_COOKIE = (
+    MAX_PACKET - 128
+)  # what such a packet leaves: less header 48, identifier 36, authenticator 40, field header 4
+MIN_KE_REQUEST = 1024  # section 4: a server accepts at least this, octets
+MIN_KE_RESPONSE = 65536  # section 4: a client accepts at least this, octets
+
+
+class RecordType(IntEnum):
+    """NTS-KE record types (section 4.1)."""
+
+    END_OF_MESSAGE = 0  # 4.1.1
+    NEXT_PROTOCOL = 1  # 4.1.2
+    ERROR = 2  # 4.1.3
+    WARNING = 3  # 4.1.4
+    AEAD_ALGORITHM = 4  # 4.1.5
+    NEW_COOKIE = 5  # 4.1.6
+    SERVER = 6  # 4.1.7
+    PORT = 7  # 4.1.8
+
+
+RECORD_NAMES: dict[int, str] = {
+    RecordType.END_OF_MESSAGE: "End of Message",
+    RecordType.NEXT_PROTOCOL: "NTS Next Protocol Negotiation",
+    RecordType.ERROR: "Error",
+    RecordType.WARNING: "Warning",
+    RecordType.AEAD_ALGORITHM: "AEAD Algorithm Negotiation",
+    RecordType.NEW_COOKIE: "New Cookie for NTPv4",
+    RecordType.SERVER: "NTPv4 Server Negotiation",
+    RecordType.PORT: "NTPv4 Port Negotiation",
+}
+
+
+class Protocol(IntEnum):
+    """Next protocols (section 7.7)."""
+
+    NTPV4 = 0
+
+
+class ErrorCode(IntEnum):
+    """NTS-KE error codes (section 4.1.3)."""
+
+    UNRECOGNIZED_CRITICAL_RECORD = 0
+    BAD_REQUEST = 1
+    INTERNAL_SERVER_ERROR = 2
+
+
+ERROR_NAMES: dict[int, str] = {
+    ErrorCode.UNRECOGNIZED_CRITICAL_RECORD: "Unrecognized Critical Record",
+    ErrorCode.BAD_REQUEST: "Bad Request",
+    ErrorCode.INTERNAL_SERVER_ERROR: "Internal Server Error",
+}
+
+
+class AeadId(IntEnum):
+    """AEAD algorithms (RFC 5297 section 6, IANA AEAD registry) that this suite implements."""
+
+    AES_SIV_CMAC_256 = 15
+    AES_SIV_CMAC_384 = 16
+    AES_SIV_CMAC_512 = 17
+
+    @property
+    def key_length(self) -> int:
+        """Length of each of the C2S and S2C keys, in octets."""
+        return {15: 32, 16: 48, 17: 64}[self.value]
+
+
+class Direction(IntEnum):
+    """The last octet of the exporter context (section 5.1)."""
+
+    C2S = 0
+    S2C = 1
+
+
+class FieldType(IntEnum):
+    """NTP extension field types (sections 5.3 to 5.6)."""
+
+    UNIQUE_IDENTIFIER = 0x0104
+    COOKIE = 0x0204
+    COOKIE_PLACEHOLDER = 0x0304
+    AUTHENTICATOR = 0x0404
+
+
+class Leap(IntEnum):
+    """The leap indicator (RFC 5905 section 7.3)."""
+
+    NONE = 0
+    INSERT = 1
+    DELETE = 2
+    UNSYNCHRONISED = 3
+
+
+class Mode(IntEnum):
+    """Association modes (RFC 5905 section 7.3); no others are spoken here."""
+
+    CLIENT = 3
+    SERVER = 4
+
+
+class Stratum(IntEnum):
+    """Marked values of the stratum field (RFC 5905 section 7.3)."""
+
+    KISS = 0
+    MAX_SYNCHRONISED = 15
+    UNSYNCHRONISED = 16
+
+
+FIELD_NAMES: dict[int, str] = {
+    FieldType.UNIQUE_IDENTIFIER: "Unique Identifier",
+    FieldType.COOKIE: "NTS Cookie",
+    FieldType.COOKIE_PLACEHOLDER: "NTS Cookie Placeholder",
+    FieldType.AUTHENTICATOR: "NTS Authenticator and Encrypted Extension Fields",
+}
+
+
+KISS_NTSN = b"NTSN"  # section 7.4: NTS NAK
+
+
+def exporter_context(aead: AeadId, direction: Direction) -> bytes:
+    """The five octets of per-association context for the TLS exporter (section 5.1): protocol, AEAD, direction."""
+    return bytes([0, Protocol.NTPV4, 0, aead, direction])

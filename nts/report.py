@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: MIT
+"""How results look: decoded records and packets, times and offsets, as text and as JSON-ready dictionaries.
+
+Keys and cookies are shown only where `secrets` is true; otherwise their length stands in their place.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from nts import extensions, ntp, records
+from nts.errors import FormatError
+from nts.ke_session import Result
+from nts.ntp import Header
+from nts.records import Message, Record
+from nts.registry import ERROR_NAMES, FIELD_NAMES, AeadId, FieldType, Protocol, RecordType, Stratum
+from nts.ts_session import Answer, Exchange
+
+_COOKIE_FIELDS = (FieldType.COOKIE, FieldType.COOKIE_PLACEHOLDER)
+
+
+def secret(data: bytes, show: bool) -> str:
+    """Octets in hex if they may be shown, else only how many they are."""
+    return data.hex() if show else f"<{len(data)} octets>"
+
+
+def record_lines(message: Message, *, secrets: bool) -> list[str]:
+    """The records of an NTS-KE message, a line each: offset, critical bit, type, meaning."""
+    lines, offset = [], 0
+    for record in message.records:
+        mark = "critical" if record.critical else "        "
+        lines.append(f"{offset:5}  {mark}  {record.type:5} {record.name:<29} {_record_value(record, secrets)}".rstrip())
+        offset += records.HEADER_LENGTH + len(record.body)
+    if message.trailing:
+        lines.append(f"{offset:5}            {message.trailing} octets after the end")
+    return lines
+
+
+def record_dicts(message: Message, *, secrets: bool) -> list[dict[str, Any]]:
+    """The same for JSON."""
+    return [
+        {
+            "type": r.type,
+            "name": r.name,
+            "critical": r.critical,
+            "length": len(r.body),
+            "value": _record_value(r, secrets),
+        }
+        for r in message.records
+    ]
+
+
+def _record_value(record: Record, secrets: bool) -> str:
+    try:
+        match record.type:
+            case RecordType.NEXT_PROTOCOL:
+                return ", ".join(f"{p} {_protocol(p)}" for p in records.u16_list(record)) or "none"
+            case RecordType.AEAD_ALGORITHM:
+                return ", ".join(f"{a} {aead_name(a)}" for a in records.u16_list(record)) or "none"
+            case RecordType.ERROR:
+                code = records.single_u16(record)
+                return f"{code} {ERROR_NAMES.get(code, 'unknown')}"
+            case RecordType.WARNING | RecordType.PORT:
+                return str(records.single_u16(record))
+            case RecordType.SERVER:
+                return records.server_name(record)
+            case RecordType.NEW_COOKIE:
+                return secret(record.body, secrets)
+            case RecordType.END_OF_MESSAGE if not record.body:
+                return ""
+    except FormatError as e:
+        return f"malformed: {e}"
+    return f"<{len(record.body)} octets>"
+
+
+def aead_name(number: int) -> str:
+    """An AEAD algorithm's registered name."""
+    return "AEAD_" + AeadId(number).name if number in set(AeadId) else "unknown"
+
+
+def _protocol(number: int) -> str:
+    return "NTPv4" if number == Protocol.NTPV4 else "unknown"
+
+
+def ke_dict(result: Result, server: str, stored: str, *, secrets: bool) -> dict[str, Any]:
+    """A key exchange for JSON."""
+    agreement = result.agreement
+    return {
+        "address": result.address,
+        "tls": {"version": result.tls_version, "cipher": result.tls_cipher},
+        "aead": {"id": int(agreement.aead), "name": aead_name(agreement.aead)},
+        "ntp": {"server": server, "port": agreement.port},
+        "cookies": {"count": len(agreement.cookies), "lengths": sorted({len(c) for c in agreement.cookies})},
+        "records": record_dicts(result.response, secrets=secrets),
+        "keys": {"c2s": secret(result.keys.c2s, secrets), "s2c": secret(result.keys.s2c, secrets)},
+        "stored": stored,
+    }
+
+
+def ke_lines(result: Result, server: str, stored: str, *, verbose: bool) -> list[str]:
+    """A key exchange for a person."""
+    agreement, count = result.agreement, len(result.agreement.cookies)
+    lines = [
+        f"{count} cookie{'s' * (count != 1)} and keys for {aead_name(agreement.aead)}, "
+        f"good for {server} UDP port {agreement.port}",
+        f"stored in {stored}",
+    ]
+    if verbose:
+        lines.insert(
+            0, f"{result.tls_version} {result.tls_cipher} with {result.address}, {result.response_length} octets"
+        )
+    return lines
+
+
+def utc(unix_ns: int) -> str:
+    """A time as ISO 8601 with microseconds, UTC."""
+    seconds, ns = divmod(unix_ns, ntp.NS)
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ns // 1000:06}Z"
+
+
+def seconds(ns: int, *, sign: bool = False) -> str:
+    """A duration in a unit that fits."""
+    for unit, size in (("s", ntp.NS), ("ms", 1_000_000), ("us", 1000)):
+        if abs(ns) >= size:
+            return f"{ns / size:{'+' if sign else ''}.3f} {unit}"
+    return f"{ns:{'+' if sign else ''}d} ns"
+
+
+def answer_line(answer: Answer) -> str:
+    """The time, for a person: when it was by the server's clock at the instant the answer arrived."""
+    m = answer.measurement
+    when = utc(answer.received_ns + m.offset)
+    return f"{when}  offset {seconds(m.offset, sign=True)} +/- {seconds(m.error)}, delay {seconds(m.delay)}"
+
+
+def answer_dict(answer: Answer, stock: int) -> dict[str, Any]:
+    """The same for JSON, all durations in seconds."""
+    header, m = answer.judgement.header, answer.measurement
+    assert header is not None
+    return {
+        "server": answer.address,
+        "time": utc(answer.received_ns + m.offset),
+        "offset": m.offset / ntp.NS,
+        "error": m.error / ntp.NS,
+        "delay": m.delay / ntp.NS,
+        "stratum": header.stratum,
+        "leap": header.leap,
+        "reference_id": reference_id(header),
+        "root_delay": ntp.short_to_ns(header.root_delay) / ntp.NS,
+        "root_dispersion": ntp.short_to_ns(header.root_dispersion) / ntp.NS,
+        "authenticated": True,
+        "cookies": {"received": len(answer.judgement.cookies), "stock": stock},
+    }
+
+
+def summary_line(answers: list[Answer], count: int) -> str:
+    """Several queries in one line: the sample with the least delay is the best (RFC 5905 section 10)."""
+    if not answers:
+        return f"{count} queries, no answers"
+    best = min((a.measurement for a in answers), key=lambda m: m.delay)
+    offset, error = seconds(best.offset, sign=True), seconds(best.error)
+    return f"{count} queries, {len(answers)} answers; best offset {offset} +/- {error}"
+
+
+def reference_id(header: Header) -> str:
+    """The reference identifier: characters for stratum 0 and 1, else an address or a hash (RFC 5905 section 7.3)."""
+    text = header.reference_id.rstrip(b"\0")
+    if header.stratum in (Stratum.KISS, 1, Stratum.UNSYNCHRONISED) and all(32 < octet < 127 for octet in text):
+        return text.decode()
+    return ".".join(map(str, header.reference_id))
+
+
+def packet_lines(packet: bytes, *, secrets: bool) -> list[str]:
+    """An NTP packet field by field, with offsets; whatever is wrong with it is said in the last line."""
+    lines = []
+    try:
+        header = Header.decode(packet)
+        lines += _header_lines(header)
+        fields, mac = extensions.walk(packet)
+        for f in fields:
+            length = extensions.FIELD_HEADER + len(f.body)
+            lines.append(f"{f.offset:5}  {f.type:#06x} {FIELD_NAMES.get(f.type, 'unknown')}, length {length}")
+            lines += [f"       {line}" for line in _field_value(f, secrets)]
+        if mac:
+            lines.append(f"{len(packet) - mac:5}  {mac} octets of MAC or remains")
+    except FormatError as e:
+        lines.append(f"       malformed: {e}")
+    return lines
+
+
+def _header_lines(h: Header) -> list[str]:
+    return [
+        f"    0  leap {h.leap}, version {h.version}, mode {h.mode}, stratum {h.stratum}, poll {h.poll}, "
+        f"precision {h.precision}",
+        f"    4  root delay {ntp.short_to_ns(h.root_delay) / ntp.NS:.6f} s, "
+        f"root dispersion {ntp.short_to_ns(h.root_dispersion) / ntp.NS:.6f} s, reference id {reference_id(h)}",
+        f"   16  reference {_stamp(h.reference_time)}",
+        f"   24  origin    {_stamp(h.origin)}",
+        f"   32  receive   {_stamp(h.receive)}",
+        f"   40  transmit  {_stamp(h.transmit)}",
+    ]
+
+
+def _stamp(stamp: int) -> str:
+    return f"{stamp >> 32:08x}.{stamp % 2**32:08x}"
+
+
+def _field_value(f: extensions.Field, secrets: bool) -> list[str]:
+    if f.type in _COOKIE_FIELDS:
+        return [secret(f.body, secrets)]
+    if f.type == FieldType.AUTHENTICATOR:
+        parts = extensions.decode_authenticator(f.body)
+        encrypted = len(parts.ciphertext) - extensions.TAG_LENGTH
+        return [f"nonce {parts.nonce.hex()}", f"tag {parts.ciphertext[:16].hex()}, {encrypted} encrypted octets"]
+    return [f.body.hex()]
+
+
+def exchange_lines(exchange: Exchange, *, secrets: bool) -> list[str]:
+    """Both directions of a query: every packet, and what was made of each that came back."""
+    lines = ["request:", *packet_lines(exchange.request.packet, secrets=secrets)]
+    for datagram, judgement in exchange.datagrams:
+        lines += ["", f"answer: {judgement.verdict.name.lower()}{judgement.reason and f' ({judgement.reason})'}"]
+        lines += packet_lines(datagram, secrets=secrets)
+        lines += [f"       decrypted: NTS Cookie {secret(c, secrets)}" for c in judgement.cookies]
+    return [*lines, ""]

@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""NTS key exchange client (RFC 8915 section 4): fetches keys and cookies, and stores them in client.ini.
+
+examples:
+  ntske_client.py -c certs/ca.pem localhost 4446   a server whose CA is in a file
+  ntske_client.py nts.example.net                  a public server: port 4460, the system's CAs
+  ntske_client.py localhost 4446 certs/ca.pem      the same as the first
+  ntske_client.py --aead 17,15 --json HOST         offer AEAD 17, then 15; result as JSON
+  ntske_client.py -v localhost 4446                no certificate verification: anyone could be answering
+
+exit codes: 0 ok, 2 usage or file, 10 name, 11 connect, 12 TLS, 13 certificate, 14 ALPN, 15 illegal or useless
+response, 16 the server sent an Error or Warning record, 1 anything else
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from nts import cli
+from nts.errors import ExitCode
+
+
+def arguments() -> argparse.Namespace:
+    parser = cli.parser(__doc__)
+    parser.add_argument("host", help="name or address of the NTS-KE server")
+    parser.add_argument("port", nargs="?", type=cli.port, default=4460, help="TCP port (default: 4460)")
+    parser.add_argument("ca_file", nargs="?", metavar="CA_FILE", help="the same as --ca")
+    parser.add_argument("-c", "--ca", metavar="FILE", help="CA certificates to trust (default: the system's)")
+    parser.add_argument("-v", "--insecure-no-verify", action="store_true", help="do not verify the certificate")
+    parser.add_argument("-n", "--verify-name", metavar="NAME", help="name the certificate must be for (default: HOST)")
+    cli.add_family(parser)
+    parser.add_argument("--aead", type=cli.aead_list, default="15,16,17", help="what to offer (default: 15,16,17)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="where to store the result (default: client.ini)")
+    parser.add_argument("--timeout", type=cli.duration, default=5.0, metavar="S", help="seconds (default: 5)")
+    parser.add_argument(
+        "--keylog", metavar="FILE", default=os.environ.get("SSLKEYLOGFILE"), help="file for the TLS keys"
+    )
+    cli.add_output(parser)
+    args = parser.parse_args()
+    if args.ca and args.ca_file:
+        parser.error("CA_FILE and --ca are the same thing: give one")
+    return args
+
+
+def main() -> int:
+    args = arguments()
+    from nts import ke_session, report, state
+    from nts.records import Message
+    from nts.registry import AeadId
+
+    if args.insecure_no_verify:
+        cli.warn("certificate verification is off: whoever answers gets believed")
+    ca = args.ca or args.ca_file
+    store = state.ClientState(Path(args.output or state.DEFAULT_PATH))
+    store.check_writable()
+    options = ke_session.Options(
+        host=args.host, port=args.port, aeads=tuple(map(AeadId, args.aead)), ca=Path(ca).resolve() if ca else None,
+        verify=not args.insecure_no_verify, verify_name=args.verify_name, family=args.family, timeout=args.timeout,
+        keylog=Path(args.keylog) if args.keylog else None,
+    )  # fmt: skip
+
+    def show(message: Message) -> None:
+        if not args.json:
+            print("\n".join(report.record_lines(message, secrets=args.show_secrets)), flush=True)
+
+    result = ke_session.exchange(options, show)
+    association = state.Association.from_exchange(options, result)
+    store.save(association)
+    if args.json:
+        summary = report.ke_dict(result, association.server, str(store.path), secrets=args.show_secrets)
+        print(json.dumps(summary, indent=2))
+    else:
+        print("\n".join(report.ke_lines(result, association.server, str(store.path), verbose=args.verbose)))
+        if args.show_secrets:
+            print(f"c2s {result.keys.c2s.hex()}\ns2c {result.keys.s2c.hex()}")
+    return ExitCode.OK
+
+
+if __name__ == "__main__":
+    cli.run(main)

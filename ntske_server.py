@@ -1,0 +1,34 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""NTS key exchange server (RFC 8915 section 4).
+
+examples:
+  ntske_server.py                 serve as server.ini beside this script says (TCP port 4446)
+  ntske_server.py my-server.ini   serve as another file says
+  ntske_server.py --verbose       one line for each session
+
+Stop it with Ctrl-C or SIGTERM. It picks up new master keys by itself; a new certificate needs a restart.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nts import cli
+from nts.errors import ExitCode
+
+
+def main() -> int:
+    parser = cli.parser(__doc__)
+    parser.add_argument("config", nargs="?", metavar="server.ini", help="configuration (default: beside this script)")
+    parser.add_argument("--verbose", action="store_true", help="a line on stderr for each session")
+    args = parser.parse_args()
+
+    from nts import config, ke_daemon
+
+    ke_daemon.serve(config.load(Path(args.config or config.DEFAULT_PATH)), verbose=args.verbose)
+    return ExitCode.OK
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Helper for those who run the servers: rotates master keys, shows and checks what the servers would use.
+
+examples:
+  server_helper.py                        add a master key, which is current from now on, and remove the oldest
+  server_helper.py my-server.ini rotate   the same, with another configuration
+  server_helper.py status                 keys, certificate, what clients are told (--json for machines)
+  server_helper.py check                  look for mistakes before starting the servers; exit code 1 when there are
+  server_helper.py make-cert time.lan     a throwaway certificate for these names, where server.ini says
+
+Running servers use the new key from the next request on, and accept cookies of the old ones that are still there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from nts import cli
+from nts.errors import ExitCode
+
+COMMANDS = ("rotate", "status", "check", "make-cert")
+
+
+def arguments() -> argparse.Namespace:
+    parser = cli.parser(__doc__)
+    parser.usage = "%(prog)s [-h] [--json] [server.ini] [rotate | status | check | make-cert NAME...]"
+    parser.add_argument("words", nargs="*", metavar="...", help="configuration file, command (default: rotate), names")
+    parser.add_argument("--json", action="store_true", help="status and check as JSON")
+    args = parser.parse_args()
+    words = args.words
+    args.config = words.pop(0) if words and words[0] not in COMMANDS else None
+    args.command = words.pop(0) if words else "rotate"
+    if args.command not in COMMANDS:
+        parser.error(f"unknown command {args.command!r}: it is one of {', '.join(COMMANDS)}")
+    if args.command != "make-cert" and words and args.config is None:
+        args.config = words.pop(0)
+    if args.command != "make-cert" and words:
+        parser.error(f"too many arguments: {' '.join(words)}")
+    if args.command == "make-cert" and not words:
+        parser.error("make-cert needs the names the certificate is for")
+    return args
+
+
+def main() -> int:
+    args = arguments()
+    from nts import certs, config, keystore, preflight
+
+    settings = config.load(Path(args.config or config.DEFAULT_PATH))
+    keys = settings.keys
+    if args.command == "rotate":
+        new, removed = keystore.rotate(keys.master_keys_dir, keys.max_keys, os.urandom)
+        gone = f", removed {', '.join(f'{i:04x}' for i in removed)}" if removed else ""
+        print(f"new master key {new.key.id:04x} in {keys.master_keys_dir}{gone}")
+        for problem in keystore.load(keys.master_keys_dir).problems:
+            cli.warn(problem)
+    elif args.command == "make-cert":
+        for path in certs.make_for(args.words, settings.ntske):
+            print(f"made {path}")
+        cli.warn("these are for trying things out: their CA's key lies beside them, unencrypted")
+    elif args.command == "status":
+        status = preflight.status(settings)
+        print(json.dumps(status, indent=2) if args.json else "\n".join(preflight.status_lines(status)))
+    else:
+        findings = preflight.check(settings)
+        print(preflight.findings_json(findings) if args.json else "\n".join(map(str, findings)))
+        return ExitCode.FAILURE if any(f.level == "error" for f in findings) else ExitCode.OK
+    return ExitCode.OK
+
+
+if __name__ == "__main__":
+    cli.run(main)
