@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: MIT
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nts.keyring import KeyRing, MasterKey
+from tests.support import Suite, running_suite
+
+
+@pytest.fixture(scope="session")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+    """Both servers with one worker each, running for the whole session. Tests must not rotate their keys."""
+    with running_suite(tmp_path_factory.mktemp("suite")) as running:
+        yield running
+
+
+@pytest.fixture
+def own_suite(tmp_path: Path) -> Iterator[Suite]:
+    """Both servers, for one test that does with them what it likes."""
+    with running_suite(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def ring() -> KeyRing:
+    """Two master keys, the second one current."""
+    return KeyRing((MasterKey(0x1234, bytes(range(32))), MasterKey(0xABCD, bytes(range(32, 64)))))

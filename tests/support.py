@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: MIT
+"""What the tests that start real processes share: free ports, configuration files, servers, and a raw NTS-KE peer."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from OpenSSL import SSL
+
+from nts import certs
+from nts.aead import SessionKeys
+from nts.registry import AeadId, Direction, exporter_context
+
+ROOT = Path(__file__).resolve().parent.parent
+START_TIMEOUT = 20.0  # seconds
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """A port that was free a moment ago, on IPv4 and IPv6."""
+    with socket.socket(socket.AF_INET6, kind) as sock:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind(("::", 0))
+        return int(sock.getsockname()[1])
+
+
+def run(
+    script: str, *arguments: object, cwd: Path | None = None, env: dict[str, str] | None = None, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Run a script of the suite to its end, as a user would."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / script), *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+class Process:
+    """A program that runs until stopped, its output in a file."""
+
+    def __init__(self, command: list[str], log: Path, env: dict[str, str] | None = None) -> None:
+        self.log = log
+        with log.open("ab") as f:
+            self._start = f.tell()  # what an earlier process wrote into the same file is not this one's output
+            self.popen = subprocess.Popen(
+                command, stdout=f, stderr=f, stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})}
+            )
+
+    def output(self) -> str:
+        """All it has written so far."""
+        return self.log.read_bytes()[self._start :].decode(errors="replace")
+
+    def wait_for(self, text: str, timeout: float = START_TIMEOUT) -> None:
+        """Until `text` is in the output; fails when the program ends or time is up first."""
+        end = time.monotonic() + timeout
+        while text not in self.output():
+            assert self.popen.poll() is None, f"ended with {self.popen.returncode}:\n{self.output()}"
+            assert time.monotonic() < end, f"{text!r} did not appear:\n{self.output()}"
+            time.sleep(0.02)
+
+    def stop(self, number: int = signal.SIGTERM, timeout: float = 10) -> int:
+        """Send a signal, wait, and return the exit code; killed when it does not stop in time."""
+        if self.popen.poll() is None:
+            self.popen.send_signal(number)
+        try:
+            return self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()
+            raise AssertionError(f"did not stop within {timeout} s:\n{self.output()}") from None
+
+
+def write_ini(path: Path, **sections: Mapping[str, object]) -> Path:
+    """An INI file of these sections and options."""
+    lines = [f"[{name}]\n" + "".join(f"{k} = {v}\n" for k, v in options.items()) for name, options in sections.items()]
+    path.write_text("\n".join(lines))
+    return path
+
+
+@dataclass
+class Suite:
+    """Both servers of the suite with a configuration of their own in a folder of their own."""
+
+    folder: Path
+    ke_port: int = field(default_factory=free_port)
+    ntp_port: int = field(default_factory=lambda: free_port(socket.SOCK_DGRAM))
+    options: dict[str, dict[str, object]] = field(default_factory=dict)
+    """more options, by section"""
+
+    def __post_init__(self) -> None:
+        self.ca, self.ini = self.folder / "ca.pem", self.folder / "server.ini"
+        self.keys, self.client_ini = self.folder / "master_keys", self.folder / "client.ini"
+        self.ke: Process | None = None
+        self.ts: Process | None = None
+        if not self.ca.exists():
+            certs.make(certs.LOCAL_NAMES, cert=self.folder / "cert.pem", key=self.folder / "cert.key", ca=self.ca)
+        write_ini(
+            self.ini,
+            ntske={
+                "port": self.ke_port, "server_cert": "cert.pem", "server_key": "cert.key", "root_ca": "ca.pem",
+                "workers": 1, **self.options.get("ntske", {}),
+            },
+            ntpv4={"port": self.ntp_port, "workers": 1, "clock": "local", **self.options.get("ntpv4", {})},
+            keys={"master_keys_dir": "master_keys", **self.options.get("keys", {})},
+        )  # fmt: skip
+
+    def start_ke(self, *arguments: str) -> Process:
+        command = [sys.executable, str(ROOT / "ntske_server.py"), str(self.ini), *arguments]
+        self.ke = Process(command, self.folder / "ke.log")
+        self.ke.wait_for("sends clients to")
+        return self.ke
+
+    def start_ts(self, *arguments: str) -> Process:
+        command = [sys.executable, str(ROOT / "ntsts_server.py"), str(self.ini), *arguments]
+        self.ts = Process(command, self.folder / "ts.log")
+        self.ts.wait_for("clock:")
+        return self.ts
+
+    def stop(self) -> None:
+        for process in (self.ke, self.ts):
+            if process is not None:
+                process.stop()
+
+    def fetch(self, *arguments: object, output: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """ntske_client.py against this suite's server, with verification."""
+        target = ("-o", output or self.client_ini)
+        return run("ntske_client.py", "-c", self.ca, *target, "localhost", self.ke_port, *arguments)
+
+    def ask(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """ntsts_client.py with the cookies that `fetch` stored."""
+        return run("ntsts_client.py", "-f", self.client_ini, *arguments)
+
+
+@contextlib.contextmanager
+def running_suite(folder: Path, **options: dict[str, object]) -> Iterator[Suite]:
+    """Both servers, started; stopped at the end of the block."""
+    suite = Suite(folder, options=options)
+    try:
+        suite.start_ke()
+        suite.start_ts()
+        yield suite
+    finally:
+        suite.stop()
+
+
+# --- a raw NTS-KE peer, which shares nothing with nts.tls and can misbehave ------------------------------------------
+
+
+def client_context(ca: Path | None, alpn: Iterable[bytes] = (b"ntske/1",)) -> SSL.Context:
+    """A TLS client context; `ca` None does not verify."""
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    if list(alpn):
+        context.set_alpn_protos(list(alpn))
+    if ca is not None:
+        context.load_verify_locations(str(ca))
+        context.set_verify(SSL.VERIFY_PEER, lambda *a: bool(a[-1]))
+    return context
+
+
+class RawKe:
+    """A TLS connection to an NTS-KE server, to send whatever one likes on it."""
+
+    def __init__(
+        self, port: int, ca: Path | None = None, *, alpn: Iterable[bytes] = (b"ntske/1",), host: str = "127.0.0.1",
+        context: SSL.Context | None = None, timeout: float = 20,
+    ) -> None:  # fmt: skip
+        self.sock = socket.create_connection((host, port), timeout)
+        # Blocking calls with a receive time-out in the kernel: pyOpenSSL then reports it instead of WantRead loops.
+        self.sock.settimeout(None)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", int(timeout), 0))
+        self.tls = SSL.Connection(context or client_context(ca, alpn), self.sock)
+        self.tls.set_tlsext_host_name(b"localhost")
+        self.tls.set_connect_state()
+        self.close_notify = False
+
+    def __enter__(self) -> RawKe:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+    def handshake(self) -> RawKe:
+        self.tls.do_handshake()
+        return self
+
+    def send(self, *chunks: bytes) -> None:
+        """Each chunk in a TLS record of its own."""
+        for chunk in chunks:
+            self.tls.sendall(chunk)
+
+    def receive(self) -> bytes:
+        """All that the server sends until it closes; `close_notify` says whether it closed properly."""
+        data = b""
+        try:
+            while True:
+                data += self.tls.recv(65536)
+        except SSL.ZeroReturnError:
+            self.close_notify = True
+        except SSL.SysCallError:
+            pass  # a bare end of file, or a reset
+        return data
+
+    def export(self, aead: AeadId) -> SessionKeys:
+        def key(direction: Direction) -> bytes:
+            label = b"EXPORTER-network-time-security"
+            return self.tls.export_keying_material(label, aead.key_length, exporter_context(aead, direction))
+
+        return SessionKeys(aead, key(Direction.C2S), key(Direction.S2C))
+
+
+def split_records(data: bytes) -> list[tuple[int, bool, bytes]]:
+    """(type, critical, body) of each whole NTS-KE record in `data`."""
+    records = []
+    while len(data) >= 4:
+        kind, size = struct.unpack(">HH", data[:4])
+        records.append((kind & 0x7FFF, bool(kind & 0x8000), data[4 : 4 + size]))
+        data = data[4 + size :]
+    return records
+
+
+def record(kind: int, body: bytes = b"", *, critical: bool = True) -> bytes:
+    """One NTS-KE record."""
+    return struct.pack(">HH", kind | (0x8000 if critical else 0), len(body)) + body
+
+
+NEXT_PROTOCOL_NTPV4 = record(1, b"\0\0")
+AEAD_15 = record(4, b"\0\x0f")
+END = record(0)
+GOOD_REQUEST = NEXT_PROTOCOL_NTPV4 + AEAD_15 + END
+
+
+def ask_udp(port: int, packet: bytes, *, host: str = "127.0.0.1", timeout: float = 2.0) -> bytes | None:
+    """Send a datagram and return the first answer; None when there is none in time."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(timeout)
+        sock.connect((host, port))
+        sock.send(packet)
+        try:
+            return sock.recv(65535)
+        except TimeoutError:
+            return None
