@@ -102,6 +102,7 @@ def test_the_ancestors_forms_work_from_any_folder(suite: Suite, tmp_path: Path) 
 
 @pytest.mark.parametrize("aead", [15, 16, 17])
 def test_json_is_machine_readable_for_every_algorithm(suite: Suite, tmp_path: Path, aead: int) -> None:
+    """A96."""
     file = tmp_path / "c.ini"
     done = suite.fetch("--aead", aead, "--json", output=file)
     ke = json.loads(done.stdout)

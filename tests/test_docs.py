@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""docs/rfc8915.md and ARCHITECTURE.md name code and tests that exist, and every requirement is there."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+
+import pytest
+
+from tests.support import ROOT
+
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in (ROOT / "docs/rfc8915.md").read_text().splitlines()
+    if re.match(r"\| [AB]\d\d ", line)
+]
+EXPECTED = [f"A{n:02}" for n in (*range(1, 42), *range(50, 84), *range(90, 97))] + [f"B{n:02}" for n in range(1, 18)]
+
+
+def test_every_requirement_has_one_row() -> None:
+    assert [row[0] for row in ROWS] == EXPECTED
+
+
+def resolve(name: str) -> None:
+    """Import `module.function` or `module.Class.method` of the package, or of a script."""
+    module, *attributes = name.split(".")
+    prefix = "" if (ROOT / f"{module}.py").exists() else "nts."
+    found: object = importlib.import_module(prefix + module)
+    for attribute in attributes:
+        found = getattr(found, attribute)
+
+
+def decorated_source(module: str, function: str) -> str:
+    """A test function with its decorators and docstring."""
+    source = (ROOT / "tests" / f"{module}.py").read_text()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            first = min(n.lineno for n in (node, *node.decorator_list))
+            return "\n".join(source.splitlines()[first - 1 : node.end_lineno])
+    raise AssertionError(f"no {module}::{function}")
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_a_requirement_is_met_where_the_table_says_and_held_by_that_test(row: list[str]) -> None:
+    number, _, _, _, _, code, tests, remark = row
+    code_names, test_names = re.findall(r"`([\w.]+)`", code), re.findall(r"`(\w+)::(\w+)`", tests)
+    for name in code_names:
+        resolve(name)
+    for module, function in test_names:
+        assert number in decorated_source(f"test_{module}", function), f"{module}::{function} does not name {number}"
+    assert test_names or remark.startswith("not "), f"{number} has neither a test nor a word on why"
+    assert code_names or remark.startswith("not done")
+
+
+def test_the_tables_of_the_architecture_name_what_exists() -> None:
+    rows = re.findall(r"^\| [^|]+ \| (`nts/[^|]+) \| ([^|]+) \|$", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
+    assert len(rows) > 20
+    for files, functions in rows:
+        modules = re.findall(r"`nts/(\w+)\.py`", files)
+        for name in re.findall(r"`([\w.]+)`", functions):
+            found = []
+            for module in modules:
+                try:
+                    resolve(f"{module}.{name}")
+                except AttributeError:
+                    continue
+                found.append(module)
+            assert found, f"{name} is in none of {modules}"
