@@ -109,6 +109,7 @@ class KeErrorRecord(NTSError):
     """The server answered with an Error or a Warning record (RFC 8915 sections 4.1.3 and 4.1.4)."""
 
     exit_code = ExitCode.KE_ERROR_RECORD
+    hint = "the server refuses; do not repeat the same request at once"
 
 
 class NoAnswer(NTSError):

@@ -36,6 +36,7 @@ LINGER_TIMEOUT = 1.0  # seconds from the response to the end
 MAX_SESSIONS = 400  # in one worker; file descriptors are limited to 1024 on many systems
 BACKLOG = 512
 _SWEEP = 0.25  # seconds between looks at the deadlines
+_DISCARDS = 16  # reads in one turn, so that nobody holds up the others by sending fast
 
 
 class State(Enum):
@@ -124,8 +125,9 @@ class Session:
     def _read_request(self) -> None:
         message = None
         try:
-            while True:  # all that has come: octets after the End of Message record belong to the judgement
-                message = self._reader.feed(self._tls.recv(tls.READ_SIZE)) or message
+            while self._reader.octets <= ke_server.MAX_REQUEST:
+                # All that has come: octets after the End of Message record belong to the judgement.
+                message = self._reader.feed(self._tls.recv(tls.READ_SIZE))
         except tls.WantRead:
             if message is None:
                 raise
@@ -136,7 +138,7 @@ class Session:
         except FormatError:
             self._answer(self._shared.policy.fail(Verdict.BAD_REQUEST))
             return
-        assert message is not None  # both ways out of the loop without one have left
+        assert message is not None  # all ways out of the loop without one have left
         shared = self._shared
         self._answer(
             shared.policy.answer(
@@ -181,9 +183,10 @@ class Session:
         self.state = State.LINGERING
 
     def _discard(self) -> None:
-        while self._sock.recv(tls.READ_SIZE):
-            pass
-        self.close()
+        for _ in range(_DISCARDS):
+            if not self._sock.recv(tls.READ_SIZE):
+                self.close()
+                return
 
 
 class Worker:
@@ -272,8 +275,7 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
         log = cli.say if verbose else cli.ignore
         Worker(listeners, Shared(policy, context, keys.key_label, watcher, count, log)).run(stop)
 
-    _announce(config, certificate, listeners)
-    workers.supervise(ke.workers, work)
+    workers.supervise(ke.workers, work, lambda: _announce(config, certificate, listeners))
     sockets.close_all(listeners)
     cli.say(f"stopped; sessions: {cli.counts(counters.totals())}")
 

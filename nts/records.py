@@ -59,6 +59,7 @@ class MessageReader:
         self._buffer = bytearray()
         self._parsed = 0
         self._records: list[Record] = []
+        self._complete = False
 
     @property
     def octets(self) -> int:
@@ -66,9 +67,12 @@ class MessageReader:
         return len(self._buffer)
 
     def feed(self, data: bytes) -> Message | None:
-        """Take some more octets; return the message once its End of Message record is complete."""
+        """Take some more octets; return the message once its End of Message record is complete.
+
+        What is fed in after that only adds to `trailing`.
+        """
         self._buffer += data
-        while len(self._buffer) - self._parsed >= HEADER_LENGTH:
+        while not self._complete and len(self._buffer) - self._parsed >= HEADER_LENGTH:
             head = int.from_bytes(self._buffer[self._parsed : self._parsed + 2], "big")
             start = self._parsed + HEADER_LENGTH
             end = start + int.from_bytes(self._buffer[self._parsed + 2 : start], "big")
@@ -80,7 +84,11 @@ class MessageReader:
             self._records.append(record)
             self._parsed = end
             if record.type == RecordType.END_OF_MESSAGE:
-                return Message(tuple(self._records), trailing=len(self._buffer) - end)
+                self._complete = True
+        if self._complete:
+            return Message(tuple(self._records), trailing=len(self._buffer) - self._parsed)
+        if len(self._buffer) > self._limit:
+            raise FormatError(f"a message of more than {self._limit} octets")
         return None
 
 

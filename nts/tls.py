@@ -124,6 +124,7 @@ def reason(error: Exception) -> str:
 # The causes that users meet, of X509_STORE_CTX_get_error(3).
 _VERIFY_ERRORS = {
     2: "no trusted CA has issued it",
+    7: "no trusted CA has issued it",
     9: "it is not valid yet",
     10: "it has expired",
     18: "it is self-signed",
@@ -227,7 +228,7 @@ class ClientChannel:
         surplus = 0
         try:
             self.connection.shutdown()
-            while data := self.receive():
+            while time.monotonic() < self._deadline and (data := self.receive()):
                 surplus += len(data)
         except (SSL.Error, TimeoutError):
             pass  # section 4 wants close_notify, but the message is complete: many servers just close

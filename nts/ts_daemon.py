@@ -122,11 +122,13 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
             cli.say(f"worker {index} runs as process {os.getpid()}")
         Worker([Receiver(s) for s in bound[index]], clock, watcher, count).run(stop)
 
-    where = ", ".join(sockets.shown(s.getsockname()) for s in bound[0])
-    cli.say(f"NTP on UDP {where}; {ntp_config.workers} worker{'s' if ntp_config.workers > 1 else ''}")
-    cli.say(f"engine: python (this version has no native engine); AES-SIV: {backend}")
-    cli.say(_describe_clock(clock, ntp_config.clock))
-    workers.supervise(ntp_config.workers, work)
+    def announce() -> None:
+        where = ", ".join(sockets.shown(s.getsockname()) for s in bound[0])
+        cli.say(f"NTP on UDP {where}; {ntp_config.workers} worker{'s' if ntp_config.workers > 1 else ''}")
+        cli.say(_describe_clock(clock, ntp_config.clock))
+        cli.say(f"engine: python (this version has no native engine); AES-SIV: {backend}")
+
+    workers.supervise(ntp_config.workers, work, announce)
     for group in bound:
         sockets.close_all(group)
     cli.say(f"stopped; datagrams: {cli.counts(counters.totals())}")

@@ -21,6 +21,7 @@ from nts.state import Association, ClientState
 from nts.ts_client import Judgement, Measurement, Query, Verdict
 
 NAK_GRACE = 1.0  # seconds
+_MAX_NOTED = 16
 _ROOM = 65535
 _ANCILLARY_ROOM = 64
 
@@ -44,9 +45,15 @@ class Exchange:
     stock: int = 0
     """cookies in client.ini afterwards"""
     datagrams: list[tuple[bytes, Judgement]] = field(default_factory=list, repr=False)
-    """all that came back, with the judgement on each"""
+    """what came back, with the judgement on each; of a flood, the first ones"""
     answer: Answer | None = None
     failure: NTSError | None = None
+
+    def note(self, datagram: bytes, judgement: Judgement) -> None:
+        """Keep what came back, but for more of the same than a person would read."""
+        seen = {j.verdict for _, j in self.datagrams}
+        if len(self.datagrams) < _MAX_NOTED or judgement.verdict not in seen:
+            self.datagrams.append((datagram, judgement))
 
 
 def locate(association: Association, host: str | None, port: int | None, family: socket.AddressFamily) -> Endpoint:
@@ -85,11 +92,11 @@ def query(endpoint: Endpoint, exchange: Exchange, timeout: float) -> None:
             sock.connect(endpoint.address)
             sent_ns = time.time_ns()
             sock.send(exchange.request.packet)
-            while select.select([sock], [], [], max(0, deadline - time.monotonic()))[0]:
+            while (left := deadline - time.monotonic()) > 0 and select.select([sock], [], [], left)[0]:
                 datagram, ancillary, _, _ = sock.recvmsg(_ROOM, _ANCILLARY_ROOM)
                 received_ns = sockets.arrival_ns(ancillary)
                 judgement = ts_client.judge(datagram, exchange.request)
-                exchange.datagrams.append((datagram, judgement))
+                exchange.note(datagram, judgement)
                 if judgement.verdict is Verdict.TIME and judgement.header:
                     measurement = ts_client.measure(judgement.header, sent_ns, received_ns)
                     exchange.answer = Answer(judgement, measurement, endpoint.host, received_ns)

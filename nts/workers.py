@@ -63,12 +63,16 @@ class StopSignal:
         return [self._signalled.fileno(), self._lifeline]
 
 
-def supervise(count: int, work: Callable[[int, StopSignal], None]) -> None:
-    """Run `work(index, stop)` in `count` processes until SIGINT or SIGTERM; returns when all have ended."""
+def supervise(count: int, work: Callable[[int, StopSignal], None], announce: Callable[[], None]) -> None:
+    """Run `work(index, stop)` in `count` processes until SIGINT or SIGTERM; returns when all have ended.
+
+    `announce()` is called once they run: from then on, a signal stops them in good order.
+    """
     watched = (*_STOP, signal.SIGCHLD)
     signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     lifeline, hold = os.pipe()
     running = {_start(i, work, lifeline, hold): i for i in range(count)}
+    announce()
     last_death = 0.0
     while True:
         got = signal.sigwait(watched)

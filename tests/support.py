@@ -11,7 +11,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -127,7 +127,7 @@ class Suite:
     def start_ts(self, *arguments: str) -> Process:
         command = [sys.executable, str(ROOT / "ntsts_server.py"), str(self.ini), *arguments]
         self.ts = Process(command, self.folder / "ts.log")
-        self.ts.wait_for("clock:")
+        self.ts.wait_for("engine:")
         return self.ts
 
     def stop(self) -> None:
@@ -155,6 +155,56 @@ def running_suite(folder: Path, **options: dict[str, object]) -> Iterator[Suite]
         yield suite
     finally:
         suite.stop()
+
+
+# --- processes -------------------------------------------------------------------------------------------------------
+
+
+def children(pid: int) -> list[int]:
+    """The worker processes of a server."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(path.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(path.parent.name))
+    return sorted(found)
+
+
+def workers_of(process: Process, count: int) -> list[int]:
+    """The worker processes, once all have been started."""
+    assert eventually(lambda: len(children(running(process).pid)) == count), process.output()
+    return children(process.popen.pid)
+
+
+def eventually(condition: Callable[[], bool], timeout: float = 10) -> bool:
+    """Whether it becomes true in time."""
+    end = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def running(process: Process) -> subprocess.Popen[bytes]:
+    assert process.popen.poll() is None, process.output()
+    return process.popen
+
+
+def kill_orphans(workers: list[int]) -> bool:
+    """After a failure: workers whose parent is gone must not outlive the test. Whether there were any."""
+    left = [pid for pid in workers if is_running(pid)]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    return bool(left)
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process is there and not just a zombie that waits for init."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 # --- a raw NTS-KE peer, which shares nothing with nts.tls and can misbehave ------------------------------------------

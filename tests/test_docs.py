@@ -37,7 +37,7 @@ def decorated_source(module: str, function: str) -> str:
     source = (ROOT / "tests" / f"{module}.py").read_text()
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef) and node.name == function:
-            first = min(n.lineno for n in (node, *node.decorator_list))
+            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
             return "\n".join(source.splitlines()[first - 1 : node.end_lineno])
     raise AssertionError(f"no {module}::{function}")
 

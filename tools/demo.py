@@ -82,7 +82,7 @@ def demo(folder: Path) -> None:
         title("start the key exchange server: ntske_server.py")
         running.enter_context(server("ntske_server.py", "sends clients to", folder / "ke.log"))
         title("start the time server: ntsts_server.py")
-        running.enter_context(server("ntsts_server.py", "clock:", folder / "ts.log"))
+        running.enter_context(server("ntsts_server.py", "engine:", folder / "ts.log"))
         title(f"fetch keys and cookies, certificate verified: ntske_client.py -c certs/ca.pem localhost {port}")
         print("   " + run("ntske_client.py", "-c", ca, "localhost", port, "-o", client_ini)[-2])
         ask("ask the time with a cookie: ntsts_client.py")
