@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""No cookie is ever sent twice: real clients on one client.ini, killed at any point of a query (RFC 8915 section 5.7).
+
+What the clients send is recorded by a relay on its way to the real time server, so that answers and fresh cookies
+are part of the game.
+"""
+
+from __future__ import annotations
+
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nts import extensions
+from nts.registry import FieldType
+from nts.state import ClientState
+from tests.support import ROOT, Suite
+
+
+class Relay:
+    """Passes datagrams between clients and the time server, and keeps the cookie of each request."""
+
+    def __init__(self, server_port: int) -> None:
+        self.cookies: list[bytes] = []
+        self._server_port = server_port
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.port = int(self._socket.getsockname()[1])
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with self._socket, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as upstream:
+            upstream.connect(("127.0.0.1", self._server_port))
+            while not self._stop.is_set():
+                if not select.select([self._socket], [], [], 0.05)[0]:
+                    continue
+                request, client = self._socket.recvfrom(2048)
+                fields, _ = extensions.walk(request)
+                self.cookies += [f.body for f in fields if f.type == FieldType.COOKIE]
+                upstream.send(request)
+                if select.select([upstream], [], [], 1)[0]:
+                    self._socket.sendto(upstream.recv(2048), client)
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def relay(suite: Suite) -> Iterator[Relay]:
+    relay = Relay(suite.ntp_port)
+    yield relay
+    relay.close()
+
+
+def start_client(file: Path, port: int, queries: int) -> subprocess.Popen[str]:
+    command = [sys.executable, str(ROOT / "ntsts_client.py"), "-f", str(file), "-n", str(queries), "-i", "0.001",
+               "--timeout", "2", "127.0.0.1", str(port)]  # fmt: skip
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_two_clients_at_once_never_send_the_same_cookie(suite: Suite, relay: Relay, tmp_path: Path) -> None:
+    """A63."""
+    file = tmp_path / "client.ini"
+    assert suite.fetch(output=file).returncode == 0
+    clients = [start_client(file, relay.port, 40) for _ in range(2)]
+    for client in clients:
+        _, stderr = client.communicate(timeout=60)
+        assert client.returncode == 0, stderr
+    assert len(relay.cookies) == 80
+    assert len(set(relay.cookies)) == 80
+    assert len(ClientState(file).load().cookies) == 8
+
+
+def test_clients_killed_at_any_point_never_send_a_cookie_again(suite: Suite, relay: Relay, tmp_path: Path) -> None:
+    """A63: kill -9 in the middle of queries of two clients, many times; the file stays whole and usable."""
+    file = tmp_path / "client.ini"
+    for i in range(15):
+        if i % 3 == 0:
+            assert suite.fetch(output=file).returncode == 0, "the file was damaged"
+        before = len(relay.cookies)
+        clients = [start_client(file, relay.port, 1000) for _ in range(2)]
+        end = time.monotonic() + 20
+        while len(relay.cookies) < before + 2:  # at least one of them is in the middle of its work
+            assert time.monotonic() < end
+            time.sleep(0.001)
+        time.sleep(0.0013 * i)
+        for client in clients:
+            client.send_signal(signal.SIGKILL)
+        for client in clients:
+            client.communicate()
+        stock = ClientState(file).load().cookies  # whole, or this raises
+        assert not set(stock) & set(relay.cookies), "a cookie that was sent is still in stock"
+    assert len(relay.cookies) == len(set(relay.cookies))
+    client = start_client(file, relay.port, 1)
+    _, stderr = client.communicate(timeout=30)
+    assert client.returncode == 0, stderr
