@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON := .venv/bin/python
 # Folders with C code, each built by CMake in place.
 NATIVE := libaes_siv
-FUZZ_SECONDS := 20
+FUZZ_SECONDS := 4
 PYTEST_ARGS :=
 # chronyd as ./bootstrap test unpacks it where the system has none; sbin is not on every user's path.
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbin

@@ -4,7 +4,7 @@
 stdout carries only the product. Everything else goes to stderr as `prog: ...`, `prog: warning: ...`,
 `prog: error: ...` or `hint: ...`, one line each, without a secret in it.
 
-Imports nothing but the standard library and layer 1, so that it can say what is missing. For the same reason
+Imports nothing that needs more than the standard library, so that it can say what is missing. For the same reason
 scripts import the rest of the package inside `main`.
 """
 
@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from nts import inifile
 from nts.errors import ExitCode, NTSError
 from nts.registry import AeadId
 
@@ -98,9 +99,10 @@ def count(text: str) -> int:
 
 
 def _in_range(text: str, low: int, high: int, what: str) -> int:
-    if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+    value = inifile.number(text, low, high)
+    if value is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
-    return int(text)
+    return value
 
 
 def duration(text: str) -> float:

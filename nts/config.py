@@ -99,9 +99,10 @@ def load(path: Path) -> ServerConfig:
 
 def _number(low: int, high: int) -> Callable[[str], int]:
     def check(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+        value = inifile.number(text, low, high)
+        if value is None:
             raise ValueError(f"a number from {low} to {high} is needed")
-        return int(text)
+        return value
 
     return check
 

@@ -7,13 +7,12 @@
 from __future__ import annotations
 
 import configparser
-import re
 from pathlib import Path
 
 from nts.errors import ConfigError
 
-_SECTION = re.compile(r"\[(?P<name>[^]]+)\]")
-_OPTION = re.compile(r"(?P<name>[^\s#;:=\[][^:=]*?)\s*[:=]")
+_SECTION = configparser.ConfigParser.SECTCRE
+_OPTION = configparser.ConfigParser.OPTCRE
 
 
 def read_text(path: Path) -> str:
@@ -42,32 +41,52 @@ def parse(text: str, path: Path) -> configparser.ConfigParser:
     return parser
 
 
+def number(text: str, low: int, high: int) -> int | None:
+    """A decimal number within bounds, else None: no sign, no spaces, none of int()'s other liberties."""
+    plausible = text.isascii() and text.isdigit() and len(text) <= len(str(high))
+    return int(text) if plausible and low <= int(text) <= high else None
+
+
 def set_options(text: str, section: str, options: dict[str, str | None]) -> str:
-    """`text` with these options of a section set, or removed where the value is None; all else stays as it is."""
-    lines, out, todo = text.splitlines(), [], dict(options)
-    inside = found = dropping = False
-    insert_at = 0
-    for line in lines:
-        if dropping and line[:1].isspace() and line.strip():
-            continue  # a continuation line of a value that has gone
-        dropping = False
-        header = _SECTION.match(line)
-        option = _OPTION.match(line)
-        if header:
-            inside = header["name"] == section
-            found = found or inside
-        elif inside and option and option["name"].lower() in options:
-            name = option["name"].lower()
-            value, dropping = todo.pop(name, None), True
-            if value is None:
+    """`text` with these options of a section set, or removed where the value is None; all else stays as it is.
+
+    Lines mean what they mean to configparser: a line indented more than the option above it continues its value,
+    unless an empty line or a comment stands between them.
+    """
+    out: list[str] = []
+    todo = dict(options)
+    inside = found = False
+    insert_at = indent = 0
+    owner: str | None = None  # the option that an indented line would continue
+    for line in text.removesuffix("\n").split("\n") if text else []:
+        content = line.strip()
+        margin = len(line) - len(line.lstrip())
+        if not content or content[0] in "#;":
+            owner = None
+        elif owner is not None and margin > indent:
+            if inside and owner in options:
                 continue
-            line = f"{name} = {value}"
+        else:
+            indent = margin
+            if header := _SECTION.match(content):
+                inside, owner = header["header"] == section, None
+                found = found or inside
+            elif option := _OPTION.match(content):
+                owner = option["option"].rstrip().lower()
+                if inside and owner in options:
+                    value = todo.pop(owner, None)
+                    if value is None:
+                        continue
+                    line = f"{line[:margin]}{owner} = {value}"
         out.append(line)
-        if inside and line.strip():
+        if inside and content:
             insert_at = len(out)
     new = [f"{name} = {value}" for name, value in todo.items() if value is not None]
-    if found:
-        out[insert_at:insert_at] = new
+    if found and new:
+        # Behind the section's last line; empty lines keep indented neighbours from being taken for values of ours.
+        before = [""] if out[insert_at - 1][:1].isspace() else []
+        after = [""] if insert_at < len(out) and out[insert_at][:1].isspace() else []
+        out[insert_at:insert_at] = [*before, *new, *after]
     elif new:
         out += [*([""] if out else []), f"[{section}]", *new]
     return "\n".join(out) + "\n"

@@ -137,7 +137,7 @@ class KeServer:
     def _where(self, request: Request, local_address: str) -> list[Record]:
         """Server and Port Negotiation (sections 4.1.7, 4.1.8), critical as they may be: cookies work only there."""
         where, server = [], self.ntp_server
-        if not server and request.server == local_address:
+        if not server and request.server and records.same_address(request.server, local_address):
             server = local_address  # 4.1.7: a wish that can be met SHOULD be confirmed
         if server:
             where.append(Record(RecordType.SERVER, True, server.encode("ascii")))

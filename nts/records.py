@@ -50,8 +50,8 @@ class Message:
 class MessageReader:
     """Collects the octets of one message, in pieces of any size.
 
-    `feed` returns None while more is needed. It raises FormatError once `limit` octets have come without an
-    End of Message record, so that a peer can never make it hold more than that.
+    `feed` returns None while more is needed. It raises FormatError once more than `limit` octets have come without
+    an End of Message record, so that a peer cannot make it hold more than that and what one `feed` brings.
     """
 
     def __init__(self, limit: int) -> None:
@@ -146,6 +146,11 @@ def is_server_name(text: str) -> bool:
     labels = text.removesuffix(".").split(".")
     is_name = all(_LABEL.fullmatch(label) for label in labels) and not labels[-1].isdigit()
     return is_ip_address(text) or (is_name and len(text) <= _MAX_NAME)
+
+
+def same_address(one: str, other: str) -> bool:
+    """Whether both are the same IP address, however they are spelled."""
+    return is_ip_address(one) and is_ip_address(other) and ipaddress.ip_address(one) == ipaddress.ip_address(other)
 
 
 def is_ip_address(text: str) -> bool:

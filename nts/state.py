@@ -136,10 +136,10 @@ def _decode(parser: configparser.ConfigParser, path: Path) -> Association:
         return value
 
     def number(section: str, option: str, default: str | None = None) -> int:
-        value = text(section, option, default)
-        if not (value.isascii() and value.isdigit() and 0 < int(value) < 65536):
+        value = inifile.number(text(section, option, default), 1, 65535)
+        if value is None:
             raise ConfigError(f"{path}: [{section}] {option} is not a number from 1 to 65535")
-        return int(value)
+        return value
 
     def octets(section: str, option: str, length: int | None = None) -> bytes:
         try:

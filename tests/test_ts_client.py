@@ -239,7 +239,7 @@ def test_the_servers_own_nak_is_understood() -> None:
         (replace(HEADER, receive=0), "timestamps are zero"),
         (replace(HEADER, transmit=0), "timestamps are zero"),
         (replace(HEADER, root_delay=32 << 16), "root distance"),
-        (replace(HEADER, root_dispersion=16 << 16), "root distance"),
+        (replace(HEADER, root_delay=0, root_dispersion=16 << 16), "root distance"),
         (replace(HEADER, root_delay=2**32 - 1, root_dispersion=2**32 - 1), "root distance"),
     ],
 )
@@ -255,7 +255,7 @@ def test_an_authentic_answer_without_usable_time_still_brings_its_cookies(header
     [
         replace(HEADER, stratum=1, leap=1),
         replace(HEADER, stratum=15, leap=2),
-        replace(HEADER, root_dispersion=(16 << 16) - 0x81 - 0x200),
+        replace(HEADER, root_delay=0, root_dispersion=(16 << 16) - 1),
         replace(HEADER, poll=-128, precision=127),
         replace(HEADER, reference_id=b"NTSN"),
     ],
