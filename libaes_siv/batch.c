@@ -9,7 +9,7 @@
 
 #include "siv_internal.h"
 
-/* Messages among which those of the same shape are looked for: one bit each in a word. */
+/* Messages among which those of the same shape are looked for. */
 #define WINDOW 64
 
 /* ---- Scheduled keys ------------------------------------------------------------------------------------ */
@@ -52,7 +52,7 @@ void AES_SIV_KEY_free(AES_SIV_KEY *key)
 /* ---- One message --------------------------------------------------------------------------------------- */
 
 /* Whether the arguments are in order. */
-static int acceptable(struct siv_backend const *backend, AES_SIV_MSG const *m, int seal)
+static inline int acceptable(struct siv_backend const *backend, AES_SIV_MSG const *m, int seal)
 {
     size_t const text_len = m->in_len - SIV_BLOCK;
     int const key = m->key != NULL ? m->key->ctx.backend == backend
@@ -116,23 +116,24 @@ static int one_by_one(struct siv_backend const *backend, AES_SIV_MSG *msgs, size
 }
 
 /* Whether two messages, both acceptable, can be done in step. */
-static int same_shape(AES_SIV_MSG const *a, AES_SIV_MSG const *b)
+static inline int same_shape(AES_SIV_MSG const *a, AES_SIV_MSG const *b)
 {
     return a->key == b->key && (a->key != NULL || a->raw_key_len == b->raw_key_len) && a->in_len == b->in_len &&
            a->ad_len == b->ad_len && a->nonce_len == b->nonce_len && (a->nonce == NULL) == (b->nonce == NULL);
 }
 
-/* Takes out of pending the first message and those like it that follow, no more than limit. They are put
- * into group; returns how many there are. */
-static size_t take_group(AES_SIV_MSG *msgs, uint64_t *pending, AES_SIV_MSG **group, size_t limit)
+/* Moves those of n messages that are like the first one to the front; returns how many they are, no more than
+ * limit. Where all are alike, none is moved. */
+static size_t front_group(AES_SIV_MSG **msgs, size_t n, size_t limit)
 {
-    uint64_t left = *pending;
-    size_t count = 0;
+    size_t count = 1;
 
-    for (size_t i = 0; left != 0 && count < limit; i++, left >>= 1) {
-        if ((left & 1) != 0 && (count == 0 || same_shape(group[0], &msgs[i]))) {
-            group[count++] = &msgs[i];
-            *pending &= ~((uint64_t)1 << i);
+    for (size_t i = 1; i < n && count < limit; i++) {
+        if (same_shape(msgs[0], msgs[i])) {
+            AES_SIV_MSG *const m = msgs[i];
+
+            msgs[i] = msgs[count];
+            msgs[count++] = m;
         }
     }
     return count;
@@ -142,19 +143,20 @@ static size_t take_group(AES_SIV_MSG *msgs, uint64_t *pending, AES_SIV_MSG **gro
 static int interleave(struct siv_backend const *backend, AES_SIV_MSG *msgs, size_t n, int seal)
 {
     struct siv_batch const *const batch = backend->batch;
-    AES_SIV_MSG *group[WINDOW];
-    uint64_t pending = 0;
+    AES_SIV_MSG *pending[WINDOW];
+    size_t end = 0;
     int all = 1;
 
     for (size_t i = 0; i < n; i++) {
         if (acceptable(backend, &msgs[i], seal))
-            pending |= (uint64_t)1 << i;
+            pending[end++] = &msgs[i];
         else
             refuse(&msgs[i], seal);
     }
-    while (pending != 0) {
-        size_t const count = take_group(msgs, &pending, group, batch->width);
+    for (size_t at = 0, count; at < end; at += count) {
+        AES_SIV_MSG **const group = pending + at;
 
+        count = front_group(group, end - at, batch->width);
         if (count >= batch->least && (group[0]->key != NULL || group[0]->raw_key_len != 48)) {
             batch->together(group, count, seal);
         } else {

@@ -95,6 +95,20 @@ static INLINE void FN(put_row)(uint8_t *row, VEC const *k)
         OP(store)(row + SIV_BLOCK * OP(blocks) * v, k[v]);
 }
 
+/* siv_wipe() for a few rows, without what a compiler may make of memset: "rep stos" takes longer to start than
+ * this takes to finish. */
+static INLINE void FN(wipe_rows)(uint8_t *rows, size_t n)
+{
+    VEC nothing[VECS];
+
+    UNROLL
+    EACH_VEC (v)
+        nothing[v] = OP(zero)();
+    for (size_t i = 0; i < n; i++)
+        FN(put_row)(rows + ROW * i, nothing);
+    siv_wipe(rows, 0);
+}
+
 /* The keys at key[lane] + offset, of 16 bytes (10 rounds) or 32 bytes (14). */
 static INLINE void FN(expand)(uint8_t *rows, uint8_t const *const *key, size_t offset, unsigned rounds)
 {
@@ -181,7 +195,11 @@ static INLINE void FN(gather_end)(struct FN(scratch) *scratch, VEC *block, uint8
 {
     VEC const pad = OP(all)(padding(rest));
 
-    if (len >= SIV_BLOCK) {
+    if (rest == 0) {
+        UNROLL
+        EACH_VEC (v)
+            block[v] = OP(zero)();
+    } else if (len >= SIV_BLOCK) {
         FN(gather)(block, p, len - SIV_BLOCK);
         UNROLL
         EACH_VEC (v)
@@ -189,14 +207,13 @@ static INLINE void FN(gather_end)(struct FN(scratch) *scratch, VEC *block, uint8
     } else {
         uint8_t const *at[LANES];
 
-        memset(scratch->brief, 0, ROW);
+        FN(wipe_rows)(scratch->brief, 1);
         for (int l = 0; l < LANES; l++) {
             at[l] = scratch->brief + SIV_BLOCK * l;
-            if (rest != 0)
-                memcpy(scratch->brief + SIV_BLOCK * l, p[l], rest);
+            memcpy(scratch->brief + SIV_BLOCK * l, p[l], rest);
         }
         FN(gather)(block, at, 0);
-        siv_wipe(scratch->brief, ROW);
+        FN(wipe_rows)(scratch->brief, 1);
     }
     UNROLL
     EACH_VEC (v)
@@ -327,19 +344,27 @@ static INLINE __m128i FN(counter)(uint8_t const *tag)
 static INLINE void FN(run_with)(AES_SIV_MSG *const *msgs, size_t n, int seal, int shared)
 {
     struct FN(scratch) scratch;
-    struct FN(cmac_key) key = {.shared = shared || LANES == 1};
+    struct FN(cmac_key) key;
     AES_SIV_MSG const *m[LANES];
     AES_SIV_KEY const *const scheduled = msgs[0]->key;
     size_t const len = msgs[0]->in_len - (seal ? 0 : SIV_BLOCK);
-    size_t const stride = key.shared ? SIV_BLOCK : ROW;
+    size_t const stride = shared || LANES == 1 ? SIV_BLOCK : ROW;
     uint8_t const *text[LANES], *raw[LANES];
     uint8_t const *ctr_key;
     VEC d[VECS];
 
-    for (size_t l = 0; l < LANES; l++) {
+    key.shared = shared || LANES == 1; /* with one lane it comes to the same */
+    UNROLL
+    for (size_t l = 0; l < LANES; l++)
         m[l] = msgs[l < n ? l : 0];
-        raw[l] = m[l]->raw_key;
-        text[l] = seal ? m[l]->in : m[l]->out;
+    if (seal) {
+        UNROLL
+        for (size_t l = 0; l < LANES; l++)
+            text[l] = m[l]->in;
+    } else {
+        UNROLL
+        for (size_t l = 0; l < LANES; l++)
+            text[l] = m[l]->out;
     }
     if (shared) {
         key.round_key = scheduled->ctx.key.mac.schedule.round_key;
@@ -357,6 +382,9 @@ static INLINE void FN(run_with)(AES_SIV_MSG *const *msgs, size_t n, int seal, in
         key.round_key = scratch.mac_key;
         key.rounds = (unsigned)(half / 4 + 6);
         ctr_key = scratch.ctr_key;
+        UNROLL
+        for (size_t l = 0; l < LANES; l++)
+            raw[l] = m[l]->raw_key;
         if (LANES == 1 && half == 24) {
             siv_aesni_expand_192(scratch.mac_key, raw[0]);
             siv_aesni_expand_192(scratch.ctr_key, raw[0] + half);
@@ -389,14 +417,14 @@ static INLINE void FN(run_with)(AES_SIV_MSG *const *msgs, size_t n, int seal, in
                 siv_wipe(m[l]->out, len);
         }
     }
-    siv_wipe(scratch.tag, sizeof scratch.tag);
+    FN(wipe_rows)(scratch.tag, 1);
     if (!shared) {
         /* The expansion for 12 rounds leaves something in the row after its last one, too. */
-        size_t const used = ROW * (key.rounds + (key.rounds == 12 ? 2 : 1));
+        size_t const used = key.rounds + (key.rounds == 12 ? 2 : 1);
 
-        siv_wipe(scratch.mac_key, used);
+        FN(wipe_rows)(scratch.mac_key, used);
         if (len != 0)
-            siv_wipe(scratch.ctr_key, used);
+            FN(wipe_rows)(scratch.ctr_key, used);
     }
 }
 
