@@ -3,8 +3,9 @@
  * aes_siv.c - AES-SIV (RFC 5297) over a backend's AES: CMAC, S2V, the tag comparison, the public functions.
  *
  * Invariants:
- *   - A context has a key exactly when its phase is not UNKEYED. What is computed from the key alone is in
- *     struct siv_key and does not change until the next Init; what belongs to one message is beside it.
+ *   - A context (siv_internal.h) has a key exactly when its phase is not UNKEYED. What is computed from the
+ *     key alone is in struct siv_key and does not change until the next Init; what belongs to one message is
+ *     beside it.
  *   - Every failure of a step, whatever its cause, leaves phase SPENT or UNKEYED, from which only Init (or
  *     becoming a copy of a context in order) leads on.
  *   - Nothing here branches on, or indexes by, a secret. Lengths, pointers and the number of components are
@@ -18,23 +19,6 @@
 
 #define STRING_(x) #x
 #define STRING(x) STRING_(x)
-
-/* One SIV key, expanded. */
-struct siv_key {
-    struct siv_aes mac;      /* K1 of section 2.2, for S2V */
-    struct siv_aes ctr;      /* K2, for the text */
-    uint8_t full[SIV_BLOCK]; /* CMAC's subkey for a complete last block (K1 of RFC 4493) */
-    uint8_t part[SIV_BLOCK]; /* CMAC's subkey for a padded last block (K2 of RFC 4493) */
-    uint8_t zero[SIV_BLOCK]; /* CMAC(<zero>), with which every S2V starts */
-};
-
-struct AES_SIV_CTX_st {
-    struct siv_backend const *backend;
-    struct siv_key key;
-    uint8_t d[SIV_BLOCK]; /* D of section 2.4 */
-    unsigned components;
-    enum { UNKEYED, READY, SPENT } phase;
-};
 
 /* ---- CMAC and S2V -------------------------------------------------------------------------------------- */
 
@@ -145,19 +129,31 @@ static int equal(uint8_t const a[SIV_BLOCK], uint8_t const b[SIV_BLOCK])
 
 /* ---- Contexts ------------------------------------------------------------------------------------------ */
 
-AES_SIV_CTX *siv_context_new(struct siv_backend const *backend)
+int siv_context_open(AES_SIV_CTX *ctx, struct siv_backend const *backend)
 {
-    AES_SIV_CTX *const ctx = OPENSSL_zalloc(sizeof *ctx);
-
-    if (ctx == NULL)
-        return NULL;
+    memset(ctx, 0, sizeof *ctx);
     ctx->backend = backend;
-    if (!backend->open(&ctx->key.mac)) {
-        OPENSSL_free(ctx);
-        return NULL;
-    }
+    if (!backend->open(&ctx->key.mac))
+        return 0;
     if (!backend->open(&ctx->key.ctr)) {
         backend->close(&ctx->key.mac);
+        return 0;
+    }
+    return 1;
+}
+
+void siv_context_close(AES_SIV_CTX *ctx)
+{
+    ctx->backend->close(&ctx->key.mac);
+    ctx->backend->close(&ctx->key.ctr);
+    siv_wipe(ctx, sizeof *ctx);
+}
+
+AES_SIV_CTX *siv_context_new(struct siv_backend const *backend)
+{
+    AES_SIV_CTX *const ctx = OPENSSL_malloc(sizeof *ctx);
+
+    if (ctx != NULL && !siv_context_open(ctx, backend)) {
         OPENSSL_free(ctx);
         return NULL;
     }
@@ -189,9 +185,8 @@ void AES_SIV_CTX_free(AES_SIV_CTX *ctx)
 {
     if (ctx == NULL)
         return;
-    ctx->backend->close(&ctx->key.mac);
-    ctx->backend->close(&ctx->key.ctr);
-    OPENSSL_clear_free(ctx, sizeof *ctx);
+    siv_context_close(ctx);
+    OPENSSL_free(ctx);
 }
 
 int AES_SIV_CTX_copy(AES_SIV_CTX *dst, AES_SIV_CTX const *src)

@@ -12,6 +12,7 @@
 
 /* Fastest first; the last one works everywhere. */
 static struct siv_backend const *(*const backends[])(void) = {
+    siv_backend_vaes,
     siv_backend_aesni,
     siv_backend_libcrypto,
 };

@@ -1,99 +1,223 @@
 /* SPDX-License-Identifier: MIT
  *
- * bench.c - nanoseconds per operation for the messages of Network Time Security, beside OpenSSL's AES-SIV.
+ * bench.c - nanoseconds for the messages of Network Time Security: every backend of this CPU, alone and in
+ * batches, beside OpenSSL and nettle.
  *
- * The two take turns, round by round, so that a change of clock frequency meets both; the median round
- * counts. OpenSSL's interface drops empty strings, so it does not compute the same function for some of the
- * shapes: there it does the same without the empty component (marked *), or nothing at all when the text is
- * empty. Where it computes the same, its result is compared before the clock starts.
+ * An exchange is what a time server does for one request: open the cookie, verify the request with the key
+ * found in it, seal a new cookie, seal the response that carries it. The data really flow that way. Nonces are
+ * made beforehand.
+ *
+ * All take turns, round by round, so that a change of clock frequency meets all of them; the median round of
+ * each counts. Everyone's results are compared before the clock starts, except where OpenSSL's interface
+ * cannot express the message (bench_peers.c).
  */
 #define _POSIX_C_SOURCE 200809L
 
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include <openssl/evp.h>
+#include "bench_peers.h"
+#include "siv_internal.h"
 
-#include "aes_siv.h"
+#define SETS 64 /* different keys and messages, taken in turn */
+#define MOST_ROUNDS 1001
+#define MOST_SIDES 5
+#define MOST_CELLS 32
+#define PER_ROUND 2048 /* operations, and half as many exchanges */
 
-#define ROUNDS 31
-#define MAX 256
+/* Someone who computes AES-SIV: one of our backends, or a peer. */
+struct side {
+    char const *name;
+    struct siv_backend const *backend; /* or NULL: */
+    struct peer const *peer;
+    AES_SIV_KEY *key; /* the server's */
+};
+
+static struct side sides[MOST_SIDES];
+static size_t side_count;
+static struct side const *nettle; /* the one that ratios refer to; NULL if not here */
+
+static int run(struct side const *side, AES_SIV_MSG *msgs, size_t n, int seal)
+{
+    return side->peer != NULL ? side->peer->run(msgs, n, seal) : siv_batch_run(side->backend, msgs, n, seal);
+}
+
+static void must(int ok, char const *what, struct side const *side)
+{
+    if (ok)
+        return;
+    fprintf(stderr, "aes_siv_bench: %s: %s failed\n", side->name, what);
+    exit(EXIT_FAILURE);
+}
+
+static void set_key(struct side *side, size_t key_len)
+{
+    unsigned char key[64];
+
+    memset(key, 0x5a, sizeof key);
+    AES_SIV_KEY_free(side->key);
+    side->key = siv_key_new(side->peer != NULL ? siv_backend_libcrypto() : side->backend, key, key_len);
+    must(side->key != NULL && (side->peer == NULL || side->peer->set_key(key, key_len)), "key expansion", side);
+}
+
+static void fill(unsigned char *p, size_t len)
+{
+    static unsigned x = 1;
+
+    for (size_t i = 0; i < len; i++) {
+        x = x * 1103515245u + 12345u;
+        p[i] = (unsigned char)(x >> 16 & 0xff);
+    }
+}
+
+/* ---- Single operations --------------------------------------------------------------------------------- */
 
 struct shape {
     char const *name;
-    int open;    /* verify and decrypt, rather than seal */
-    int new_key; /* the key arrives with the message, rather than being expanded beforehand */
+    int seal;
+    int scheduled; /* the key is expanded beforehand, rather than arriving with the message */
     size_t ad_len;
     size_t len; /* of the plaintext */
 };
 
-/* Every message also has a nonce of 16 bytes. */
 static struct shape const shapes[] = {
-    {"cookie seal (66 B, scheduled key)", 0, 0, 0, 66},
-    {"cookie open (82 B, scheduled key)", 1, 0, 0, 66},
-    {"request verify (AD 188 B, empty, new key)", 1, 1, 188, 0},
-    {"response seal (AD 84 B, 104 B, new key)", 0, 1, 84, 104},
+    {"open cookie, 82 B, scheduled key *", 0, 1, 0, 66},
+    {"seal cookie, 66 B, scheduled key *", 1, 1, 0, 66},
+    {"verify request, AD 188 B, empty text *", 0, 0, 188, 0},
+    {"seal response, AD 84 B, 104 B", 1, 0, 84, 104},
+    {"seal response, AD 84 B, 832 B", 1, 0, 84, 832},
 };
 
-static unsigned char key[32], nonce[16], ad[MAX], text[MAX], sealed[MAX + 16], out[MAX + 16];
+#define TEXT 832
 
-/* ---- Ours ---------------------------------------------------------------------------------------------- */
+static struct operation {
+    unsigned char raw_key[64], nonce[16], ad[188], text[TEXT + 1], sealed[TEXT + 17], out[TEXT + 17];
+} operations[SETS];
 
-static AES_SIV_CTX *ours, *our_template;
+static AES_SIV_MSG messages[SETS];
 
-static int our_operation(struct shape const *s)
+/* What the side has to do for the shape. Inputs to open are made by the side itself. */
+static void prepare(struct side const *side, struct shape const *s)
 {
-    if (s->new_key ? !AES_SIV_Init(ours, key, sizeof key) : !AES_SIV_CTX_copy(ours, our_template))
-        return 0;
-    if (!AES_SIV_AssociateData(ours, ad, s->ad_len) || !AES_SIV_AssociateData(ours, nonce, sizeof nonce))
-        return 0;
-    return s->open ? AES_SIV_DecryptFinal(ours, out, sealed, sealed + 16, s->len)
-                   : AES_SIV_EncryptFinal(ours, out, out + 16, text, s->len);
+    for (size_t i = 0; i < SETS; i++) {
+        struct operation *const o = &operations[i];
+
+        messages[i] = (AES_SIV_MSG){.key = s->scheduled ? side->key : NULL,
+                                    .raw_key = o->raw_key,
+                                    .raw_key_len = 32,
+                                    .nonce = o->nonce,
+                                    .nonce_len = sizeof o->nonce,
+                                    .ad = o->ad,
+                                    .ad_len = s->ad_len,
+                                    .in = o->text,
+                                    .in_len = s->len,
+                                    .out = o->sealed};
+    }
+    must(run(side, messages, SETS, 1), s->name, side);
+    for (size_t i = 0; i < SETS; i++) {
+        messages[i].out = operations[i].out;
+        if (!s->seal) {
+            messages[i].in = operations[i].sealed;
+            messages[i].in_len = s->len + 16;
+        }
+    }
 }
 
-/* ---- OpenSSL's ----------------------------------------------------------------------------------------- */
-
-static EVP_CIPHER *cipher;
-static EVP_CIPHER_CTX *evp, *evp_seal_template, *evp_open_template;
-
-static int evp_operation(struct shape const *s)
+static int operate(struct side const *side, size_t first, size_t n, int seal)
 {
-    int n;
-
-    if (s->new_key) {
-        if (EVP_CipherInit_ex2(evp, cipher, key, NULL, !s->open, NULL) != 1)
-            return 0;
-    } else if (EVP_CIPHER_CTX_copy(evp, s->open ? evp_open_template : evp_seal_template) != 1) {
-        return 0;
-    }
-    if (s->open && EVP_CIPHER_CTX_ctrl(evp, EVP_CTRL_AEAD_SET_TAG, 16, sealed) != 1)
-        return 0;
-    if (s->ad_len != 0 && EVP_CipherUpdate(evp, NULL, &n, ad, (int)s->ad_len) != 1)
-        return 0;
-    if (EVP_CipherUpdate(evp, NULL, &n, nonce, sizeof nonce) != 1 ||
-        EVP_CipherUpdate(evp, out + (s->open ? 0 : 16), &n, s->open ? sealed + 16 : text, (int)s->len) != 1 ||
-        EVP_CipherFinal_ex(evp, out + MAX, &n) != 1)
-        return 0;
-    return s->open || EVP_CIPHER_CTX_ctrl(evp, EVP_CTRL_AEAD_GET_TAG, 16, out) == 1;
+    return run(side, messages + first, n, seal);
 }
 
-static EVP_CIPHER_CTX *evp_template(int seal)
-{
-    EVP_CIPHER_CTX *const ctx = EVP_CIPHER_CTX_new();
+/* ---- Exchanges ----------------------------------------------------------------------------------------- */
 
-    if (ctx == NULL || EVP_CipherInit_ex2(ctx, cipher, key, NULL, seal, NULL) != 1) {
-        EVP_CIPHER_CTX_free(ctx);
-        return NULL;
+#define COOKIE_TEXT(key_len) (2 * (key_len) + 2)
+
+/* Buffers for keys of 64 bytes; each output has a byte to spare for bench_peers.c. */
+static struct exchange {
+    unsigned char cookie_nonce[16], cookie[COOKIE_TEXT(64) + 17];
+    unsigned char request_ad[188], request_nonce[16], request_tag[17];
+    unsigned char keys[COOKIE_TEXT(64) + 1]; /* out of the cookie: first the client's, then the server's */
+    unsigned char new_nonce[16], response_ad[84], response_nonce[16];
+    unsigned char inner[4 + 16 + COOKIE_TEXT(64) + 18], response[16 + 4 + 16 + COOKIE_TEXT(64) + 18];
+} exchanges[SETS];
+
+/* What every step sets. */
+static AES_SIV_MSG *message(size_t i, AES_SIV_KEY const *key, unsigned char const *raw_key, size_t key_len,
+                            unsigned char const *nonce)
+{
+    messages[i] = (AES_SIV_MSG){
+        .key = key, .raw_key = raw_key, .raw_key_len = key_len, .nonce = nonce, .nonce_len = 16};
+    return &messages[i];
+}
+
+static void with_ad(AES_SIV_MSG *m, unsigned char const *ad, size_t ad_len)
+{
+    m->ad = ad;
+    m->ad_len = ad_len;
+}
+
+static void with_text(AES_SIV_MSG *m, unsigned char const *in, size_t in_len, unsigned char *out)
+{
+    m->in = in;
+    m->in_len = in_len;
+    m->out = out;
+}
+
+static int serve(struct side const *side, struct exchange *e, size_t n, size_t key_len)
+{
+    size_t const cookie_text = COOKIE_TEXT(key_len);
+
+    for (size_t i = 0; i < n; i++)
+        with_text(message(i, side->key, NULL, 0, e[i].cookie_nonce), e[i].cookie, cookie_text + 16, e[i].keys);
+    if (!run(side, messages, n, 0))
+        return 0;
+    for (size_t i = 0; i < n; i++) {
+        AES_SIV_MSG *const m = message(i, NULL, e[i].keys, key_len, e[i].request_nonce);
+
+        with_ad(m, e[i].request_ad, sizeof e[i].request_ad);
+        with_text(m, e[i].request_tag, 16, e[i].response);
     }
-    return ctx;
+    if (!run(side, messages, n, 0))
+        return 0;
+    for (size_t i = 0; i < n; i++)
+        with_text(message(i, side->key, NULL, 0, e[i].new_nonce), e[i].keys, cookie_text, e[i].inner + 4);
+    if (!run(side, messages, n, 1))
+        return 0;
+    for (size_t i = 0; i < n; i++) {
+        AES_SIV_MSG *const m = message(i, NULL, e[i].keys + key_len, key_len, e[i].response_nonce);
+
+        with_ad(m, e[i].response_ad, sizeof e[i].response_ad);
+        with_text(m, e[i].inner, cookie_text + 38, e[i].response);
+    }
+    return run(side, messages, n, 1);
+}
+
+/* Cookies and requests as the side itself makes them. */
+static void prepare_exchanges(struct side *side, size_t key_len)
+{
+    set_key(side, key_len);
+    for (size_t i = 0; i < SETS; i++) {
+        struct exchange *const e = &exchanges[i];
+        unsigned char keys[COOKIE_TEXT(64) + 1];
+        AES_SIV_MSG *m = message(0, side->key, NULL, 0, e->cookie_nonce);
+
+        memset(keys, 0, sizeof keys);
+        memcpy(keys, operations[i].text, 2 * key_len);
+        with_text(m, keys, COOKIE_TEXT(key_len), e->cookie);
+        must(run(side, m, 1, 1), "cookie", side);
+        m = message(0, NULL, keys, key_len, e->request_nonce);
+        with_ad(m, e->request_ad, sizeof e->request_ad);
+        with_text(m, NULL, 0, e->request_tag);
+        if (side->peer != NULL)
+            m->in = e->inner;
+        must(run(side, m, 1, 1), "request", side);
+    }
+    must(serve(side, exchanges, SETS, key_len), "exchange", side);
 }
 
 /* ---- Measuring ----------------------------------------------------------------------------------------- */
-
-typedef int operation(struct shape const *);
 
 static double now(void)
 {
@@ -103,17 +227,42 @@ static double now(void)
     return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
-static double measure(operation *run, struct shape const *s, long count)
-{
-    double const begin = now();
+/* One column of a table: a side, and how many messages it gets at a time. */
+struct cell {
+    struct side *side;
+    size_t n;
+    double ns[MOST_ROUNDS];
+};
 
-    for (long i = 0; i < count; i++) {
-        if (!run(s)) {
-            fprintf(stderr, "%s: an operation failed\n", s->name);
-            exit(EXIT_FAILURE);
-        }
-    }
-    return (now() - begin) / (double)count;
+static struct cell cells[MOST_CELLS];
+static size_t cell_count;
+
+static void add_cell(struct side *side, size_t n)
+{
+    if (cell_count < MOST_CELLS)
+        cells[cell_count++] = (struct cell){.side = side, .n = n};
+}
+
+static void measure_operations(struct cell *c, size_t round, struct shape const *s)
+{
+    double begin;
+
+    prepare(c->side, s);
+    begin = now();
+    for (size_t i = 0; i < PER_ROUND; i += c->n)
+        must(operate(c->side, i % SETS, c->n, s->seal), s->name, c->side);
+    c->ns[round] = (now() - begin) / PER_ROUND;
+}
+
+static void measure_exchanges(struct cell *c, size_t round, size_t key_len)
+{
+    double begin;
+
+    prepare_exchanges(c->side, key_len);
+    begin = now();
+    for (size_t i = 0; i < PER_ROUND / 2; i += c->n)
+        must(serve(c->side, exchanges + i % SETS, c->n, key_len), "exchange", c->side);
+    c->ns[round] = (now() - begin) / (PER_ROUND / 2.0);
 }
 
 static int compare(void const *a, void const *b)
@@ -123,103 +272,151 @@ static int compare(void const *a, void const *b)
     return (x > y) - (x < y);
 }
 
-static double median(double *values)
+static double median(struct cell *c, size_t rounds)
 {
-    qsort(values, ROUNDS, sizeof *values, compare);
-    return values[ROUNDS / 2];
+    qsort(c->ns, rounds, sizeof c->ns[0], compare);
+    return c->ns[rounds / 2];
 }
 
-/* What sealed has to hold for an operation that opens it, made by the side that will open it. */
-static int prepare(struct shape const *s, operation *run)
-{
-    struct shape seal = *s;
+/* ---- Comparing results --------------------------------------------------------------------------------- */
 
-    seal.open = 0;
-    seal.new_key = 1;
-    if (!run(&seal))
-        return 0;
-    memcpy(sealed, out, s->len + 16);
-    return 1;
+/* Whether all exact sides send the same cookies and responses. */
+static void check_results(size_t key_len)
+{
+    static struct exchange expected[SETS];
+    int first = 1;
+
+    for (size_t i = 0; i < side_count; i++) {
+        if (sides[i].peer != NULL && !sides[i].peer->exact)
+            continue;
+        prepare_exchanges(&sides[i], key_len);
+        for (size_t n = 0; n < SETS; n++)
+            memset(exchanges[n].request_tag + 16, 0, 1);
+        if (first)
+            memcpy(expected, exchanges, sizeof expected);
+        must(memcmp(expected, exchanges, sizeof expected) == 0, "comparison", &sides[i]);
+        first = 0;
+    }
 }
 
-/* Whether OpenSSL gives our result. */
-static int same_result(struct shape const *s)
-{
-    unsigned char expected[MAX + 16];
-    size_t const len = s->open ? s->len : s->len + 16;
+/* ---- Tables -------------------------------------------------------------------------------------------- */
 
-    if (!our_operation(s))
-        return 0;
-    memcpy(expected, out, len);
-    memset(out, 0, sizeof out);
-    return evp_operation(s) && memcmp(out, expected, len) == 0;
+static void print_ratio(double theirs, double ours)
+{
+    printf("%8.1f (%4.1fx)", ours, theirs / ours);
 }
 
-static void bench(struct shape const *s, long count)
+/* Peers alone, each backend alone and with batches of n. */
+static void operation_table(size_t rounds, size_t n)
 {
-    double ours_ns[ROUNDS], theirs_ns[ROUNDS];
-    int const theirs = cipher != NULL && s->len != 0;
-    int const reduced = s->ad_len == 0;
-    double a, b;
+    cell_count = 0;
+    for (size_t i = 0; i < side_count; i++) {
+        set_key(&sides[i], 32);
+        add_cell(&sides[i], 1);
+        if (sides[i].backend != NULL && sides[i].backend->batch != NULL)
+            add_cell(&sides[i], n);
+    }
+    printf("%-40s", "ns per operation, 32-byte keys");
+    for (size_t c = 0; c < cell_count; c++) {
+        char title[32];
 
-    if (!prepare(s, our_operation) || (theirs && !reduced && !same_result(s))) {
-        fprintf(stderr, "%s: wrong result\n", s->name);
-        exit(EXIT_FAILURE);
+        snprintf(title, sizeof title, "%s/%zu", cells[c].side->name, cells[c].n);
+        printf("%14s", title);
     }
-    for (int i = 0; i < ROUNDS; i++) {
-        if (!prepare(s, our_operation))
-            exit(EXIT_FAILURE);
-        ours_ns[i] = measure(our_operation, s, count);
-        if (theirs && prepare(s, evp_operation))
-            theirs_ns[i] = measure(evp_operation, s, count);
+    for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
+        printf("\n%-40s", shapes[s].name);
+        for (size_t round = 0; round < rounds; round++) {
+            for (size_t c = 0; c < cell_count; c++)
+                measure_operations(&cells[c], round, &shapes[s]);
+        }
+        for (size_t c = 0; c < cell_count; c++)
+            printf("%14.1f", median(&cells[c], rounds));
     }
-    a = median(ours_ns);
-    if (!theirs) {
-        printf("%-44s %10.0f %12s %9s\n", s->name, a, "-", "-");
-        return;
+    printf("\n\n");
+}
+
+static void exchange_table(size_t rounds, size_t key_len)
+{
+    static size_t const batches[] = {1, 2, 4, 8, 16, 32, 64};
+    size_t const count = sizeof batches / sizeof batches[0];
+    size_t c = 0;
+    double reference = 0;
+
+    cell_count = 0;
+    for (size_t i = 0; i < side_count; i++) {
+        for (size_t b = 0; b < (sides[i].peer != NULL ? 1 : count); b++)
+            add_cell(&sides[i], batches[b]);
     }
-    b = median(theirs_ns);
-    printf("%-44s %10.0f %11.0f%c %8.2fx\n", s->name, a, b, reduced ? '*' : ' ', b / a);
+    for (size_t round = 0; round < rounds; round++) {
+        for (size_t i = 0; i < cell_count; i++)
+            measure_exchanges(&cells[i], round, key_len);
+    }
+
+    printf("ns per exchange, %zu-byte keys (%s)\n", key_len,
+           nettle != NULL ? "how many times as fast as nettle" : "no nettle to compare with: ratios to OpenSSL");
+    printf("%-12s", "at a time");
+    for (size_t b = 0; b < count; b++)
+        printf("%16zu ", batches[b]);
+    for (; c < cell_count && cells[c].side->peer != NULL; c++) {
+        double const ns = median(&cells[c], rounds);
+
+        printf("\n%-12s%8.1f%s", cells[c].side->name, ns, cells[c].side->peer->exact ? "" : " *");
+        if (cells[c].side == nettle || reference == 0)
+            reference = ns;
+    }
+    for (size_t b = 0; c < cell_count; c++, b++) {
+        if (b % count == 0)
+            printf("\n%-12s", cells[c].side->name);
+        print_ratio(reference, median(&cells[c], rounds));
+        printf(" ");
+    }
+    printf("\n\n");
+}
+
+/* ---- Program ------------------------------------------------------------------------------------------- */
+
+static void add_peer(struct peer const *peer)
+{
+    if (peer != NULL)
+        sides[side_count++] = (struct side){.name = peer->name, .peer = peer};
+}
+
+static void add_backend(struct siv_backend const *backend)
+{
+    if (backend != NULL)
+        sides[side_count++] = (struct side){.name = backend->name, .backend = backend};
 }
 
 int main(int argc, char **argv)
 {
-    long const count = argc > 1 ? strtol(argv[1], NULL, 10) : 10000;
+    size_t const rounds = argc > 1 ? strtoul(argv[1], NULL, 10) : 51;
 
-    if (aes_siv_backend() == NULL || count <= 0) {
-        fprintf(stderr, "usage: aes_siv_bench [operations per round]; AES_SIV_BACKEND=aesni or libcrypto\n");
-        return EXIT_FAILURE;
+    if (argc > 2 || rounds == 0 || rounds > MOST_ROUNDS) {
+        fprintf(stderr, "usage: aes_siv_bench [rounds, 1 to %d]\n", MOST_ROUNDS);
+        return 2;
     }
-    for (size_t i = 0; i < MAX; i++)
-        key[i % sizeof key] = nonce[i % sizeof nonce] = ad[i] = text[i] = (unsigned char)i;
-
-    ours = AES_SIV_CTX_new();
-    our_template = AES_SIV_CTX_new();
-    evp = EVP_CIPHER_CTX_new();
-    cipher = EVP_CIPHER_fetch(NULL, "AES-128-SIV", NULL);
-    if (cipher != NULL) {
-        evp_seal_template = evp_template(1);
-        evp_open_template = evp_template(0);
+    fill((unsigned char *)operations, sizeof operations);
+    fill((unsigned char *)exchanges, sizeof exchanges);
+    add_peer(peer_openssl()); /* the peers first, nettle last of them */
+    add_peer(peer_nettle());
+    for (size_t i = 0; i < side_count; i++) {
+        if (sides[i].peer->exact)
+            nettle = &sides[i];
     }
-    if (ours == NULL || our_template == NULL || !AES_SIV_Init(our_template, key, sizeof key) || evp == NULL ||
-        (cipher != NULL && (evp_seal_template == NULL || evp_open_template == NULL))) {
-        fprintf(stderr, "set-up failed\n");
-        return EXIT_FAILURE;
-    }
+    add_backend(siv_backend_libcrypto());
+    add_backend(siv_backend_aesni());
+    add_backend(siv_backend_vaes());
 
-    printf("libaes_siv %s, backend %s, AES-SIV-CMAC-256, median of %d rounds of %ld\n\n", aes_siv_version(),
-           aes_siv_backend(), ROUNDS, count);
-    printf("%-44s %10s %12s %9s\n", "ns per operation", "libaes_siv", "OpenSSL EVP", "ratio");
-    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
-        bench(&shapes[i], count);
-    printf("\n* without the empty associated data, which OpenSSL's interface cannot express\n"
-           "- an empty text, likewise\n");
-
-    AES_SIV_CTX_free(ours);
-    AES_SIV_CTX_free(our_template);
-    EVP_CIPHER_CTX_free(evp);
-    EVP_CIPHER_CTX_free(evp_seal_template);
-    EVP_CIPHER_CTX_free(evp_open_template);
-    EVP_CIPHER_free(cipher);
+    printf("libaes_siv %s, median of %zu rounds, NAME/N: N messages at a time%s\n\n", aes_siv_version(), rounds,
+           nettle != NULL ? "" : "; nettle was not there at build time (Debian: nettle-dev)");
+    check_results(32);
+    check_results(64);
+    operation_table(rounds, 32);
+    exchange_table(rounds, 32);
+    exchange_table(rounds, 64);
+    printf("* OpenSSL: without the empty associated data, and one byte for an empty text, which its interface\n"
+           "  cannot express. Its exchange has both.\n");
+    for (size_t i = 0; i < side_count; i++)
+        AES_SIV_KEY_free(sides[i].key);
     return EXIT_SUCCESS;
 }

@@ -30,6 +30,20 @@ struct siv_aes {
     };
 };
 
+/* Does the whole of n messages of the same shape: seals them, or opens them. Their arguments are in order, and
+ * they have the same kind of key: the same scheduled one, or raw ones of the same length. NULL stands for no
+ * nonce; the other pointers may be NULL where the length is 0. Sets ok of each; the outputs of those that are
+ * not authentic are zeroed. It cannot fail otherwise. */
+typedef void siv_run(AES_SIV_MSG *const *msgs, size_t n, int seal);
+
+/* How a backend interleaves messages. */
+struct siv_batch {
+    size_t width; /* messages that together takes at most */
+    size_t least; /* from how many on together is faster than lone for each */
+    siv_run *together; /* for scheduled keys, and raw keys of 32 or 64 bytes */
+    siv_run *lone;     /* one message */
+};
+
 /* The caller's part: every function but open gets an opened siv_aes, and mac and ctr one with a key. The int
  * functions return 1 or 0. Where mac or ctr fails half-way, the caller discards its output. */
 struct siv_backend {
@@ -58,9 +72,14 @@ struct siv_backend {
      * into the high 64 bits, and the result is what a 128-bit increment gives. */
     int (*ctr)(struct siv_aes const *aes, uint8_t const counter[SIV_BLOCK], uint8_t *out, uint8_t const *in,
                size_t len);
+
+    /* What works on whole messages, or NULL: they are then done step by step. With it, open, set_key and copy
+     * cannot fail, and a siv_aes has its schedule as the standard has it, round key by round key. */
+    struct siv_batch const *batch;
 };
 
 /* Each returns its table, or NULL where this build or this CPU has no such backend. */
+struct siv_backend const *siv_backend_vaes(void);
 struct siv_backend const *siv_backend_aesni(void);
 struct siv_backend const *siv_backend_libcrypto(void);
 
@@ -68,8 +87,39 @@ struct siv_backend const *siv_backend_libcrypto(void);
  * that does not exist here. Safe to call from several threads. */
 struct siv_backend const *siv_backend_chosen(void);
 
-/* AES_SIV_CTX_new() with a given backend, which lets a test hold two of them side by side. */
+/* The public functions of nearly these names with a given backend, which lets a test hold several side by side. */
 AES_SIV_CTX *siv_context_new(struct siv_backend const *backend);
+AES_SIV_KEY *siv_key_new(struct siv_backend const *backend, uint8_t const *key, size_t key_len);
+int siv_batch_run(struct siv_backend const *backend, AES_SIV_MSG *msgs, size_t n, int seal);
+
+/* ---- Keys and contexts --------------------------------------------------------------------------------- */
+
+/* One SIV key, expanded. */
+struct siv_key {
+    struct siv_aes mac;      /* K1 of section 2.2, for S2V */
+    struct siv_aes ctr;      /* K2, for the text */
+    uint8_t full[SIV_BLOCK]; /* CMAC's subkey for a complete last block (K1 of RFC 4493) */
+    uint8_t part[SIV_BLOCK]; /* CMAC's subkey for a padded last block (K2 of RFC 4493) */
+    uint8_t zero[SIV_BLOCK]; /* CMAC(<zero>), with which every S2V starts */
+};
+
+struct AES_SIV_CTX_st {
+    struct siv_backend const *backend;
+    struct siv_key key;
+    uint8_t d[SIV_BLOCK]; /* D of section 2.4 */
+    unsigned components;
+    enum { UNKEYED, READY, SPENT } phase;
+};
+
+/* Nothing in here changes from AES_SIV_KEY_new to _free, so that threads may share it. */
+struct AES_SIV_KEY_st {
+    AES_SIV_CTX ctx;          /* a template without components */
+    uint8_t empty[SIV_BLOCK]; /* D after one empty component, as the cookies of NTS have it */
+};
+
+/* siv_context_new() and AES_SIV_CTX_free() for a context that is part of something else. */
+int siv_context_open(AES_SIV_CTX *ctx, struct siv_backend const *backend);
+void siv_context_close(AES_SIV_CTX *ctx);
 
 /* ---- Bytes --------------------------------------------------------------------------------------------- */
 

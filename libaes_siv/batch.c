@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * batch.c - many messages at once: scheduled keys, the checks of each message, and which ones go together.
+ *
+ * The work itself is in the backends, for messages of one shape (struct siv_batch), or in aes_siv.c, step by
+ * step. This file decides by lengths, pointers and results only, all of them public.
+ */
+#include <openssl/crypto.h>
+
+#include "siv_internal.h"
+
+/* Messages among which those of the same shape are looked for. */
+#define WINDOW 64
+
+/* ---- Scheduled keys ------------------------------------------------------------------------------------ */
+
+AES_SIV_KEY *siv_key_new(struct siv_backend const *backend, uint8_t const *key, size_t key_len)
+{
+    AES_SIV_KEY *const k = OPENSSL_malloc(sizeof *k);
+
+    if (k == NULL)
+        return NULL;
+    if (!siv_context_open(&k->ctx, backend)) {
+        OPENSSL_free(k);
+        return NULL;
+    }
+    if (!AES_SIV_Init(&k->ctx, key, key_len) || !AES_SIV_AssociateData(&k->ctx, NULL, 0)) {
+        AES_SIV_KEY_free(k);
+        return NULL;
+    }
+    memcpy(k->empty, k->ctx.d, SIV_BLOCK);
+    memcpy(k->ctx.d, k->ctx.key.zero, SIV_BLOCK);
+    k->ctx.components = 0;
+    return k;
+}
+
+AES_SIV_KEY *AES_SIV_KEY_new(unsigned char const *key, size_t key_len)
+{
+    struct siv_backend const *const backend = siv_backend_chosen();
+
+    return backend == NULL ? NULL : siv_key_new(backend, key, key_len);
+}
+
+void AES_SIV_KEY_free(AES_SIV_KEY *key)
+{
+    if (key == NULL)
+        return;
+    siv_context_close(&key->ctx);
+    OPENSSL_clear_free(key, sizeof *key);
+}
+
+/* ---- One message --------------------------------------------------------------------------------------- */
+
+/* Whether the arguments are in order. */
+static inline int acceptable(struct siv_backend const *backend, AES_SIV_MSG const *m, int seal)
+{
+    size_t const text_len = m->in_len - SIV_BLOCK;
+    int const key = m->key != NULL ? m->key->ctx.backend == backend
+                                   : m->raw_key != NULL && (m->raw_key_len == 32 || m->raw_key_len == 48 ||
+                                                            m->raw_key_len == 64);
+    int const components = (m->nonce != NULL || m->nonce_len == 0) && (m->ad != NULL || m->ad_len == 0);
+    int const text = seal ? (m->in != NULL || m->in_len == 0) && m->out != NULL
+                          : m->in != NULL && m->in_len >= SIV_BLOCK && (m->out != NULL || text_len == 0);
+
+    return key && components && text;
+}
+
+/* Leaves no plaintext that nobody vouches for. */
+static void refuse(AES_SIV_MSG *m, int seal)
+{
+    m->ok = 0;
+    if (!seal && m->out != NULL && m->in_len >= SIV_BLOCK)
+        siv_wipe(m->out, m->in_len - SIV_BLOCK);
+}
+
+/* One message through a context, with any backend. */
+static int step_by_step(AES_SIV_CTX *ctx, AES_SIV_MSG const *m, int seal)
+{
+    int const keyed = m->key != NULL ? AES_SIV_CTX_copy(ctx, &m->key->ctx)
+                                     : AES_SIV_Init(ctx, m->raw_key, m->raw_key_len);
+
+    if (!keyed)
+        return 0;
+    if (m->key != NULL && m->ad_len == 0) {
+        memcpy(ctx->d, m->key->empty, SIV_BLOCK);
+        ctx->components = 1;
+    } else if (!AES_SIV_AssociateData(ctx, m->ad, m->ad_len)) {
+        return 0;
+    }
+    if (m->nonce != NULL && !AES_SIV_AssociateData(ctx, m->nonce, m->nonce_len))
+        return 0;
+    if (seal)
+        return AES_SIV_EncryptFinal(ctx, m->out, m->out + SIV_BLOCK, m->in, m->in_len);
+    return AES_SIV_DecryptFinal(ctx, m->out, m->in, m->in + SIV_BLOCK, m->in_len - SIV_BLOCK);
+}
+
+/* ---- Batches ------------------------------------------------------------------------------------------- */
+
+/* The messages one by one, for a backend that does not interleave them, or for no backend at all. */
+static int one_by_one(struct siv_backend const *backend, AES_SIV_MSG *msgs, size_t n, int seal)
+{
+    AES_SIV_CTX ctx;
+    int const opened = n != 0 && backend != NULL && siv_context_open(&ctx, backend);
+    int all = 1;
+
+    for (size_t i = 0; i < n; i++) {
+        if (opened && acceptable(backend, &msgs[i], seal) && step_by_step(&ctx, &msgs[i], seal))
+            msgs[i].ok = 1;
+        else
+            refuse(&msgs[i], seal);
+        all &= msgs[i].ok;
+    }
+    if (opened)
+        siv_context_close(&ctx);
+    return all;
+}
+
+/* Whether two messages, both acceptable, can be done in step. */
+static inline int same_shape(AES_SIV_MSG const *a, AES_SIV_MSG const *b)
+{
+    return a->key == b->key && (a->key != NULL || a->raw_key_len == b->raw_key_len) && a->in_len == b->in_len &&
+           a->ad_len == b->ad_len && a->nonce_len == b->nonce_len && (a->nonce == NULL) == (b->nonce == NULL);
+}
+
+/* Moves those of n messages that are like the first one to the front; returns how many they are, no more than
+ * limit. Where all are alike, none is moved. */
+static size_t front_group(AES_SIV_MSG **msgs, size_t n, size_t limit)
+{
+    size_t count = 1;
+
+    for (size_t i = 1; i < n && count < limit; i++) {
+        if (same_shape(msgs[0], msgs[i])) {
+            AES_SIV_MSG *const m = msgs[i];
+
+            msgs[i] = msgs[count];
+            msgs[count++] = m;
+        }
+    }
+    return count;
+}
+
+/* At most WINDOW messages. */
+static int interleave(struct siv_backend const *backend, AES_SIV_MSG *msgs, size_t n, int seal)
+{
+    struct siv_batch const *const batch = backend->batch;
+    AES_SIV_MSG *pending[WINDOW];
+    size_t end = 0;
+    int all = 1;
+
+    for (size_t i = 0; i < n; i++) {
+        if (acceptable(backend, &msgs[i], seal))
+            pending[end++] = &msgs[i];
+        else
+            refuse(&msgs[i], seal);
+    }
+    for (size_t at = 0, count; at < end; at += count) {
+        AES_SIV_MSG **const group = pending + at;
+
+        count = front_group(group, end - at, batch->width);
+        if (count >= batch->least && (group[0]->key != NULL || group[0]->raw_key_len != 48)) {
+            batch->together(group, count, seal);
+        } else {
+            for (size_t i = 0; i < count; i++)
+                batch->lone(&group[i], 1, seal);
+        }
+    }
+    for (size_t i = 0; i < n; i++)
+        all &= msgs[i].ok;
+    return all;
+}
+
+int siv_batch_run(struct siv_backend const *backend, AES_SIV_MSG *msgs, size_t n, int seal)
+{
+    int all = 1;
+
+    if (backend == NULL || backend->batch == NULL)
+        return one_by_one(backend, msgs, n, seal);
+    for (; n > WINDOW; msgs += WINDOW, n -= WINDOW)
+        all &= interleave(backend, msgs, WINDOW, seal);
+    return interleave(backend, msgs, n, seal) & all;
+}
+
+int AES_SIV_SealBatch(AES_SIV_MSG *msgs, size_t n)
+{
+    return siv_batch_run(siv_backend_chosen(), msgs, n, 1);
+}
+
+int AES_SIV_OpenBatch(AES_SIV_MSG *msgs, size_t n)
+{
+    return siv_batch_run(siv_backend_chosen(), msgs, n, 0);
+}

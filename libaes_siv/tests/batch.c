@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * batch.c - batches of random messages against contexts of the libcrypto backend, which do one message at a
+ * time: sealing, opening, in place and not, with forgeries among authentic messages. As every backend is held
+ * against that one, they agree with each other.
+ */
+#include "../siv_internal.h"
+#include "check.h"
+
+#define ROUNDS 240
+#define MOST 140 /* messages in a batch: more than are looked at together */
+#define MAX 1400
+#define KEYS 6
+#define CANARY 0xa5
+
+struct message {
+    uint8_t key[64], nonce[32], ad[MAX], text[MAX];
+    uint8_t sealed[MAX + 16]; /* by the library's contexts */
+    uint8_t buffer[MAX + 16 + 8];
+    uint8_t other[MAX + 16 + 8];
+    int forged;
+};
+
+static struct message messages[MOST];
+static AES_SIV_MSG batch[MOST];
+static AES_SIV_KEY *keys[KEYS];
+static uint8_t raw_keys[KEYS][64];
+static AES_SIV_CTX *reference;
+
+static size_t below(size_t n)
+{
+    return (size_t)(check_random() >> 32) % n;
+}
+
+static size_t key_len(size_t k)
+{
+    return 32 + 16 * (k % 3);
+}
+
+/* Mostly short, as in NTS, now and then any length, and often a border. */
+static size_t random_len(size_t max)
+{
+    static size_t const borders[] = {0, 0, 1, 15, 16, 17, 31, 32, 33, 66, 84, 104, 112, 127, 128, 129, 188};
+
+    switch (below(4)) {
+    case 0:
+        return borders[below(sizeof borders / sizeof borders[0])] % (max + 1);
+    case 1:
+        return below(max + 1);
+    default:
+        return below(max < 200 ? max + 1 : 200);
+    }
+}
+
+/* Lengths, and which kind of key. The pointers and texts are filled in for each message. */
+static AES_SIV_MSG random_shape(void)
+{
+    AES_SIV_MSG shape = {.nonce_len = below(3) == 0 ? below(33) : 16, .ad_len = random_len(MAX)};
+
+    shape.in_len = random_len(MAX);
+    if (below(2) == 0)
+        shape.key = keys[below(KEYS)];
+    else
+        shape.raw_key_len = key_len(below(3));
+    if (below(8) == 0)
+        shape.nonce = messages[0].nonce; /* stands for: no nonce */
+    return shape;
+}
+
+static void random_message(struct message *m, AES_SIV_MSG *b, AES_SIV_MSG const *shape)
+{
+    size_t k = 0;
+
+    check_fill(m->key, sizeof m->key);
+    check_fill(m->nonce, sizeof m->nonce);
+    check_fill(m->ad, shape->ad_len);
+    check_fill(m->text, shape->in_len);
+    memset(m->buffer, CANARY, sizeof m->buffer);
+    memset(m->other, CANARY, sizeof m->other);
+    *b = *shape;
+    b->raw_key = m->key;
+    b->nonce = shape->nonce != NULL ? NULL : m->nonce;
+    if (b->nonce == NULL)
+        b->nonce_len = 0;
+    b->ad = shape->ad_len == 0 && below(2) == 0 ? NULL : m->ad;
+    b->in = m->text;
+    b->out = m->buffer;
+    b->ok = -1;
+
+    if (shape->key != NULL) {
+        while (keys[k] != shape->key)
+            k++;
+        b->raw_key = below(2) == 0 ? NULL : m->key; /* of no account */
+    }
+    CHECK(AES_SIV_Init(reference, shape->key != NULL ? raw_keys[k] : m->key,
+                       shape->key != NULL ? key_len(k) : shape->raw_key_len) == 1);
+    CHECK(AES_SIV_AssociateData(reference, m->ad, b->ad_len) == 1);
+    if (b->nonce != NULL)
+        CHECK(AES_SIV_AssociateData(reference, m->nonce, b->nonce_len) == 1);
+    CHECK(AES_SIV_EncryptFinal(reference, m->sealed, m->sealed + 16, m->text, b->in_len) == 1);
+}
+
+static void seal(size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (below(2) == 0) { /* in place */
+            memcpy(messages[i].buffer + 16, messages[i].text, batch[i].in_len);
+            batch[i].in = messages[i].buffer + 16;
+        }
+    }
+    CHECK(AES_SIV_SealBatch(batch, n) == 1);
+    for (size_t i = 0; i < n; i++) {
+        struct message const *const m = &messages[i];
+        size_t const len = batch[i].in_len + 16;
+
+        CHECK(batch[i].ok == 1 && memcmp(m->buffer, m->sealed, len) == 0);
+        CHECK(check_all(m->buffer + len, CANARY, sizeof m->buffer - len));
+    }
+}
+
+/* one_in: of how many messages one is forged; 0 is none. */
+static void open(size_t n, size_t one_in)
+{
+    int all = 1;
+
+    for (size_t i = 0; i < n; i++) {
+        struct message *const m = &messages[i];
+
+        batch[i].in = m->buffer;
+        batch[i].ok = -1;
+        batch[i].in_len += 16;
+        m->forged = one_in != 0 && below(one_in) == 0;
+        if (m->forged) {
+            m->buffer[below(batch[i].in_len)] ^= (uint8_t)(1 << below(8));
+            all = 0;
+        }
+        batch[i].out = below(2) == 0 ? m->other : m->buffer + 16;
+    }
+    CHECK(AES_SIV_OpenBatch(batch, n) == all);
+    for (size_t i = 0; i < n; i++) {
+        struct message const *const m = &messages[i];
+        size_t const len = batch[i].in_len - 16;
+
+        CHECK(batch[i].ok == !m->forged);
+        CHECK(m->forged ? check_all(batch[i].out, 0, len) : memcmp(batch[i].out, m->text, len) == 0);
+        CHECK(check_all(batch[i].out + len, CANARY, 8));
+    }
+}
+
+/* shapes: how many different ones there are among n messages. */
+static void one_batch(size_t n, size_t shapes, size_t forged_one_in)
+{
+    AES_SIV_MSG shape[MOST];
+
+    for (size_t i = 0; i < shapes; i++)
+        shape[i] = random_shape();
+    for (size_t i = 0; i < n; i++)
+        random_message(&messages[i], &batch[i], &shape[below(shapes)]);
+    seal(n);
+    open(n, forged_one_in);
+}
+
+int main(void)
+{
+    char const *const backend = check_backend();
+
+    reference = siv_context_new(siv_backend_libcrypto());
+    if (!CHECK(reference != NULL))
+        return EXIT_FAILURE;
+    for (size_t k = 0; k < KEYS; k++) {
+        check_fill(raw_keys[k], sizeof raw_keys[k]);
+        keys[k] = AES_SIV_KEY_new(raw_keys[k], key_len(k));
+        if (!CHECK(keys[k] != NULL))
+            return EXIT_FAILURE;
+    }
+    CHECK(AES_SIV_SealBatch(NULL, 0) == 1 && AES_SIV_OpenBatch(NULL, 0) == 1);
+    for (size_t n = 1; n <= 64; n++)
+        one_batch(n, 1, n % 4);
+    for (size_t round = 0; round < ROUNDS; round++) {
+        size_t const n = round % 16 == 0 ? MOST : 1 + below(24);
+
+        one_batch(n, 1 + below(round % 4 == 0 ? n : 3), round % 3 == 0 ? 0 : 1 + below(9));
+    }
+    for (size_t k = 0; k < KEYS; k++)
+        AES_SIV_KEY_free(keys[k]);
+    AES_SIV_KEY_free(NULL);
+    AES_SIV_CTX_free(reference);
+    return check_report("batch", backend);
+}

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * x86_ctr.h - the CTR half of AES-SIV, one message at a time. Included into the file of a backend.
+ *
+ * The blocks of one stream are independent, so a single message fills the pipeline. The including file defines
+ *   VEC       the kind of vector, x1 or x2 (x86_vec.h)
+ *   CTR_VECS  vectors in flight: VEC blocks times CTR_VECS is 8
+ */
+#include "x86_vec.h"
+
+#define OP(name) CAT(CAT(VEC, _), name)
+
+enum { ctr_bytes = SIV_BLOCK * OP(blocks) }; /* of a vector */
+
+/* out = in ^ the first len bytes of stream, len < 16. */
+static INLINE void ctr_partial(__m128i stream, uint8_t *out, uint8_t const *in, size_t len)
+{
+    uint64_t x = (uint64_t)_mm_cvtsi128_si64(stream);
+
+    if (len & 8) {
+        uint64_t y;
+
+        memcpy(&y, in, 8);
+        y ^= x;
+        memcpy(out, &y, 8);
+        x = (uint64_t)_mm_cvtsi128_si64(_mm_srli_si128(stream, 8));
+        in += 8;
+        out += 8;
+    }
+    if (len & 4) {
+        uint32_t y;
+
+        memcpy(&y, in, 4);
+        y ^= (uint32_t)(x & 0xffffffff);
+        memcpy(out, &y, 4);
+        x >>= 32;
+        in += 4;
+        out += 4;
+    }
+    for (len &= 3; len != 0; len--, x >>= 8)
+        *out++ = *in++ ^ (uint8_t)(x & 0xff);
+}
+
+/* out = in ^ stream for len bytes, fewer than a vector has. */
+static INLINE void ctr_tail(VEC stream, uint8_t *out, uint8_t const *in, size_t len)
+{
+    int i = 0;
+
+    if (OP(blocks) == 2 && len >= SIV_BLOCK) {
+        x1_store(out, x1_xor(x1_load(in), OP(block)(stream, i++)));
+        out += SIV_BLOCK;
+        in += SIV_BLOCK;
+        len -= SIV_BLOCK;
+    }
+    ctr_partial(OP(block)(stream, i), out, in, len);
+}
+
+/* len bytes, for which vecs vectors are enough and fewer are not. vecs is a constant at every call. count is
+ * the counter as two native integers, the counting half in the low lane. */
+static INLINE void ctr_chunk(uint8_t const *key, size_t stride, unsigned rounds, __m128i count, uint8_t *out,
+                             uint8_t const *in, size_t len, int vecs)
+{
+    VEC const first = OP(count_up)(OP(all)(count));
+    VEC stream[CTR_VECS];
+    VEC k = OP(broadcast)(key);
+
+    UNROLL
+    for (int v = 0; v < vecs; v++) {
+        VEC const here = OP(add64)(first, OP(all)(_mm_set_epi64x(0, v * OP(blocks))));
+
+        stream[v] = OP(xor)(OP(shuffle)(here, OP(all)(REVERSE_BYTES)), k);
+    }
+    for (unsigned r = 1; r < rounds; r++) {
+        k = OP(broadcast)(key + stride * r);
+        UNROLL
+        for (int v = 0; v < vecs; v++)
+            stream[v] = OP(enc)(stream[v], k);
+    }
+    k = OP(broadcast)(key + stride * rounds);
+    UNROLL
+    for (int v = 0; v < vecs; v++) {
+        size_t const at = (size_t)(ctr_bytes * v);
+
+        stream[v] = OP(enclast)(stream[v], k);
+        if (len - at >= ctr_bytes)
+            OP(store)(out + at, OP(xor)(OP(load)(in + at), stream[v]));
+        else if (len != at)
+            ctr_tail(stream[v], out + at, in + at, len - at);
+    }
+}
+
+/* out = in ^ AES(counter) || AES(counter + 1) || ... as in siv_backend.ctr. key: the first round key, with the
+ * others stride bytes apart. */
+static TARGET __attribute__((noinline)) void ctr_xor(uint8_t const *key, size_t stride, unsigned rounds,
+                                                     __m128i counter, uint8_t *out, uint8_t const *in,
+                                                     size_t len)
+{
+    size_t const full = ctr_bytes * CTR_VECS;
+    __m128i count = x1_shuffle(counter, REVERSE_BYTES);
+
+    for (; len > full; len -= full) {
+        ctr_chunk(key, stride, rounds, count, out, in, full, CTR_VECS);
+        count = _mm_add_epi64(count, _mm_set_epi64x(0, CTR_VECS * OP(blocks)));
+        out += full;
+        in += full;
+    }
+    /* As many as are needed, and no more. */
+    switch ((len + ctr_bytes - 1) / ctr_bytes) {
+#define CASE(n)                                                          \
+    case n:                                                              \
+        ctr_chunk(key, stride, rounds, count, out, in, len, n); \
+        break;
+        CASE(1)
+        CASE(2)
+        CASE(3)
+        CASE(4)
+#if CTR_VECS == 8
+        CASE(5)
+        CASE(6)
+        CASE(7)
+        CASE(8)
+#endif
+#undef CASE
+    default:
+        break;
+    }
+}
+
+#undef OP
