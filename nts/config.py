@@ -51,6 +51,8 @@ class NtpConfig:
     clock: str
     """auto: what the kernel says of its synchronisation; local: a local reference"""
     local_stratum: int
+    engine: str
+    """auto: the native engine if it is there, else Python; native: or nothing; python"""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def _server(text: str) -> str:
 def _one_of(*choices: str) -> Callable[[str], str]:
     def check(text: str) -> str:
         if text not in choices:
-            raise ValueError(f"{' or '.join(choices)} is needed")
+            raise ValueError(f"{', '.join(choices[:-1])} or {choices[-1]} is needed")
         return text
 
     return check
@@ -191,6 +193,7 @@ _OPTIONS: dict[str, dict[str, tuple[Callable[[str], Any], str]]] = {
         "workers": (_workers, "auto"),
         "clock": (_one_of("auto", "local"), "auto"),
         "local_stratum": (_number(1, 15), "10"),
+        "engine": (_one_of("auto", "native", "python"), "auto"),
     },
     "keys": {
         "master_keys_dir": (_path, "master_keys"),

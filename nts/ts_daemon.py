@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The time server: sockets and clocks around `ts_server.respond`.
+"""The time server: sockets and clocks around `ts_server.respond`, or around the native engine.
 
 Each worker process has sockets of its own; the kernel spreads clients over them (SO_REUSEPORT). A datagram's
 receive timestamp is the kernel's, taken as it arrived, and the reply leaves from the address that was asked.
@@ -13,17 +13,21 @@ import os
 import selectors
 import socket
 import struct
-from collections.abc import Callable
+import time
 
 from nts import aead, cli, keystore, ntp, sockets, ts_server, workers
 from nts.clock import Clock
 from nts.clock import now as clock_now
 from nts.config import ServerConfig
+from nts.engine import Engine, OddPacket
+from nts.errors import LibraryError
+from nts.keyring import KeyRing
 from nts.keystore import KeyWatcher
-from nts.ts_server import Verdict
+from nts.ts_server import SystemVariables, Verdict
 
 BATCH = 64  # datagrams from one socket before the others get a look
 RECEIVE_BUFFER = 1 << 20  # octets; a burst must wait in the kernel, not be lost
+_IDLE_MS = 500  # how often an idle worker looks after keys and clock
 _ROOM = ts_server.MAX_REQUEST + 1  # so that a longer datagram is seen to be longer
 _ANCILLARY_ROOM = 256
 _PKTINFO4 = struct.Struct("=I4s4s")  # in_pktinfo: interface, local address, destination in the header
@@ -54,13 +58,11 @@ class Receiver:
         return data, sockets.arrival_ns(ancillary), source, peer
 
 
-class Worker:
-    """The loop of one process."""
+class PythonWorker:
+    """The loop of one process, all in Python."""
 
-    def __init__(
-        self, receivers: list[Receiver], clock: Clock, watcher: KeyWatcher, count: Callable[[Verdict], None]
-    ) -> None:
-        self._receivers, self._clock, self._watcher, self._count = receivers, clock, watcher, count
+    def __init__(self, receivers: list[Receiver], clock: Clock, watcher: KeyWatcher, cells: memoryview) -> None:
+        self._receivers, self._clock, self._watcher, self._cells = receivers, clock, watcher, cells
 
     def run(self, stop: workers.StopSignal) -> None:
         """Serve until told to stop."""
@@ -90,16 +92,95 @@ class Worker:
                 now=clock_now,
                 random=os.urandom,
             )
-            self._count(outcome.verdict)
+            self._cells[outcome.verdict] += 1
             if outcome.reply is not None:
                 with contextlib.suppress(OSError):  # no route, a full buffer: lost like any datagram
                     receiver.sock.sendmsg([outcome.reply], source, 0, peer)
 
 
+class OddBudget:
+    """How many odd packets may go to the reference: so many that it never takes more than a quarter of the time.
+
+    Unused time is saved up, for bursts.
+    """
+
+    SHARE = 0.25
+    BURST = 0.05  # seconds
+
+    def __init__(self, now: float) -> None:
+        self._credit, self._last = self.BURST, now
+        self._cost = 100e-6  # seconds for one packet, as measured
+
+    def allowance(self, now: float) -> int:
+        """How many packets the time saved up until `now` is good for."""
+        self._credit = min(self.BURST, self._credit + self.SHARE * (now - self._last))
+        self._last = now
+        return max(0, int(self._credit / self._cost))
+
+    def spend(self, packets: int, seconds: float) -> None:
+        """`packets` have taken so long."""
+        self._credit -= seconds
+        self._cost += (seconds / packets - self._cost) / 8
+
+
+class NativeWorker:
+    """The loop of one process around the native engine: keys, system variables, and odd packets are looked after here."""
+
+    def __init__(
+        self, sockets: list[socket.socket], clock: Clock, watcher: KeyWatcher, cells: memoryview, engine: Engine
+    ) -> None:
+        self._sockets, self._clock, self._watcher = sockets, clock, watcher
+        self._engine, self._cells = engine, cells
+        self._ring: KeyRing | None = None
+        self._system: SystemVariables | None = None
+
+    def run(self, stop: workers.StopSignal) -> None:
+        """Serve until told to stop."""
+        engine = self._engine
+        engine.count_into(self._cells)
+        engine.attach(self._sockets, stop.descriptors())
+        self._refresh()
+        budget = OddBudget(time.monotonic())
+        while (ready := engine.wait(_IDLE_MS)) >= 0:
+            self._refresh()  # between wait and serve: what came after a rotation meets the new key
+            if ready:
+                odd = engine.serve(min(engine.max_odd, budget.allowance(time.monotonic())))
+                if odd:
+                    started = time.monotonic()
+                    self._answer(odd)
+                    budget.spend(len(odd), time.monotonic() - started)
+
+    def _refresh(self) -> None:
+        ring, system = self._watcher.ring(), self._clock.system()
+        if ring is not self._ring:
+            self._engine.set_keys(ring)
+            self._ring = ring
+        if system is not self._system:
+            self._engine.set_system(system)
+            self._system = system
+
+    def _answer(self, odd: list[OddPacket]) -> None:
+        """What the engine leaves over goes to the reference."""
+        assert self._ring is not None
+        assert self._system is not None
+        for packet in odd:
+            outcome = ts_server.respond(
+                packet.datagram,
+                keys=self._ring,
+                system=self._system,
+                received=packet.received,
+                now=clock_now,
+                random=os.urandom,
+            )
+            self._cells[outcome.verdict] += 1
+            if outcome.reply is not None:
+                self._engine.send(packet, outcome.reply)
+
+
 def serve(config: ServerConfig, *, verbose: bool) -> None:
     """Run the time server until SIGINT or SIGTERM. ConfigError when it cannot start."""
     ntp_config, keys = config.ntpv4, config.keys
-    backend = aead.backend()
+    native, engine_line = choose_engine(ntp_config.engine)
     keystore.load(keys.master_keys_dir)  # an unreadable folder is an error now, not a warning later
     # Shared sockets never refuse to bind: try without sharing first, so that a port in use is seen.
     sockets.close_all(sockets.listening(socket.SOCK_DGRAM, ntp_config.listen, ntp_config.port))
@@ -112,26 +193,37 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
 
     def work(index: int, stop: workers.StopSignal) -> None:
         cells = counters.of(index)
-
-        def count(verdict: Verdict) -> None:
-            cells[verdict] += 1
-
         watcher = KeyWatcher(keys.master_keys_dir, cli.warn if index == 0 else cli.ignore)
         watcher.ring()  # what is wrong with the keys is said now, not at the first datagram
         if verbose:
             cli.say(f"worker {index} runs as process {os.getpid()}")
-        Worker([Receiver(s) for s in bound[index]], clock, watcher, count).run(stop)
+        if native:
+            NativeWorker(bound[index], clock, watcher, cells, Engine()).run(stop)
+        else:
+            PythonWorker([Receiver(s) for s in bound[index]], clock, watcher, cells).run(stop)
 
     def announce() -> None:
         where = ", ".join(sockets.shown(s.getsockname()) for s in bound[0])
         cli.say(f"NTP on UDP {where}; {ntp_config.workers} worker{'s' if ntp_config.workers > 1 else ''}")
         cli.say(_describe_clock(clock, ntp_config.clock))
-        cli.say(f"engine: python (this version has no native engine); AES-SIV: {backend}")
+        cli.say(engine_line)
 
     workers.supervise(ntp_config.workers, work, announce)
     for group in bound:
         sockets.close_all(group)
     cli.say(f"stopped; datagrams: {cli.counts(counters.totals())}")
+
+
+def choose_engine(wanted: str) -> tuple[bool, str]:
+    """Whether to use the native engine, and the line that says so. LibraryError when it is wanted and not there."""
+    if wanted == "python":
+        return False, f"engine: python (as configured); AES-SIV: {aead.backend()}"
+    try:
+        return True, f"engine: native ({Engine().backend})"
+    except LibraryError as e:
+        if wanted == "native":
+            raise
+        return False, f"engine: python ({e}); AES-SIV: {aead.backend()}"
 
 
 def _describe_clock(clock: Clock, mode: str) -> str:

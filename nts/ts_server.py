@@ -64,6 +64,8 @@ class Verdict(IntEnum):
     """a nonce shorter than required without Additional Padding (section 5.6)"""
     DROP_ENCRYPTED = auto()
     """authentic, but malformed or forbidden fields inside the ciphertext"""
+    DROP_BUSY = auto()
+    """never from here: the native engine met more odd packets than this reference has time for"""
 
 
 @dataclass(frozen=True)

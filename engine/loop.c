@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * loop.c - sockets: receive a batch with the kernel's timestamps, have it answered, send. Nothing but system calls
+ * and counters; what a packet means is respond.c's business.
+ *
+ * Transmit timestamps. A batch is received and authenticated as a whole, but leaves in steps of a few replies. The
+ * clock is read anew before each step, as the last thing before sealing; within a step, reply i is stamped i times
+ * the usual duration of one sending later. So the last reply of a batch is as well stamped as the first.
+ */
+#define _GNU_SOURCE /* recvmmsg, sendmmsg, struct in6_pktinfo */
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "internal.h"
+
+#define STEP 8          /* replies in one sealing and sending */
+#define MAX_BATCHES (NTS_MAX_ODD / NTS_BATCH) /* in one call of nts_engine_serve, from each socket */
+#define MAX_WAKES 8
+#define PACKET_ROOM (NTS_MAX_REQUEST + 4) /* a longer datagram is seen to be longer */
+#define CONTROL_ROOM 128
+#define NS_PER_S 1000000000
+#define UNIX_EPOCH 2208988800u /* in seconds since 1900 */
+#define MAX_SEND_NS 20000      /* an estimate beyond this is an interruption, not a duration */
+
+/* A datagram's way in and out: peer, control messages, buffers. */
+struct slot {
+    struct sockaddr_storage peer;
+    _Alignas(struct cmsghdr) uint8_t control[CONTROL_ROOM];
+    uint8_t packet[PACKET_ROOM];
+    uint8_t reply[NTS_MAX_REQUEST];
+};
+
+/* An odd packet's way out. */
+struct odd_way {
+    int socket;
+    struct sockaddr_storage peer;
+    socklen_t peer_len;
+    _Alignas(struct cmsghdr) uint8_t control[CONTROL_ROOM];
+    size_t control_len;
+};
+
+struct loop {
+    struct pollfd polls[NTS_MAX_SOCKETS + MAX_WAKES]; /* sockets first */
+    size_t sockets, polled;
+    struct slot slots[NTS_BATCH];
+    struct request requests[NTS_BATCH];
+    struct mmsghdr in[NTS_BATCH];
+    struct iovec in_vector[NTS_BATCH];
+    struct mmsghdr out[STEP];
+    struct iovec out_vector[STEP];
+    int64_t send_ns; /* the usual duration of sending one reply */
+    size_t odd_count, odd_allowed;
+    nts_odd odd[NTS_MAX_ODD];
+    struct odd_way odd_ways[NTS_MAX_ODD];
+};
+
+static uint64_t ntp_time(int64_t seconds, int64_t nanoseconds)
+{
+    return (uint64_t)(seconds + UNIX_EPOCH) << 32 | ((uint64_t)nanoseconds << 32) / NS_PER_S;
+}
+
+/* ---- Setting up ---------------------------------------------------------------------------------------- */
+
+/* Kernel timestamps; and on a socket for all addresses, which of them was asked. */
+static int set_options(int fd)
+{
+    struct sockaddr_storage own = {0};
+    socklen_t own_len = sizeof own;
+    int const on = 1;
+
+    if (getsockname(fd, (struct sockaddr *)&own, &own_len) != 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on) != 0)
+        return 0;
+    if (own.ss_family == AF_INET6) {
+        struct sockaddr_in6 const *const six = (struct sockaddr_in6 const *)&own;
+
+        return !IN6_IS_ADDR_UNSPECIFIED(&six->sin6_addr) ||
+               setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on) == 0;
+    }
+    return ((struct sockaddr_in const *)&own)->sin_addr.s_addr != htonl(INADDR_ANY) ||
+           setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof on) == 0;
+}
+
+int nts_engine_attach(nts_engine *engine, int const *sockets, size_t n, int const *wake, size_t wakes)
+{
+    struct loop *loop;
+
+    if (n > NTS_MAX_SOCKETS || wakes > MAX_WAKES)
+        return 0;
+    nts_loop_free(engine->loop);
+    engine->loop = loop = calloc(1, sizeof *loop);
+    if (loop == NULL)
+        return 0;
+    loop->sockets = n;
+    loop->polled = n + wakes;
+    for (size_t i = 0; i < loop->polled; i++)
+        loop->polls[i] = (struct pollfd){.fd = i < n ? sockets[i] : wake[i - n], .events = POLLIN};
+    for (size_t i = 0; i < n; i++)
+        if (!set_options(sockets[i]))
+            return 0;
+    for (size_t i = 0; i < NTS_BATCH; i++) {
+        loop->in_vector[i] = (struct iovec){.iov_base = loop->slots[i].packet, .iov_len = PACKET_ROOM};
+        loop->requests[i].packet = loop->slots[i].packet;
+        loop->requests[i].reply = loop->slots[i].reply;
+    }
+    return 1;
+}
+
+void nts_loop_free(struct loop *loop)
+{
+    free(loop);
+}
+
+int nts_engine_wait(nts_engine *engine, int timeout_ms)
+{
+    struct loop *const loop = engine->loop;
+    int const ready = poll(loop->polls, loop->polled, timeout_ms);
+
+    if (ready <= 0) { /* nothing, or a signal */
+        for (size_t i = 0; i < loop->sockets; i++)
+            loop->polls[i].revents = 0;
+        return 0;
+    }
+    for (size_t i = loop->sockets; i < loop->polled; i++)
+        if (loop->polls[i].revents != 0)
+            return -1;
+    return 1;
+}
+
+/* ---- Receiving ----------------------------------------------------------------------------------------- */
+
+static int receive(struct loop *loop, int fd)
+{
+    for (size_t i = 0; i < NTS_BATCH; i++) {
+        loop->in[i].msg_hdr = (struct msghdr){
+            .msg_name = &loop->slots[i].peer,
+            .msg_namelen = sizeof loop->slots[i].peer,
+            .msg_iov = &loop->in_vector[i],
+            .msg_iovlen = 1,
+            .msg_control = loop->slots[i].control,
+            .msg_controllen = CONTROL_ROOM,
+        };
+    }
+    return recvmmsg(fd, loop->in, NTS_BATCH, MSG_DONTWAIT, NULL);
+}
+
+/* Takes the receive timestamp out of the control messages, and leaves in `header` only what makes the reply come
+ * from the address that was asked. */
+static uint64_t read_control(struct msghdr *header)
+{
+    struct cmsghdr *source = NULL;
+    struct timespec arrived = {0};
+
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c != NULL; c = CMSG_NXTHDR(header, c)) {
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_TIMESTAMPNS)
+            memcpy(&arrived, CMSG_DATA(c), sizeof arrived);
+        else if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
+            struct in_pktinfo info;
+
+            memcpy(&info, CMSG_DATA(c), sizeof info);
+            info.ipi_ifindex = 0; /* by whatever way leads to the client */
+            memcpy(CMSG_DATA(c), &info, sizeof info);
+            source = c;
+        } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO)
+            source = c;
+    }
+    header->msg_control = source;
+    header->msg_controllen = source == NULL ? 0 : CMSG_ALIGN(source->cmsg_len);
+    if (arrived.tv_sec == 0) /* the first datagrams after the option was set may come without */
+        clock_gettime(CLOCK_REALTIME, &arrived);
+    return ntp_time(arrived.tv_sec, arrived.tv_nsec);
+}
+
+/* ---- Odd packets --------------------------------------------------------------------------------------- */
+
+static void hand_over(nts_engine *engine, int fd, size_t i)
+{
+    struct loop *const loop = engine->loop;
+    struct msghdr const *const header = &loop->in[i].msg_hdr;
+    nts_odd *const odd = &loop->odd[loop->odd_count];
+    struct odd_way *const way = &loop->odd_ways[loop->odd_count];
+
+    if (loop->odd_count >= loop->odd_allowed) {
+        engine->cells[NTS_DROP_BUSY]++;
+        return;
+    }
+    loop->odd_count++;
+    odd->length = (uint32_t)loop->requests[i].length;
+    odd->received = loop->requests[i].received;
+    memcpy(odd->packet, loop->slots[i].packet, loop->requests[i].length);
+    way->socket = fd;
+    way->peer = loop->slots[i].peer;
+    way->peer_len = header->msg_namelen;
+    way->control_len = header->msg_controllen;
+    if (header->msg_control != NULL)
+        memcpy(way->control, header->msg_control, header->msg_controllen);
+}
+
+size_t nts_engine_odd_count(nts_engine const *engine)
+{
+    return engine->loop->odd_count;
+}
+
+nts_odd const *nts_engine_odd(nts_engine const *engine, size_t i)
+{
+    return &engine->loop->odd[i];
+}
+
+void nts_engine_send(nts_engine *engine, size_t i, uint8_t const *reply, size_t length)
+{
+    struct odd_way *const way = &engine->loop->odd_ways[i];
+    struct iovec vector = {.iov_len = length};
+    struct msghdr const header = {
+        .msg_name = &way->peer,
+        .msg_namelen = way->peer_len,
+        .msg_iov = &vector,
+        .msg_iovlen = 1,
+        .msg_control = way->control_len == 0 ? NULL : way->control,
+        .msg_controllen = way->control_len,
+    };
+
+    memcpy(&vector.iov_base, &reply, sizeof reply); /* sendmsg only reads it */
+    (void)!sendmsg(way->socket, &header, MSG_DONTWAIT);
+}
+
+/* ---- Sending ------------------------------------------------------------------------------------------- */
+
+/* Seals and sends up to STEP replies, `first` to `end` of those in `answered`. A reply that cannot be sent is lost
+ * like any datagram, and does not keep back the others. `now` is the clock, before and after. */
+static void send_step(nts_engine *engine, int fd, struct request *const *answered, size_t n, struct timespec *now)
+{
+    struct loop *const loop = engine->loop;
+    struct timespec const begin = *now;
+    uint64_t transmit[STEP];
+    int64_t elapsed;
+
+    for (size_t i = 0; i < n; i++) {
+        int64_t const ns = begin.tv_nsec + (int64_t)i * loop->send_ns;
+
+        transmit[i] = ntp_time(begin.tv_sec + ns / NS_PER_S, ns % NS_PER_S);
+    }
+    nts_finish(engine, answered, transmit, n);
+    for (size_t i = 0; i < n; i++) {
+        size_t const slot = (size_t)(answered[i] - loop->requests);
+
+        loop->out_vector[i] = (struct iovec){.iov_base = answered[i]->reply, .iov_len = answered[i]->reply_len};
+        loop->out[i].msg_hdr = loop->in[slot].msg_hdr; /* peer and control messages */
+        loop->out[i].msg_hdr.msg_iov = &loop->out_vector[i];
+        loop->out[i].msg_hdr.msg_flags = 0;
+    }
+    for (size_t sent = 0; sent < n;) {
+        int const done = sendmmsg(fd, loop->out + sent, (unsigned)(n - sent), MSG_DONTWAIT);
+
+        sent += done > 0 ? (size_t)done : 1;
+    }
+    clock_gettime(CLOCK_REALTIME, now);
+    elapsed = ((int64_t)(now->tv_sec - begin.tv_sec) * NS_PER_S + now->tv_nsec - begin.tv_nsec) / (int64_t)n;
+    if (n > 1 && elapsed > 0 && elapsed < MAX_SEND_NS)
+        loop->send_ns += (elapsed - loop->send_ns) / 8;
+}
+
+/* One batch from one socket; how many datagrams it was. */
+static size_t serve_batch(nts_engine *engine, int fd)
+{
+    struct loop *const loop = engine->loop;
+    struct request *answered[NTS_BATCH];
+    size_t count = 0;
+    struct timespec now;
+    int const got = receive(loop, fd);
+
+    if (got <= 0) /* nothing left, or an error that the network reports of an earlier reply */
+        return 0;
+    for (size_t i = 0; i < (size_t)got; i++) {
+        loop->requests[i].length = loop->in[i].msg_len;
+        loop->requests[i].received = read_control(&loop->in[i].msg_hdr);
+    }
+    nts_prepare(engine, loop->requests, (size_t)got);
+    for (size_t i = 0; i < (size_t)got; i++) {
+        if (loop->requests[i].verdict == NTS_HANDOVER) {
+            hand_over(engine, fd, i);
+            continue;
+        }
+        engine->cells[loop->requests[i].verdict]++;
+        if (loop->requests[i].reply_len != 0)
+            answered[count++] = &loop->requests[i];
+    }
+    clock_gettime(CLOCK_REALTIME, &now);
+    for (size_t i = 0; i < count; i += STEP)
+        send_step(engine, fd, answered + i, count - i < STEP ? count - i : STEP, &now);
+    return (size_t)got;
+}
+
+size_t nts_engine_serve(nts_engine *engine, size_t odd)
+{
+    struct loop *const loop = engine->loop;
+    size_t total = 0;
+
+    loop->odd_count = 0;
+    loop->odd_allowed = odd < NTS_MAX_ODD ? odd : NTS_MAX_ODD;
+    for (size_t i = 0; i < loop->sockets; i++) {
+        if (loop->polls[i].revents == 0)
+            continue;
+        for (int batches = 0; batches < MAX_BATCHES; batches++) {
+            size_t const got = serve_batch(engine, loop->polls[i].fd);
+
+            total += got;
+            if (got < NTS_BATCH)
+                break;
+        }
+    }
+    return total;
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * packet.c - which packets the engine answers itself. Pure: no keys, no clock, no system calls.
+ *
+ * Cheap checks come first, in the order of nts/ts_server.py. What they do not settle, and is not exactly one of
+ * the two usual shapes, is handed over: there is no second opinion on odd packets here.
+ */
+#include "internal.h"
+
+enum { UNIQUE_IDENTIFIER = 0x0104, COOKIE = 0x0204, PLACEHOLDER = 0x0304, AUTHENTICATOR = 0x0404 };
+
+#define MIN_UNIQUE_ID_LEN (FIELD_HEADER_LEN + 32) /* RFC 8915 section 5.3 */
+#define MIN_FIELD_LEN 16                          /* RFC 7822 section 7.5 */
+#define CLIENT_MODE 3
+
+/* Unique Identifier, cookie, placeholders, authenticator; the first two in either order. RFC 8915 section 5.7. */
+static enum nts_verdict walk(struct request *r)
+{
+    size_t offset = HEADER_LEN;
+    unsigned placeholders = 0;
+
+    r->unique_id_len = r->cookie_len = 0;
+    while (r->length - offset >= AUTH_LEN) {
+        unsigned const type = load16(r->packet + offset);
+        unsigned const len = load16(r->packet + offset + 2);
+
+        if (len < MIN_FIELD_LEN || len % 4 != 0 || len > r->length - offset)
+            return NTS_HANDOVER;
+        switch (type) {
+        case UNIQUE_IDENTIFIER:
+            if (r->unique_id_len != 0 || len < MIN_UNIQUE_ID_LEN)
+                return NTS_HANDOVER;
+            r->unique_id = (unsigned)offset;
+            r->unique_id_len = len;
+            break;
+        case COOKIE:
+            if (r->cookie_len != 0)
+                return NTS_HANDOVER;
+            r->cookie = (unsigned)offset;
+            r->cookie_len = len;
+            break;
+        case PLACEHOLDER:
+            if (len != r->cookie_len) /* or no cookie yet */
+                return NTS_HANDOVER;
+            placeholders++;
+            break;
+        case AUTHENTICATOR:
+            if (len != AUTH_LEN || len != r->length - offset || r->unique_id_len == 0 || r->cookie_len == 0 ||
+                load16(r->packet + offset + 4) != NONCE_LEN || load16(r->packet + offset + 6) != TAG_LEN)
+                return NTS_HANDOVER;
+            r->authenticator = (unsigned)offset;
+            r->cookies = placeholders < MAX_COOKIES ? placeholders + 1 : MAX_COOKIES;
+            return NTS_ANSWERED_NTS;
+        default:
+            return NTS_HANDOVER;
+        }
+        offset += len;
+    }
+    return NTS_HANDOVER;
+}
+
+void nts_classify(struct request *r)
+{
+    if (r->length < HEADER_LEN || r->length > NTS_MAX_REQUEST || r->length % 4 != 0) {
+        r->verdict = NTS_DROP_LENGTH;
+    } else {
+        unsigned const version = r->packet[0] >> 3 & 7;
+
+        if (version != 3 && version != 4)
+            r->verdict = NTS_DROP_VERSION;
+        else if ((r->packet[0] & 7) != CLIENT_MODE)
+            r->verdict = NTS_DROP_MODE;
+        else if (r->length == HEADER_LEN)
+            r->verdict = NTS_ANSWERED_PLAIN;
+        else if (version == 3)
+            r->verdict = NTS_DROP_MAC; /* no extension fields before NTPv4 */
+        else
+            r->verdict = walk(r);
+    }
+}

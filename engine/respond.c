@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * respond.c - a batch of requests to replies: cookies, authenticators, minting, sealing. No system calls.
+ *
+ * Each step is done for the whole batch, so that libaes_siv can interleave it. The layouts of a cookie and of a
+ * reply are those of nts/cookies.py and nts/ts_server.py.
+ */
+#include <openssl/crypto.h>
+#include <stdlib.h>
+
+#include "internal.h"
+
+#define SERVER_MODE 4
+#define LEAP_UNSYNCHRONISED 3
+#define COOKIE_FIELD 0x0204
+#define AUTHENTICATOR_FIELD 0x0404
+#define MASTER_KEY_LEN 32
+
+/* ---- The engine's keys and variables ------------------------------------------------------------------- */
+
+static void free_keys(struct master_key *keys, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        AES_SIV_KEY_free(keys[i].siv);
+}
+
+int nts_engine_set_keys(nts_engine *engine, uint16_t const *ids, uint8_t const *keys, size_t n)
+{
+    struct master_key fresh[NTS_MAX_KEYS];
+
+    if (n > NTS_MAX_KEYS)
+        return 0;
+    for (size_t i = 0; i < n; i++) {
+        fresh[i].id = ids[i];
+        fresh[i].siv = AES_SIV_KEY_new(keys + MASTER_KEY_LEN * i, MASTER_KEY_LEN);
+        if (fresh[i].siv == NULL) {
+            free_keys(fresh, i);
+            return 0;
+        }
+    }
+    free_keys(engine->keys, engine->key_count);
+    memcpy(engine->keys, fresh, n * sizeof *fresh);
+    engine->key_count = n;
+    return 1;
+}
+
+/* The newest first: most cookies are under it. */
+static AES_SIV_KEY const *find_key(nts_engine const *engine, unsigned id)
+{
+    for (size_t i = engine->key_count; i-- != 0;)
+        if (engine->keys[i].id == id)
+            return engine->keys[i].siv;
+    return NULL;
+}
+
+void nts_engine_set_system(nts_engine *engine, nts_system const *system)
+{
+    uint8_t *const h = engine->header;
+
+    memset(h, 0, HEADER_LEN);
+    h[0] = (uint8_t)(system->leap << 6 | SERVER_MODE);
+    h[1] = system->stratum;
+    h[3] = (uint8_t)system->precision;
+    store32(h + 4, system->root_delay);
+    store32(h + 8, system->root_dispersion);
+    memcpy(h + 12, system->reference_id, 4);
+    store64(h + 16, system->reference_time);
+}
+
+nts_engine *nts_engine_new(void)
+{
+    nts_engine *const engine = calloc(1, sizeof *engine);
+
+    if (engine == NULL)
+        return NULL;
+    engine->cells = engine->own_cells;
+    if (aes_siv_backend() == NULL || !nts_random_open(&engine->generator)) {
+        nts_engine_free(engine);
+        return NULL;
+    }
+    return engine;
+}
+
+void nts_engine_free(nts_engine *engine)
+{
+    if (engine == NULL)
+        return;
+    free_keys(engine->keys, engine->key_count);
+    nts_random_close(&engine->generator);
+    nts_loop_free(engine->loop);
+    OPENSSL_cleanse(engine, sizeof *engine);
+    free(engine);
+}
+
+char const *nts_engine_backend(void)
+{
+    return aes_siv_backend();
+}
+
+void nts_engine_count_into(nts_engine *engine, uint64_t *cells)
+{
+    engine->cells = cells;
+}
+
+void nts_engine_random_for_tests(nts_engine *engine, void (*fn)(void *context, uint8_t *out, size_t n),
+                                 void *context)
+{
+    engine->generator.fn = fn;
+    engine->generator.context = context;
+}
+
+/* ---- The steps of a batch ------------------------------------------------------------------------------ */
+
+/* The length of each key of an algorithm, 32, 48 or 64 octets; 0 for others (RFC 5297 section 6). */
+static size_t key_len_of(unsigned aead)
+{
+    return aead >= 15 && aead <= 17 ? 16 * ((size_t)aead - 13) : 0;
+}
+
+/* Opens the cookies. A request whose cookie is not one of ours leaves with its verdict here. */
+static void open_cookies(nts_engine *engine, struct request *requests, size_t n)
+{
+    AES_SIV_MSG *const messages = engine->messages;
+    size_t count = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        struct request *const r = &requests[i];
+        uint8_t const *body;
+        size_t body_len;
+        AES_SIV_KEY const *key;
+
+        if (r->verdict != NTS_ANSWERED_NTS)
+            continue;
+        r->verdict = NTS_NAK_COOKIE; /* until it has been opened */
+        body = r->packet + r->cookie + FIELD_HEADER_LEN;
+        body_len = r->cookie_len - FIELD_HEADER_LEN;
+        if (body_len < COOKIE_HEAD_LEN + TAG_LEN || body_len > COOKIE_HEAD_LEN + TAG_LEN + MAX_KEYS_LEN)
+            continue;
+        key = find_key(engine, load16(body));
+        if (key == NULL)
+            continue;
+        engine->owners[count] = r;
+        messages[count++] = (AES_SIV_MSG){
+            .key = key,
+            .nonce = body + 2,
+            .nonce_len = NONCE_LEN,
+            .in = body + COOKIE_HEAD_LEN,
+            .in_len = body_len - COOKIE_HEAD_LEN,
+            .out = r->keys,
+        };
+    }
+    AES_SIV_OpenBatch(messages, count);
+    for (size_t i = 0; i < count; i++) {
+        struct request *const r = engine->owners[i];
+        size_t const keys_len = messages[i].in_len - TAG_LEN;
+
+        /* Authentic contents that are not ours: sealed by someone else who has the key. */
+        if (messages[i].ok && keys_len >= 2 && key_len_of(load16(r->keys)) != 0 &&
+            keys_len == 2 + 2 * key_len_of(load16(r->keys)))
+            r->verdict = NTS_ANSWERED_NTS;
+    }
+}
+
+/* Authenticates the requests under the C2S keys that the cookies held; section 5.6. */
+static void authenticate(nts_engine *engine, struct request *requests, size_t n)
+{
+    AES_SIV_MSG *const messages = engine->messages;
+    uint8_t nothing; /* an empty plaintext goes nowhere */
+    size_t count = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        struct request *const r = &requests[i];
+        uint8_t const *const field = r->packet + r->authenticator;
+        size_t key_len;
+
+        if (r->verdict != NTS_ANSWERED_NTS)
+            continue;
+        key_len = key_len_of(load16(r->keys));
+        engine->owners[count] = r;
+        messages[count++] = (AES_SIV_MSG){
+            .raw_key = r->keys + 2 + key_len,
+            .raw_key_len = key_len,
+            .nonce = field + 8,
+            .nonce_len = NONCE_LEN,
+            .ad = r->packet,
+            .ad_len = r->authenticator,
+            .in = field + 8 + NONCE_LEN,
+            .in_len = TAG_LEN,
+            .out = &nothing,
+        };
+    }
+    AES_SIV_OpenBatch(messages, count);
+    for (size_t i = 0; i < count; i++)
+        if (!messages[i].ok)
+            engine->owners[i]->verdict = NTS_NAK_AUTH;
+}
+
+/* Mints the fresh cookies in place, where the authenticator of the reply will encrypt them:
+ *   header | Unique Identifier | authenticator: field header, lengths, nonce, tag, encrypted (cookie fields) */
+static void mint(nts_engine *engine, struct request *requests, size_t n)
+{
+    AES_SIV_MSG *const messages = engine->messages;
+    size_t count = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        struct request *const r = &requests[i];
+        size_t const field_len = r->cookie_len; /* a fresh cookie is as long as the one it replaces */
+        struct master_key const *current;
+        uint8_t *cookie;
+
+        if (r->verdict != NTS_ANSWERED_NTS)
+            continue;
+        current = &engine->keys[engine->key_count - 1]; /* there is one: it or another has opened the cookie */
+        cookie = r->reply + HEADER_LEN + r->unique_id_len + AUTH_LEN;
+        for (unsigned j = 0; j < r->cookies; j++, cookie += field_len) {
+            store16(cookie, COOKIE_FIELD);
+            store16(cookie + 2, field_len);
+            store16(cookie + 4, current->id);
+            nts_random(&engine->generator, cookie + 6, NONCE_LEN);
+            messages[count++] = (AES_SIV_MSG){
+                .key = current->siv,
+                .nonce = cookie + 6,
+                .nonce_len = NONCE_LEN,
+                .in = r->keys,
+                .in_len = field_len - FIELD_HEADER_LEN - COOKIE_HEAD_LEN - TAG_LEN,
+                .out = cookie + FIELD_HEADER_LEN + COOKIE_HEAD_LEN,
+            };
+        }
+        nts_random(&engine->generator, r->nonce, NONCE_LEN);
+    }
+    AES_SIV_SealBatch(messages, count);
+}
+
+/* The header of a reply, but for its transmit timestamp; RFC 5905 section 9.2. */
+static void write_header(nts_engine const *engine, struct request const *r)
+{
+    uint8_t *const h = r->reply;
+
+    memcpy(h, engine->header, HEADER_LEN);
+    h[0] |= r->packet[0] & 0x38; /* the client's version */
+    h[2] = r->packet[2];         /* and its poll interval */
+    memcpy(h + 24, r->packet + 40, 8);
+    store64(h + 32, r->received);
+    if (r->verdict == NTS_NAK_COOKIE || r->verdict == NTS_NAK_AUTH) { /* RFC 8915 section 5.7 */
+        h[0] |= LEAP_UNSYNCHRONISED << 6;
+        h[1] = 0;
+        memcpy(h + 12, "NTSN", 4);
+    }
+}
+
+void nts_prepare(nts_engine *engine, struct request *requests, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        nts_classify(&requests[i]);
+    open_cookies(engine, requests, n);
+    authenticate(engine, requests, n);
+    mint(engine, requests, n);
+    for (size_t i = 0; i < n; i++) {
+        struct request *const r = &requests[i];
+
+        r->reply_len = 0;
+        if (r->verdict > NTS_NAK_AUTH)
+            continue;
+        write_header(engine, r);
+        r->reply_len = HEADER_LEN;
+        if (r->verdict != NTS_ANSWERED_PLAIN) {
+            memcpy(r->reply + HEADER_LEN, r->packet + r->unique_id, r->unique_id_len);
+            r->reply_len += r->unique_id_len;
+        }
+    }
+}
+
+void nts_finish(nts_engine *engine, struct request *const *requests, uint64_t const *transmit, size_t n)
+{
+    AES_SIV_MSG *const messages = engine->messages;
+    size_t count = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        struct request *const r = requests[i];
+        uint8_t *const field = r->reply + r->reply_len;
+        size_t plaintext_len;
+
+        store64(r->reply + 40, transmit[i]);
+        if (r->verdict != NTS_ANSWERED_NTS)
+            continue;
+        plaintext_len = (size_t)r->cookies * r->cookie_len;
+        store16(field, AUTHENTICATOR_FIELD);
+        store16(field + 2, AUTH_LEN + plaintext_len);
+        store16(field + 4, NONCE_LEN);
+        store16(field + 6, TAG_LEN + plaintext_len);
+        memcpy(field + 8, r->nonce, NONCE_LEN);
+        messages[count++] = (AES_SIV_MSG){
+            .raw_key = r->keys + 2,
+            .raw_key_len = key_len_of(load16(r->keys)),
+            .nonce = field + 8,
+            .nonce_len = NONCE_LEN,
+            .ad = r->reply,
+            .ad_len = r->reply_len,
+            .in = field + AUTH_LEN,
+            .in_len = plaintext_len,
+            .out = field + 8 + NONCE_LEN,
+        };
+        r->reply_len += AUTH_LEN + plaintext_len;
+    }
+    AES_SIV_SealBatch(messages, count);
+}
+
+void nts_engine_answer(nts_engine *engine, uint8_t const *packets, size_t stride, size_t const *lengths,
+                       uint64_t const *received, size_t n, uint64_t transmit, uint32_t *verdicts,
+                       uint8_t *replies, size_t *reply_lengths)
+{
+    struct request requests[NTS_BATCH];
+    struct request *answered[NTS_BATCH] = {0};
+    uint64_t stamps[NTS_BATCH] = {0};
+    size_t count = 0;
+
+    n = n < NTS_BATCH ? n : NTS_BATCH;
+    for (size_t i = 0; i < n; i++) {
+        requests[i] = (struct request){
+            .packet = packets + i * stride,
+            .length = lengths[i],
+            .received = received[i],
+            .reply = replies + i * NTS_MAX_REQUEST,
+        };
+    }
+    nts_prepare(engine, requests, n);
+    for (size_t i = 0; i < n; i++) {
+        if (requests[i].reply_len != 0) {
+            stamps[count] = transmit;
+            answered[count++] = &requests[i];
+        }
+    }
+    nts_finish(engine, answered, stamps, count);
+    for (size_t i = 0; i < n; i++) {
+        verdicts[i] = requests[i].verdict;
+        reply_lengths[i] = requests[i].reply_len;
+    }
+    OPENSSL_cleanse(requests, sizeof requests);
+}

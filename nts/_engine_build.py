@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""Builds nts/_engine*.so: the packet engine with a binding in cffi's API mode, so that the compiler checks it.
+
+    python -m nts._engine_build
+
+Needs a C compiler, Python's and OpenSSL's headers, and libaes_siv/libaes_siv.a. The result is for the very Python
+that runs this.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from cffi import FFI
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = ("packet.c", "random.c", "respond.c", "loop.c")
+# A callback that only tests set: random octets from a known place.
+_TEST_CALLBACK = 'extern "Python" void nts_test_random(void *context, uint8_t *out, size_t n);'
+
+
+def declarations() -> str:
+    """The part of nts_engine.h that is meant for cffi."""
+    header = (ROOT / "engine" / "nts_engine.h").read_text()
+    found = re.search(r"/\* cffi:begin \*/(.*)/\* cffi:end \*/", header, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def main() -> int:
+    """Write the binding's C, and compile it with the engine and libaes_siv into one extension module."""
+    (ROOT / "build").mkdir(exist_ok=True)
+    ffi = FFI()
+    ffi.cdef(declarations() + _TEST_CALLBACK)
+    ffi.set_source("nts._engine", '#include "nts_engine.h"')
+    binding = ROOT / "build" / "_engine_binding.c"
+    ffi.emit_c_code(str(binding))
+    target = ROOT / "nts" / f"_engine{sysconfig.get_config_var('EXT_SUFFIX')}"
+    command = [
+        *shlex.split(os.environ.get("CC", "cc")),
+        *shlex.split(os.environ.get("CFLAGS", "-O2")),
+        *("-std=gnu11", "-shared", "-fPIC", "-fvisibility=hidden"),
+        *(f"-I{folder}" for folder in (ROOT / "engine", ROOT / "libaes_siv", sysconfig.get_path("include"))),
+        *("-o", target, binding),
+        *(ROOT / "engine" / source for source in SOURCES),
+        *(ROOT / "libaes_siv" / "libaes_siv.a", "-lcrypto"),
+    ]
+    return subprocess.run(command, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
