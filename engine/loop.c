@@ -4,8 +4,9 @@
  * and counters; what a packet means is respond.c's business.
  *
  * Transmit timestamps. A batch is received and authenticated as a whole, but leaves in steps of a few replies. The
- * clock is read anew before each step, as the last thing before sealing; within a step, reply i is stamped i times
- * the usual duration of one sending later. So the last reply of a batch is as well stamped as the first.
+ * clock is read anew before each step, as the last thing before sealing. How long sealing takes, and each sending,
+ * is known from earlier steps, and added: reply i of a step is stamped with the time when it will leave. So the last
+ * reply of a batch is as well stamped as the first.
  */
 #define _GNU_SOURCE /* recvmmsg, sendmmsg, struct in6_pktinfo */
 #include <errno.h>
@@ -24,7 +25,7 @@
 #define CONTROL_ROOM 128
 #define NS_PER_S 1000000000
 #define UNIX_EPOCH 2208988800u /* in seconds since 1900 */
-#define MAX_SEND_NS 20000      /* an estimate beyond this is an interruption, not a duration */
+#define LEARN_NS 16            /* how much one step can change what is known: an interruption tells nothing */
 
 /* A datagram's way in and out: peer, control messages, buffers. */
 struct slot {
@@ -52,7 +53,8 @@ struct loop {
     struct iovec in_vector[NTS_BATCH];
     struct mmsghdr out[STEP];
     struct iovec out_vector[STEP];
-    int64_t send_ns; /* the usual duration of sending one reply */
+    int64_t seal_ns[STEP + 1]; /* the usual duration of sealing so many replies */
+    int64_t send_ns[STEP + 1]; /* and of sending each of so many */
     size_t odd_count, odd_allowed;
     nts_odd odd[NTS_MAX_ODD];
     struct odd_way odd_ways[NTS_MAX_ODD];
@@ -229,21 +231,35 @@ void nts_engine_send(nts_engine *engine, size_t i, uint8_t const *reply, size_t 
 
 /* ---- Sending ------------------------------------------------------------------------------------------- */
 
-/* Seals and sends up to STEP replies, `first` to `end` of those in `answered`. A reply that cannot be sent is lost
- * like any datagram, and does not keep back the others. `now` is the clock, before and after. */
+static int64_t ns_between(struct timespec const *a, struct timespec const *b)
+{
+    return (int64_t)(b->tv_sec - a->tv_sec) * NS_PER_S + b->tv_nsec - a->tv_nsec;
+}
+
+/* Moves what is known a little towards what was seen. */
+static void learn(int64_t *known, int64_t seen)
+{
+    int64_t const change = (seen - *known) / 8;
+
+    *known += change > LEARN_NS ? LEARN_NS : change < -LEARN_NS ? -LEARN_NS : change;
+}
+
+/* Seals and sends up to STEP replies. One that cannot be sent is lost like any datagram, and does not keep back the
+ * others. `now` is the clock, before and after. */
 static void send_step(nts_engine *engine, int fd, struct request *const *answered, size_t n, struct timespec *now)
 {
     struct loop *const loop = engine->loop;
     struct timespec const begin = *now;
+    struct timespec sealed;
     uint64_t transmit[STEP];
-    int64_t elapsed;
 
     for (size_t i = 0; i < n; i++) {
-        int64_t const ns = begin.tv_nsec + (int64_t)i * loop->send_ns;
+        int64_t const ns = begin.tv_nsec + loop->seal_ns[n] + (int64_t)i * loop->send_ns[n];
 
         transmit[i] = ntp_time(begin.tv_sec + ns / NS_PER_S, ns % NS_PER_S);
     }
     nts_finish(engine, answered, transmit, n);
+    clock_gettime(CLOCK_REALTIME, &sealed);
     for (size_t i = 0; i < n; i++) {
         size_t const slot = (size_t)(answered[i] - loop->requests);
 
@@ -258,9 +274,8 @@ static void send_step(nts_engine *engine, int fd, struct request *const *answere
         sent += done > 0 ? (size_t)done : 1;
     }
     clock_gettime(CLOCK_REALTIME, now);
-    elapsed = ((int64_t)(now->tv_sec - begin.tv_sec) * NS_PER_S + now->tv_nsec - begin.tv_nsec) / (int64_t)n;
-    if (n > 1 && elapsed > 0 && elapsed < MAX_SEND_NS)
-        loop->send_ns += (elapsed - loop->send_ns) / 8;
+    learn(&loop->seal_ns[n], ns_between(&begin, &sealed));
+    learn(&loop->send_ns[n], ns_between(&sealed, now) / (int64_t)n);
 }
 
 /* One batch from one socket; how many datagrams it was. */

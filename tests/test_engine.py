@@ -1,0 +1,491 @@
+# SPDX-License-Identifier: MIT
+"""The native engine over real sockets on loopback, without the daemon; and the time it grants to odd packets.
+
+All in one thread: a client sends, the engine is told to wait and serve, the client reads.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import statistics
+import struct
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from nts import ntp, sockets, ts_client
+from nts.engine import Engine
+from nts.errors import LibraryError
+from nts.keyring import KeyRing, MasterKey
+from nts.ntp import Header
+from nts.registry import AeadId
+from nts.ts_client import Query
+from nts.ts_daemon import OddBudget
+from nts.ts_server import MAX_REQUEST, Verdict
+from tests.strategies import (
+    REQUEST,
+    RING,
+    SYSTEM,
+    UNKNOWN_FIELD,
+    Counter,
+    cookie_of,
+    open_reply,
+    raw_field,
+    respond,
+    session_keys,
+)
+from tests.support import ROOT
+
+NATIVE = pytest.mark.skipif(
+    not list((ROOT / "nts").glob("_engine*.so")), reason="the native engine has not been built (make build)"
+)
+BUFFER = 1 << 20
+ODD = replace(REQUEST, before=raw_field(UNKNOWN_FIELD, bytes(24)))  # good, and not of the usual shape
+PLAIN = Header(mode=3, transmit=1).encode()
+SLACK = 1_000_000  # ns by which a transmit timestamp may be ahead of the clock: it foretells
+
+
+class Bench:
+    """An engine on sockets of its own, a client, and counters."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.servers = [bound(a) for a in addresses]
+        self.client = bound(addresses[0])
+        self.wake_read, self.wake_write = os.pipe()
+        self.cells = memoryview(bytearray(8 * len(Verdict))).cast("Q")
+        self.engine = Engine()
+        self.engine.set_keys(RING)
+        self.engine.set_system(SYSTEM)
+        self.engine.count_into(self.cells)
+        self.engine.attach(self.servers, [self.wake_read])
+
+    def send(self, *datagrams: bytes, server: int = 0) -> None:
+        for datagram in datagrams:
+            self.client.sendto(datagram, self.servers[server].getsockname())
+
+    def serve(self, odd: int = 0) -> list[bytes]:
+        """All that has come; the odd packets among it."""
+        found = []
+        while self.engine.wait(50) == 1:
+            found += [p.datagram for p in self.engine.serve(odd)]
+        return found
+
+    def replies(self) -> list[tuple[bytes, int]]:
+        """What the client has got, with the kernel's time of arrival in ns since 1970."""
+        got = []
+        while True:
+            try:
+                data, ancillary, _, peer = self.client.recvmsg(4096, 256)
+            except BlockingIOError:
+                return got
+            assert peer[:2] in [s.getsockname()[:2] for s in self.servers]
+            got.append((data, sockets.arrival_ns(ancillary)))
+
+    def exchange(self, *datagrams: bytes) -> list[bytes]:
+        self.send(*datagrams)
+        self.serve()
+        return [data for data, _ in self.replies()]
+
+    def counted(self) -> dict[str, int]:
+        return {v.name: self.cells[v] for v in Verdict if self.cells[v]}
+
+    def close(self) -> None:
+        sockets.close_all([*self.servers, self.client])
+        os.close(self.wake_read)
+        os.close(self.wake_write)
+
+
+def bound(address: str, port: int = 0) -> socket.socket:
+    """A non-blocking UDP socket that loses nothing of these tests, with timestamps."""
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+    sockets.enable_timestamps(sock)
+    sock.bind((address, port))
+    sock.setblocking(False)
+    return sock
+
+
+def has_ipv6() -> bool:
+    try:
+        bound("::1").close()
+    except OSError:
+        return False
+    return True
+
+
+ADDRESSES = ["127.0.0.1", pytest.param("::1", marks=pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here"))]
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench("127.0.0.1")
+    yield bench
+    bench.close()
+
+
+def queries(count: int, aead: AeadId = AeadId.AES_SIV_CMAC_256, placeholders: int = 0) -> list[Query]:
+    keys, draw = session_keys(aead), Counter(f"queries {aead}")
+    return [ts_client.build_query(keys, cookie_of(keys), placeholders, draw) for _ in range(count)]
+
+
+# --- replies ---------------------------------------------------------------------------------------------------------
+
+
+@NATIVE
+@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("aead", AeadId)
+def test_a_query_gets_time_and_cookies_and_true_timestamps(address: str, aead: AeadId) -> None:
+    bench = Bench(address)
+    (query,) = queries(1, aead, placeholders=4)
+    before = time.time_ns()
+    (reply,) = bench.exchange(query.packet)
+    judgement = ts_client.judge(reply, query)
+    assert judgement.verdict == ts_client.Verdict.TIME
+    assert len(judgement.cookies) == 5
+    header = judgement.header
+    assert header is not None
+    expected = respond(query.packet).reply
+    assert expected is not None
+    stamps = {"receive": header.receive, "transmit": header.transmit}
+    assert header == replace(Header.decode(expected), **stamps)
+    assert len(reply) == len(expected)
+    arrived, left = (ntp.unix_ns(s, before) for s in stamps.values())
+    assert before <= arrived <= left <= time.time_ns() + SLACK
+    bench.close()
+
+
+@NATIVE
+def test_the_cookies_of_a_reply_work_in_next_requests(bench: Bench) -> None:
+    (query,) = queries(1, placeholders=7)
+    (reply,) = bench.exchange(query.packet)
+    fresh = ts_client.judge(reply, query).cookies
+    assert len(set(fresh)) == 8
+    again = [ts_client.build_query(query.keys, c, 0, Counter(i)) for i, c in enumerate(fresh)]
+    replies = bench.exchange(*(q.packet for q in again))
+    verdicts = {ts_client.judge(r, q).verdict for q, r in zip(again, replies, strict=True)}
+    assert verdicts == {ts_client.Verdict.TIME}
+
+
+@NATIVE
+@pytest.mark.parametrize("count", [1, 8, 64, 200])
+def test_timestamps_of_a_burst(bench: Bench, count: int) -> None:
+    """The last replies are as well stamped as the first: near the time at which the client's kernel gets them."""
+    distances = []
+    for _ in range(3):
+        burst = queries(count)
+        sent = []
+        for query in burst:
+            sent.append(time.time_ns())
+            bench.send(query.packet)
+        sent.append(time.time_ns())
+        bench.serve()
+        done = time.time_ns()
+        got = bench.replies()
+        headers = [Header.decode(r) for r, _ in got]
+        assert [h.origin for h in headers] == [q.transmit for q in burst]
+        arrived = [ntp.unix_ns(h.receive, done) for h in headers]
+        left = [ntp.unix_ns(h.transmit, done) for h in headers]
+        for i in range(count):
+            assert sent[i] <= arrived[i] <= sent[i + 1]
+            assert sent[-1] <= left[i] <= done + SLACK
+        assert all(b >= a - SLACK for a, b in pairwise(left))
+        distances += [abs(seen - stamp) for (_, seen), stamp in zip(got, left, strict=True)]
+    assert statistics.median(distances) < 2_000_000
+    assert statistics.median(distances[count - min(count, 8) :: count]) < 2_000_000
+
+
+@NATIVE
+def test_the_reply_leaves_from_the_address_asked() -> None:
+    bench = Bench("0.0.0.0")
+    port = bench.servers[0].getsockname()[1]
+    for address in ("127.0.0.1", "127.0.0.2", "127.8.8.8"):
+        bench.client.sendto(PLAIN, (address, port))
+        bench.client.sendto(ODD.encode(), (address, port))
+        assert bench.engine.wait(1000) == 1
+        (odd,) = bench.engine.serve(1)
+        bench.engine.send(odd, b"the reference's")
+        assert [bench.client.recvfrom(100)[1] for _ in range(2)] == [(address, port)] * 2
+    bench.close()
+
+
+@NATIVE
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+def test_sockets_of_both_families_are_served_side_by_side() -> None:
+    bench = Bench("0.0.0.0", "::")
+    peers = [bound("127.0.0.1"), bound("::1")]
+    for peer, server, host in zip(peers, bench.servers, ("127.0.0.1", "::1"), strict=True):
+        peer.sendto(PLAIN, (host, server.getsockname()[1]))
+    bench.serve()
+    for peer, server, host in zip(peers, bench.servers, ("127.0.0.1", "::1"), strict=True):
+        data, source = peer.recvfrom(100)
+        assert len(data) == len(PLAIN)
+        assert source[:2] == (host, server.getsockname()[1])
+    assert bench.counted() == {"ANSWERED_PLAIN": 2}
+    sockets.close_all([*peers])
+    bench.close()
+
+
+@NATIVE
+def test_every_verdict_is_counted_where_it_belongs(bench: Bench) -> None:
+    (query,) = queries(1)
+    bad_cookie, bad_tag = bytearray(query.packet), bytearray(query.packet)
+    bad_cookie[48 + 36 + 30] ^= 1
+    bad_tag[-1] ^= 1
+    datagrams = {
+        "ANSWERED_PLAIN": PLAIN, "ANSWERED_NTS": query.packet, "NAK_COOKIE": bytes(bad_cookie),
+        "NAK_AUTH": bytes(bad_tag), "DROP_LENGTH": b"odd", "DROP_VERSION": bytes(48), "DROP_MODE": b"\x24" + bytes(47),
+        "DROP_MAC": b"\x1b" + bytes(67), "DROP_BUSY": ODD.encode(),
+    }  # fmt: skip
+    for i, (name, datagram) in enumerate(datagrams.items()):
+        assert len(bench.exchange(*[datagram] * (i + 1))) == (i + 1) * (not name.startswith("DROP"))
+    assert bench.counted() == {name: i + 1 for i, name in enumerate(datagrams)}
+
+
+@NATIVE
+@pytest.mark.parametrize("size", [0, 1, 47, 49, MAX_REQUEST + 1, MAX_REQUEST + 4, MAX_REQUEST + 5, 60_000])
+def test_datagrams_of_odd_lengths_are_dropped(bench: Bench, size: int) -> None:
+    datagram = REQUEST.encode().ljust(size, b"\0")[:size]
+    assert len(bench.exchange(PLAIN, datagram, PLAIN)) == 2
+    assert bench.counted() == {"ANSWERED_PLAIN": 2, "DROP_LENGTH": 1}
+
+
+@NATIVE
+def test_the_largest_request_is_answered(bench: Bench) -> None:
+    packet = replace(REQUEST, unique_ids=(bytes(MAX_REQUEST - 48 - 4 - 104 - 40),)).encode()
+    assert len(packet) == MAX_REQUEST
+    (reply,) = bench.exchange(packet)
+    assert len(reply) == MAX_REQUEST
+    open_reply(reply, REQUEST.keys)
+
+
+# --- odd packets -----------------------------------------------------------------------------------------------------
+
+
+@NATIVE
+def test_odd_packets_come_back_in_order_and_their_replies_get_through(bench: Bench) -> None:
+    packets = [replace(ODD, unique_ids=(bytes([i]) * 32,)).encode() for i in range(5)]
+    before = time.time_ns()
+    bench.send(*(x for p in packets for x in (p, PLAIN)))
+    assert bench.engine.wait(1000) == 1
+    found = bench.engine.serve(10)
+    assert [p.datagram for p in found] == packets
+    stamps = [ntp.unix_ns(p.received, before) for p in found]
+    assert before <= stamps[0]
+    assert stamps == sorted(stamps)
+    for packet in found:
+        bench.engine.send(packet, respond(packet.datagram).reply or b"")
+    replies = [data for data, _ in bench.replies() if len(data) > 48]
+    assert [open_reply(r, ODD.keys).unique_id for r in replies] == [bytes([i]) * 32 for i in range(5)]
+    assert bench.counted() == {"ANSWERED_PLAIN": 5}
+
+
+@NATIVE
+@pytest.mark.parametrize(("sent", "allowed", "kept"), [(5, 2, 2), (5, 0, 0), (100, 70, 70), (200, 10_000, 200)])
+def test_odd_packets_beyond_the_allowance_are_dropped(bench: Bench, sent: int, allowed: int, kept: int) -> None:
+    bench.send(*[ODD.encode()] * sent)
+    assert bench.engine.wait(1000) == 1
+    assert len(bench.engine.serve(allowed)) == kept
+    assert bench.counted().get("DROP_BUSY", 0) == sent - kept
+    bench.send(ODD.encode())  # and a new call, a new allowance
+    assert bench.engine.wait(1000) == 1
+    assert len(bench.engine.serve(1)) == 1
+
+
+@NATIVE
+def test_no_more_odd_packets_than_there_is_room_for(bench: Bench) -> None:
+    bench.send(*[ODD.encode()] * 150)
+    second = bound("127.0.0.1")
+    bench.engine.attach([bench.servers[0], second], [])
+    for _ in range(150):
+        bench.client.sendto(ODD.encode(), second.getsockname())
+    assert bench.engine.wait(1000) == 1
+    assert len(bench.engine.serve(10_000)) == bench.engine.max_odd
+    assert bench.counted() == {"DROP_BUSY": 300 - bench.engine.max_odd}
+    second.close()
+
+
+# --- the loop --------------------------------------------------------------------------------------------------------
+
+
+@NATIVE
+def test_a_wait_ends_in_time_with_datagrams_or_with_a_wake_up(bench: Bench) -> None:
+    started = time.monotonic()
+    assert bench.engine.wait(60) == 0
+    assert 0.05 < time.monotonic() - started < 5
+    assert bench.engine.serve(0) == []
+    bench.send(PLAIN)
+    assert bench.engine.wait(-1) == 1
+    os.write(bench.wake_write, b"!")
+    assert bench.engine.wait(-1) == -1
+    os.read(bench.wake_read, 1)
+    bench.serve()
+    assert bench.counted() == {"ANSWERED_PLAIN": 1}
+
+
+@NATIVE
+def test_a_wait_ends_when_the_other_end_of_a_wake_descriptor_closes(bench: Bench) -> None:
+    lifeline, hold = os.pipe()
+    bench.engine.attach(bench.servers, [bench.wake_read, lifeline])
+    os.close(hold)
+    assert bench.engine.wait(-1) == -1
+    os.close(lifeline)
+
+
+@NATIVE
+def test_peers_that_cannot_be_reached_do_not_stop_the_others(bench: Bench) -> None:
+    """Requests from sockets that are closed before the replies leave: the network says so, to whom it may concern."""
+    for _ in range(3):
+        for i in range(40):
+            gone = bound("127.0.0.1")
+            gone.sendto(PLAIN, bench.servers[0].getsockname())
+            gone.close()
+            if i % 4 == 0:
+                bench.send(PLAIN)
+        bench.serve()
+        assert len(bench.replies()) == 10
+    assert bench.counted() == {"ANSWERED_PLAIN": 150}
+
+
+@NATIVE
+def test_a_reply_that_the_kernel_refuses_to_send_does_not_keep_back_the_others() -> None:
+    """Every second peer has port 0, to which nothing can be sent: only a raw socket can be such a peer."""
+    try:
+        raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)
+    except PermissionError:
+        pytest.skip("needs the right to open raw sockets")
+    bench = Bench("127.0.0.1")
+    port = bench.servers[0].getsockname()[1]
+    for _ in range(20):
+        raw.sendto(struct.pack(">HHHH", 0, port, 8 + len(PLAIN), 0) + PLAIN, ("127.0.0.1", 0))
+        bench.send(PLAIN)
+    bench.serve()
+    assert len(bench.replies()) == 20
+    assert bench.counted() == {"ANSWERED_PLAIN": 40}
+    raw.close()
+    bench.close()
+
+
+@NATIVE
+def test_attaching_what_cannot_be_served_is_an_error(bench: Bench) -> None:
+    with pytest.raises(LibraryError, match="cannot serve these sockets"):
+        bench.engine.attach([bench.client] * 65, [])
+    with socket.socket() as closed:
+        pass
+    with pytest.raises(LibraryError):
+        bench.engine.attach([closed], [])
+
+
+# --- keys, random octets, and an engine that is not there -----------------------------------------------------------
+
+
+@NATIVE
+def test_of_too_many_keys_the_newest_128_count(bench: Bench) -> None:
+    masters = [MasterKey(i, Counter(i)(32)) for i in range(129)]
+    bench.engine.set_keys(KeyRing(tuple(masters)))
+    requests = [replace(REQUEST, cookies=(cookie_of(REQUEST.keys, m),)).encode() for m in masters]
+    bench.exchange(*requests)
+    assert bench.counted() == {"ANSWERED_NTS": 128, "NAK_COOKIE": 1}
+    (reply,) = bench.exchange(requests[-1])
+    assert open_reply(reply, REQUEST.keys).cookies[0][:2] == masters[-1].id.to_bytes(2, "big")
+    bench.engine.set_keys(RING)
+    bench.exchange(requests[-1])
+    assert bench.counted() == {"ANSWERED_NTS": 129, "NAK_COOKIE": 2}
+    bench.engine.set_keys(KeyRing())
+    bench.exchange(REQUEST.encode())
+    assert bench.counted()["NAK_COOKIE"] == 3
+
+
+@NATIVE
+def test_nonces_never_repeat(bench: Bench) -> None:
+    """Those of ten thousand replies and of their cookies; and nothing is left of the pool that was zeroed."""
+    packet, seen = REQUEST.with_placeholders(3).encode(), set()
+    for _ in range(200):
+        for reply in bench.exchange(*[packet] * 50):
+            seen.add(reply[48 + 36 + 8 :][:16])
+    assert len(seen) == 10_000
+    for reply in bench.exchange(*[packet] * 50):
+        parts = open_reply(reply, REQUEST.keys)
+        seen.update((parts.nonce, *(c[2:18] for c in parts.cookies)))
+    assert len(seen) == 10_000 + 50 * 5
+    assert not any(bytes(4) in (n[:4], n[4:8], n[8:12], n[12:]) for n in seen)  # one in 100,000 by chance
+    ones = sum(n.bit_count() for n in (int.from_bytes(n, "big") for n in seen))
+    assert abs(ones / (len(seen) * 128) - 0.5) < 0.005
+
+
+@NATIVE
+def test_two_engines_draw_different_octets() -> None:
+    benches = [Bench("127.0.0.1"), Bench("127.0.0.1")]
+    nonces = [open_reply(b.exchange(REQUEST.encode())[0], REQUEST.keys).nonce for b in benches]
+    assert nonces[0] != nonces[1]
+    for bench in benches:
+        bench.close()
+
+
+def test_without_the_module_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nts._engine", None)
+    monkeypatch.delattr("nts._engine", raising=False)
+    with pytest.raises(LibraryError, match="has not been built for this Python"):
+        Engine()
+
+
+@NATIVE
+def test_an_engine_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nts.engine.Verdict", list(Verdict)[:-1])
+    with pytest.raises(LibraryError, match="older or newer"):
+        Engine()
+
+
+# --- the budget for odd packets --------------------------------------------------------------------------------------
+
+
+def spent_in_a_flood(costs: Sequence[float], rounds: int, idle: float = 0.002) -> float:
+    """The share of time that a flood gets when each round takes `idle` seconds beside the odd packets."""
+    draw, now, spent = random.Random(1), 0.0, 0.0
+    budget = OddBudget(now)
+    for _ in range(rounds):
+        packets = min(256, budget.allowance(now))
+        if packets:
+            seconds = sum(draw.choice(costs) for _ in range(packets))
+            budget.spend(packets, seconds)
+            now += seconds
+            spent += seconds
+        now += idle
+    return spent / now
+
+
+@pytest.mark.parametrize(
+    "costs", [[1e-6], [100e-6], [2e-3], [20e-3], [50e-6, 5e-3]], ids=["fast", "usual", "slow", "very-slow", "mixed"]
+)
+def test_a_flood_gets_its_share_of_the_time_and_no_more(costs: list[float]) -> None:
+    share = spent_in_a_flood(costs, 20_000)
+    assert share < OddBudget.SHARE + 0.02
+    if min(costs) > 1e-6:  # of faster ones there is no room for more
+        assert share > OddBudget.SHARE / 2
+
+
+def test_a_burst_is_honoured_at_once_and_time_is_not_saved_up_beyond_it() -> None:
+    budget = OddBudget(10.0)
+    first = budget.allowance(10.0)
+    assert first == pytest.approx(OddBudget.BURST / 100e-6, abs=1)
+    budget.spend(first, OddBudget.BURST)
+    assert budget.allowance(10.0) <= 1
+    assert budget.allowance(1e6) == pytest.approx(first, abs=2)
+
+
+def test_it_recovers_from_a_packet_that_took_long() -> None:
+    budget = OddBudget(0.0)
+    budget.spend(1, 2.0)
+    assert budget.allowance(2.0) == 0
+    later = 2.0 + 3 / OddBudget.SHARE
+    for _ in range(200):  # the cost is learnt anew
+        packets = budget.allowance(later)
+        assert packets > 0
+        budget.spend(packets, 100e-6 * packets)
+        later += 1
+    assert budget.allowance(later) > 400
