@@ -9,7 +9,7 @@
 
 #include "siv_internal.h"
 
-/* Messages among which those of the same shape are looked for. */
+/* Messages among which those of the same shape are looked for; no less than any backend takes at once. */
 #define WINDOW 64
 
 /* ---- Scheduled keys ------------------------------------------------------------------------------------ */
@@ -51,18 +51,22 @@ void AES_SIV_KEY_free(AES_SIV_KEY *key)
 
 /* ---- One message --------------------------------------------------------------------------------------- */
 
-/* Whether the arguments are in order. */
+/* Whether every pointer is there that the lengths call for. */
+static inline int pointers_in_order(AES_SIV_MSG const *m, int seal)
+{
+    return (m->key != NULL || m->raw_key != NULL) && (m->nonce != NULL || m->nonce_len == 0) &&
+           (m->ad != NULL || m->ad_len == 0) && (m->in != NULL || m->in_len == 0) &&
+           (m->out != NULL || (!seal && m->in_len == SIV_BLOCK));
+}
+
+/* Whether all arguments are in order. */
 static inline int acceptable(struct siv_backend const *backend, AES_SIV_MSG const *m, int seal)
 {
-    size_t const text_len = m->in_len - SIV_BLOCK;
-    int const key = m->key != NULL ? m->key->ctx.backend == backend
-                                   : m->raw_key != NULL && (m->raw_key_len == 32 || m->raw_key_len == 48 ||
-                                                            m->raw_key_len == 64);
-    int const components = (m->nonce != NULL || m->nonce_len == 0) && (m->ad != NULL || m->ad_len == 0);
-    int const text = seal ? (m->in != NULL || m->in_len == 0) && m->out != NULL
-                          : m->in != NULL && m->in_len >= SIV_BLOCK && (m->out != NULL || text_len == 0);
+    int const key = m->key != NULL
+                        ? m->key->ctx.backend == backend
+                        : m->raw_key_len == 32 || m->raw_key_len == 48 || m->raw_key_len == 64;
 
-    return key && components && text;
+    return key && (seal || m->in_len >= SIV_BLOCK) && pointers_in_order(m, seal);
 }
 
 /* Leaves no plaintext that nobody vouches for. */
@@ -115,15 +119,27 @@ static int one_by_one(struct siv_backend const *backend, AES_SIV_MSG *msgs, size
     return all;
 }
 
-/* Whether two messages, both acceptable, can be done in step. */
+/* Whether two messages can be done in step, provided that all their pointers are in order. */
 static inline int same_shape(AES_SIV_MSG const *a, AES_SIV_MSG const *b)
 {
     return a->key == b->key && (a->key != NULL || a->raw_key_len == b->raw_key_len) && a->in_len == b->in_len &&
            a->ad_len == b->ad_len && a->nonce_len == b->nonce_len && (a->nonce == NULL) == (b->nonce == NULL);
 }
 
+/* Does a group, as its size and its kind of key want it. Returns 1 when all is well. */
+static int do_group(struct siv_batch const *batch, AES_SIV_MSG **group, size_t count, int seal)
+{
+    int all = 1;
+
+    if (count >= batch->least && (group[0]->key != NULL || group[0]->raw_key_len != 48))
+        return batch->together(group, count, seal);
+    for (size_t i = 0; i < count; i++)
+        all &= batch->lone(&group[i], 1, seal);
+    return all;
+}
+
 /* Moves those of n messages that are like the first one to the front; returns how many they are, no more than
- * limit. Where all are alike, none is moved. */
+ * limit. */
 static size_t front_group(AES_SIV_MSG **msgs, size_t n, size_t limit)
 {
     size_t count = 1;
@@ -139,45 +155,62 @@ static size_t front_group(AES_SIV_MSG **msgs, size_t n, size_t limit)
     return count;
 }
 
-/* At most WINDOW messages. */
-static int interleave(struct siv_backend const *backend, AES_SIV_MSG *msgs, size_t n, int seal)
+/* At most WINDOW messages of any shapes. */
+static int sort_out(struct siv_backend const *backend, AES_SIV_MSG *msgs, size_t n, int seal)
 {
-    struct siv_batch const *const batch = backend->batch;
     AES_SIV_MSG *pending[WINDOW];
     size_t end = 0;
     int all = 1;
 
     for (size_t i = 0; i < n; i++) {
-        if (acceptable(backend, &msgs[i], seal))
+        if (acceptable(backend, &msgs[i], seal)) {
             pending[end++] = &msgs[i];
-        else
-            refuse(&msgs[i], seal);
-    }
-    for (size_t at = 0, count; at < end; at += count) {
-        AES_SIV_MSG **const group = pending + at;
-
-        count = front_group(group, end - at, batch->width);
-        if (count >= batch->least && (group[0]->key != NULL || group[0]->raw_key_len != 48)) {
-            batch->together(group, count, seal);
         } else {
-            for (size_t i = 0; i < count; i++)
-                batch->lone(&group[i], 1, seal);
+            refuse(&msgs[i], seal);
+            all = 0;
         }
     }
-    for (size_t i = 0; i < n; i++)
-        all &= msgs[i].ok;
+    for (size_t at = 0, count; at < end; at += count) {
+        count = front_group(pending + at, end - at, backend->batch->width);
+        all &= do_group(backend->batch, pending + at, count, seal);
+    }
+    return all;
+}
+
+/* Groups in which each message follows the other, as in batches that are all alike, cost one look at each
+ * message. Where that ends, the next WINDOW messages are sorted out. */
+static int interleave(struct siv_backend const *backend, AES_SIV_MSG *msgs, size_t n, int seal)
+{
+    size_t const width = backend->batch->width;
+    AES_SIV_MSG *group[WINDOW];
+    int all = 1;
+
+    for (size_t at = 0, count; at < n; at += count) {
+        AES_SIV_MSG *const first = &msgs[at];
+        size_t const most = n - at < width ? n - at : width;
+
+        count = 0;
+        if (acceptable(backend, first, seal)) {
+            while (count < most && same_shape(first, first + count) && pointers_in_order(first + count, seal)) {
+                group[count] = first + count;
+                count++;
+            }
+        }
+        if (count == most) {
+            all &= do_group(backend->batch, group, count, seal);
+        } else {
+            count = n - at < WINDOW ? n - at : WINDOW;
+            all &= sort_out(backend, first, count, seal);
+        }
+    }
     return all;
 }
 
 int siv_batch_run(struct siv_backend const *backend, AES_SIV_MSG *msgs, size_t n, int seal)
 {
-    int all = 1;
-
     if (backend == NULL || backend->batch == NULL)
         return one_by_one(backend, msgs, n, seal);
-    for (; n > WINDOW; msgs += WINDOW, n -= WINDOW)
-        all &= interleave(backend, msgs, WINDOW, seal);
-    return interleave(backend, msgs, n, seal) & all;
+    return interleave(backend, msgs, n, seal);
 }
 
 int AES_SIV_SealBatch(AES_SIV_MSG *msgs, size_t n)

@@ -33,8 +33,8 @@ struct siv_aes {
 /* Does the whole of n messages of the same shape: seals them, or opens them. Their arguments are in order, and
  * they have the same kind of key: the same scheduled one, or raw ones of the same length. NULL stands for no
  * nonce; the other pointers may be NULL where the length is 0. Sets ok of each; the outputs of those that are
- * not authentic are zeroed. It cannot fail otherwise. */
-typedef void siv_run(AES_SIV_MSG *const *msgs, size_t n, int seal);
+ * not authentic are zeroed. Returns 1 when all are authentic; it cannot fail otherwise. */
+typedef int siv_run(AES_SIV_MSG *const *msgs, size_t n, int seal);
 
 /* How a backend interleaves messages. */
 struct siv_batch {

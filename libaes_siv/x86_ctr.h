@@ -70,7 +70,14 @@ static INLINE void ctr_chunk(uint8_t const *key, size_t stride, unsigned rounds,
 
         stream[v] = OP(xor)(OP(shuffle)(here, OP(all)(REVERSE_BYTES)), k);
     }
-    for (unsigned r = 1; r < rounds; r++) {
+    UNROLL
+    for (unsigned r = 1; r < 10; r++) {
+        k = OP(broadcast)(key + stride * r);
+        UNROLL
+        for (int v = 0; v < vecs; v++)
+            stream[v] = OP(enc)(stream[v], k);
+    }
+    for (unsigned r = 10; r < rounds; r++) {
         k = OP(broadcast)(key + stride * r);
         UNROLL
         for (int v = 0; v < vecs; v++)

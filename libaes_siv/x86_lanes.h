@@ -341,7 +341,7 @@ static INLINE __m128i FN(counter)(uint8_t const *tag)
 }
 
 /* Does the work of FN(run). shared: the key is a scheduled one, and a constant at each call. */
-static INLINE void FN(run_with)(AES_SIV_MSG *const *msgs, size_t n, int seal, int shared)
+static INLINE int FN(run_with)(AES_SIV_MSG *const *msgs, size_t n, int seal, int shared)
 {
     struct FN(scratch) scratch;
     struct FN(cmac_key) key;
@@ -352,6 +352,7 @@ static INLINE void FN(run_with)(AES_SIV_MSG *const *msgs, size_t n, int seal, in
     uint8_t const *text[LANES], *raw[LANES];
     uint8_t const *ctr_key;
     VEC d[VECS];
+    int all = 1;
 
     key.shared = shared || LANES == 1; /* with one lane it comes to the same */
     UNROLL
@@ -413,6 +414,7 @@ static INLINE void FN(run_with)(AES_SIV_MSG *const *msgs, size_t n, int seal, in
 
             siv_declassify(&equal, sizeof equal); /* it becomes the result */
             msgs[l]->ok = equal;
+            all &= equal;
             if (!equal)
                 siv_wipe(m[l]->out, len);
         }
@@ -426,14 +428,14 @@ static INLINE void FN(run_with)(AES_SIV_MSG *const *msgs, size_t n, int seal, in
         if (len != 0)
             FN(wipe_rows)(scratch.ctr_key, used);
     }
+    return all;
 }
 
-static TARGET void FN(run)(AES_SIV_MSG *const *msgs, size_t n, int seal)
+static TARGET int FN(run)(AES_SIV_MSG *const *msgs, size_t n, int seal)
 {
     if (msgs[0]->key != NULL)
-        FN(run_with)(msgs, n, seal, 1);
-    else
-        FN(run_with)(msgs, n, seal, 0);
+        return FN(run_with)(msgs, n, seal, 1);
+    return FN(run_with)(msgs, n, seal, 0);
 }
 
 #undef OP
