@@ -137,8 +137,8 @@ class KeyWatcher:
     """A key ring that follows the folder: one stat() per look, and the files are read only after a change.
 
     A rename changes the folder's times, so a rotation is seen at the next look. Files that are edited in place are
-    seen within a second. While the folder cannot be read the last good ring stays in use; `report` gets a line for
-    each new problem.
+    seen within a second. While the folder has gone or cannot be read the last good ring stays in use (to revoke a key,
+    delete its file); `report` gets a line for each new problem.
     """
 
     def __init__(self, folder: Path, report: Callable[[str], None]) -> None:
@@ -167,6 +167,8 @@ class KeyWatcher:
 
     def _reload(self) -> None:
         try:
+            if self._snapshot.files and not self._folder.exists():
+                raise ConfigError(f"{self._folder} has gone: the keys that were in it stay in use")
             snapshot = load(self._folder)
             problems = list(snapshot.problems)
         except ConfigError as e:

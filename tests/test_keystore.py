@@ -257,6 +257,18 @@ def test_a_removed_key_is_gone_at_once(folder: Path, watcher: KeyWatcher, report
     assert reports == [f"no master key in {folder}: no cookie can be made or opened"]
 
 
+def test_the_last_good_ring_stays_while_the_folder_has_gone(
+    folder: Path, watcher: KeyWatcher, reports: list[str]
+) -> None:
+    """A mount that comes and goes must not disconnect every client."""
+    before = watcher.ring().current
+    away = folder.rename(folder.with_name("away"))
+    assert watcher.ring().current == before
+    assert reports == [f"{folder} has gone: the keys that were in it stay in use"]
+    away.rename(folder)
+    assert watcher.ring().current == before
+
+
 def test_problems_are_said_once_and_again_when_they_come_back(
     folder: Path, watcher: KeyWatcher, reports: list[str]
 ) -> None:
