@@ -77,7 +77,7 @@ coverage: build dev ## all tests in Python, and how much of nts/ they run: fails
 	$(PYTHON) -m coverage report
 
 .PHONY: fuzz
-fuzz: build dev ## a short run of every fuzzer (FUZZ_SECONDS=600 for a longer one)
+fuzz: build dev ## every fuzzer for a few seconds (FUZZ_SECONDS=600 for longer)
 	$(PYTHON) -m fuzz.run --seconds $(FUZZ_SECONDS)
 
 .PHONY: bench

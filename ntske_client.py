@@ -22,12 +22,13 @@ from pathlib import Path
 
 from nts import cli
 from nts.errors import ExitCode
+from nts.registry import KE_PORT
 
 
 def arguments() -> argparse.Namespace:
     parser = cli.parser(__doc__)
     parser.add_argument("host", help="name or address of the NTS-KE server")
-    parser.add_argument("port", nargs="?", type=cli.port, default=4460, help="TCP port (default: 4460)")
+    parser.add_argument("port", nargs="?", type=cli.port, default=KE_PORT, help="TCP port (default: 4460)")
     parser.add_argument("ca_file", nargs="?", metavar="CA_FILE", help="the same as --ca")
     parser.add_argument("-c", "--ca", metavar="FILE", help="CA certificates to trust (default: the system's)")
     parser.add_argument("-v", "--insecure-no-verify", action="store_true", help="do not verify the certificate")
@@ -50,7 +51,6 @@ def main() -> int:
     args = arguments()
     from nts import ke_session, report, state
     from nts.records import Message
-    from nts.registry import AeadId
 
     if args.insecure_no_verify:
         cli.warn("certificate verification is off: whoever answers gets believed")
@@ -58,7 +58,7 @@ def main() -> int:
     store = state.ClientState(Path(args.output or state.DEFAULT_PATH))
     store.check_writable()
     options = ke_session.Options(
-        host=args.host, port=args.port, aeads=tuple(map(AeadId, args.aead)), ca=Path(ca).resolve() if ca else None,
+        host=args.host, port=args.port, aeads=args.aead, ca=Path(ca).resolve() if ca else None,
         verify=not args.insecure_no_verify, verify_name=args.verify_name, family=args.family, timeout=args.timeout,
         keylog=Path(args.keylog) if args.keylog else None,
     )  # fmt: skip
@@ -68,7 +68,7 @@ def main() -> int:
             print("\n".join(report.record_lines(message, secrets=args.show_secrets)), flush=True)
 
     result = ke_session.exchange(options, show)
-    association = state.Association.from_exchange(options, result)
+    association = result.association(options)
     store.save(association)
     if args.json:
         summary = report.ke_dict(result, association.server, str(store.path), secrets=args.show_secrets)

@@ -44,7 +44,10 @@ def main() -> int:
     from nts.state import DEFAULT_PATH, ClientState
 
     store = ClientState(Path(args.file or DEFAULT_PATH))
-    endpoint = ts_session.locate(store.load(), args.host, args.port, args.family)
+    association = store.load()
+    if not association.verify:
+        cli.warn("the keys come from a key exchange without certificate verification: anyone could be answering")
+    endpoint = ts_session.locate(association, args.host, args.port, args.family)
     answers, failure = [], None
     for i in range(args.count):
         if i:
@@ -54,10 +57,12 @@ def main() -> int:
             print("\n".join(report.exchange_lines(result, secrets=args.show_secrets)), flush=True)
         if result.answer is not None:
             answers.append(result.answer)
-            line = report.answer_line(result.answer)
-            print(json.dumps(report.answer_dict(result.answer, result.stock)) if args.json else line, flush=True)
+            values = report.answer_dict(result.answer, result.stock, server_verified=association.verify)
+            print(json.dumps(values) if args.json else report.answer_line(result.answer), flush=True)
             if args.verbose:
                 cli.say(f"{len(result.answer.judgement.cookies)} fresh cookies, {result.stock} in stock")
+        if result.unstored:
+            cli.warn(f"the fresh cookies are lost: {result.unstored}")
         failure = result.failure
         if failure and (not isinstance(failure, (NoAnswer, Mismatch, NotAuthentic)) or i + 1 == args.count):
             break  # final, or the last one anyway

@@ -20,7 +20,7 @@ from nts.errors import ExitCode
 def main() -> int:
     parser = cli.parser(__doc__)
     parser.add_argument("config", nargs="?", metavar="server.ini", help="configuration (default: beside this script)")
-    parser.add_argument("--verbose", action="store_true", help="a line on stderr for each worker that starts or stops")
+    parser.add_argument("--verbose", action="store_true", help="a line on stderr for each worker that starts")
     args = parser.parse_args()
 
     from nts import config, ts_daemon

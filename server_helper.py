@@ -6,7 +6,7 @@ examples:
   server_helper.py                        add a master key, which is current from now on, and remove the oldest
   server_helper.py my-server.ini rotate   the same, with another configuration
   server_helper.py status                 keys, certificate, what clients are told (--json for machines)
-  server_helper.py check                  look for mistakes before starting the servers; exit code 1 when there are
+  server_helper.py check                  look for mistakes before starting the servers; exit code 1 on errors
   server_helper.py make-cert time.lan     a throwaway certificate for these names, where server.ini says
 
 Running servers use the new key from the next request on, and accept cookies of the old ones that are still there.
@@ -32,6 +32,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="status and check as JSON")
     args = parser.parse_args()
     words = args.words
+    if words and words[0] not in COMMANDS and not {".", "/"} & set(words[0]) and not Path(words[0]).exists():
+        parser.error(f"{words[0]!r} is neither a command nor a file; the commands are {', '.join(COMMANDS)}")
     args.config = words.pop(0) if words and words[0] not in COMMANDS else None
     args.command = words.pop(0) if words else "rotate"
     if args.command not in COMMANDS:

@@ -16,10 +16,9 @@ from typing import Any
 from cffi import FFI
 
 from nts.errors import AuthError, LibraryError
-from nts.registry import AeadId
+from nts.registry import TAG_LENGTH, AeadId
 
 LIBRARY = Path(__file__).resolve().parent.parent / "libaes_siv" / "libaes_siv.so"
-TAG_LENGTH = 16
 KEY_LENGTHS = tuple(a.key_length for a in AeadId)
 _MAJOR_VERSION = "1"
 
@@ -80,7 +79,10 @@ class AesSiv:
         backend()
         self._key = key
         self._lib = _library()
-        self._context = _ffi.gc(self._lib.AES_SIV_CTX_new(), self._lib.AES_SIV_CTX_free)
+        context = self._lib.AES_SIV_CTX_new()
+        if context == _ffi.NULL:
+            raise LibraryError("libaes_siv has no memory for a context")
+        self._context = _ffi.gc(context, self._lib.AES_SIV_CTX_free)
 
     def seal(self, nonce: bytes, plaintext: bytes, associated: bytes) -> bytes:
         """Synthetic IV and ciphertext: 16 octets more than the plaintext, which may be empty."""

@@ -21,7 +21,8 @@ from nts import files, records
 from nts.config import KeConfig
 from nts.errors import ConfigError
 
-VALID_DAYS = 90
+VALID_DAYS = 365
+CA_VALID_DAYS = 3650
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -62,6 +63,7 @@ def describe(chain: Path) -> Description:
 
 
 def now() -> datetime.datetime:
+    """The present, in UTC."""
     return datetime.datetime.now(datetime.timezone.utc)
 
 
@@ -70,29 +72,34 @@ def make(names: tuple[str, ...], *, cert: Path, key: Path, ca: Path) -> list[Pat
 
     Returns the files made. ConfigError when one exists that would have to be overwritten, or cannot be written.
     """
-    for path in (cert, key):
-        if path.exists():
-            raise ConfigError(f"{path} exists, and nothing is overwritten", hint="move it away first")
     ca_key_path = ca.with_suffix(".key")
     if ca_key_path in (cert, key):
         raise ConfigError(f"the CA's key would be {ca_key_path}, which is the server's", hint="rename root_ca")
-    made = []
     try:
         for path in (cert, key, ca):
             path.parent.mkdir(parents=True, exist_ok=True)
-        if ca.exists():
-            ca_cert, ca_key = _load_ca(ca, ca_key_path)
-        else:
-            ca_cert, ca_key = _new_ca()
-            files.write_new(ca_key_path, _pem_key(ca_key), 0o600)
-            files.write_new(ca, _pem(ca_cert), 0o644)
-            made += [ca, ca_key_path]
-        leaf_key = ec.generate_private_key(ec.SECP256R1())
-        leaf = _new_leaf(names, leaf_key, ca_cert, ca_key)
-        files.write_new(key, _pem_key(leaf_key), 0o600)
-        files.write_new(cert, _pem(leaf), 0o644)
+        with files.locked(ca.with_name(f".{ca.name}.lock")):
+            return _make(names, cert, key, ca, ca_key_path)
     except OSError as e:
         raise ConfigError(f"cannot write {e.filename}: {e.strerror}") from None
+
+
+def _make(names: tuple[str, ...], cert: Path, key: Path, ca: Path, ca_key_path: Path) -> list[Path]:
+    for path in (cert, key):
+        if path.exists():
+            raise ConfigError(f"{path} exists, and nothing is overwritten", hint="move it away first")
+    made = []
+    if ca.exists():
+        ca_cert, ca_key = _load_ca(ca, ca_key_path)
+    else:
+        ca_cert, ca_key = _new_ca()
+        files.write_new(ca_key_path, _pem_key(ca_key), 0o600)
+        files.write_new(ca, _pem(ca_cert), 0o644)
+        made += [ca, ca_key_path]
+    leaf_key = ec.generate_private_key(ec.SECP256R1())
+    leaf = _new_leaf(names, leaf_key, ca_cert, ca_key)
+    files.write_new(key, _pem_key(leaf_key), 0o600)
+    files.write_new(cert, _pem(leaf), 0o644)
     return [*made, cert, key]
 
 
@@ -116,18 +123,23 @@ def _load_ca(ca: Path, key: Path) -> tuple[x509.Certificate, ec.EllipticCurvePri
         raise ConfigError(f"{ca} and {key} are not a CA that can sign here") from None
     if not isinstance(loaded, ec.EllipticCurvePrivateKey) or certificate.public_key() != loaded.public_key():
         raise ConfigError(f"{ca} and {key} are not a CA that can sign here")
+    if certificate.not_valid_after_utc < now():
+        raise ConfigError(f"the CA {ca} has expired", hint=f"move {ca} and {key} away to have a new one made")
     return certificate, loaded
 
 
-def _builder(subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, key: ec.EllipticCurvePrivateKey, days: int, no_later_than: datetime.datetime | None = None
+) -> x509.CertificateBuilder:
     start = now() - datetime.timedelta(hours=1)  # clients' clocks are what this is all about
+    end = start + datetime.timedelta(days=days)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
-        .not_valid_after(start + datetime.timedelta(days=VALID_DAYS))
+        .not_valid_after(min(end, no_later_than or end))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
 
@@ -137,7 +149,7 @@ def _new_ca() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Throwaway NTS test CA")])
     usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
     builder = (
-        _builder(name, key)
+        _builder(name, key, CA_VALID_DAYS)
         .issuer_name(name)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
@@ -153,7 +165,7 @@ def _new_leaf(
     ]
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
     builder = (
-        _builder(subject, key)
+        _builder(subject, key, VALID_DAYS, ca.not_valid_after_utc)
         .issuer_name(ca.subject)
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

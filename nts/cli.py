@@ -11,6 +11,8 @@ scripts import the rest of the package inside `main`.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import socket
 import sys
@@ -35,12 +37,19 @@ def prog() -> str:
     return Path(sys.argv[0]).name
 
 
+def _to_stderr(line: str) -> None:
+    # A server must not fail because nobody reads what it says: a full disk, a log reader that has gone.
+    with contextlib.suppress(OSError, ValueError):
+        print(line, file=sys.stderr, flush=True)
+
+
 def say(line: str) -> None:
     """A status line."""
-    print(f"{prog()}: {line}", file=sys.stderr, flush=True)
+    _to_stderr(f"{prog()}: {line}")
 
 
 def warn(line: str) -> None:
+    """A warning."""
     say(f"warning: {line}")
 
 
@@ -52,7 +61,7 @@ def fail(message: str, hint: str | None = None) -> None:
     """An error and a hint of what to try."""
     say(f"error: {message}")
     if hint:
-        print(f"hint: {hint}", file=sys.stderr, flush=True)
+        _to_stderr(f"hint: {hint}")
 
 
 def counts(totals: dict[str, int]) -> str:
@@ -116,13 +125,12 @@ def duration(text: str) -> float:
     return value
 
 
-def aead_list(text: str) -> list[int]:
+def aead_list(text: str) -> tuple[AeadId, ...]:
     """A command-line argument: AEAD algorithms in order of preference."""
-    known = [str(int(a)) for a in AeadId]
-    items = text.split(",")
-    if not set(items) <= set(known) or len(set(items)) < len(items):
-        raise argparse.ArgumentTypeError(f"{text!r} is not some of {','.join(known)}, each once")
-    return [int(i) for i in items]
+    try:
+        return inifile.aeads(text)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(f"{text!r}: {e}") from None
 
 
 def run(main: Callable[[], int]) -> None:
@@ -130,6 +138,7 @@ def run(main: Callable[[], int]) -> None:
     if sys.version_info < _OLDEST_PYTHON:
         fail("Python {}.{} or newer is needed".format(*_OLDEST_PYTHON), "use .venv/bin/python after ./bootstrap build")
         sys.exit(ExitCode.USAGE)
+    _open_standard_streams()
     try:
         code = main()
         sys.stdout.flush()
@@ -143,10 +152,28 @@ def run(main: Callable[[], int]) -> None:
         code = ExitCode.USAGE
     except KeyboardInterrupt:
         code = 130
-    except BrokenPipeError:
+    except (OSError, UnicodeError, RuntimeError) as e:  # of what this machine refuses, what no other place expects
+        if not isinstance(e, BrokenPipeError):
+            fail(f"{e.filename}: {e.strerror}" if isinstance(e, OSError) and e.filename else str(e))
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to flush at exit
-        code = ExitCode.FAILURE
+        code = ExitCode.USAGE if isinstance(e, OSError) and e.filename else ExitCode.FAILURE
     sys.exit(code)
+
+
+def _open_standard_streams() -> None:
+    """Have something behind descriptors 0 to 2, and streams, even when the caller has closed them."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # becomes the lowest free one, which is this one
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for the whole run
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a path or a name that the locale cannot show
 
 
 def _interpreter_hint() -> str:

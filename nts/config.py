@@ -134,13 +134,10 @@ def _addresses(text: str) -> tuple[str, ...]:
 
 
 def _aeads(text: str) -> tuple[AeadId, ...]:
-    known = [str(int(a)) for a in AeadId]
-    items = text.replace(",", " ").split()
-    if not items or not set(items) <= set(known) or len(set(items)) < len(items):
-        raise ValueError(f"some of {', '.join(known)} are needed, each once")
-    if str(int(AeadId.AES_SIV_CMAC_256)) not in items:
+    found = inifile.aeads(text)
+    if AeadId.AES_SIV_CMAC_256 not in found:
         raise ValueError("15 must be among them (RFC 8915 section 4.1.5)")
-    return tuple(AeadId(int(i)) for i in items)
+    return found
 
 
 def _server(text: str) -> str:
@@ -159,13 +156,13 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 
 
 def _path(text: str) -> Path:
-    if not text:
+    if not text or "\0" in text:
         raise ValueError("a path is needed")
     return Path(text)
 
 
 def _optional_path(text: str) -> Path | None:
-    return Path(text) if text else None
+    return _path(text) if text else None
 
 
 def _label(text: str) -> str:

@@ -9,10 +9,10 @@ That is 100, 132 or 164 octets for AEAD 15, 16 and 17: one length for each algor
 
 from __future__ import annotations
 
-from nts.aead import TAG_LENGTH, SessionKeys
+from nts.aead import SessionKeys
 from nts.errors import AuthError, FormatError
 from nts.keyring import KeyRing, MasterKey
-from nts.registry import AeadId
+from nts.registry import TAG_LENGTH, AeadId
 from nts.wire import Reader, u16
 
 NONCE_LENGTH = 16

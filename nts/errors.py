@@ -62,6 +62,7 @@ class ConfigError(NTSError):
     """A configuration, state, key or certificate file that cannot be used as it is."""
 
     exit_code = ExitCode.USAGE
+    hint = 'README.md, "Configuration", describes the files'
 
 
 class ResolveError(NTSError):

@@ -17,7 +17,6 @@ from nts.wire import Reader, pad4, u16
 FIELD_HEADER = 4
 MIN_FIELD = 16  # RFC 7822 section 7.5, outside of a ciphertext
 MAX_MAC = 24  # RFC 7822 section 7.5.1.4: a tail of this or less is a MAC, not a field
-TAG_LENGTH = 16  # RFC 5297: the synthetic IV in front of the ciphertext
 
 
 @dataclass(frozen=True)

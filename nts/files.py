@@ -15,20 +15,24 @@ from nts.errors import ConfigError
 LOCK_TIMEOUT = 10.0  # seconds; a lock is held for as long as a file takes to write
 
 
-def write_secret(path: Path, text: str, *, temporary: Path, mtime_ns: int | None = None) -> None:
-    """Replace `path` by a file of mode 0600 that holds `text`, so that no crash leaves half of it.
+def write_private(path: Path, text: str, *, mtime_ns: int | None = None) -> None:
+    """Write a file of mode 0600 and wait until it is on the disk. What had the name before goes.
 
-    `temporary` is a name in the same folder that nobody else uses; callers hold a lock, so it is always the same
-    one, and a crash leaves at most that one file behind.
+    For files that `rename` then moves to where they belong: callers hold a lock and always use the same name, so a
+    crash leaves at most that one behind.
     """
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as f:
         f.write(text)
         f.flush()
         if mtime_ns is not None:
             os.utime(descriptor, ns=(mtime_ns, mtime_ns))
         os.fsync(descriptor)
+
+
+def rename(temporary: Path, path: Path) -> None:
+    """Put a file into the place of another one, all at once, so that it survives a power failure."""
     temporary.replace(path)
     sync_folder(path.parent)
 

@@ -10,6 +10,7 @@ import configparser
 from pathlib import Path
 
 from nts.errors import ConfigError
+from nts.registry import AeadId
 
 _SECTION = configparser.ConfigParser.SECTCRE
 _OPTION = configparser.ConfigParser.OPTCRE
@@ -18,7 +19,7 @@ _OPTION = configparser.ConfigParser.OPTCRE
 def read_text(path: Path) -> str:
     """The file as text. ConfigError when it is missing, unreadable or not UTF-8."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError) as e:
@@ -45,6 +46,15 @@ def number(text: str, low: int, high: int) -> int | None:
     """A decimal number within bounds, else None: no sign, no spaces, none of int()'s other liberties."""
     plausible = text.isascii() and text.isdigit() and len(text) <= len(str(high))
     return int(text) if plausible and low <= int(text) <= high else None
+
+
+def aeads(text: str) -> tuple[AeadId, ...]:
+    """AEAD algorithms by number, separated by commas or spaces. ValueError says what is accepted."""
+    known = {str(int(a)): a for a in AeadId}
+    items = text.replace(",", " ").split()
+    if not items or not set(items) <= set(known) or len(set(items)) < len(items):
+        raise ValueError(f"some of {', '.join(known)} are needed, each once")
+    return tuple(known[i] for i in items)
 
 
 def set_options(text: str, section: str, options: dict[str, str | None]) -> str:

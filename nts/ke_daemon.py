@@ -15,6 +15,7 @@ the response could be lost on its way.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import selectors
@@ -26,7 +27,7 @@ from enum import Enum, auto
 
 from nts import certs, cli, ke_server, keystore, sockets, tls, workers
 from nts.config import ServerConfig
-from nts.errors import FormatError
+from nts.errors import ConfigError, FormatError
 from nts.ke_server import KeServer, Outcome, Verdict
 from nts.keystore import KeyWatcher
 from nts.records import MessageReader
@@ -222,8 +223,10 @@ class Worker:
     def _accept(self, listener: socket.socket) -> None:
         try:
             sock, address = listener.accept()
-        except OSError:
-            return  # another worker was faster, or the client has gone, or there are no descriptors left
+        except OSError as e:
+            if e.errno in (errno.EMFILE, errno.ENFILE) and self._sessions:  # no descriptors left: make one free
+                self._step(next(iter(self._sessions)), Session.evict)
+            return  # else another worker was faster, or the client has gone
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if len(self._sessions) >= MAX_SESSIONS:
@@ -256,6 +259,8 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     problem = certificate.problem(certs.now())
     if problem:
         cli.warn(f"{ke.server_cert} {problem}: clients will refuse it")
+        if ke.auto_cert:
+            cli.warn("move certificate and key away, and a new throwaway one is made at the next start")
     listeners = sockets.listening(socket.SOCK_STREAM, ke.listen, ke.port)
     for listener in listeners:
         listener.listen(BACKLOG)
@@ -285,7 +290,12 @@ def _prepare_certificate(config: ServerConfig) -> None:
     ke = config.ntske
     if not ke.auto_cert or ke.root_ca is None or ke.server_cert.exists() or ke.server_key.exists():
         return
-    certs.make(certs.LOCAL_NAMES, cert=ke.server_cert, key=ke.server_key, ca=ke.root_ca)
+    try:
+        certs.make(certs.LOCAL_NAMES, cert=ke.server_cert, key=ke.server_key, ca=ke.root_ca)
+    except ConfigError:
+        if ke.server_cert.exists() and ke.server_key.exists():
+            return  # another server, started at the same time, has just made them
+        raise
     cli.warn(f"made a THROWAWAY certificate for localhost, {ke.server_cert}, and its CA, {ke.root_ca}")
     cli.warn('they are for trying things out on this machine only: see README.md, "Configuration"')
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ from nts.aead import SessionKeys
 from nts.errors import ConfigError, ConnectError, FormatError, KeResponseError, TLSError
 from nts.ke_client import Agreement
 from nts.records import Message, MessageReader
-from nts.registry import EXPORTER_LABEL, AeadId
+from nts.registry import COOKIES_WANTED, EXPORTER_LABEL, AeadId
+from nts.state import Association
 
 CLOSE_GRACE = 0.5  # seconds for the server's close_notify, once its response is complete
 
@@ -46,31 +48,43 @@ class Result:
     agreement: Agreement
     keys: SessionKeys
     address: str
-    """the server's IP address, which is the time server's too unless the agreement names one (section 4.1.7)"""
+    """the server's IP address, and the time server's unless the agreement names one (section 4.1.7)"""
     tls_version: str
     tls_cipher: str
     response: Message = field(repr=False)
     response_length: int = 0
 
+    def association(self, options: Options) -> Association:
+        """What to store. Without a named server it is the address of the NTS-KE server (section 4.1.7)."""
+        return Association(
+            ke_host=options.host,
+            ke_port=options.port,
+            ca=str(options.ca or ""),
+            verify=options.verify,
+            server=self.agreement.server or self.address,
+            port=self.agreement.port,
+            keys=self.keys,
+            cookies=self.agreement.cookies[:COOKIES_WANTED],
+        )
+
 
 def exchange(options: Options, on_message: Callable[[Message], None] = lambda _message: None) -> Result:
     """Run a key exchange. `on_message` sees the response before it is judged.
 
-    Raises the NTSError of the stage that failed: ResolveError, ConnectError, TLSError, CertificateError, ALPNError,
-    KeResponseError or KeErrorRecord.
+    Raises the NTSError of the stage that failed: ConfigError, ResolveError, ConnectError, TLSError,
+    CertificateError, ALPNError, KeResponseError or KeErrorRecord.
     """
+    channel = tls.ClientChannel(
+        name=options.verify_name or options.host,
+        verify=options.verify,
+        ca=options.ca,
+        keylog=_keylog_writer(options.keylog),
+    )
     endpoints = sockets.resolve(options.host, options.port, socket.SOCK_STREAM, options.family)
     deadline = time.monotonic() + options.timeout
     with _connect(endpoints, options, deadline) as sock:
-        address = str(sock.getpeername()[0])
-        channel = tls.ClientChannel(
-            sock,
-            name=options.verify_name or options.host,
-            verify=options.verify,
-            ca=options.ca,
-            keylog=_keylog_writer(options.keylog),
-            deadline=deadline,
-        )
+        address = sockets.numeric_host(sock.getpeername())
+        channel.open(sock, deadline)
         channel.handshake()
         try:
             channel.send(ke_client.build_request(options.aeads))
@@ -96,13 +110,15 @@ def _connect(endpoints: list[sockets.Endpoint], options: Options, deadline: floa
     problems = []
     for i, endpoint in enumerate(endpoints):
         left = (deadline - time.monotonic()) / (len(endpoints) - i)  # a dead address must not eat up all the time
-        sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
+        sock = None
         try:
+            sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
             sock.settimeout(max(left, 0.001))
             sock.connect(endpoint.address)
             return sock
         except OSError as e:
-            sock.close()
+            if sock is not None:
+                sock.close()
             why = "timed out" if isinstance(e, TimeoutError) else e.strerror or str(e)
             problems.append(f"{sockets.shown(endpoint.address)}: {why}")
     raise ConnectError(f"cannot connect to {options.host} port {options.port} ({'; '.join(problems)})")
@@ -121,11 +137,14 @@ def _receive(channel: tls.ClientChannel) -> tuple[Message, int]:
 
 
 def _keylog_writer(path: Path | None) -> Callable[[bytes], None] | None:
-    """Appends lines of the NSS key log format to a file that only its owner can read."""
+    """Appends lines of the NSS key log format to a file, which is made readable by its owner only."""
     if path is None:
         return None
     try:
-        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.fchmod(descriptor, 0o600)
+        os.close(descriptor)
     except OSError as e:
         raise ConfigError(f"cannot write the key log {path}: {e.strerror}") from None
 

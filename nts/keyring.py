@@ -21,6 +21,7 @@ class MasterKey:
 
     @cached_property
     def siv(self) -> AesSiv:
+        """The key, ready for use."""
         return AesSiv(self.key)
 
 
@@ -37,4 +38,5 @@ class KeyRing:
         return self.keys[-1] if self.keys else None
 
     def get(self, key_id: int) -> MasterKey | None:
+        """The key with this identifier; None when it is not in the ring."""
         return self._by_id.get(key_id)

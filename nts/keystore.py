@@ -25,6 +25,7 @@ from nts.keyring import MASTER_KEY_LENGTH, KeyRing, MasterKey
 _NAME = re.compile(r"[0-9a-f]{4}\.key")
 _CONTENT = re.compile(rf"[0-9a-f]{{{2 * MASTER_KEY_LENGTH}}}\n?", re.IGNORECASE)
 _RESCAN = 1.0  # seconds
+_TICK_NS = 20_000_000  # longer than a step of any kernel's file times
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,14 @@ def load(folder: Path) -> Snapshot:
 def _load_file(path: Path) -> KeyFile:
     if not _NAME.fullmatch(path.name):
         raise ValueError("not named with 4 lower-case hexadecimal digits and .key")
-    with path.open(encoding="ascii", errors="replace") as f:
-        status = os.fstat(f.fileno())
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # not to wait for a pipe's other end
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("not a regular file")
-        content = f.read(2 * MASTER_KEY_LENGTH + 2)
+        content = os.read(descriptor, 2 * MASTER_KEY_LENGTH + 2).decode("ascii", errors="replace")
+    finally:
+        os.close(descriptor)
     if not _CONTENT.fullmatch(content):
         raise ValueError(f"does not hold {2 * MASTER_KEY_LENGTH} hexadecimal digits")
     return KeyFile(path, status.st_mtime_ns, MasterKey(int(path.stem, 16), bytes.fromhex(content)))
@@ -115,12 +119,6 @@ def _exclusive(folder: Path) -> Iterator[None]:
 def _add(
     folder: Path, snapshot: Snapshot, max_keys: int, random: Callable[[int], bytes]
 ) -> tuple[KeyFile, tuple[int, ...]]:
-    # Make room first: the folder must never hold more than max_keys. With max_keys >= 2 the current key stays.
-    surplus = snapshot.files[: max(0, len(snapshot.files) - (max_keys - 1))]
-    for file in surplus:
-        file.path.unlink()
-    if surplus:
-        files.sync_folder(folder)
     taken = set(os.listdir(folder))  # noqa: PTH208 - damaged files too: never overwritten
     while True:
         key = MasterKey(int.from_bytes(random(2), "big"), random(MASTER_KEY_LENGTH))
@@ -129,7 +127,14 @@ def _add(
             break
     newest = snapshot.files[-1].mtime_ns if snapshot.files else 0
     mtime_ns = max(time.time_ns(), newest + 1)  # the current one even if the clock went back
-    files.write_secret(path, key.key.hex() + "\n", temporary=folder / ".new", mtime_ns=mtime_ns)
+    # On disk before anything is removed: a full disk must not cost a key. Then make room, since the folder must never
+    # hold more than max_keys; with max_keys >= 2 the current key stays.
+    fresh = folder / ".new"
+    files.write_private(fresh, key.key.hex() + "\n", mtime_ns=mtime_ns)
+    surplus = snapshot.files[: max(0, len(snapshot.files) - (max_keys - 1))]
+    for file in surplus:
+        file.path.unlink()
+    files.rename(fresh, path)
     return KeyFile(path, mtime_ns, key), tuple(f.key.id for f in surplus)
 
 
@@ -137,8 +142,8 @@ class KeyWatcher:
     """A key ring that follows the folder: one stat() per look, and the files are read only after a change.
 
     A rename changes the folder's times, so a rotation is seen at the next look. Files that are edited in place are
-    seen within a second. While the folder cannot be read the last good ring stays in use; `report` gets a line for
-    each new problem.
+    seen within a second. While the folder has gone or cannot be read the last good ring stays in use (to revoke a key,
+    delete its file); `report` gets a line for each new problem.
     """
 
     def __init__(self, folder: Path, report: Callable[[str], None]) -> None:
@@ -153,8 +158,10 @@ class KeyWatcher:
         """The current ring."""
         now = time.monotonic()
         signature = self._signature()
-        if signature != self._seen or now >= self._next_scan:
-            self._seen, self._next_scan = signature, now + _RESCAN
+        if not signature or signature != self._seen or now >= self._next_scan:
+            # The times of a folder move in steps on many kernels: within one, a second change would go unseen.
+            settled = bool(signature) and time.time_ns() - max(signature[:2]) > _TICK_NS
+            self._seen, self._next_scan = signature if settled else (), now + _RESCAN
             self._reload()
         return self._ring
 
@@ -167,14 +174,16 @@ class KeyWatcher:
 
     def _reload(self) -> None:
         try:
+            if self._snapshot.files and not self._folder.exists():
+                raise ConfigError(f"{self._folder} has gone: the keys that were in it stay in use")
             snapshot = load(self._folder)
             problems = list(snapshot.problems)
         except ConfigError as e:
             snapshot, problems = self._snapshot, [str(e)]
         if not snapshot.files:
             problems.append(f"no master key in {self._folder}: no cookie can be made or opened")
-        for problem in sorted(set(problems) - self._reported):
-            self._report(problem)
-        self._reported = set(problems)
         if snapshot.files != self._snapshot.files:
             self._snapshot, self._ring = snapshot, snapshot.ring
+        unsaid, self._reported = set(problems) - self._reported, set(problems)
+        for problem in sorted(unsaid):
+            self._report(problem)

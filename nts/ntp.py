@@ -39,6 +39,7 @@ class Header:
     """2**-16 s"""
     reference_id: bytes = bytes(4)
     reference_time: int = 0
+    """NTP timestamp, as are the next three"""
     origin: int = 0
     receive: int = 0
     transmit: int = 0

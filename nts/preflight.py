@@ -96,11 +96,16 @@ def check(config: ServerConfig) -> list[Finding]:
         try:
             findings += look(config)
         except NTSError as e:
-            findings.append(Finding("error", str(e)))
+            findings.append(Finding("error", _said(e)))
     return findings
 
 
+def _said(e: NTSError) -> str:
+    return f"{e} ({e.hint})" if e.hint else str(e)
+
+
 def findings_json(findings: list[Finding]) -> str:
+    """What `check` found, as JSON."""
     return json.dumps([asdict(f) for f in findings], indent=2)
 
 
@@ -170,7 +175,7 @@ def _check_ports(config: ServerConfig) -> Iterator[Finding]:
             sockets.close_all(sockets.listening(kind, section.listen, section.port))
             yield Finding("ok", f"{name} port {section.port} is free")
         except NTSError as e:
-            yield Finding("warning", f"{e} (is the server running already?)")
+            yield Finding("ok", f"{e}: by the running server, if that is what it is")
 
 
 def _check_clock(config: ServerConfig) -> Iterator[Finding]:

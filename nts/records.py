@@ -121,6 +121,7 @@ def single_u16(record: Record) -> int:
 
 
 def encode_u16s(*values: int) -> bytes:
+    """The body of a record that holds 16-bit integers."""
     return b"".join(map(u16, values))
 
 

@@ -13,13 +13,12 @@ EXPORTER_LABEL = "EXPORTER-network-time-security"  # section 4.3
 COOKIES_WANTED = 8  # sections 4.1.6 and 5.7: what a server sends and a client keeps in stock
 MAX_PLACEHOLDERS = 7  # section 5.7
 MIN_UNIQUE_ID = 32  # section 5.3, octets
+TAG_LENGTH = 16  # RFC 5297 section 2.6: the synthetic IV in front of a ciphertext, octets
 NONCE_REQUIRED = 16  # section 5.6: N_REQ for AES-SIV, whose N_MAX is larger; octets
 MAX_PACKET = 1232  # section 5.7: UDP payload that fits in 1280 octets with IPv6 and UDP headers, unfragmented
 MAX_COOKIE = (
     MAX_PACKET - 128
 )  # what such a packet leaves: less header 48, identifier 36, authenticator 40, field header 4
-MIN_KE_REQUEST = 1024  # section 4: a server accepts at least this, octets
-MIN_KE_RESPONSE = 65536  # section 4: a client accepts at least this, octets
 
 
 class RecordType(IntEnum):

@@ -14,7 +14,7 @@ from nts.errors import FormatError
 from nts.ke_session import Result
 from nts.ntp import Header
 from nts.records import Message, Record
-from nts.registry import ERROR_NAMES, FIELD_NAMES, AeadId, FieldType, Protocol, RecordType, Stratum
+from nts.registry import ERROR_NAMES, FIELD_NAMES, TAG_LENGTH, AeadId, FieldType, Protocol, RecordType, Stratum
 from nts.ts_session import Answer, Exchange
 
 _COOKIE_FIELDS = (FieldType.COOKIE, FieldType.COOKIE_PLACEHOLDER)
@@ -135,7 +135,7 @@ def answer_line(answer: Answer) -> str:
     return f"{when}  offset {seconds(m.offset, sign=True)} +/- {seconds(m.error)}, delay {seconds(m.delay)}"
 
 
-def answer_dict(answer: Answer, stock: int) -> dict[str, Any]:
+def answer_dict(answer: Answer, stock: int, *, server_verified: bool) -> dict[str, Any]:
     """The same for JSON, all durations in seconds."""
     header, m = answer.judgement.header, answer.measurement
     assert header is not None
@@ -150,7 +150,8 @@ def answer_dict(answer: Answer, stock: int) -> dict[str, Any]:
         "reference_id": reference_id(header),
         "root_delay": ntp.short_to_ns(header.root_delay) / ntp.NS,
         "root_dispersion": ntp.short_to_ns(header.root_dispersion) / ntp.NS,
-        "authenticated": True,
+        "authenticated": True,  # or there would be no answer
+        "server_verified": server_verified,
         "cookies": {"received": len(answer.judgement.cookies), "stock": stock},
     }
 
@@ -212,8 +213,11 @@ def _field_value(f: extensions.Field, secrets: bool) -> list[str]:
         return [secret(f.body, secrets)]
     if f.type == FieldType.AUTHENTICATOR:
         parts = extensions.decode_authenticator(f.body)
-        encrypted = len(parts.ciphertext) - extensions.TAG_LENGTH
-        return [f"nonce {parts.nonce.hex()}", f"tag {parts.ciphertext[:16].hex()}, {encrypted} encrypted octets"]
+        encrypted = len(parts.ciphertext) - TAG_LENGTH
+        return [
+            f"nonce {parts.nonce.hex()}",
+            f"tag {parts.ciphertext[:TAG_LENGTH].hex()}, {encrypted} encrypted octets",
+        ]
     return [f.body.hex()]
 
 

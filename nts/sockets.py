@@ -110,6 +110,11 @@ def _bind_error(address: str, port: int, kind: socket.SocketKind, e: OSError) ->
     return ConfigError(f"cannot listen on {protocol} {shown}:{port}: {e.strerror}", hint=hint)
 
 
+def numeric_host(address: tuple[Any, ...]) -> str:
+    """The address of a peer as text, with its zone if it is a link-local one."""
+    return socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
+
+
 def shown(address: tuple[Any, ...]) -> str:
     """A socket address as people write it."""
     host, port = address[:2]
@@ -117,5 +122,6 @@ def shown(address: tuple[Any, ...]) -> str:
 
 
 def close_all(sockets: list[socket.socket]) -> None:
+    """Close them all."""
     for sock in sockets:
         sock.close()

@@ -19,8 +19,7 @@ from pathlib import Path
 from nts import files, inifile, ts_client
 from nts.aead import SessionKeys
 from nts.errors import ConfigError, NoCookies
-from nts.ke_session import Options, Result
-from nts.registry import COOKIES_WANTED, AeadId
+from nts.registry import COOKIES_WANTED, KE_PORT, AeadId
 
 DEFAULT_PATH = Path(__file__).resolve().parent.parent / "client.ini"
 
@@ -41,26 +40,18 @@ class Association:
     cookies: tuple[bytes, ...] = field(default=(), repr=False)
     """oldest first"""
 
-    @classmethod
-    def from_exchange(cls, options: Options, result: Result) -> Association:
-        """What a key exchange established. Without a named server it is the address of the NTS-KE server (4.1.7)."""
-        return cls(
-            ke_host=options.host,
-            ke_port=options.port,
-            ca=str(options.ca or ""),
-            verify=options.verify,
-            server=result.agreement.server or result.address,
-            port=result.agreement.port,
-            keys=result.keys,
-            cookies=result.agreement.cookies[:COOKIES_WANTED],
-        )
-
 
 class ClientState:
     """The file `client.ini`. Every method leaves it whole."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path.resolve()  # a symbolic link stays one: its target is replaced
+        try:
+            self.path = path.resolve()  # a symbolic link stays one: its target is replaced
+            if self.path.exists() and not self.path.is_file():
+                raise ConfigError(f"{self.path} is not a regular file", hint="give another one with -o or -f")
+        except (OSError, RuntimeError, ValueError) as e:
+            why = e.strerror if isinstance(e, OSError) else str(e)
+            raise ConfigError(f"cannot use {path}: {why}") from None
 
     def check_writable(self) -> None:
         """Before a key exchange: ConfigError when its result could not be stored, or would destroy something."""
@@ -123,7 +114,9 @@ class ClientState:
         text = inifile.set_options(text, "keys", dict(keys))
         text = inifile.set_options(text, "cookies", {str(i): cookies.get(str(i)) for i in range(COOKIES_WANTED)})
         inifile.parse(text, self.path)  # our own bug, if ever, must not destroy the old file
-        files.write_secret(self.path, text, temporary=self.path.with_name(f".{self.path.name}.tmp"))
+        temporary = self.path.with_name(f".{self.path.name}.tmp")
+        files.write_private(temporary, text)
+        files.rename(temporary, self.path)
 
 
 def _decode(parser: configparser.ConfigParser, path: Path) -> Association:
@@ -159,7 +152,7 @@ def _decode(parser: configparser.ConfigParser, path: Path) -> Association:
     cookies = tuple(octets("cookies", i) for i in slots if parser.has_option("cookies", i))
     return Association(
         ke_host=text("ntske", "host", ""),
-        ke_port=number("ntske", "port", "4460"),
+        ke_port=number("ntske", "port", str(KE_PORT)),
         ca=text("ntske", "ca", ""),
         verify=text("ntske", "verify", "yes") == "yes",
         server=text("ntpv4", "server"),

@@ -143,33 +143,33 @@ _CA_HINT = "name the CA that signed it with -c FILE"
 
 
 class ClientChannel:
-    """The client's end of a TLS connection over a connected socket, every step bounded by one deadline."""
+    """The client's end of a TLS connection, every step bounded by one deadline. `open` comes first."""
 
-    def __init__(
-        self,
-        sock: socket.socket,
-        *,
-        name: str,
-        verify: bool,
-        ca: Path | None,
-        keylog: Callable[[bytes], None] | None,
-        deadline: float,
-    ) -> None:
-        """`name` is what the certificate must be for; `ca` None is the system's store; `deadline` is monotonic."""
-        self._name, self._verify, self._deadline = name, verify, deadline
+    def __init__(self, *, name: str, verify: bool, ca: Path | None, keylog: Callable[[bytes], None] | None) -> None:
+        """`name` is what the certificate must be for; `ca` None is the system's store.
+
+        ConfigError when a file cannot be used, or the name is none, before anything goes over the network.
+        """
+        self._name, self._verify = _identity(name), verify
         self._verify_error = 0
-        context = _context(SSL.TLS_CLIENT_METHOD)
+        self._deadline = 0.0
+        self._sock: socket.socket
+        self.connection: SSL.Connection
+        self._context = context = _context(SSL.TLS_CLIENT_METHOD)
         context.set_alpn_protos([ALPN])
         if verify:
             _load_trust(context, ca)
             context.set_verify(SSL.VERIFY_PEER, self._on_certificate)
         if keylog is not None:
             context.set_keylog_callback(lambda _connection, line: keylog(line))
+
+    def open(self, sock: socket.socket, deadline: float) -> None:
+        """Use a connected socket; `deadline` is on the monotonic clock, in seconds."""
         sock.setblocking(False)
-        self._sock = sock
-        self.connection = SSL.Connection(context, sock)
-        if not records.is_ip_address(name):
-            self.connection.set_tlsext_host_name(name.encode("ascii"))  # RFC 6066: never an address
+        self._sock, self._deadline = sock, deadline
+        self.connection = SSL.Connection(self._context, sock)
+        if not records.is_ip_address(self._name):
+            self.connection.set_tlsext_host_name(self._name.encode("ascii"))  # RFC 6066: never an address
         self.connection.set_connect_state()
 
     def _on_certificate(self, _connection: object, _certificate: object, error: int, _depth: int, ok: int) -> bool:
@@ -248,13 +248,25 @@ class ClientChannel:
                 raise TimeoutError
 
 
+def _identity(name: str) -> str:
+    """A host name as certificates have it: without a zone, in ASCII. ConfigError when it is no name."""
+    bare = name.partition("%")[0] if ":" in name else name
+    try:
+        bare = bare if records.is_ip_address(bare) else bare.encode("idna").decode("ascii")
+    except UnicodeError:
+        bare = ""
+    if not records.is_server_name(bare):
+        raise ConfigError(f"{name!r} is neither an IP address nor a domain name")
+    return bare.removesuffix(".")
+
+
 def _load_trust(context: SSL.Context, ca: Path | None) -> None:
     if ca is None:
         context.set_default_verify_paths()
         return
     _read(ca, hint="-c names the file of CA certificates")
     try:
-        context.load_verify_locations(str(ca))
+        context.load_verify_locations(os.fsencode(ca))
     except SSL.Error as e:
         raise ConfigError(f"{ca} holds no usable PEM certificate: {reason(e)}") from None
 

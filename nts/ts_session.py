@@ -2,8 +2,8 @@
 """One time query over the network: send a request, wait for its answer, and say why when there is none.
 
 Nothing that arrives ends the wait but an authentic answer: what is forged, replayed or unprotected is noted and
-ignored (RFC 8915 section 5.7). An NTS NAK or an unprotected kiss-o'-death shortens the wait, since the genuine
-answer, if there is one, is on its way already.
+ignored (RFC 8915 section 5.7). An NTS NAK, an unprotected kiss-o'-death or the network's word that nobody is there
+shortens the wait, since the genuine answer, if there is one, is on its way already.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass, field
 
 from nts import sockets, ts_client
-from nts.errors import Mismatch, NoAnswer, NotAuthentic, NTSError, NtsNak, UnusableServer
+from nts.errors import ConfigError, Mismatch, NoAnswer, NotAuthentic, NTSError, NtsNak, UnusableServer
 from nts.sockets import Endpoint
 from nts.state import Association, ClientState
 from nts.ts_client import Judgement, Measurement, Query, Verdict
@@ -48,6 +48,10 @@ class Exchange:
     """what came back, with the judgement on each; of a flood, the first ones"""
     answer: Answer | None = None
     failure: NTSError | None = None
+    refused: str = ""
+    """what the network said, if it said that the server cannot be reached"""
+    unstored: str = ""
+    """why the fresh cookies could not be stored, if they could not"""
 
     def note(self, datagram: bytes, judgement: Judgement) -> None:
         """Keep what came back, but for more of the same than a person would read."""
@@ -74,7 +78,10 @@ def ask(store: ClientState, endpoint: Endpoint, timeout: float) -> Exchange:
     query(endpoint, exchange, timeout)
     fresh = tuple(c for _, judgement in exchange.datagrams for c in judgement.cookies)
     if fresh:
-        exchange.stock = store.add_cookies(association.keys, fresh)
+        try:
+            exchange.stock = store.add_cookies(association.keys, fresh)
+        except ConfigError as e:  # the time is good all the same
+            exchange.unstored = str(e)
     return exchange
 
 
@@ -84,31 +91,41 @@ def query(endpoint: Endpoint, exchange: Exchange, timeout: float) -> None:
     Sets `exchange.answer`, or `exchange.failure` to NoAnswer, NtsNak, NotAuthentic, Mismatch or UnusableServer.
     """
     where = sockets.shown(endpoint.address)
-    with socket.socket(endpoint.family, socket.SOCK_DGRAM) as sock:
-        sockets.enable_timestamps(sock)
-        sock.setblocking(False)
-        deadline = time.monotonic() + timeout
-        try:
+    try:
+        with socket.socket(endpoint.family, socket.SOCK_DGRAM) as sock:
+            sockets.enable_timestamps(sock)
+            sock.setblocking(False)
             sock.connect(endpoint.address)
             sent_ns = time.time_ns()
             sock.send(exchange.request.packet)
-            while (left := deadline - time.monotonic()) > 0 and select.select([sock], [], [], left)[0]:
-                datagram, ancillary, _, _ = sock.recvmsg(_ROOM, _ANCILLARY_ROOM)
-                received_ns = sockets.arrival_ns(ancillary)
-                judgement = ts_client.judge(datagram, exchange.request)
-                exchange.note(datagram, judgement)
-                if judgement.verdict is Verdict.TIME and judgement.header:
-                    measurement = ts_client.measure(judgement.header, sent_ns, received_ns)
-                    exchange.answer = Answer(judgement, measurement, endpoint.host, received_ns)
-                    return
-                if judgement.verdict is Verdict.UNUSABLE:
-                    break
-                if judgement.verdict in (Verdict.NAK, Verdict.KISS):
-                    deadline = min(deadline, time.monotonic() + NAK_GRACE)
-        except OSError as e:
-            exchange.failure = NoAnswer(f"no NTP answer from {where}: {e.strerror}")
+            _await_answer(sock, endpoint, exchange, sent_ns, timeout)
+    except OSError as e:
+        exchange.refused = e.strerror or str(e)
+    if exchange.answer is None:
+        exchange.failure = _explain(exchange, where, timeout)
+
+
+def _await_answer(sock: socket.socket, endpoint: Endpoint, exchange: Exchange, sent_ns: int, timeout: float) -> None:
+    """Judge what arrives until there is an authentic answer or the time is up."""
+    deadline = time.monotonic() + timeout
+    while (left := deadline - time.monotonic()) > 0 and select.select([sock], [], [], left)[0]:
+        try:
+            datagram, ancillary, _, _ = sock.recvmsg(_ROOM, _ANCILLARY_ROOM)
+        except OSError as e:  # an ICMP error, which anybody could have sent
+            exchange.refused = e.strerror or str(e)
+            deadline = min(deadline, time.monotonic() + NAK_GRACE)
+            continue
+        received_ns = sockets.arrival_ns(ancillary)
+        judgement = ts_client.judge(datagram, exchange.request)
+        exchange.note(datagram, judgement)
+        if judgement.verdict is Verdict.TIME and judgement.header:
+            measurement = ts_client.measure(judgement.header, sent_ns, received_ns)
+            exchange.answer = Answer(judgement, measurement, endpoint.host, received_ns)
             return
-    exchange.failure = _explain(exchange, where, timeout)
+        if judgement.verdict is Verdict.UNUSABLE:
+            return
+        if judgement.verdict in (Verdict.NAK, Verdict.KISS):
+            deadline = min(deadline, time.monotonic() + NAK_GRACE)
 
 
 # What to report when several things happened, the most telling first.
@@ -130,4 +147,8 @@ def _explain(exchange: Exchange, where: str, timeout: float) -> NTSError:
     for verdict, error, text in _EXPLANATIONS:
         if verdict in reasons:
             return error(text.format(where=where, reason=reasons[verdict]))
-    return NoAnswer(f"no NTP answer from {where} within {timeout:g} s")
+    return NoAnswer(
+        f"no NTP answer from {where}: {exchange.refused}"
+        if exchange.refused
+        else f"no NTP answer from {where} within {timeout:g} s"
+    )

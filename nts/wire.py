@@ -34,6 +34,7 @@ class Reader:
         return self.take(self.remaining)
 
     def u16(self) -> int:
+        """The next two octets as an integer."""
         return int.from_bytes(self.take(2), "big")
 
     def u16_list(self) -> list[int]:
@@ -44,6 +45,7 @@ class Reader:
 
 
 def u16(value: int) -> bytes:
+    """An integer as two octets."""
     return value.to_bytes(2, "big")
 
 

@@ -12,7 +12,6 @@ import mmap
 import os
 import signal
 import socket
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from enum import IntEnum
 from nts import cli
 
 _STOP = (signal.SIGINT, signal.SIGTERM)
+_STOP_GRACE = 5.0  # seconds
 _RESPAWN_PAUSE = 1.0  # seconds between deaths of workers, so that a broken one does not become a fork bomb
 
 
@@ -83,13 +83,24 @@ def supervise(count: int, work: Callable[[int, StopSignal], None], announce: Cal
                 time.sleep(_RESPAWN_PAUSE)
             last_death = time.monotonic()
             running[_start(index, work, lifeline, hold)] = index
-    for pid in running:
-        os.kill(pid, signal.SIGTERM)
-    for pid in running:
-        os.waitpid(pid, 0)
+    _stop_all(list(running))
     os.close(hold)
     os.close(lifeline)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, watched)
+
+
+def _stop_all(pids: list[int]) -> None:
+    """Ask all workers to end; those that do not within the grace are made to."""
+    for pid in pids:
+        os.kill(pid, signal.SIGTERM)
+    end = time.monotonic() + _STOP_GRACE
+    while pids and time.monotonic() < end:
+        pids = [pid for pid in pids if os.waitpid(pid, os.WNOHANG)[0] == 0]
+        time.sleep(0.005)
+    for pid in pids:
+        cli.warn(f"worker process {pid} does not stop: killed")
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def _reap(running: dict[int, int]) -> list[int]:
@@ -106,8 +117,6 @@ def _reap(running: dict[int, int]) -> list[int]:
 
 
 def _start(index: int, work: Callable[[int, StopSignal], None], lifeline: int, hold: int) -> int:
-    sys.stdout.flush()
-    sys.stderr.flush()
     pid = os.fork()
     if pid:
         return pid
@@ -119,8 +128,6 @@ def _start(index: int, work: Callable[[int, StopSignal], None], lifeline: int, h
         work(index, stop)
         code = 0
     except Exception:  # our own bug: say where, end this worker, and let the parent start another
-        traceback.print_exc()
+        cli.say(traceback.format_exc())
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(code)

@@ -29,7 +29,7 @@ TIMEOUT = 30.0  # seconds; generous, since a wait ends as soon as it can
 _PAUSE = 0.05
 _NEVER = 2**32 - 1  # how chronyc -c shows a "Last" of "-"
 _PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"))
-_INSTALL = "install the chrony package (Debian: apt-get install --no-install-recommends chrony)"
+_INSTALL = "./bootstrap test unpacks it; or install the chrony package"
 
 
 @contextlib.contextmanager

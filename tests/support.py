@@ -57,7 +57,13 @@ class Process:
         with log.open("ab") as f:
             self._start = f.tell()  # what an earlier process wrote into the same file is not this one's output
             self.popen = subprocess.Popen(
-                command, stdout=f, stderr=f, stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})}
+                command,
+                stdout=f,
+                stderr=f,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **(env or {})},
+                # A shell without job control starts things in the background with SIGINT ignored, which is inherited.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
 
     def output(self) -> str:

@@ -50,7 +50,7 @@ def test_nothing_is_overwritten(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="exists, and nothing is overwritten"):
         make(tmp_path, "localhost")
     assert (tmp_path / name).read_text() == "mine"
-    assert len(list(tmp_path.iterdir())) == 1
+    assert {p.name for p in tmp_path.iterdir()} == {name, ".ca.pem.lock"}
 
 
 def test_a_ca_that_cannot_sign_is_an_error(tmp_path: Path) -> None:
@@ -67,6 +67,18 @@ def test_a_ca_that_cannot_sign_is_an_error(tmp_path: Path) -> None:
         make(tmp_path, "x", cert="d.pem", key="d.key")
     with pytest.raises(ConfigError, match="which is the server's"):
         certs.make(("x",), cert=tmp_path / "x.pem", key=tmp_path / "x.key", ca=tmp_path / "x.pem")
+
+
+def test_an_expired_ca_does_not_sign_and_no_certificate_outlives_its_ca(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certs, "CA_VALID_DAYS", 1)
+    make(tmp_path, "localhost")
+    assert certs.describe(tmp_path / "c.pem").not_after == certs.describe(tmp_path / "ca.pem").not_after
+    later = certs.now() + datetime.timedelta(days=2)
+    monkeypatch.setattr(certs, "now", lambda: later)
+    with pytest.raises(ConfigError, match=r"ca.pem has expired"):
+        make(tmp_path, "x", cert="d.pem", key="d.key")
 
 
 def test_unwritable_places_are_one_clear_error(tmp_path: Path) -> None:

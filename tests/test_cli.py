@@ -57,7 +57,7 @@ def test_the_wrong_interpreter_is_one_line_that_names_the_remedy(script: str) ->
         ("ntske_client.py", [], "required: host"),
         ("ntske_client.py", ["h", "0"], "not a port"),
         ("ntske_client.py", ["h", "1", "a.pem", "-c", "b.pem"], "CA_FILE and --ca are the same"),
-        ("ntske_client.py", ["h", "--aead", "15,30"], "not some of 15,16,17"),
+        ("ntske_client.py", ["h", "--aead", "15,30"], "some of 15, 16, 17 are needed"),
         ("ntske_client.py", ["h", "--timeout", "nan"], "not a number of seconds"),
         ("ntske_client.py", ["h", "-4", "-6"], "not allowed with"),
         ("ntsts_client.py", ["-n", "0"], "not a number from 1"),
@@ -65,6 +65,7 @@ def test_the_wrong_interpreter_is_one_line_that_names_the_remedy(script: str) ->
         ("server_helper.py", ["make-cert"], "make-cert needs the names"),
         ("server_helper.py", ["status", "a.ini", "b"], "too many arguments: b"),
         ("server_helper.py", ["server.ini", "frobnicate"], "unknown command 'frobnicate'"),
+        ("server_helper.py", ["rotat"], "'rotat' is neither a command nor a file"),
         ("ntske_server.py", ["a", "b"], "unrecognized arguments: b"),
     ],
 )
@@ -300,7 +301,7 @@ def test_helper_shows_the_status(tmp_path: Path) -> None:
     newest = max((tmp_path / "master_keys").glob("[0-9a-f]*.key"), key=lambda p: p.stat().st_mtime_ns)
     assert status["keys"]["current"] == newest.stem == status["keys"]["oldest_first"][-1]["id"]
     assert len(status["keys"]["problems"]) == 1
-    assert status["certificate"]["days_left"] == 89
+    assert status["certificate"]["days_left"] == 364
     text = run("server_helper.py", ini, "status").stdout
     assert f"  {newest.stem}  " in text
     assert "3 days old" in text
@@ -345,7 +346,7 @@ def test_check_finds_mistakes(tmp_path: Path) -> None:
         ("warning", r"\.key has mode 0640"),
         ("warning", "bad.key: not named"),
         ("warning", "30 days old"),
-        ("warning", f"cannot listen on TCP .*{port}"),
+        ("ok", f"cannot listen on TCP .*{port}: .*: by the running server"),
     ):
         assert any(lvl == level and re.search(pattern, text) for lvl, text in findings), (pattern, findings)
 
@@ -379,6 +380,86 @@ def test_ctrl_c_ends_a_client_quietly(suite: Suite, tmp_path: Path) -> None:
     assert process.output() == ""
 
 
+@pytest.mark.parametrize("how", ["| true", ">&-", "> /dev/full", "2>&-", "2> /dev/full", ">&- 2>&- <&-"])
+@pytest.mark.parametrize("script", ["ntske_client.py", "ntsts_client.py"])
+def test_output_that_cannot_be_written_is_no_traceback(suite: Suite, tmp_path: Path, script: str, how: str) -> None:
+    suite.fetch(output=tmp_path / "c.ini")
+    form = {
+        "ntske_client.py": f"-v localhost {suite.ke_port} -o {tmp_path / 'c.ini'}",
+        "ntsts_client.py": f"-f {tmp_path / 'c.ini'} --dump",
+    }[script]
+    command = f"{sys.executable} {ROOT / script} {form} {how}; echo exit $? > {tmp_path / 'code'}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30, check=False)
+    assert "Traceback" not in done.stderr
+    assert "Error" not in done.stderr
+    code = int((tmp_path / "code").read_text().split()[1])
+    assert code == (1 if "/dev/full" in how and not how.startswith("2") else 0)
+
+
+def test_errors_do_not_end_up_on_stdout(tmp_path: Path) -> None:
+    command = f"{sys.executable} {ROOT / 'ntske_client.py'} no-such-host.invalid -o {tmp_path / 'c.ini'} 2>&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (10, "", "")
+
+
+@pytest.mark.parametrize("how", ["2>&-", "2> /dev/full", "2> >(true)"])
+def test_servers_serve_though_nobody_reads_what_they_say(tmp_path: Path, how: str) -> None:
+    """Broken stderr from the start; then a report of a damaged key, and a rotation that must still be noticed."""
+    suite = Suite(tmp_path)
+    command = "".join(
+        f"exec 3>&-; {sys.executable} {ROOT / script} {suite.ini} --verbose {how} & echo $! >> {tmp_path / 'pids'}; "
+        for script in ("ntske_server.py", "ntsts_server.py")
+    )
+    subprocess.run(["bash", "-c", command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True, timeout=30)
+    pids = list(map(int, (tmp_path / "pids").read_text().split()))
+    try:
+        end = time.monotonic() + 20
+        while suite.fetch().returncode != 0:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        (suite.keys / "dead.key").write_text("junk")
+        new = run("server_helper.py", suite.ini).stdout.split()[3]
+        assert suite.ask().returncode == 0
+        assert suite.fetch().returncode == 0
+        assert f"0 = {new}" in suite.client_ini.read_text()
+        assert suite.ask().returncode == 0
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGTERM)
+
+
+def test_a_result_is_not_stored_into_what_is_no_file(suite: Suite, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    for name, complaint in (("pipe", "is not a regular file"), ("loop", "cannot use"), ("x" * 300, "cannot use")):
+        one_error(suite.fetch(output=tmp_path / name), 2, complaint)
+    one_error(suite.fetch(output=Path("/dev/null")), 2, "/dev/null is not a regular file")
+    assert not Path("/dev/null").is_file()
+
+
+def test_keys_from_an_unverified_exchange_are_never_passed_off_as_good(suite: Suite, tmp_path: Path) -> None:
+    run("ntske_client.py", "-v", "localhost", suite.ke_port, "-o", tmp_path / "c.ini")
+    done = run("ntsts_client.py", "-f", tmp_path / "c.ini", "--json")
+    assert json.loads(done.stdout)["server_verified"] is False
+    assert "without certificate verification" in done.stderr
+    suite.fetch(output=tmp_path / "c.ini")
+    done = run("ntsts_client.py", "-f", tmp_path / "c.ini", "--json")
+    assert json.loads(done.stdout)["server_verified"] is True
+    assert done.stderr == ""
+
+
+def test_two_servers_started_at_once_on_a_fresh_folder_both_come_up(tmp_path: Path) -> None:
+    for name in "ab":
+        options = {"port": free_port(), "auto_cert": "yes", "workers": 1}
+        write_ini(tmp_path / f"{name}.ini", ntske=options, keys={"master_keys_dir": "k"})
+    command = [sys.executable, str(ROOT / "ntske_server.py")]
+    both = [Process([*command, str(tmp_path / f"{name}.ini")], tmp_path / f"{name}.log") for name in "ab"]
+    for process in both:
+        process.wait_for("sends clients to")
+    assert [process.stop() for process in both] == [0, 0]
+    assert len(list((tmp_path / "k").glob("*.key"))) == 1
+
+
 def test_a_closed_pipe_is_no_traceback(suite: Suite, tmp_path: Path) -> None:
     command = f"{sys.executable} {ROOT / 'ntske_client.py'} -v localhost {suite.ke_port} -o {tmp_path / 'c.ini'} | true"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=30, check=False)
@@ -387,5 +468,16 @@ def test_a_closed_pipe_is_no_traceback(suite: Suite, tmp_path: Path) -> None:
 
 
 def test_a_name_that_cannot_be_resolved_or_encoded(tmp_path: Path) -> None:
-    for name in ("no-such-host.invalid", "a..b", "x" * 300, "\u00e4\ud800"[:1] + "." * 3):
-        one_error(run("ntske_client.py", name, "-o", tmp_path / "c.ini"), 10, "cannot resolve")
+    one_error(run("ntske_client.py", "no-such-host.invalid", "-o", tmp_path / "c.ini"), 10, "cannot resolve")
+    for name in ("a..b", "x" * 300, "\u00e4...", "a b", "*.example", "\udcff"):
+        one_error(run("ntske_client.py", name, "-o", tmp_path / "c.ini"), 2, "neither an IP address nor a domain name")
+        bad = ("localhost", free_port(), "-n", name, "-o", tmp_path / "c.ini")
+        one_error(run("ntske_client.py", *bad), 2, "neither an IP address nor a domain name")
+    unicode = run("ntske_client.py", "b\u00fccher.invalid", "-o", tmp_path / "c.ini")
+    one_error(unicode, 10, "cannot resolve")
+
+
+def test_local_mistakes_are_found_before_anything_goes_over_the_network(tmp_path: Path) -> None:
+    for option, value in (("-c", tmp_path / "none.pem"), ("-c", tmp_path), ("--keylog", tmp_path / "none" / "x")):
+        done = run("ntske_client.py", "localhost", free_port(), option, value, "-o", tmp_path / "c.ini")
+        one_error(done, 2, "cannot (read|write)")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import signal
 import socket
 import ssl
@@ -666,6 +667,27 @@ def test_killed_parent_leaves_no_worker_and_the_port_free(tmp_path: Path) -> Non
         process.log.unlink()
         own.start_ke()  # binds the same port
         assert works(own)
+
+
+def test_running_out_of_descriptors_evicts_the_oldest(tmp_path: Path) -> None:
+    """With few descriptors and many silent clients, a good one is still served, and the worker does not spin."""
+    with own_server(tmp_path, ntpv4={"server": "localhost"}) as own:
+        (worker,) = workers_of(server_of(own), 1)
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (40, 40))
+        silent = [socket.create_connection(("127.0.0.1", own.ke_port)) for _ in range(60)]
+        try:
+            time.sleep(0.3)
+            before = Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()
+            time.sleep(0.5)
+            after = Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()
+            ticks = sum(int(after[i]) - int(before[i]) for i in (11, 12))
+            assert ticks < 0.4 * os.sysconf("SC_CLK_TCK"), "busy though nothing happens"
+            with RawKe(own.ke_port, own.ca, timeout=3) as peer:
+                peer.handshake().send(GOOD_REQUEST)
+                assert peer.receive().endswith(END)
+        finally:
+            for sock in silent:
+                sock.close()
 
 
 def test_each_of_two_workers_serves(tmp_path: Path) -> None:

@@ -88,9 +88,10 @@ def test_folders_pipes_and_dangling_links_named_like_keys_are_reported(folder: P
     folder.mkdir()
     (folder / "0001.key").mkdir()
     (folder / "0003.key").symlink_to("nowhere")
+    os.mkfifo(folder / "0004.key")  # opening it must not wait for somebody to write
     problems = keystore.load(folder).problems
-    assert len(problems) == 1
-    assert "Is a directory" in problems[0]
+    assert len(problems) == 2
+    assert all("not a regular file" in p for p in problems)
 
 
 def test_other_names_are_nobodys_business(folder: Path) -> None:
@@ -226,9 +227,41 @@ def test_a_rotation_is_seen_at_the_very_next_look(folder: Path, watcher: KeyWatc
         assert current.id == new.key.id
 
 
+def test_a_rotation_is_seen_though_the_kernel_tells_time_in_steps(
+    folder: Path, watcher: KeyWatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look in the middle of a rotation must not take its end for seen, where file times are coarse."""
+    coarse = time.time_ns()
+    monkeypatch.setattr(watcher, "_signature", lambda: (coarse, coarse, 1))  # the same before and after
+    monkeypatch.setattr(keystore, "_TICK_NS", 10**12)  # and the step is not over yet
+    for _ in range(10):
+        watcher.ring()
+        new, _ = keystore.rotate(folder, 3, os.urandom)
+        current = watcher.ring().current
+        assert current is not None
+        assert current.id == new.key.id
+
+
+def test_a_rotation_that_cannot_be_written_costs_no_key(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        keystore.rotate(folder, 3, os.urandom)
+    before = ids(folder)
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ConfigError, match="No space left on device"):
+        keystore.rotate(folder, 3, os.urandom)
+    assert ids(folder) == before
+
+
 def test_nothing_is_read_while_nothing_changes(
     folder: Path, watcher: KeyWatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    past = (time.time() - 5,) * 2
+    os.utime(folder, past)
+    monkeypatch.setattr(keystore, "_TICK_NS", -(10**18))  # its change time cannot be set back
     before = watcher.ring()
     loads: list[Path] = []
     monkeypatch.setattr(keystore, "_RESCAN", 3600.0)
@@ -255,6 +288,18 @@ def test_a_removed_key_is_gone_at_once(folder: Path, watcher: KeyWatcher, report
         path.unlink()
     assert watcher.ring().current is None
     assert reports == [f"no master key in {folder}: no cookie can be made or opened"]
+
+
+def test_the_last_good_ring_stays_while_the_folder_has_gone(
+    folder: Path, watcher: KeyWatcher, reports: list[str]
+) -> None:
+    """A mount that comes and goes must not disconnect every client."""
+    before = watcher.ring().current
+    away = folder.rename(folder.with_name("away"))
+    assert watcher.ring().current == before
+    assert reports == [f"{folder} has gone: the keys that were in it stay in use"]
+    away.rename(folder)
+    assert watcher.ring().current == before
 
 
 def test_problems_are_said_once_and_again_when_they_come_back(

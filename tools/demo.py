@@ -4,7 +4,7 @@
 
 Starts both servers, fetches cookies with certificate verification, asks the time, rotates the master key, asks again
 with a cookie from before the rotation and with one from after it, and stops the servers. The client's file lies in a
-temporary folder, so a client.ini of yours is left alone.
+temporary folder, so a client.ini of yours is left alone; the master keys that server.ini names get a new one.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from nts import config  # noqa: E402 - the package lies beside this folder
+from nts.errors import NTSError  # noqa: E402
 from nts.state import Association, ClientState  # noqa: E402
 
 START_TIMEOUT = 15.0  # seconds
@@ -60,7 +61,7 @@ def server(script: str, ready: str, log: Path) -> Iterator[None]:
 
 
 def title(text: str) -> None:
-    print(f"\n\N{BULLET} {text}", flush=True)
+    print(f"\n* {text}", flush=True)
 
 
 def key_id(association: Association) -> str:
@@ -99,9 +100,11 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory() as folder:
             demo(Path(folder))
-    except DemoError as e:
+    except (DemoError, NTSError, subprocess.TimeoutExpired) as e:
         print(f"demo: error: {e}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
