@@ -23,7 +23,11 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
-build: $(NATIVE:%=native-%) ## the C code, in its own folder, where Python finds it (the default)
+build: $(NATIVE:%=native-%) engine ## the C code, where Python finds it (the default)
+
+.PHONY: engine
+engine: $(NATIVE:%=native-%) python ## the native packet engine, for the Python in .venv
+	@tools/engine_build.sh $(PYTHON)
 
 .PHONY: $(NATIVE:%=native-%)
 $(NATIVE:%=native-%): native-%:

@@ -304,8 +304,11 @@ static size_t serve_batch(nts_engine *engine, int fd)
             answered[count++] = &loop->requests[i];
     }
     clock_gettime(CLOCK_REALTIME, &now);
-    for (size_t i = 0; i < count; i += STEP)
-        send_step(engine, fd, answered + i, count - i < STEP ? count - i : STEP, &now);
+    for (size_t i = 0, n = 1; i < count; i += n, n = STEP) {
+        /* The first one goes alone: where it has to wake up a CPU, those behind it would be late. */
+        n = n < count - i ? n : count - i;
+        send_step(engine, fd, answered + i, n, &now);
+    }
     return (size_t)got;
 }
 

@@ -42,7 +42,7 @@ def main() -> int:
     binding = ROOT / "build" / "_engine_binding.c"
     ffi.emit_c_code(str(binding))
     target = ROOT / "nts" / f"_engine{sysconfig.get_config_var('EXT_SUFFIX')}"
-    command = [
+    command: list[str | Path] = [
         *shlex.split(os.environ.get("CC", "cc")),
         *shlex.split(os.environ.get("CFLAGS", "-O2")),
         *("-std=gnu11", "-shared", "-fPIC", "-fvisibility=hidden"),

@@ -41,7 +41,7 @@ class Engine:
     def __init__(self) -> None:
         module = _module()
         self._ffi, self._lib = module.ffi, module.lib
-        if self._lib.NTS_VERDICTS != len(Verdict):
+        if len(Verdict) != self._lib.NTS_VERDICTS:
             raise LibraryError("the native engine is older or newer than this package")
         handle = self._lib.nts_engine_new()
         if handle == self._ffi.NULL:

@@ -14,6 +14,7 @@ from nts.errors import ConfigError, ResolveError
 from nts.ntp import NS
 
 SO_TIMESTAMPNS = 35  # <asm-generic/socket.h>; also the type of the control message
+SO_RCVBUFFORCE = 33
 IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 ANY = ("0.0.0.0", "::")  # a server listens everywhere unless told otherwise
 
@@ -49,6 +50,14 @@ def absolute(name: str) -> str:
     is_name = any(c.isalpha() for c in name) and ":" not in name
     local = name.rstrip(".").lower().split(".")[-1] == "localhost"  # RFC 6761: never asked of the DNS
     return name + "." if is_name and not local and not name.endswith(".") else name
+
+
+def enlarge_buffer(sock: socket.socket, octets: int) -> None:
+    """Ask for room for so many octets that wait to be received: beyond the system's limit where we may."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, octets)
+    except OSError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, octets)
 
 
 def enable_timestamps(sock: socket.socket) -> None:

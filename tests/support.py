@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from OpenSSL import SSL
 
@@ -106,6 +107,8 @@ class Suite:
     ntp_port: int = field(default_factory=lambda: free_port(socket.SOCK_DGRAM))
     options: dict[str, dict[str, object]] = field(default_factory=dict)
     """more options, by section"""
+    engine: ClassVar[str] = "native"
+    """what serves the time, in all suites made from now on"""
 
     def __post_init__(self) -> None:
         self.ca, self.ini = self.folder / "ca.pem", self.folder / "server.ini"
@@ -120,7 +123,10 @@ class Suite:
                 "port": self.ke_port, "server_cert": "cert.pem", "server_key": "cert.key", "root_ca": "ca.pem",
                 "workers": 1, **self.options.get("ntske", {}),
             },
-            ntpv4={"port": self.ntp_port, "workers": 1, "clock": "local", **self.options.get("ntpv4", {})},
+            ntpv4={
+                "port": self.ntp_port, "workers": 1, "clock": "local", "engine": Suite.engine,
+                **self.options.get("ntpv4", {}),
+            },
             keys={"master_keys_dir": "master_keys", **self.options.get("keys", {})},
         )  # fmt: skip
 

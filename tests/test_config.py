@@ -34,7 +34,7 @@ def test_an_empty_file_gives_the_documented_defaults(tmp_path: Path) -> None:
         workers=cpus,
         aeads=(AeadId(15), AeadId(17), AeadId(16)),
     )
-    assert loaded.ntpv4 == config.NtpConfig("", 4123, (), cpus, "auto", 10)
+    assert loaded.ntpv4 == config.NtpConfig("", 4123, (), cpus, "auto", 10, "auto")
     assert loaded.keys == config.KeysConfig(tmp_path / "master_keys", 3, "EXPORTER-network-time-security")
 
 

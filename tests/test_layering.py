@@ -24,7 +24,7 @@ SIDEWAYS = {
     ("registry", "errors"), ("wire", "errors"), ("extensions", "ntp"), ("keyring", "aead"), ("cookies", "aead"),
     ("cookies", "keyring"),
 }  # fmt: skip
-MODULES = sorted((ROOT / "nts").glob("[!_]*.py"))
+MODULES = sorted((ROOT / "nts").glob("[!_]*.py"))  # not _engine_build.py, a program
 MAX_LINES = 400
 
 
@@ -55,6 +55,7 @@ def test_module_imports_only_from_lower_layers(path: Path) -> None:
 
 def test_the_shell_has_no_import_cycle() -> None:
     graph = {p.stem: {n.removeprefix("nts.") for n in imports(p) if n.startswith("nts.")} for p in MODULES}
+    graph["_engine"] = set()  # compiled
     done: set[str] = set()
     while ready := {m for m, needs in graph.items() if m not in done and needs <= done}:
         done |= ready

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""Makes the corpus of the engine's C fuzzer: `python -m tools.engine_corpus` writes engine/fuzz/corpus/NAME.
+
+The same octets every time. The layout is told in engine/fuzz/fuzz_answer.c: before each packet four octets with what
+is to be put right in it.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+from fuzz.seeds import seeds as python_seeds
+from nts.registry import AeadId
+from tests.strategies import (
+    CURRENT_KEY,
+    OLD_KEY,
+    PLACEHOLDER,
+    REQUEST,
+    Request,
+    cookie_of,
+    raw_field,
+    session_keys,
+)
+
+CORPUS = Path(__file__).resolve().parent.parent / "engine" / "fuzz" / "corpus"
+FIX_HEADER, FIX_COOKIE, FIX_TAIL, FIX_BUILD, FIX_REPEAT = 1, 2, 4, 8, 16
+FOREIGN = 8  # the knob: whatever the cookie field holds is sealed as a cookie's contents
+
+
+def entry(packet: bytes, fixes: int = 0, knobs: int = 0) -> bytes:
+    """One packet of a batch."""
+    return struct.pack(">BBH", fixes, knobs, len(packet)) + packet
+
+
+def corpus() -> dict[str, bytes]:
+    """Every input by name."""
+    inputs = {f"python-{name}": entry(packet) for name, packet in python_seeds()["ts_server"].items()}
+    for aead in AeadId:
+        request = Request(keys=session_keys(aead), cookies=(cookie_of(session_keys(aead), OLD_KEY),))
+        packet, knob = request.with_placeholders(2).encode(), aead - AeadId.AES_SIV_CMAC_256
+        inputs |= {
+            f"request-{aead.value}": entry(packet),
+            f"fixed-{aead.value}": entry(packet, FIX_HEADER | FIX_COOKIE | FIX_TAIL, knob),
+            f"foreign-{aead.value}": entry(packet, FIX_COOKIE | FIX_TAIL | FIX_REPEAT, knob | FOREIGN),
+            f"built-{aead.value}": entry(bytes([7]), FIX_BUILD | FIX_REPEAT, knob),
+        }
+    unknown = replace(REQUEST, cookies=(cookie_of(REQUEST.keys, replace(CURRENT_KEY, id=0x4321)),))
+    fixed = entry(REQUEST.encode(), FIX_COOKIE | FIX_TAIL)
+    odd = replace(REQUEST, before=raw_field(PLACEHOLDER, bytes(100)))
+    return inputs | {
+        "batch-mixed": b"".join([fixed, *inputs.values()])[:4000],
+        "batch-full": entry(bytes([1]), FIX_BUILD | FIX_REPEAT, 4) * 32,
+        "unknown-key": entry(unknown.encode(), FIX_HEADER),
+        "placeholder-first": entry(odd.encode(), FIX_COOKIE | FIX_TAIL),
+        "empty": b"",
+        "empty-packets": entry(b"") * 3,
+    }
+
+
+def main() -> None:
+    CORPUS.mkdir(parents=True, exist_ok=True)
+    for name, octets in corpus().items():
+        (CORPUS / name).write_bytes(octets)
+
+
+if __name__ == "__main__":
+    main()
