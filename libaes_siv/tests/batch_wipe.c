@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * batch_wipe.c - a batch leaves on its stack neither a key, nor the tag that a forged message should have had.
+ *
+ * The batch runs in a thread whose stack is a block of memory of ours, which is searched afterwards. Where the
+ * batch functions of libcrypto leave something is not for this library to say: with that backend, only the
+ * search itself is tested.
+ */
+#define _DEFAULT_SOURCE
+
+#include <pthread.h>
+#include <sys/mman.h>
+
+#include "check.h"
+
+#define STACK ((size_t)1 << 20)
+#define MOST 20
+#define LEN 104
+
+static uint8_t keys[MOST][64], sealed[MOST][LEN + 16], out[MOST][LEN + 16];
+static uint8_t const data[188] = {5};
+static AES_SIV_MSG batch[MOST];
+static size_t count;
+static int seal;
+
+/* What the search has to find: deep down, where the end of the thread does not overwrite it. */
+static void leave_key(void)
+{
+    uint8_t volatile copy[8192];
+
+    for (size_t i = 0; i < sizeof copy; i++)
+        copy[i] = keys[0][i % 64];
+}
+
+static void *work(void *leave)
+{
+    if (leave != NULL) {
+        leave_key();
+        return NULL;
+    }
+    if (seal)
+        CHECK(AES_SIV_SealBatch(batch, count) == 1);
+    else
+        CHECK(AES_SIV_OpenBatch(batch, count) == 0);
+    return NULL;
+}
+
+/* How many of the secrets are on the stack of a thread that has done the batch; or that leaves one there. */
+static unsigned long found(size_t key_len, int leave)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    unsigned long hits = 0;
+    uint8_t *const stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (!CHECK(stack != MAP_FAILED))
+        return 0;
+    CHECK(pthread_attr_init(&attributes) == 0);
+    CHECK(pthread_attr_setstack(&attributes, stack, STACK) == 0);
+    CHECK(pthread_create(&thread, &attributes, work, leave ? &count : NULL) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(pthread_attr_destroy(&attributes) == 0);
+    for (uint8_t const *p = stack; p <= stack + STACK - 16; p++) {
+        for (size_t i = 0; i < count; i++) {
+            hits += memcmp(p, keys[i], 16) == 0 || memcmp(p, keys[i] + key_len / 2, 16) == 0;
+            hits += !seal && memcmp(p, sealed[i], 16) == 0;
+        }
+    }
+    CHECK(munmap(stack, STACK) == 0);
+    return hits;
+}
+
+static void prepare(size_t key_len, size_t len)
+{
+    for (size_t i = 0; i < count; i++) {
+        check_fill(keys[i], sizeof keys[i]);
+        batch[i] = (AES_SIV_MSG){.raw_key = keys[i],
+                                 .raw_key_len = key_len,
+                                 .nonce = data,
+                                 .nonce_len = 16,
+                                 .ad = data,
+                                 .ad_len = sizeof data,
+                                 .in = data,
+                                 .in_len = len,
+                                 .out = sealed[i]};
+    }
+}
+
+/* The tag in each message to open is wrong, the right one is in sealed. The messages have no text: another tag
+ * would give another text, of which nobody knows the right tag. */
+static void forge(void)
+{
+    static uint8_t forged[MOST][LEN + 16];
+
+    for (size_t i = 0; i < count; i++) {
+        memcpy(forged[i], sealed[i], sizeof forged[i]);
+        forged[i][i % 16] ^= 1;
+        batch[i].in = forged[i];
+        batch[i].in_len = 16;
+        batch[i].out = out[i];
+    }
+}
+
+int main(void)
+{
+    char const *const backend = check_backend();
+    int const ours = strcmp(backend, "libcrypto") != 0;
+
+#ifdef __SANITIZE_ADDRESS__
+    int const searchable = 0; /* its locals may be elsewhere */
+#else
+    int const searchable = 1;
+#endif
+
+    for (size_t key_len = 32; key_len <= 64; key_len += 16) {
+        for (count = 1; count <= MOST; count++) {
+            prepare(key_len, LEN);
+            seal = 1;
+            CHECK(found(key_len, 0) == 0 || !ours);
+            prepare(key_len, 0);
+            CHECK(AES_SIV_SealBatch(batch, count) == 1);
+            forge();
+            seal = 0;
+            CHECK(found(key_len, 0) == 0 || !ours);
+        }
+    }
+    count = 1;
+    seal = 1;
+    CHECK(found(32, 1) != 0 || !searchable); /* or the search would prove nothing */
+    return check_report("batch_wipe", backend);
+}
