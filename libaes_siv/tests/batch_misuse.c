@@ -91,7 +91,7 @@ static void one(int seal, size_t at, int number)
     spoil(m, number, seal);
     CHECK((seal ? AES_SIV_SealBatch(batch, N) : AES_SIV_OpenBatch(batch, N)) == 0);
     CHECK(m->ok == 0);
-    /* A refused message to seal leaves its output as it was; one to open is zeroed, as far as it has a length. */
+    /* What is refused leaves its output as it was when sealing; when opening, the plaintext is zeroed. */
     if (m->out != NULL && (seal || m->in_len < 16))
         CHECK(check_all(out[at], 0xa5, sizeof out[at]));
     else if (m->out != NULL)

@@ -2,9 +2,9 @@
  *
  * batch_wipe.c - a batch leaves on its stack neither a key, nor the tag that a forged message should have had.
  *
- * The batch runs in a thread whose stack is a file of ours in memory, which is read and searched afterwards. Where the
- * batch functions of libcrypto leave something is not for this library to say: with that backend, in a
- * debug build and under the address sanitizer, only the search itself is tested.
+ * The batch runs in a thread whose stack is a file of ours in memory, which is read and searched afterwards.
+ * What libcrypto leaves where is not for this library to say, nor what a compiler leaves in debug builds and
+ * for the address sanitizer: there, the search runs and its findings do not count.
  */
 #define _DEFAULT_SOURCE
 

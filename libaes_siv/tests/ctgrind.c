@@ -66,7 +66,7 @@ static void from_template(AES_SIV_CTX *ctx)
     AES_SIV_CTX_free(tmpl);
 }
 
-/* n messages of the same shape and two of others, all with secret keys, texts and so on; then the same forged. */
+/* n messages of the same shape and two of others, with secret keys and texts; then the same forged. */
 static void batch(AES_SIV_KEY const *key, size_t n, size_t key_len, size_t ad_len, size_t len)
 {
     static uint8_t keys[20][64], ad[MAX], text[20][MAX], sealed[20][MAX + 16], out[20][MAX];

@@ -48,8 +48,12 @@ static void *work_in_batches(void *argument)
     result->backend = aes_siv_backend();
     for (int round = 0; round < MESSAGES; round++) {
         for (size_t i = 0; i < 5; i++)
-            msgs[i] = (AES_SIV_MSG){
-                .key = shared, .nonce = text[0], .nonce_len = 16, .in = text[i], .in_len = 66, .out = sealed[i]};
+            msgs[i] = (AES_SIV_MSG){.key = shared,
+                                    .nonce = text[0],
+                                    .nonce_len = 16,
+                                    .in = text[i],
+                                    .in_len = 66,
+                                    .out = sealed[i]};
         result->failures += !AES_SIV_SealBatch(msgs, 5);
         for (size_t i = 0; i < 5; i++) {
             msgs[i].in = sealed[i];
