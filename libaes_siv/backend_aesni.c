@@ -74,10 +74,7 @@ TARGET int siv_aesni_set_key(struct siv_aes *aes, uint8_t const *key, size_t len
     unsigned const rounds = (unsigned)(len / 4 + 6);
     size_t const used = SIV_BLOCK * (rounds + 1);
 
-    if (rounds == 12)
-        siv_aesni_expand_192(aes->schedule.round_key, key);
-    else
-        lone_expand(aes->schedule.round_key, &key, 0, rounds);
+    lone_set_key(aes->schedule.round_key, &key, 0, rounds);
     aes->schedule.rounds = rounds;
     /* An earlier, longer key had more round keys. */
     siv_wipe(aes->schedule.round_key + used, sizeof aes->schedule.round_key - used);

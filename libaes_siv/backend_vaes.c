@@ -27,6 +27,15 @@
 #define LANES 8
 #define FN(name) CAT(eight_, name)
 #include "x86_lanes.h"
+#undef VECS
+#undef LANES
+#undef FN
+
+/* Four, for what is left of a batch. */
+#define VECS 2
+#define LANES 4
+#define FN(name) CAT(four_, name)
+#include "x86_lanes.h"
 #undef VEC
 #undef VECS
 #undef LANES
@@ -38,6 +47,11 @@
 #define LANES 1
 #define FN(name) CAT(lone_, name)
 #include "x86_lanes.h"
+
+static int together(AES_SIV_MSG *const *msgs, size_t n, int seal)
+{
+    return n <= 4 ? four_run(msgs, n, seal) : eight_run(msgs, n, seal);
+}
 
 /* The registers that the operating system saves: bits 1 and 2 of XCR0 are xmm and ymm. */
 static int system_saves_ymm(void)
@@ -66,7 +80,7 @@ static int cpu_has_vaes(void)
 
 struct siv_backend const *siv_backend_vaes(void)
 {
-    static struct siv_batch const batch = {.width = 8, .least = 3, .together = eight_run, .lone = lone_run};
+    static struct siv_batch const batch = {.width = 8, .least = 3, .together = together, .lone = lone_run};
     static struct siv_backend const table = {
         .name = "vaes",
         SIV_AESNI_FUNCTIONS,

@@ -353,7 +353,7 @@ static void exchange_table(size_t rounds, size_t key_len)
     }
 
     printf("ns per exchange, %zu-byte keys (%s)\n", key_len,
-           nettle != NULL ? "how many times as fast as nettle" : "no nettle to compare with: ratios to OpenSSL");
+           nettle != NULL ? "how many times as fast as nettle" : "no nettle here: ratios to OpenSSL");
     printf("%-12s", "at a time");
     for (size_t b = 0; b < count; b++)
         printf("%16zu ", batches[b]);

@@ -3,7 +3,9 @@
  * siv_internal.h - what aes_siv.c, the backends and the tests share. Not installed, nothing here is exported.
  *
  * A backend supplies raw AES in the two shapes that SIV needs, a CBC-MAC chain and a CTR stream. Everything
- * that makes these AES-SIV (CMAC subkeys and padding, S2V, tag comparison) is in aes_siv.c, once.
+ * that makes these AES-SIV (CMAC subkeys and padding, S2V, tag comparison) is in aes_siv.c, once, for contexts.
+ * A backend may supply whole messages as well, several in step (struct siv_batch): x86_lanes.h, once for all
+ * widths of vectors.
  */
 #ifndef SIV_INTERNAL_H_
 #define SIV_INTERNAL_H_
@@ -38,8 +40,8 @@ typedef int siv_run(AES_SIV_MSG *const *msgs, size_t n, int seal);
 
 /* How a backend interleaves messages. */
 struct siv_batch {
-    size_t width; /* messages that together takes at most */
-    size_t least; /* from how many on together is faster than lone for each */
+    size_t width;      /* messages that together takes at most */
+    size_t least;      /* from how many on together is faster than lone for each */
     siv_run *together; /* for scheduled keys, and raw keys of 32 or 64 bytes */
     siv_run *lone;     /* one message */
 };
@@ -87,7 +89,7 @@ struct siv_backend const *siv_backend_libcrypto(void);
  * that does not exist here. Safe to call from several threads. */
 struct siv_backend const *siv_backend_chosen(void);
 
-/* The public functions of nearly these names with a given backend, which lets a test hold several side by side. */
+/* The public functions of nearly these names with a given backend, which lets a test hold several. */
 AES_SIV_CTX *siv_context_new(struct siv_backend const *backend);
 AES_SIV_KEY *siv_key_new(struct siv_backend const *backend, uint8_t const *key, size_t key_len);
 int siv_batch_run(struct siv_backend const *backend, AES_SIV_MSG *msgs, size_t n, int seal);

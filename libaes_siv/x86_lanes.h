@@ -148,6 +148,15 @@ static INLINE void FN(expand)(uint8_t *rows, uint8_t const *const *key, size_t o
     }
 }
 
+/* The same for any key, as far as it is ever asked for: those of 24 bytes are done one by one. */
+static INLINE void FN(set_key)(uint8_t *rows, uint8_t const *const *key, size_t offset, unsigned rounds)
+{
+    if (LANES == 1 && rounds == 12)
+        siv_aesni_expand_192(rows, key[0] + offset);
+    else
+        FN(expand)(rows, key, offset, rounds);
+}
+
 /* ---- CMAC and S2V -------------------------------------------------------------------------------------- */
 
 /* Doubling in GF(2^128), RFC 5297 section 2.3. */
@@ -386,14 +395,9 @@ static INLINE int FN(run_with)(AES_SIV_MSG *const *msgs, size_t n, int seal, int
         UNROLL
         for (size_t l = 0; l < LANES; l++)
             raw[l] = m[l]->raw_key;
-        if (LANES == 1 && half == 24) {
-            siv_aesni_expand_192(scratch.mac_key, raw[0]);
-            siv_aesni_expand_192(scratch.ctr_key, raw[0] + half);
-        } else {
-            FN(expand)(scratch.mac_key, raw, 0, key.rounds);
-            if (len != 0)
-                FN(expand)(scratch.ctr_key, raw, half, key.rounds);
-        }
+        FN(set_key)(scratch.mac_key, raw, 0, key.rounds);
+        if (len != 0)
+            FN(set_key)(scratch.ctr_key, raw, half, key.rounds);
         FN(derive)(&key, d);
     }
 

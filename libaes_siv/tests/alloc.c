@@ -90,6 +90,38 @@ static int try_copy(AES_SIV_CTX *a, AES_SIV_CTX *b)
     return 0;
 }
 
+/* A batch where memory is short: each message is sealed, or refused. */
+static int try_batch(AES_SIV_CTX *a, AES_SIV_CTX *b)
+{
+    AES_SIV_KEY *const scheduled = AES_SIV_KEY_new(key, 32);
+    uint8_t sealed[2][16 + 32], out[2][32];
+    AES_SIV_MSG msgs[2];
+    int ok;
+
+    (void)a, (void)b;
+    for (size_t i = 0; i < 2; i++)
+        msgs[i] = (AES_SIV_MSG){.key = i == 0 ? scheduled : NULL,
+                                .raw_key = key,
+                                .raw_key_len = 48,
+                                .in = key,
+                                .in_len = 32,
+                                .out = sealed[i]};
+    ok = scheduled != NULL && AES_SIV_SealBatch(msgs, 2);
+    for (size_t i = 0; ok && i < 2; i++) {
+        memset(out[i], 0xa5, sizeof out[i]);
+        msgs[i].in = sealed[i];
+        msgs[i].in_len = sizeof sealed[i];
+        msgs[i].out = out[i];
+    }
+    if (ok) {
+        ok = AES_SIV_OpenBatch(msgs, 2);
+        for (size_t i = 0; i < 2; i++)
+            CHECK(msgs[i].ok ? memcmp(out[i], key, 32) == 0 : check_all(out[i], 0, 32));
+    }
+    AES_SIV_KEY_free(scheduled);
+    return ok;
+}
+
 int main(void)
 {
     uint8_t sealed[48], expected[48];
@@ -113,7 +145,8 @@ int main(void)
     printf("failed at first: Init %lu times,", exhaust(try_init, a, b));
     printf(" Init of another size %lu times,", exhaust(try_other_key, a, b));
     CHECK(AES_SIV_Init(a, key, 32) == 1);
-    printf(" copy %lu times\n", exhaust(try_copy, a, b));
+    printf(" copy %lu times,", exhaust(try_copy, a, b));
+    printf(" key and batch %lu times\n", exhaust(try_batch, a, b));
 
     CHECK(AES_SIV_Encrypt(b, sealed, &len, key, 32, NULL, 0, key, 32, NULL, 0) == 1);
     CHECK(memcmp(sealed, expected, sizeof sealed) == 0);

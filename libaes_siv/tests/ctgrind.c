@@ -4,7 +4,7 @@
  *
  * Keys, associated data and texts are marked as uninitialised, and Memcheck reports every jump and every
  * memory access that depends on them. Outputs are made public again before they are used. Inside the library,
- * compiled into this program for the purpose, siv_declassify() does so in two places. With the argument
+ * compiled into this program for the purpose, siv_declassify() does so in a few places. With the argument
  * "leak" the program branches on a secret on purpose, to show that Memcheck would have seen it.
  */
 #include <valgrind/memcheck.h>
@@ -66,6 +66,73 @@ static void from_template(AES_SIV_CTX *ctx)
     AES_SIV_CTX_free(tmpl);
 }
 
+/* n messages of the same shape and two of others, with secret keys and texts; then the same forged. */
+static void batch(AES_SIV_KEY const *key, size_t n, size_t key_len, size_t ad_len, size_t len)
+{
+    static uint8_t keys[20][64], ad[MAX], text[20][MAX], sealed[20][MAX + 16], out[20][MAX];
+    AES_SIV_MSG msgs[20];
+
+    check_fill(ad, sizeof ad);
+    SECRET(ad, sizeof ad);
+    for (size_t i = 0; i < n + 2; i++) {
+        check_fill(keys[i], sizeof keys[i]);
+        check_fill(text[i], sizeof text[i]);
+        SECRET(keys[i], sizeof keys[i]);
+        SECRET(text[i], sizeof text[i]);
+        msgs[i] = (AES_SIV_MSG){.key = key,
+                                .raw_key = keys[i],
+                                .raw_key_len = key_len,
+                                .nonce = text[0],
+                                .nonce_len = 16,
+                                .ad = ad,
+                                .ad_len = ad_len,
+                                .in = text[i],
+                                .in_len = i < n ? len : i,
+                                .out = sealed[i]};
+    }
+    CHECK(AES_SIV_SealBatch(msgs, n + 2) == 1);
+    for (int forged = 0; forged <= 1; forged++) {
+        for (size_t i = 0; i < n + 2; i++) {
+            msgs[i].in = sealed[i];
+            msgs[i].in_len = (i < n ? len : i) + 16;
+            msgs[i].out = out[i];
+            PUBLIC(sealed[i], msgs[i].in_len);
+            sealed[i][5] ^= (uint8_t)(forged << 4);
+        }
+        CHECK(AES_SIV_OpenBatch(msgs, n + 2) == !forged);
+        for (size_t i = 0; i < n + 2; i++) {
+            size_t const text_len = msgs[i].in_len - 16;
+
+            CHECK(msgs[i].ok == !forged);
+            PUBLIC(out[i], text_len);
+            PUBLIC(text[i], text_len);
+            CHECK(forged ? check_all(out[i], 0, text_len) : memcmp(out[i], text[i], text_len) == 0);
+        }
+    }
+}
+
+static void batches(void)
+{
+    static size_t const lens[] = {0, 5, 16, 66, 104, 300};
+    uint8_t secret[64];
+
+    for (size_t key_len = 32; key_len <= 64; key_len += 16) {
+        AES_SIV_KEY *key;
+
+        check_fill(secret, sizeof secret);
+        SECRET(secret, sizeof secret);
+        key = AES_SIV_KEY_new(secret, key_len);
+        CHECK(key != NULL);
+        for (size_t n = 1; n <= 18; n++) {
+            size_t const len = lens[n % 6];
+
+            batch(key, n, 0, n % 2 == 0 ? 0 : 33, len);
+            batch(NULL, n, key_len, lens[5 - n % 6], len);
+        }
+        AES_SIV_KEY_free(key);
+    }
+}
+
 static void leak(void)
 {
     uint8_t secret[1] = {1};
@@ -94,6 +161,7 @@ int main(int argc, char **argv)
             one_shape(ctx, key_len, lens[sizeof lens / sizeof lens[0] - 1 - i], lens[i]);
     }
     from_template(ctx);
+    batches();
     AES_SIV_CTX_free(ctx);
     return check_report("ctgrind", backend);
 }

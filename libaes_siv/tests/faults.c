@@ -99,6 +99,48 @@ static int open(AES_SIV_CTX *ctx, uint8_t const *v, uint8_t const *c)
     return stuck(ctx);
 }
 
+/* A batch of three: with a scheduled key, without, and with. A failure shows in ok and leaves clean outputs. */
+static int batch(AES_SIV_KEY const *scheduled)
+{
+    uint8_t sealed[3][sizeof text + 16], out[3][sizeof text];
+    AES_SIV_MSG msgs[3];
+    int all = 1;
+
+    memset(out, 0xa5, sizeof out);
+    for (size_t i = 0; i < 3; i++)
+        msgs[i] = (AES_SIV_MSG){.key = i == 1 ? NULL : scheduled,
+                                .raw_key = key,
+                                .raw_key_len = sizeof key,
+                                .ad = text,
+                                .ad_len = i * 3,
+                                .in = text,
+                                .in_len = sizeof text,
+                                .out = sealed[i]};
+    if (!siv_batch_run(&faulty, msgs, 3, 1)) {
+        CHECK(!msgs[0].ok || !msgs[1].ok || !msgs[2].ok);
+        return 0;
+    }
+    for (size_t i = 0; i < 3; i++) {
+        msgs[i].in = sealed[i];
+        msgs[i].in_len = sizeof sealed[i];
+        msgs[i].out = out[i];
+    }
+    all = siv_batch_run(&faulty, msgs, 3, 0);
+    for (size_t i = 0; i < 3; i++)
+        CHECK(msgs[i].ok ? memcmp(out[i], text, sizeof text) == 0 : check_all(out[i], 0, sizeof text));
+    CHECK(all == (msgs[0].ok && msgs[1].ok && msgs[2].ok));
+    return all;
+}
+
+static int batch_conversation(void)
+{
+    AES_SIV_KEY *const scheduled = siv_key_new(&faulty, key, sizeof key);
+    int const ok = scheduled != NULL && batch(scheduled);
+
+    AES_SIV_KEY_free(scheduled);
+    return ok;
+}
+
 /* Returns whether all of it worked. */
 static int conversation(AES_SIV_CTX *a, AES_SIV_CTX *b)
 {
@@ -127,6 +169,13 @@ int main(void)
         ok = conversation(a, b);
         AES_SIV_CTX_free(a);
         AES_SIV_CTX_free(b);
+        CHECK(open_objects == 0);
+    }
+    CHECK(ok);
+    ok = 0;
+    for (long n = 0; !ok && n < 1000; n++) {
+        calls_left = n;
+        ok = batch_conversation();
         CHECK(open_objects == 0);
     }
     CHECK(ok);

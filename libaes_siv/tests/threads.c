@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * threads.c - the first use of the library happens in several threads at once, and each works with its own
- * context. Most telling when built with AES_SIV_SANITIZE=thread.
+ * context. Then all of them share a scheduled key. Most telling when built with AES_SIV_SANITIZE=thread.
  */
 #include <pthread.h>
 
@@ -36,13 +36,43 @@ static void *work(void *argument)
     return NULL;
 }
 
-int main(void)
+static AES_SIV_KEY *shared;
+
+static void *work_in_batches(void *argument)
+{
+    struct result *const result = argument;
+    uint8_t text[5][66] = {{0}}, sealed[5][82];
+    AES_SIV_MSG msgs[5];
+
+    result->failures = 0;
+    result->backend = aes_siv_backend();
+    for (int round = 0; round < MESSAGES; round++) {
+        for (size_t i = 0; i < 5; i++)
+            msgs[i] = (AES_SIV_MSG){.key = shared,
+                                    .nonce = text[0],
+                                    .nonce_len = 16,
+                                    .in = text[i],
+                                    .in_len = 66,
+                                    .out = sealed[i]};
+        result->failures += !AES_SIV_SealBatch(msgs, 5);
+        for (size_t i = 0; i < 5; i++) {
+            msgs[i].in = sealed[i];
+            msgs[i].in_len = 82;
+            msgs[i].out = text[i];
+        }
+        result->failures += !AES_SIV_OpenBatch(msgs, 5);
+    }
+    return NULL;
+}
+
+static void run_all(void *(*function)(void *))
 {
     struct result results[THREADS];
     pthread_t threads[THREADS];
     int started = 0;
 
-    while (started < THREADS && CHECK(pthread_create(&threads[started], NULL, work, &results[started]) == 0))
+    while (started < THREADS &&
+           CHECK(pthread_create(&threads[started], NULL, function, &results[started]) == 0))
         started++;
     for (int i = 0; i < started; i++)
         CHECK(pthread_join(threads[i], NULL) == 0);
@@ -51,5 +81,18 @@ int main(void)
 
     for (int i = 0; i < started; i++)
         CHECK(results[i].failures == 0 && results[i].backend == backend);
+}
+
+int main(void)
+{
+    static uint8_t const key[32] = {4};
+
+    run_all(work);
+    char const *const backend = check_backend();
+
+    shared = AES_SIV_KEY_new(key, sizeof key);
+    CHECK(shared != NULL);
+    run_all(work_in_batches);
+    AES_SIV_KEY_free(shared);
     return check_report("threads", backend);
 }

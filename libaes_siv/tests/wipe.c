@@ -110,6 +110,11 @@ static void one_key_size(AES_SIV_CTX *ctx, size_t key_len, size_t other_len)
     CHECK(AES_SIV_Init(copy, key, key_len) == 1 && live_with_key() != 0);
     AES_SIV_CTX_free(copy);
     CHECK(live_with_key() == 0 && freed_with_key == 0);
+
+    AES_SIV_KEY *const scheduled = AES_SIV_KEY_new(key, key_len);
+    CHECK(scheduled != NULL && live_with_key() != 0);
+    AES_SIV_KEY_free(scheduled);
+    CHECK(live_with_key() == 0 && freed_with_key == 0);
     half = 0;
 }
 
