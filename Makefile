@@ -49,21 +49,26 @@ types: dev ## mypy, strict
 	$(PYTHON) -m mypy
 
 .PHONY: ctest
-ctest: ## tests of the C code, built with -Werror in build/ctest
+ctest: ## tests of the C code, built with -Werror, in build
 	@tools/cmake_build.sh libaes_siv build/ctest -DAES_SIV_WERROR=ON
+	@tools/cmake_build.sh engine build/engine-ctest -DNTS_ENGINE_WERROR=ON
 	ctest --test-dir build/ctest --output-on-failure --no-tests=error --timeout 300
+	ctest --test-dir build/engine-ctest --output-on-failure --no-tests=error --timeout 300
 
 .PHONY: memcheck
 memcheck: ## the same tests under Valgrind, on every backend
 	@tools/cmake_build.sh libaes_siv build/ctest -DAES_SIV_WERROR=ON
-	tools/memcheck.sh build/ctest/tests/bin
+	@tools/cmake_build.sh engine build/engine-ctest -DNTS_ENGINE_WERROR=ON
+	tools/memcheck.sh build/ctest/tests/bin build/engine-ctest/tests/bin
 
 .PHONY: sanitize
 sanitize: export UBSAN_OPTIONS := halt_on_error=1:print_stacktrace=1
 sanitize: export ASAN_OPTIONS := detect_stack_use_after_return=1:strict_string_checks=1
-sanitize: ## the same under AddressSanitizer and UndefinedBehaviorSanitizer, in build/sanitize
+sanitize: ## the same and a fuzzing run under AddressSanitizer and UndefinedBehaviorSanitizer
 	@tools/cmake_build.sh libaes_siv build/sanitize -DAES_SIV_WERROR=ON -DAES_SIV_SANITIZE=address,undefined
+	@tools/cmake_build.sh engine build/engine-sanitize -DNTS_ENGINE_WERROR=ON -DNTS_ENGINE_SANITIZE=address,undefined
 	ctest --test-dir build/sanitize --output-on-failure --no-tests=error --timeout 300
+	ctest --test-dir build/engine-sanitize --output-on-failure --no-tests=error --timeout 300
 
 .PHONY: test
 test: build dev ## all tests in Python (PYTEST_ARGS='-k name' for some)

@@ -24,7 +24,7 @@ static int seed(struct generator *g)
 
     if (getrandom(key, sizeof key, 0) != (ssize_t)sizeof key)
         return 0;
-    ok = EVP_EncryptInit_ex(g->cipher, EVP_aes_256_ctr(), NULL, key, zero_iv);
+    ok = EVP_EncryptInit_ex(g->cipher, NULL, NULL, key, zero_iv);
     OPENSSL_cleanse(key, sizeof key);
     g->refills = 0;
     return ok;
@@ -49,7 +49,7 @@ int nts_random_open(struct generator *g)
 {
     g->fn = NULL;
     g->cipher = EVP_CIPHER_CTX_new();
-    if (g->cipher == NULL || !seed(g))
+    if (g->cipher == NULL || !EVP_EncryptInit_ex(g->cipher, EVP_aes_256_ctr(), NULL, NULL, NULL) || !seed(g))
         return 0;
     refill(g);
     return 1;

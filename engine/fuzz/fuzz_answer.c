@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * fuzz_answer.c - any octets as a batch of packets through nts_engine_answer. A libFuzzer target; driver.c runs it
+ * without libFuzzer.
+ *
+ * Input: for each packet four octets and then the packet,
+ *   fixes   what is put right before the engine sees the packet: FIX_ below
+ *   knobs   bits 0 and 1: algorithm; bit 2: master key; bit 3: the cookie's contents are the packet's, not a session's
+ *   length  16 bits
+ * so that what lies behind cookie and authenticator is within reach.
+ *
+ * Invariants: a verdict of the list; a reply to answered packets and NAKs, and to no others; none longer than its
+ * request, and nothing written behind that length; every packet of a batch gets the very reply that it gets alone;
+ * fixed-up requests of the usual shape are answered.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "requests.h"
+
+#define MAX_PACKETS NTS_BATCH
+#define ROOM (NTS_MAX_REQUEST + 64)
+#define CANARY 0xa5
+#define RECEIVED 0xe000000011111111
+#define TRANSMIT 0xe000000022222222
+
+enum {
+    FIX_HEADER = 1, /* NTPv4, client */
+    FIX_COOKIE = 2, /* the first cookie field of a fitting length gets a good cookie */
+    FIX_TAIL = 4,   /* the last 40 octets become an authentic authenticator */
+    FIX_BUILD = 8,  /* a usual request takes the packet's place; its number of placeholders is the first octet */
+    FIX_REPEAT = 16 /* and once more in the same batch */
+};
+
+struct input {
+    uint8_t packet[ROOM];
+    size_t len;
+    int good; /* has to be answered */
+};
+
+static struct input inputs[MAX_PACKETS];
+static size_t count;
+static nts_engine *engine;
+
+int LLVMFuzzerTestOneInput(uint8_t const *data, size_t size);
+
+static void require(int holds, char const *what)
+{
+    if (!holds) {
+        fprintf(stderr, "fuzz_answer: broken: %s\n", what);
+        abort();
+    }
+}
+
+/* Not random at all, so that a packet gets the same octets alone and in a batch. */
+static void same_octets(void *context, uint8_t *out, size_t n)
+{
+    (void)context;
+    memset(out, 0x55, n);
+}
+
+static void fix_cookie(struct input *in, unsigned knobs)
+{
+    unsigned const aead = 15 + (knobs & 3) % 3;
+
+    for (size_t at = HEADER_LEN; at + FIELD_HEADER_LEN <= in->len;) {
+        size_t const field_len = load16(in->packet + at + 2);
+
+        if (field_len < FIELD_HEADER_LEN || field_len > in->len - at)
+            return;
+        if (load16(in->packet + at) == COOKIE_TYPE && field_len >= FIELD_HEADER_LEN + COOKIE_HEAD_LEN + TAG_LEN) {
+            uint8_t *const body = in->packet + at + FIELD_HEADER_LEN;
+            size_t const body_len = field_len - FIELD_HEADER_LEN;
+            uint8_t contents[ROOM];
+
+            if ((knobs & 8) != 0) {
+                memcpy(contents, body + COOKIE_HEAD_LEN + TAG_LEN, body_len - COOKIE_HEAD_LEN - TAG_LEN);
+                seal_cookie(body, knobs >> 2 & 1, contents, body_len - COOKIE_HEAD_LEN - TAG_LEN);
+            } else if (body_len == cookie_len_of(aead)) {
+                good_cookie(body, knobs >> 2 & 1, aead);
+            }
+            return;
+        }
+        at += field_len;
+    }
+}
+
+/* Takes one packet off the data; returns how many octets that took, 0 at the end. */
+static size_t take(uint8_t const *data, size_t size)
+{
+    struct input *const in = &inputs[count];
+    unsigned fixes, knobs, aead;
+    size_t len;
+
+    if (size < 4 || count == MAX_PACKETS)
+        return 0;
+    fixes = data[0];
+    knobs = data[1];
+    aead = 15 + (knobs & 3) % 3;
+    len = load16(data + 2) % ROOM;
+    len = len < size - 4 ? len : size - 4;
+    memcpy(in->packet, data + 4, len);
+    in->len = len;
+    in->good = 0;
+    if ((fixes & FIX_BUILD) != 0) {
+        in->len = good_request(in->packet, knobs >> 2 & 1, aead, len == 0 ? 0 : data[4] % 11);
+        in->good = 1;
+    }
+    if ((fixes & FIX_HEADER) != 0 && in->len != 0)
+        in->packet[0] = (uint8_t)((in->packet[0] & 0xc0) | 0x23);
+    if ((fixes & FIX_COOKIE) != 0 && !in->good)
+        fix_cookie(in, knobs);
+    if ((fixes & FIX_TAIL) != 0 && in->len >= HEADER_LEN + AUTH_LEN)
+        authenticate_packet(in->packet, in->len - AUTH_LEN, aead);
+    count++;
+    if ((fixes & FIX_REPEAT) != 0 && count < MAX_PACKETS)
+        inputs[count++] = *in;
+    return 4 + len;
+}
+
+/* One packet, in memory that ends with it. */
+static void check_alone(struct input const *in, uint32_t verdict, uint8_t const *reply, size_t reply_len)
+{
+    static uint8_t alone[NTS_MAX_REQUEST];
+    uint64_t const received = RECEIVED;
+    uint8_t *const copy = malloc(in->len == 0 ? 1 : in->len);
+    size_t alone_len = 0;
+    uint32_t alone_verdict = NTS_VERDICTS;
+
+    require(copy != NULL, "memory");
+    memcpy(copy, in->packet, in->len);
+    memset(alone, CANARY, sizeof alone);
+    nts_engine_answer(engine, copy, in->len, &in->len, &received, 1, TRANSMIT, &alone_verdict, alone, &alone_len);
+    require(memcmp(copy, in->packet, in->len) == 0, "a packet was changed");
+    free(copy);
+    require(alone_verdict == verdict && alone_len == reply_len, "another verdict or length alone");
+    require(memcmp(alone, reply, reply_len) == 0, "another reply alone");
+    for (size_t i = in->len; i < NTS_MAX_REQUEST; i++)
+        require(alone[i] == CANARY, "written beyond the length of the request");
+}
+
+int LLVMFuzzerTestOneInput(uint8_t const *data, size_t size)
+{
+    static uint8_t replies[NTS_BATCH * NTS_MAX_REQUEST];
+    size_t lengths[NTS_BATCH], reply_lengths[NTS_BATCH];
+    uint64_t received[NTS_BATCH];
+    uint32_t verdicts[NTS_BATCH];
+
+    if (engine == NULL) {
+        engine = new_engine();
+        require(engine != NULL, "no engine");
+        nts_engine_random_for_tests(engine, same_octets, NULL);
+    }
+    count = 0;
+    for (size_t step; (step = take(data, size)) != 0; data += step)
+        size -= step;
+    for (size_t i = 0; i < count; i++) {
+        lengths[i] = inputs[i].len;
+        received[i] = RECEIVED;
+        memset(replies + i * NTS_MAX_REQUEST, CANARY, NTS_MAX_REQUEST);
+    }
+    nts_engine_answer(engine, inputs[0].packet, sizeof *inputs, lengths, received, count, TRANSMIT, verdicts, replies,
+                      reply_lengths);
+    for (size_t i = 0; i < count; i++) {
+        uint32_t const verdict = verdicts[i];
+
+        require(verdict < NTS_DROP_BUSY || verdict == NTS_HANDOVER, "no such verdict");
+        require((reply_lengths[i] != 0) == (verdict <= NTS_NAK_AUTH), "a reply where none is due, or none");
+        require(reply_lengths[i] <= lengths[i], "a reply longer than its request");
+        require(!inputs[i].good || verdict == NTS_ANSWERED_NTS, "a good request is not answered");
+        check_alone(&inputs[i], verdict, replies + i * NTS_MAX_REQUEST, reply_lengths[i]);
+    }
+    return 0;
+}

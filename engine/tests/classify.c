@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * classify.c - which packets the engine takes for its own, by a table; and that it looks at no octet behind a packet.
+ */
+#include "check.h"
+#include "requests.h"
+
+struct row {
+    char const *name;
+    char const *fields; /* as in fields_of() below */
+    enum nts_verdict verdict;
+    unsigned cookies;
+};
+
+/* U unique identifier, C cookie, P placeholder as long as that, A authenticator; lower case: the same with a fault;
+ * X unknown. */
+static struct row const rows[] = {
+    {"plain", "", NTS_ANSWERED_PLAIN, 0},
+    {"usual", "UCA", NTS_ANSWERED_NTS, 1},
+    {"cookie first", "CUA", NTS_ANSWERED_NTS, 1},
+    {"one placeholder", "UCPA", NTS_ANSWERED_NTS, 2},
+    {"seven", "UCPPPPPPPA", NTS_ANSWERED_NTS, 8},
+    {"ten", "UCPPPPPPPPPPA", NTS_ANSWERED_NTS, 8},
+    {"identifier behind placeholders", "CPUA", NTS_ANSWERED_NTS, 2},
+    {"no authenticator", "UC", NTS_HANDOVER, 0},
+    {"authenticator alone", "A", NTS_HANDOVER, 0},
+    {"identifier alone", "U", NTS_HANDOVER, 0},
+    {"no identifier", "CA", NTS_HANDOVER, 0},
+    {"no cookie", "UA", NTS_HANDOVER, 0},
+    {"two identifiers", "UUCA", NTS_HANDOVER, 0},
+    {"two cookies", "UCCA", NTS_HANDOVER, 0},
+    {"two authenticators", "UCAA", NTS_HANDOVER, 0},
+    {"placeholder before the cookie", "UPCA", NTS_HANDOVER, 0},
+    {"cookie behind the authenticator", "UAC", NTS_HANDOVER, 0},
+    {"something behind the authenticator", "UCAX", NTS_HANDOVER, 0},
+    {"unknown field", "XUCA", NTS_HANDOVER, 0},
+    {"unknown field in the middle", "UCXA", NTS_HANDOVER, 0},
+    {"short identifier", "uCA", NTS_HANDOVER, 0},
+    {"placeholder of another length", "UCpA", NTS_HANDOVER, 0},
+    {"authenticator with something encrypted", "UCa", NTS_HANDOVER, 0},
+    {"cookie without a body", "UcA", NTS_HANDOVER, 0},
+};
+
+static size_t fields_of(uint8_t *packet, char const *fields)
+{
+    size_t len = HEADER_LEN;
+
+    memset(packet, 0, HEADER_LEN);
+    packet[0] = 0x23;
+    for (; *fields != '\0'; fields++) {
+        switch (*fields) {
+        case 'U': len = add_field(packet, len, UID_FIELD, 32, 1); break;
+        case 'u': len = add_field(packet, len, UID_FIELD, 28, 1); break;
+        case 'C': len = add_field(packet, len, COOKIE_TYPE, 100, 2); break;
+        case 'c': len = add_field(packet, len, COOKIE_TYPE, 8, 2); break;
+        case 'P': len = add_field(packet, len, PLACEHOLDER_FIELD, 100, 3); break;
+        case 'p': len = add_field(packet, len, PLACEHOLDER_FIELD, 104, 3); break;
+        case 'A':
+        case 'a':
+            len = add_field(packet, len, AUTH_FIELD, *fields == 'A' ? 36 : 40, 4);
+            store16(packet + len - (*fields == 'A' ? 36 : 40), NONCE_LEN);
+            store16(packet + len - (*fields == 'A' ? 34 : 38), *fields == 'A' ? TAG_LEN : TAG_LEN + 4);
+            break;
+        default: len = add_field(packet, len, 0xf123, 24, 5); break;
+        }
+    }
+    return len;
+}
+
+/* Classifies a copy that ends where its memory ends, so that valgrind and the sanitizers see a step too far. */
+static struct request classified(uint8_t const *packet, size_t len)
+{
+    struct request r = {.length = len};
+    uint8_t *const copy = malloc(len == 0 ? 1 : len);
+
+    if (copy == NULL)
+        abort();
+    memcpy(copy, packet, len);
+    r.packet = copy;
+    nts_classify(&r);
+    free(copy);
+    r.packet = packet;
+    return r;
+}
+
+static void check_rows(void)
+{
+    uint8_t packet[4096];
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        size_t const len = fields_of(packet, rows[i].fields);
+        struct request const r = classified(packet, len);
+
+        if (!CHECK(r.verdict == rows[i].verdict))
+            fprintf(stderr, "%s: verdict %d\n", rows[i].name, (int)r.verdict);
+        if (rows[i].verdict != NTS_ANSWERED_NTS)
+            continue;
+        CHECK(r.cookies == rows[i].cookies);
+        CHECK(load16(packet + r.unique_id) == UID_FIELD && load16(packet + r.unique_id + 2) == r.unique_id_len);
+        CHECK(load16(packet + r.cookie) == COOKIE_TYPE && load16(packet + r.cookie + 2) == r.cookie_len);
+        CHECK(r.authenticator == len - AUTH_LEN);
+    }
+}
+
+static void check_header(void)
+{
+    uint8_t packet[4096];
+    size_t const len = fields_of(packet, "UCA");
+
+    for (unsigned first = 0; first < 256; first++) {
+        unsigned const version = first >> 3 & 7, mode = first & 7;
+        enum nts_verdict const refused = version != 3 && version != 4 ? NTS_DROP_VERSION : NTS_DROP_MODE;
+        int const good = (version == 3 || version == 4) && mode == 3;
+
+        packet[0] = (uint8_t)first;
+        CHECK(classified(packet, HEADER_LEN).verdict == (good ? NTS_ANSWERED_PLAIN : refused));
+        CHECK(classified(packet, len).verdict == (!good ? refused : version == 3 ? NTS_DROP_MAC : NTS_ANSWERED_NTS));
+    }
+}
+
+static void check_lengths(void)
+{
+    uint8_t packet[4096];
+    size_t len = fields_of(packet, "UCPA");
+
+    for (size_t n = 0; n < len; n++) {
+        enum nts_verdict const verdict = classified(packet, n).verdict;
+
+        CHECK(verdict == (n < HEADER_LEN || n % 4 != 0 ? NTS_DROP_LENGTH
+                          : n == HEADER_LEN            ? NTS_ANSWERED_PLAIN
+                                                       : NTS_HANDOVER));
+    }
+    for (size_t n = NTS_MAX_REQUEST - 4; n <= NTS_MAX_REQUEST + 8; n++)
+        CHECK((classified(packet, n).verdict == NTS_DROP_LENGTH) == (n > NTS_MAX_REQUEST || n % 4 != 0));
+    /* Every claim of length that a field can make. (A cookie may swallow a placeholder, so there is none.) */
+    len = fields_of(packet, "UCA");
+    for (size_t field = HEADER_LEN; field < len; field += load16(packet + field + 2)) {
+        unsigned const own = load16(packet + field + 2);
+
+        for (unsigned claim = 0; claim < 0x10000; claim += claim < 512 ? 1 : 251) {
+            store16(packet + field + 2, claim);
+            CHECK((classified(packet, len).verdict == NTS_ANSWERED_NTS) == (claim == own));
+        }
+        store16(packet + field + 2, own);
+    }
+    /* And the lengths in the authenticator. */
+    for (size_t at = len - AUTH_LEN + 4; at < len - AUTH_LEN + 8; at += 2) {
+        for (unsigned claim = 0; claim < 64; claim++) {
+            store16(packet + at, claim);
+            CHECK((classified(packet, len).verdict == NTS_ANSWERED_NTS) == (claim == 16));
+        }
+        store16(packet + at, 16);
+    }
+}
+
+static void check_noise(void)
+{
+    uint8_t packet[NTS_MAX_REQUEST];
+
+    for (unsigned i = 0; i < 20000; i++) {
+        size_t const len = check_random() % 100 * 4;
+        enum nts_verdict verdict;
+
+        check_fill(packet, len);
+        packet[0] = 0x23;
+        verdict = classified(packet, len).verdict;
+        CHECK(verdict == NTS_HANDOVER || verdict == (len < HEADER_LEN ? NTS_DROP_LENGTH : NTS_ANSWERED_PLAIN));
+    }
+}
+
+int main(void)
+{
+    check_rows();
+    check_header();
+    check_lengths();
+    check_noise();
+    return check_report("classify", "any");
+}

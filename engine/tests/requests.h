@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * requests.h - makes NTS requests, for tests and fuzzers. It knows the layouts from RFC 8915 and nts/cookies.py and
+ * uses libaes_siv's functions for single messages, of which the engine uses none.
+ *
+ * Master keys and their identifiers are those of tests/strategies.py.
+ */
+#ifndef REQUESTS_H_
+#define REQUESTS_H_
+
+#include "internal.h"
+
+#define OLD_ID 0x1234
+#define CURRENT_ID 0xabcd
+#define UNIQUE_ID_LEN 32
+
+enum { UID_FIELD = 0x0104, COOKIE_TYPE = 0x0204, PLACEHOLDER_FIELD = 0x0304, AUTH_FIELD = 0x0404 };
+
+static uint16_t const master_ids[2] = {OLD_ID, CURRENT_ID};
+
+/* 32 octets for each identifier: 0 to 31 and 32 to 63. */
+static inline uint8_t const *master_keys(void)
+{
+    static uint8_t keys[64];
+
+    for (size_t i = 0; i < sizeof keys; i++)
+        keys[i] = (uint8_t)i;
+    return keys;
+}
+
+static inline nts_engine *new_engine(void)
+{
+    nts_system const system = {.stratum = 2, .precision = -23, .root_delay = 0x100, .root_dispersion = 0x200,
+                               .reference_id = {192, 0, 2, 1}, .reference_time = 0x0102030405060708};
+    nts_engine *const engine = nts_engine_new();
+
+    if (engine == NULL || !nts_engine_set_keys(engine, master_ids, master_keys(), 2)) {
+        nts_engine_free(engine);
+        return NULL;
+    }
+    nts_engine_set_system(engine, &system);
+    return engine;
+}
+
+static inline size_t session_key_len(unsigned aead)
+{
+    return 16 * ((size_t)aead - 13);
+}
+
+/* The S2C and the C2S key of the session with this algorithm, one after the other. */
+static inline void session_keys(unsigned aead, uint8_t out[128])
+{
+    for (size_t i = 0; i < 2 * session_key_len(aead); i++)
+        out[i] = (uint8_t)(i * 7 + aead * 31 + 1);
+}
+
+static inline size_t cookie_len_of(unsigned aead)
+{
+    return COOKIE_HEAD_LEN + TAG_LEN + 2 + 2 * session_key_len(aead);
+}
+
+/* Seals with a context of its own; returns 1 on success. */
+static inline int seal(uint8_t const *key, size_t key_len, uint8_t const *nonce, uint8_t const *text, size_t text_len,
+                       uint8_t const *ad, size_t ad_len, uint8_t *out)
+{
+    AES_SIV_CTX *const ctx = AES_SIV_CTX_new();
+    size_t out_len = text_len + TAG_LEN;
+    int const ok = ctx != NULL && AES_SIV_Encrypt(ctx, out, &out_len, key, key_len, nonce, NONCE_LEN, text, text_len,
+                                                  ad, ad_len);
+
+    AES_SIV_CTX_free(ctx);
+    return ok;
+}
+
+/* A cookie with any contents under master key 0 or 1; returns its length. */
+static inline size_t seal_cookie(uint8_t *out, unsigned master, uint8_t const *contents, size_t len)
+{
+    store16(out, master_ids[master]);
+    for (unsigned i = 0; i < NONCE_LEN; i++)
+        out[2 + i] = (uint8_t)(0x40 + i);
+    if (!seal(master_keys() + (size_t)32 * master, 32, out + 2, contents, len, out, 0, out + COOKIE_HEAD_LEN))
+        return 0;
+    return COOKIE_HEAD_LEN + TAG_LEN + len;
+}
+
+static inline size_t good_cookie(uint8_t *out, unsigned master, unsigned aead)
+{
+    uint8_t contents[2 + 128];
+
+    store16(contents, aead);
+    session_keys(aead, contents + 2);
+    return seal_cookie(out, master, contents, 2 + 2 * session_key_len(aead));
+}
+
+/* Appends an authenticator under the session's C2S key to a packet; returns the new length. */
+static inline size_t authenticate_packet(uint8_t *packet, size_t len, unsigned aead)
+{
+    uint8_t keys[128];
+    uint8_t *const field = packet + len;
+    size_t const key_len = session_key_len(aead);
+
+    session_keys(aead, keys);
+    store16(field, AUTH_FIELD);
+    store16(field + 2, AUTH_LEN);
+    store16(field + 4, NONCE_LEN);
+    store16(field + 6, TAG_LEN);
+    memset(field + 8, 0x33, NONCE_LEN);
+    return seal(keys + key_len, key_len, field + 8, packet, 0, packet, len, field + 8 + NONCE_LEN) ? len + AUTH_LEN
+                                                                                                  : 0;
+}
+
+static inline size_t add_field(uint8_t *packet, size_t len, unsigned type, size_t body_len, uint8_t fill)
+{
+    store16(packet + len, type);
+    store16(packet + len + 2, body_len + FIELD_HEADER_LEN);
+    memset(packet + len + FIELD_HEADER_LEN, fill, body_len);
+    return len + FIELD_HEADER_LEN + body_len;
+}
+
+/* A good request with so many placeholders; `packet` has NTS_MAX_REQUEST octets of room. Returns its length. */
+static inline size_t good_request(uint8_t *packet, unsigned master, unsigned aead, unsigned placeholders)
+{
+    size_t len = HEADER_LEN;
+
+    memset(packet, 0x5a, HEADER_LEN);
+    packet[0] = 0x23; /* NTPv4, client */
+    len = add_field(packet, len, UID_FIELD, UNIQUE_ID_LEN, 0x77);
+    len = add_field(packet, len, COOKIE_TYPE, cookie_len_of(aead), 0);
+    good_cookie(packet + len - cookie_len_of(aead), master, aead);
+    for (unsigned i = 0; i < placeholders; i++)
+        len = add_field(packet, len, PLACEHOLDER_FIELD, cookie_len_of(aead), 0);
+    return authenticate_packet(packet, len, aead);
+}
+
+#endif

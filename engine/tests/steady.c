@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * steady.c - the loop over real sockets on loopback, IPv4 and where there is one IPv6: thousands of batches of all
+ * kinds of packets without one allocation, with every packet counted and every reply received.
+ *
+ * Linked with --wrap for the allocator's functions, which covers the engine and libaes_siv. libcrypto allocates by
+ * functions that it lets us replace. The backend libcrypto cannot set a key without allocating: with it, all that has
+ * to hold is that as much is freed. Fewer batches (argv[1], and under valgrind) make the test bearable there.
+ */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <openssl/crypto.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "requests.h"
+
+#define BATCHES 10000
+#define BATCHES_UNDER_VALGRIND 200
+#define BURST 16
+#define KINDS 8
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t size);
+void *__real_aligned_alloc(size_t alignment, size_t size);
+int __real_posix_memalign(void **p, size_t alignment, size_t size);
+void __real_free(void *p);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *p, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t size);
+int __wrap_posix_memalign(void **p, size_t alignment, size_t size);
+void __wrap_free(void *p);
+
+static unsigned long allocations;
+static long alive; /* allocations less releases */
+
+void *__wrap_malloc(size_t size)
+{
+    alive++;
+    allocations++;
+    return __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+    alive++;
+    allocations++;
+    return __real_calloc(n, size);
+}
+
+void *__wrap_realloc(void *p, size_t size)
+{
+    alive += p == NULL;
+    allocations++;
+    return __real_realloc(p, size);
+}
+
+void *__wrap_aligned_alloc(size_t alignment, size_t size)
+{
+    alive++;
+    allocations++;
+    return __real_aligned_alloc(alignment, size);
+}
+
+int __wrap_posix_memalign(void **p, size_t alignment, size_t size)
+{
+    alive++;
+    allocations++;
+    return __real_posix_memalign(p, alignment, size);
+}
+
+void __wrap_free(void *p)
+{
+    alive -= p != NULL;
+    __real_free(p);
+}
+
+static void *crypto_malloc(size_t size, char const *file, int line)
+{
+    (void)file, (void)line;
+    return malloc(size);
+}
+
+static void *crypto_realloc(void *p, size_t size, char const *file, int line)
+{
+    (void)file, (void)line;
+    return realloc(p, size);
+}
+
+static void crypto_free(void *p, char const *file, int line)
+{
+    (void)file, (void)line;
+    free(p);
+}
+
+struct kind {
+    uint8_t packet[NTS_MAX_REQUEST + 12];
+    size_t len;
+    enum nts_verdict verdict;
+};
+
+static struct kind kinds[KINDS];
+
+static void make_kinds(void)
+{
+    for (size_t i = 0; i < 5; i++) { /* all algorithms, few and many cookies */
+        kinds[i].len = good_request(kinds[i].packet, i % 2, 15 + (unsigned)i % 3, (unsigned)i * 2);
+        kinds[i].verdict = NTS_ANSWERED_NTS;
+    }
+    kinds[3].packet[kinds[3].len - 1] ^= 1;
+    kinds[3].verdict = NTS_NAK_AUTH;
+    kinds[4].packet[HEADER_LEN + 36 + 50] ^= 1;
+    kinds[4].verdict = NTS_NAK_COOKIE;
+    kinds[5].packet[0] = 0x1b;
+    kinds[5].len = HEADER_LEN;
+    kinds[5].verdict = NTS_ANSWERED_PLAIN;
+    kinds[6].len = NTS_MAX_REQUEST + 12;
+    kinds[6].verdict = NTS_DROP_LENGTH;
+    kinds[7].len = add_field(kinds[7].packet, HEADER_LEN, 0xf123, 24, 0);
+    kinds[7].packet[0] = 0x23;
+    kinds[7].verdict = NTS_HANDOVER;
+}
+
+/* A bound, non-blocking socket; -1 where the family does not exist. */
+static int bound_socket(int family, struct sockaddr_storage *address, socklen_t *len)
+{
+    int const fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+    int const room = 1 << 20;
+
+    memset(address, 0, sizeof *address);
+    address->ss_family = (sa_family_t)family;
+    if (family == AF_INET)
+        ((struct sockaddr_in *)address)->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    else
+        ((struct sockaddr_in6 *)address)->sin6_addr = in6addr_loopback;
+    *len = family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+    if (fd >= 0 && (setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room) != 0 ||
+                    bind(fd, (struct sockaddr *)address, *len) != 0 ||
+                    getsockname(fd, (struct sockaddr *)address, len) != 0)) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static unsigned long drain(int client)
+{
+    uint8_t reply[NTS_MAX_REQUEST];
+    unsigned long got = 0;
+
+    while (recv(client, reply, sizeof reply, 0) > 0)
+        got++;
+    return got;
+}
+
+static void run(nts_engine *engine, int family, unsigned long batches)
+{
+    static uint64_t cells[NTS_VERDICTS];
+    uint64_t expected[NTS_VERDICTS + 2] = {0};
+    struct sockaddr_storage to, own;
+    socklen_t to_len, own_len;
+    int const server = bound_socket(family, &to, &to_len);
+    int const client = bound_socket(family, &own, &own_len);
+    unsigned long before, replies = 0, odd = 0;
+    long alive_before;
+    uint64_t answered;
+    int wake[2];
+
+    if (server < 0 || client < 0) {
+        printf("no %s here\n", family == AF_INET ? "IPv4" : "IPv6");
+        return;
+    }
+    memset(cells, 0, sizeof cells);
+    CHECK(pipe(wake) == 0);
+    CHECK(nts_engine_attach(engine, &server, 1, wake, 1) == 1);
+    nts_engine_count_into(engine, cells);
+    before = allocations;
+    alive_before = alive;
+    for (unsigned long batch = 0; batch < batches; batch++) {
+        size_t served;
+
+        for (unsigned i = 0; i < BURST; i++) {
+            struct kind const *const kind = &kinds[check_random() % KINDS];
+
+            CHECK(sendto(client, kind->packet, kind->len, 0, (struct sockaddr *)&to, to_len) == (ssize_t)kind->len);
+            expected[kind->verdict]++;
+        }
+        CHECK(nts_engine_wait(engine, 1000) == 1);
+        served = nts_engine_serve(engine, 2);
+        CHECK(served == BURST);
+        for (size_t i = 0; i < nts_engine_odd_count(engine); i++, odd++) {
+            nts_odd const *const packet = nts_engine_odd(engine, i);
+
+            CHECK(packet->length == kinds[7].len && memcmp(packet->packet, kinds[7].packet, packet->length) == 0);
+            nts_engine_send(engine, i, packet->packet, HEADER_LEN);
+        }
+        replies += drain(client);
+    }
+    CHECK(alive == alive_before);
+    if (strcmp(aes_siv_backend(), "libcrypto") != 0 && !CHECK(allocations == before))
+        fprintf(stderr, "%lu allocations in %lu batches\n", allocations - before, batches);
+    CHECK(cells[NTS_DROP_BUSY] + odd == expected[NTS_HANDOVER]);
+    cells[NTS_DROP_BUSY] = 0;
+    CHECK(memcmp(cells, expected, sizeof cells) == 0);
+    answered = cells[NTS_ANSWERED_PLAIN] + cells[NTS_ANSWERED_NTS] + cells[NTS_NAK_COOKIE] + cells[NTS_NAK_AUTH];
+    CHECK(replies == answered + odd);
+    CHECK(nts_engine_wait(engine, 0) == 0);
+    CHECK(write(wake[1], "", 1) == 1 && nts_engine_wait(engine, -1) == -1);
+    close(wake[0]);
+    close(wake[1]);
+    close(server);
+    close(client);
+}
+
+int main(int argc, char **argv)
+{
+    /* memcheck.sh passes no arguments; valgrind sets this in the environment of what it runs. */
+    char const *const preload = getenv("LD_PRELOAD");
+    int const slow = preload != NULL && strstr(preload, "vgpreload") != NULL;
+    unsigned long const batches = argc > 1 ? strtoul(argv[1], NULL, 10) : slow ? BATCHES_UNDER_VALGRIND : BATCHES;
+    char const *backend;
+    nts_engine *engine;
+
+    /* Has to come before OpenSSL's first allocation. */
+    CHECK(CRYPTO_set_mem_functions(crypto_malloc, crypto_realloc, crypto_free) == 1);
+    backend = check_backend();
+    engine = new_engine();
+    if (!CHECK(engine != NULL))
+        return EXIT_FAILURE;
+    CHECK(allocations > 0); /* the counter works */
+    make_kinds();
+    run(engine, AF_INET, batches);
+    run(engine, AF_INET6, batches / 10 + 1);
+    nts_engine_free(engine);
+    return check_report("steady", backend);
+}
