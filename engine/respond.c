@@ -195,6 +195,14 @@ static void authenticate(nts_engine *engine, struct request *requests, size_t n)
             engine->owners[i]->verdict = NTS_NAK_AUTH;
 }
 
+/* Sealing cannot fail for any input, only for want of memory inside libcrypto. Better a worker that ends, and is
+ * replaced, than a reply that holds what was meant to be encrypted. */
+static void seal(AES_SIV_MSG *messages, size_t n)
+{
+    if (!AES_SIV_SealBatch(messages, n))
+        abort();
+}
+
 /* Mints the fresh cookies in place, where the authenticator of the reply will encrypt them:
  *   header | Unique Identifier | authenticator: field header, lengths, nonce, tag, encrypted (cookie fields) */
 static void mint(nts_engine *engine, struct request *requests, size_t n)
@@ -228,7 +236,7 @@ static void mint(nts_engine *engine, struct request *requests, size_t n)
         }
         nts_random(&engine->generator, r->nonce, NONCE_LEN);
     }
-    AES_SIV_SealBatch(messages, count);
+    seal(messages, count);
 }
 
 /* The header of a reply, but for its transmit timestamp; RFC 5905 section 9.2. */
@@ -302,7 +310,7 @@ void nts_finish(nts_engine *engine, struct request *const *requests, uint64_t co
         };
         r->reply_len += AUTH_LEN + plaintext_len;
     }
-    AES_SIV_SealBatch(messages, count);
+    seal(messages, count);
 }
 
 void nts_engine_answer(nts_engine *engine, uint8_t const *packets, size_t stride, size_t const *lengths,

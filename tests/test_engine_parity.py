@@ -60,6 +60,7 @@ from tests.strategies import (
     session_keys,
 )
 from tests.support import ROOT
+from tools import engine_corpus
 
 if not list((ROOT / "nts").glob("_engine*.so")):
     pytest.skip("the native engine has not been built (make build)", allow_module_level=True)
@@ -236,6 +237,9 @@ def refused() -> Iterator[bytes]:
     good = nts(SESSIONS[AeadId.AES_SIV_CMAC_256])
     for length in (*range(53), 2044, 2045, 2047, 2048, 2049, 2052):
         yield good.ljust(length, b"\x5a")[:length]
+    for odd in (1, 2, 3):  # fields that are not multiples of four, in a packet that is one
+        head = good[:48] + raw_field(UNIQUE_IDENTIFIER, bytes(32 + odd)) + raw_field(COOKIE, bytes(104 - odd))
+        yield head + authenticator(bytes(32), bytes(16), b"", head)
     for first in range(256):
         yield bytes([first]) + good[1:48]
         yield bytes([first]) + good[1:]
@@ -462,6 +466,10 @@ def test_one_engine_keeps_nothing_from_batch_to_batch() -> None:
     judged_all(harmed(batches[0], "between", 500), KeyRing())
     engine.cache_clear()
     assert [judged(b) for b in batches[::-1]] == first[::-1]
+
+
+def test_the_c_fuzzers_corpus_is_what_its_script_makes() -> None:
+    assert {p.name: p.read_bytes() for p in engine_corpus.CORPUS.iterdir()} == engine_corpus.corpus()
 
 
 def short_run() -> str:
