@@ -378,7 +378,10 @@ UNACCEPTABLE: dict[str, tuple[int, str, KeCase]] = {
 
 @pytest.mark.parametrize("name", GRANTED)
 def test_key_exchange_succeeds(ke: KePool, name: str) -> None:
-    """One connection, one request, close_notify (A06, A07); the result is in client.ini, the old one gone (A77)."""
+    """One connection, one request, close_notify (A06, A07), in whatever pieces the response comes (A08).
+
+    The result is in client.ini, the old one gone (A77).
+    """
     outcome = ke[name]
     check_success(outcome.completed)
     (received,) = outcome.server.received
@@ -1043,7 +1046,7 @@ def test_host_and_port_of_the_command_line_win(tmp_path: Path) -> None:
 def test_time_client_resumes_from_the_stored_cookies_when_the_key_exchange_is_gone(
     authority: Authority, tmp_path: Path
 ) -> None:
-    """C22, A79, A80, A37: keys exported on both sides are the same, record 7 alone means the KE server's address."""
+    """A37, A39, A40, A79, A80, C22: both sides export the same keys, record 7 alone means the KE server's address."""
     cookies, ini = random_cookies(), tmp_path / "client.ini"
 
     def grant(session: KeSession) -> None:

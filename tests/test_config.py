@@ -95,6 +95,7 @@ def test_values_are_read(tmp_path: Path) -> None:
 def test_a_bad_value_names_file_section_option_and_what_is_accepted(
     tmp_path: Path, section: str, option: str, value: str, accepted: str
 ) -> None:
+    """A27, A31."""
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, f"[{section}]\n{option} = {value}\n")
     message = str(caught.value)

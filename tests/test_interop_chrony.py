@@ -110,6 +110,7 @@ def test_chronyd_synchronises_to_our_server_by_name(named_client: Chronyd) -> No
 
 @pytest.mark.parametrize("address", V4_AND_V6)
 def test_chronyd_accepts_our_server_as_a_source(client: Chronyd, address: str) -> None:
+    """A40."""
     client.wait("a selectable source", lambda: client.selectdata(address)[0] in "*+-D")
     assert client.selectdata(address)[1] == "Y"
     source = client.used_source(address)

@@ -29,7 +29,7 @@ def judge(records: bytes, end: bytes = END) -> Agreement:
 
 @pytest.mark.parametrize("aeads", [(15,), (15, 16, 17), (17, 15)])
 def test_a_request_offers_ntpv4_and_the_algorithms_in_order_and_holds_nothing_else(aeads: tuple[int, ...]) -> None:
-    """A14, A15, A18, A25."""
+    """A14, A15, A18, A25, A36."""
     octets = build_request(tuple(map(AeadId, aeads)))
     assert split_records(octets) == [(1, True, b"\0\0"), (4, True, u16s(aeads)), (0, True, b"")]
 
@@ -46,7 +46,7 @@ def test_a_request_offers_ntpv4_and_the_algorithms_in_order_and_holds_nothing_el
     ],
 )  # fmt: skip
 def test_legal_responses_are_accepted(records: bytes) -> None:
-    """A13, A25, A36."""
+    """A12, A13, A25, A36, A37."""
     assert judge(records) == AGREED
 
 
@@ -86,7 +86,7 @@ def test_records_may_come_in_any_order() -> None:
     ],
 )
 def test_illegal_responses_are_refused(records: bytes, complaint: str) -> None:
-    """A13, A17, A25, A28, A29, A34, A37."""
+    """A09, A13, A17, A25, A28, A29, A34, A37."""
     with pytest.raises(KeResponseError, match=complaint) as caught:
         judge(records)
     assert caught.value.exit_code == ExitCode.KE_RESPONSE

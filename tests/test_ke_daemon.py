@@ -224,6 +224,7 @@ GRANTED = {
 
 @pytest.mark.parametrize("chunks", GRANTED.values(), ids=GRANTED.keys())
 def test_request_is_granted(suite: Suite, chunks: list[bytes]) -> None:
+    """A08, A10."""
     check_agreement(ask(suite.ke_port, *chunks, ca=suite.ca), suite.ntp_port)
 
 
@@ -264,13 +265,13 @@ EXACT = {
 
 @pytest.mark.parametrize(("request_octets", "response"), EXACT.values(), ids=EXACT.keys())
 def test_response_is_exactly(suite: Suite, request_octets: bytes, response: bytes) -> None:
-    """A13, A14, A16, A18, A20, A21, A25, A26; close_notify follows (`ask`)."""
+    """A07, A13, A14, A16, A18, A20, A21, A25, A26; close_notify follows (`ask`)."""
     assert ask(suite.ke_port, request_octets, ca=suite.ca) == response
 
 
 @pytest.mark.parametrize("number", [15, 16, 17])
 def test_each_aead_can_be_had_alone(suite: Suite, number: int) -> None:
-    """E.1 29."""
+    """A96: E.1 29."""
     request = NEXT_PROTOCOL_NTPV4 + record(AEAD, number.to_bytes(2, "big")) + END
     cookies = check_agreement(ask(suite.ke_port, request, ca=suite.ca), suite.ntp_port, aead_id=number)
     assert len(cookies[0]) == {15: 100, 16: 132, 17: 164}[number]
@@ -427,7 +428,7 @@ def slow(suite: Suite) -> Iterator[dict[str, Future[SlowOutcome]]]:
 
 @pytest.mark.parametrize("name", SLOW)
 def test_slow_request_gets_error_1_within_the_session_time_out(slow: dict[str, Future[SlowOutcome]], name: str) -> None:
-    """A21, E.1 23: Error 1 and close_notify when the time-out passes, however the client spreads its octets."""
+    """A08, A21, E.1 23: Error 1 and close_notify when the time-out passes, however the client spreads its octets."""
     outcome = slow[name].result(30)
     assert outcome.response == BAD_REQUEST
     assert outcome.close_notify
@@ -575,7 +576,7 @@ def test_new_master_key_seals_the_cookies_of_the_next_session(tmp_path: Path) ->
 
 
 def test_error_2_without_a_master_key_and_recovery(tmp_path: Path) -> None:
-    """A22: the folder is emptied while the server runs; requests that need no key are answered as ever."""
+    """A22, A83: the folder is emptied while the server runs; requests that need no key are answered as ever."""
     with own_server(tmp_path) as own:
         for file in own.keys.glob("*.key"):
             file.unlink()

@@ -79,7 +79,7 @@ PADDING = record(0x3FFF, bytes(1024 - len(GOOD_REQUEST) - 4), critical=False)
     ],
 )
 def test_a_good_request_is_granted_exactly_what_it_asks_for(request_: bytes) -> None:
-    """A08-A13, A16, A25, A27, A36: NPN[0], AEAD[15], cookies, End of Message, and no other record."""
+    """A12, A13, A16, A25, A27, A36: NPN[0], AEAD[15], cookies, End of Message, and no other record."""
     outcome = ask(request_)
     assert (outcome.verdict, outcome.aead) == (Verdict.AGREED, AeadId.AES_SIV_CMAC_256)
     assert granted(outcome.response) == AGREED_15
@@ -170,7 +170,7 @@ def test_a_request_for_unknown_protocols_alone_gets_an_empty_list() -> None:
 
 @pytest.mark.parametrize("offered", [(0xFFF0,), (30, 31), (0, 1, 14, 18)])
 def test_a_request_for_unknown_algorithms_alone_gets_an_empty_list(offered: tuple[int, ...]) -> None:
-    """A26, E.1-27: no cookies, and never an algorithm that was not offered."""
+    """A26, A29, E.1-27: no cookies, and never an algorithm that was not offered."""
     outcome = ask(NEXT_PROTOCOL_NTPV4 + aead(*offered) + END)
     assert outcome == Outcome(Verdict.NO_AEAD, NEXT_PROTOCOL_NTPV4 + aead() + END)
 

@@ -109,6 +109,7 @@ def test_a_folder_that_is_a_file_is_one_clear_error(folder: Path) -> None:
 
 
 def test_rotation_adds_one_and_keeps_the_newest(folder: Path) -> None:
+    """A91."""
     made = []
     for _ in range(6):
         new, removed = keystore.rotate(folder, 3, os.urandom)

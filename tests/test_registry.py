@@ -8,7 +8,7 @@ from nts.registry import AeadId, Direction, ErrorCode, FieldType, RecordType
 
 
 def test_numbers_are_the_registered_ones() -> None:
-    """A05, A93."""
+    """A05, A40, A93."""
     assert (registry.KE_PORT, registry.NTP_PORT) == (4460, 123)
     assert registry.ALPN.hex() == "6e74736b652f31"
     assert registry.EXPORTER_LABEL == "EXPORTER-network-time-security"
@@ -20,7 +20,7 @@ def test_numbers_are_the_registered_ones() -> None:
 
 
 def test_the_exporter_context_has_five_octets() -> None:
-    """A40."""
+    """A40, A93."""
     assert registry.exporter_context(AeadId(15), Direction.C2S) == bytes.fromhex("0000000f00")
     assert registry.exporter_context(AeadId(17), Direction.S2C) == bytes.fromhex("0000001101")
 

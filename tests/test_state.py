@@ -52,6 +52,7 @@ def test_the_file_is_private_and_leaves_no_litter(store: ClientState) -> None:
 
 
 def test_cookies_go_oldest_first_and_are_gone_before_they_are_returned(store: ClientState) -> None:
+    """A63."""
     for i, expected in enumerate(COOKIES):
         association, cookie = store.take_cookie()
         assert cookie == expected
@@ -61,6 +62,7 @@ def test_cookies_go_oldest_first_and_are_gone_before_they_are_returned(store: Cl
 
 
 def test_fresh_cookies_join_at_the_end_and_never_exceed_eight(store: ClientState) -> None:
+    """A79."""
     store.take_cookie()
     assert store.add_cookies(KEYS, (b"a" * 100, b"b" * 100)) == 8
     assert store.load().cookies == (*COOKIES[2:], b"a" * 100, b"b" * 100)

@@ -71,7 +71,7 @@ def reply(
 @pytest.mark.parametrize("aead", AeadId)
 @pytest.mark.parametrize("placeholders", [0, 1, 7])
 def test_a_request_has_its_fields_in_order_and_zeros_in_its_placeholders(aead: AeadId, placeholders: int) -> None:
-    """A50, A53, A60, A62, B02: identifier, cookie as it is, placeholders of its length, authenticator last."""
+    """A50, A53, A56, A60, A62, B02: identifier, cookie as it is, placeholders of its length, authenticator last."""
     keys = session_keys(aead)
     query = query_for(keys, placeholders)
     fields = fields_of(query.packet)
@@ -141,7 +141,7 @@ def test_a_cookie_that_fits_no_packet_is_refused() -> None:
 @pytest.mark.parametrize("aead", AeadId)
 @pytest.mark.parametrize("placeholders", [0, 1, 3, 7])
 def test_client_and_server_understand_each_other(aead: AeadId, placeholders: int) -> None:
-    """A58, A68, A72: with cookies that make the next request."""
+    """A57, A58, A68, A72: with cookies that make the next request."""
     keys = session_keys(aead)
     query = query_for(keys, min(placeholders, count_placeholders(0, len(cookie_of(keys)))))
     judgement = judge(answer(query.packet), query)
@@ -191,7 +191,7 @@ IGNORED = {
 
 @pytest.mark.parametrize(("datagram", "verdict"), list(IGNORED.values()), ids=list(IGNORED))
 def test_what_cannot_be_trusted_is_ignored_and_brings_nothing(datagram: bytes, verdict: Verdict) -> None:
-    """A57, A58, A72, B06, B11, C01 to C05."""
+    """A52, A57, A58, A72, B01, B05, B06, B11, C01 to C05."""
     judgement = judge(datagram, QUERY)
     assert judgement.verdict == verdict
     assert judgement.reason
@@ -274,7 +274,7 @@ def test_cookies_outside_of_the_ciphertext_are_not_kept(where: str) -> None:
 
 @pytest.mark.parametrize("where", ["clear", "inside", "after", "mac"])
 def test_unknown_fields_and_a_mac_are_discarded(where: str) -> None:
-    """A66, B04."""
+    """A59, A66, B03, B04, B17."""
     datagram = {
         "clear": reply(clear=UNKNOWN), "inside": reply(inside=raw_field(COOKIE, FRESH) + raw_field(UNKNOWN_FIELD)),
         "after": reply(after=UNKNOWN), "mac": reply(after=bytes(20)),

@@ -64,7 +64,7 @@ BY_AEAD = pytest.mark.parametrize(
 
 @BY_AEAD
 def test_a_good_request_gets_time_identifier_and_one_encrypted_cookie(request_: Request) -> None:
-    """A51, A58, A67, A68, E.1-33: header exact, S2C key, nothing but the identifier in clear."""
+    """A51, A57, A58, A67, A68, E.1-33: header exact, S2C key, nothing but the identifier in clear."""
     outcome = respond(request_.encode())
     assert outcome.verdict == Verdict.ANSWERED_NTS
     reply = open_reply(outcome.reply or b"", request_.keys)
@@ -127,7 +127,7 @@ def test_placeholders_behind_the_authenticator_do_not_count() -> None:
 
 @BY_AEAD
 def test_every_fresh_cookie_is_new_and_works_in_a_next_request(request_: Request) -> None:
-    """A70, E.1-39: three generations of eight, each cookie used once."""
+    """A70, A92, E.1-39: three generations of eight, each cookie used once."""
     random, seen, stock = Counter("chain"), {request_.cookie}, [request_.cookie]
     for _ in range(3):
         fresh: list[bytes] = []
@@ -328,7 +328,7 @@ SILENCE: dict[str, tuple[bytes, Verdict]] = {
 
 @pytest.mark.parametrize(("packet", "verdict"), list(SILENCE.values()), ids=list(SILENCE))
 def test_a_request_that_breaks_a_rule_gets_nothing(packet: bytes, verdict: Verdict) -> None:
-    """A52, A62, B01-B07, B09, B10, E.1-46, E.1-48 to E.1-51: no reply, and the counter that says why."""
+    """A52, A62, B01, B02, B04, B05, B06, B07, B09, B10, E.1-46, E.1-48 to 51: no reply, and a counter that says why."""
     assert respond(packet) == Outcome(verdict)
 
 
