@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
+import sys
+
+import pytest
+
+import ntske_client
 from nts import registry
 from nts.registry import AeadId, Direction, ErrorCode, FieldType, RecordType
 
@@ -17,6 +22,12 @@ def test_numbers_are_the_registered_ones() -> None:
     assert [int(r) for r in RecordType] == list(range(8))
     assert [int(e) for e in ErrorCode] == [0, 1, 2]
     assert [(int(a), a.key_length) for a in AeadId] == [(15, 32), (16, 48), (17, 64)]
+
+
+def test_the_client_takes_the_registered_port_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A05."""
+    monkeypatch.setattr(sys, "argv", ["ntske_client.py", "host.example"])
+    assert ntske_client.arguments().port == 4460
 
 
 def test_the_exporter_context_has_five_octets() -> None:
