@@ -4,9 +4,9 @@
  * and counters; what a packet means is respond.c's business.
  *
  * Transmit timestamps. A batch is received and authenticated as a whole, but leaves in steps of a few replies. The
- * clock is read anew before each step, as the last thing before sealing. How long sealing takes, and each sending,
- * is known from earlier steps, and added: reply i of a step is stamped with the time when it will leave. So the last
- * reply of a batch is as well stamped as the first.
+ * clock is read anew before each step, as the last thing before sealing. How long each sending takes is known from
+ * earlier steps, and added: reply i of a step is stamped as if the clock were read i sendings later. So the last reply
+ * of a batch is as well stamped as the first.
  */
 #define _GNU_SOURCE /* recvmmsg, sendmmsg, struct in6_pktinfo */
 #include <errno.h>
@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "internal.h"
@@ -25,6 +26,7 @@
 #define CONTROL_ROOM 128
 #define NS_PER_S 1000000000
 #define UNIX_EPOCH 2208988800u /* in seconds since 1900 */
+#define FILE_TICK_NS 20000000 /* longer than a step of any kernel's file times */
 #define LEARN_NS 16            /* how much one step can change what is known: an interruption tells nothing */
 
 /* A datagram's way in and out: peer, control messages, buffers. */
@@ -53,8 +55,9 @@ struct loop {
     struct iovec in_vector[NTS_BATCH];
     struct mmsghdr out[STEP];
     struct iovec out_vector[STEP];
-    int64_t seal_ns[STEP + 1]; /* the usual duration of sealing so many replies */
-    int64_t send_ns[STEP + 1]; /* and of sending each of so many */
+    int64_t send_ns[STEP + 1]; /* the usual duration of sending each of so many replies */
+    struct stat folder;        /* of the master keys, when last looked at */
+    int folder_seen;           /* the caller has just looked after the keys */
     size_t odd_count, odd_allowed;
     nts_odd odd[NTS_MAX_ODD];
     struct odd_way odd_ways[NTS_MAX_ODD];
@@ -67,12 +70,15 @@ static uint64_t ntp_time(int64_t seconds, int64_t nanoseconds)
 
 /* ---- Setting up ---------------------------------------------------------------------------------------- */
 
-/* Kernel timestamps; and on a socket for all addresses, which of them was asked. */
+/* Kernel timestamps; and on a socket for all addresses, which of them was asked. Replies leave with "don't fragment"
+ * set: no reply of use is longer than what passes anywhere, fragments can be forged, and the kernel need not make up
+ * an identification for each. */
 static int set_options(int fd)
 {
     struct sockaddr_storage own = {0};
     socklen_t own_len = sizeof own;
     int const on = 1;
+    int const dont_fragment = IP_PMTUDISC_PROBE;
 
     if (getsockname(fd, (struct sockaddr *)&own, &own_len) != 0 ||
         setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on) != 0)
@@ -83,6 +89,8 @@ static int set_options(int fd)
         return !IN6_IS_ADDR_UNSPECIFIED(&six->sin6_addr) ||
                setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on) == 0;
     }
+    if (setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &dont_fragment, sizeof dont_fragment) != 0)
+        return 0;
     return ((struct sockaddr_in const *)&own)->sin_addr.s_addr != htonl(INADDR_ANY) ||
            setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof on) == 0;
 }
@@ -254,7 +262,7 @@ static void send_step(nts_engine *engine, int fd, struct request *const *answere
     uint64_t transmit[STEP];
 
     for (size_t i = 0; i < n; i++) {
-        int64_t const ns = begin.tv_nsec + loop->seal_ns[n] + (int64_t)i * loop->send_ns[n];
+        int64_t const ns = begin.tv_nsec + (int64_t)i * loop->send_ns[n];
 
         transmit[i] = ntp_time(begin.tv_sec + ns / NS_PER_S, ns % NS_PER_S);
     }
@@ -274,7 +282,6 @@ static void send_step(nts_engine *engine, int fd, struct request *const *answere
         sent += done > 0 ? (size_t)done : 1;
     }
     clock_gettime(CLOCK_REALTIME, now);
-    learn(&loop->seal_ns[n], ns_between(&begin, &sealed));
     learn(&loop->send_ns[n], ns_between(&sealed, now) / (int64_t)n);
 }
 
@@ -331,4 +338,52 @@ size_t nts_engine_serve(nts_engine *engine, size_t odd)
         }
     }
     return total;
+}
+
+/* ---- Both, again and again ----------------------------------------------------------------------------- */
+
+static int64_t ns_of(struct timespec const *t)
+{
+    return (int64_t)t->tv_sec * NS_PER_S + t->tv_nsec;
+}
+
+/* Whether the folder has changed since it was last looked at, or so recently that another change would not show. */
+static int has_changed(struct loop *loop, char const *path)
+{
+    struct stat const before = loop->folder;
+    struct timespec now;
+
+    if (stat(path, &loop->folder) != 0)
+        memset(&loop->folder, 0, sizeof loop->folder);
+    clock_gettime(CLOCK_REALTIME, &now);
+    return before.st_ino != loop->folder.st_ino || ns_of(&before.st_mtim) != ns_of(&loop->folder.st_mtim) ||
+           ns_of(&before.st_ctim) != ns_of(&loop->folder.st_ctim) ||
+           ns_of(&now) - ns_of(&loop->folder.st_ctim) < FILE_TICK_NS;
+}
+
+int nts_engine_run(nts_engine *engine, char const *folder, int timeout_ms, size_t odd)
+{
+    struct loop *const loop = engine->loop;
+    struct timespec now;
+    int64_t end;
+
+    loop->odd_count = 0; /* those of the last call have been seen to */
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    end = ns_of(&now) + (int64_t)timeout_ms * 1000000;
+    for (;;) {
+        int64_t const left = end - ns_of(&now);
+        int const ready = left <= 0 ? 0 : nts_engine_wait(engine, (int)(left / 1000000) + 1);
+
+        if (ready <= 0)
+            return ready;
+        if (!loop->folder_seen && has_changed(loop, folder)) {
+            loop->folder_seen = 1;
+            return 0;
+        }
+        loop->folder_seen = 0;
+        nts_engine_serve(engine, odd);
+        if (loop->odd_count != 0)
+            return 1;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    }
 }

@@ -115,6 +115,12 @@ int nts_engine_wait(nts_engine *engine, int timeout_ms);
  * than NTS_MAX_ODD) are kept for the reference; the odd ones beyond that are dropped as NTS_DROP_BUSY. */
 size_t nts_engine_serve(nts_engine *engine, size_t odd);
 
+/* Waits and serves, again and again, until there is something to do that is not the engine's. Returns 1 when odd
+ * packets wait, -1 when a descriptor of `wake` is readable, and 0 when it is time to look after keys and system
+ * variables: after timeout_ms, or as soon as datagrams have come and `folder`, that of the master keys, is seen to
+ * have changed. These datagrams are answered by the next call. */
+int nts_engine_run(nts_engine *engine, char const *folder, int timeout_ms, size_t odd);
+
 /* How many packets wait for the reference, and each of them; they are gone at the next nts_engine_serve. */
 size_t nts_engine_odd_count(nts_engine const *engine);
 nts_odd const *nts_engine_odd(nts_engine const *engine, size_t i);

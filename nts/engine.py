@@ -96,6 +96,19 @@ class Engine:
     def serve(self, odd: int) -> list[OddPacket]:
         """Answer what has come. Up to `odd` odd packets come back; more of them are dropped and counted."""
         self._lib.nts_engine_serve(self._engine, odd)
+        return self._odd_packets()
+
+    def run(self, folder: bytes, timeout_ms: int, odd: int) -> list[OddPacket] | None:
+        """Wait and serve until odd packets have come, or keys and system variables want looking after: an empty list.
+
+        The latter is so after the timeout, and when datagrams have come and `folder` has changed; they are answered
+        by the next call. None when a descriptor of `wake` is readable.
+        """
+        if self._lib.nts_engine_run(self._engine, folder, timeout_ms, odd) < 0:
+            return None
+        return self._odd_packets()
+
+    def _odd_packets(self) -> list[OddPacket]:
         packets = []
         for i in range(self._lib.nts_engine_odd_count(self._engine)):
             found = self._lib.nts_engine_odd(self._engine, i)

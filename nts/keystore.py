@@ -147,7 +147,7 @@ class KeyWatcher:
     """
 
     def __init__(self, folder: Path, report: Callable[[str], None]) -> None:
-        self._folder, self._report = folder, report
+        self.folder, self._report = folder, report
         self._seen: tuple[int, ...] = ()
         self._next_scan = 0.0
         self._reported: set[str] = set()
@@ -167,21 +167,21 @@ class KeyWatcher:
 
     def _signature(self) -> tuple[int, ...]:
         try:
-            status = self._folder.stat()
+            status = self.folder.stat()
         except OSError:
             return ()
         return (status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
     def _reload(self) -> None:
         try:
-            if self._snapshot.files and not self._folder.exists():
-                raise ConfigError(f"{self._folder} has gone: the keys that were in it stay in use")
-            snapshot = load(self._folder)
+            if self._snapshot.files and not self.folder.exists():
+                raise ConfigError(f"{self.folder} has gone: the keys that were in it stay in use")
+            snapshot = load(self.folder)
             problems = list(snapshot.problems)
         except ConfigError as e:
             snapshot, problems = self._snapshot, [str(e)]
         if not snapshot.files:
-            problems.append(f"no master key in {self._folder}: no cookie can be made or opened")
+            problems.append(f"no master key in {self.folder}: no cookie can be made or opened")
         if snapshot.files != self._snapshot.files:
             self._snapshot, self._ring = snapshot, snapshot.ring
         unsaid, self._reported = set(problems) - self._reported, set(problems)

@@ -28,7 +28,7 @@ from nts.ts_server import SystemVariables, Verdict
 
 BATCH = 64  # datagrams from one socket before the others get a look
 RECEIVE_BUFFER = 1 << 20  # octets; a burst must wait in the kernel, not be lost
-_IDLE_MS = 500  # how often an idle worker looks after keys and clock
+_ROUND_MS = 500  # how often a worker looks after keys and clock at the least
 _ROOM = ts_server.MAX_REQUEST + 1  # so that a longer datagram is seen to be longer
 _ANCILLARY_ROOM = 256
 _PKTINFO4 = struct.Struct("=I4s4s")  # in_pktinfo: interface, local address, destination in the header
@@ -140,16 +140,18 @@ class NativeWorker:
         engine = self._engine
         engine.count_into(self._cells)
         engine.attach(self._sockets, stop.descriptors())
-        self._refresh()
+        folder = os.fsencode(self._watcher.folder)
         budget = OddBudget(time.monotonic())
-        while (ready := engine.wait(_IDLE_MS)) >= 0:
-            self._refresh()  # between wait and serve: what came after a rotation meets the new key
-            if ready:
-                odd = engine.serve(min(engine.max_odd, budget.allowance(time.monotonic())))
-                if odd:
-                    started = time.thread_time()
-                    self._answer(odd)
-                    budget.spend(len(odd), time.thread_time() - started)
+        while True:
+            self._refresh()
+            allowance = min(engine.max_odd, budget.allowance(time.monotonic()))
+            odd = engine.run(folder, _ROUND_MS, allowance)
+            if odd is None:
+                return
+            if odd:
+                started = time.thread_time()
+                self._answer(odd)
+                budget.spend(len(odd), time.thread_time() - started)
 
     def _refresh(self) -> None:
         ring, system = self._watcher.ring(), self._clock.system()
