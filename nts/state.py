@@ -47,7 +47,7 @@ class ClientState:
     def __init__(self, path: Path) -> None:
         try:
             self.path = path.resolve()  # a symbolic link stays one: its target is replaced
-            if self.path.exists() and not self.path.is_file():
+            if self.path.is_symlink() or (self.path.exists() and not self.path.is_file()):  # a link: to itself
                 raise ConfigError(f"{self.path} is not a regular file", hint="give another one with -o or -f")
         except (OSError, RuntimeError, ValueError) as e:
             why = e.strerror if isinstance(e, OSError) else str(e)
