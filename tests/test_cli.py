@@ -431,7 +431,11 @@ def test_servers_serve_though_nobody_reads_what_they_say(tmp_path: Path, how: st
 def test_a_result_is_not_stored_into_what_is_no_file(suite: Suite, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to("loop")
-    for name, complaint in (("pipe", "is not a regular file"), ("loop", "cannot use|not a regular file"), ("x" * 300, "cannot use")):
+    for name, complaint in (
+        ("pipe", "is not a regular file"),
+        ("loop", "cannot use|not a regular file"),
+        ("x" * 300, "cannot use"),
+    ):
         one_error(suite.fetch(output=tmp_path / name), 2, complaint)
     one_error(suite.fetch(output=Path("/dev/null")), 2, "/dev/null is not a regular file")
     assert not Path("/dev/null").is_file()
