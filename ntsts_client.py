@@ -23,6 +23,8 @@ from pathlib import Path
 from nts import cli
 from nts.errors import ExitCode, Mismatch, NoAnswer, NotAuthentic
 
+TRANSIENT = (NoAnswer, Mismatch, NotAuthentic)  # failures of one query that say nothing of the next
+
 
 def arguments() -> argparse.Namespace:
     parser = cli.parser(__doc__)
@@ -64,11 +66,11 @@ def main() -> int:
         if result.unstored:
             cli.warn(f"the fresh cookies are lost: {result.unstored}")
         failure = result.failure
-        if failure and (not isinstance(failure, (NoAnswer, Mismatch, NotAuthentic)) or i + 1 == args.count):
+        if failure and (not isinstance(failure, TRANSIENT) or i + 1 == args.count):
             break  # final, or the last one anyway
         if failure:
             cli.warn(str(failure))
-    if failure and not (answers and isinstance(failure, (NoAnswer, Mismatch, NotAuthentic))):
+    if failure and not (answers and isinstance(failure, TRANSIENT)):
         raise failure
     if failure:
         cli.warn(str(failure))

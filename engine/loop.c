@@ -11,6 +11,7 @@
 #define _GNU_SOURCE /* recvmmsg, sendmmsg, struct in6_pktinfo */
 #include <errno.h>
 #include <netinet/in.h>
+#include <openssl/crypto.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -122,6 +123,9 @@ int nts_engine_attach(nts_engine *engine, int const *sockets, size_t n, int cons
 
 void nts_loop_free(struct loop *loop)
 {
+    if (loop == NULL)
+        return;
+    OPENSSL_cleanse(loop, sizeof *loop); /* clients' keys, of the last batch */
     free(loop);
 }
 

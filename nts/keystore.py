@@ -174,7 +174,7 @@ class KeyWatcher:
 
     def _reload(self) -> None:
         try:
-            if self._snapshot.files and not self.folder.exists():
+            if self._snapshot.files and not self._signature():
                 raise ConfigError(f"{self.folder} has gone: the keys that were in it stay in use")
             snapshot = load(self.folder)
             problems = list(snapshot.problems)

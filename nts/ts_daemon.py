@@ -24,6 +24,7 @@ from nts.engine import Engine, OddPacket
 from nts.errors import LibraryError
 from nts.keyring import KeyRing
 from nts.keystore import KeyWatcher
+from nts.registry import Stratum
 from nts.ts_server import SystemVariables, Verdict
 
 BATCH = 64  # datagrams from one socket before the others get a look
@@ -58,6 +59,13 @@ class Receiver:
         return data, sockets.arrival_ns(ancillary), source, peer
 
 
+def _respond(datagram: bytes, received: int, keys: KeyRing, system: SystemVariables, cells: memoryview) -> bytes | None:
+    """The reference's reply, if any, to a datagram that came at `received` (NTP timestamp); counts its verdict."""
+    outcome = ts_server.respond(datagram, keys=keys, system=system, received=received, now=clock_now, random=os.urandom)
+    cells[outcome.verdict] += 1
+    return outcome.reply
+
+
 class PythonWorker:
     """The loop of one process, all in Python."""
 
@@ -84,18 +92,11 @@ class PythonWorker:
                 data, received_ns, source, peer = receiver.receive()
             except OSError:  # nothing left, or an error of an earlier reply that the network reports
                 return
-            outcome = ts_server.respond(
-                data,
-                keys=self._watcher.ring(),  # a stat() each: a rotation counts from the very next datagram on
-                system=self._clock.system(),
-                received=ntp.timestamp(received_ns),
-                now=clock_now,
-                random=os.urandom,
-            )
-            self._cells[outcome.verdict] += 1
-            if outcome.reply is not None:
+            ring = self._watcher.ring()  # a stat() each: a rotation counts from the very next datagram on
+            reply = _respond(data, ntp.timestamp(received_ns), ring, self._clock.system(), self._cells)
+            if reply is not None:
                 with contextlib.suppress(OSError):  # no route, a full buffer: lost like any datagram
-                    receiver.sock.sendmsg([outcome.reply], source, 0, peer)
+                    receiver.sock.sendmsg([reply], source, 0, peer)
 
 
 class OddBudget:
@@ -167,17 +168,9 @@ class NativeWorker:
         assert self._ring is not None
         assert self._system is not None
         for packet in odd:
-            outcome = ts_server.respond(
-                packet.datagram,
-                keys=self._ring,
-                system=self._system,
-                received=packet.received,
-                now=clock_now,
-                random=os.urandom,
-            )
-            self._cells[outcome.verdict] += 1
-            if outcome.reply is not None:
-                self._engine.send(packet, outcome.reply)
+            reply = _respond(packet.datagram, packet.received, self._ring, self._system, self._cells)
+            if reply is not None:
+                self._engine.send(packet, reply)
 
 
 def serve(config: ServerConfig, *, verbose: bool) -> None:
@@ -233,7 +226,7 @@ def choose_engine(wanted: str) -> tuple[bool, str]:
 
 def _describe_clock(clock: Clock, mode: str) -> str:
     system = clock.system()
-    if system.stratum > 15:
+    if system.stratum > Stratum.MAX_SYNCHRONISED:
         return (
             "warning: the kernel says its clock is not synchronised, so clients will not use this server; "
             "clock = local in server.ini serves it all the same"

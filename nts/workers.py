@@ -46,17 +46,13 @@ class StopSignal:
     """In a worker: a file descriptor that becomes readable when it is time to stop."""
 
     def __init__(self, lifeline: int) -> None:
-        self.requested = False
         self._lifeline = lifeline
         self._signalled, wake = socket.socketpair()
         wake.setblocking(False)
         self._wake = wake  # kept open
         signal.set_wakeup_fd(wake.fileno())
         for number in _STOP:
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, _number: int, _frame: object) -> None:
-        self.requested = True
+            signal.signal(number, lambda _number, _frame: None)  # what it does is to wake the descriptor
 
     def descriptors(self) -> list[int]:
         """Readable when the worker is to stop: after a signal, or when the parent is gone."""
