@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""Runs checks one after the other and turns whatever happens into results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar
+
+from nts.check.model import Check, Exhibit, Finding, PathTrouble, Result, Skipped, Verdict, conclude
+from nts.errors import NTSError
+
+
+class Recording(Protocol):
+    """What a runner needs of a probe: the exhibits since it last asked."""
+
+    def take_exhibits(self) -> list[Exhibit]: ...
+
+
+R = TypeVar("R", bound=Recording)
+
+
+def run(
+    checks: Iterable[Check[R]], probe: R, on_start: Callable[[Check[R]], None] = lambda _check: None
+) -> Iterator[Result[R]]:
+    """The result of each check, as soon as it is there. What a peer does never ends the run."""
+    for check in checks:
+        on_start(check)
+        started = time.monotonic()
+        probe.take_exhibits()
+        findings = list(_findings(check, probe))
+        yield conclude(check, findings, probe.take_exhibits(), time.monotonic() - started)
+
+
+def _findings(check: Check[R], probe: R) -> Iterator[Finding]:
+    try:
+        yield from check.run(probe)
+    except Skipped as e:
+        yield Finding(Verdict.SKIP, str(e))
+    except PathTrouble as e:
+        yield Finding(Verdict.PATH, str(e))
+    except NTSError as e:  # a key exchange that a check needs first, say
+        yield Finding(Verdict.SKIP, f"could not be judged: {e}")
+
+
+class UnknownCheck(ValueError):
+    """A name that no check has."""
+
+
+def select(checks: Iterable[Check[R]], only: Iterable[str], skip: Iterable[str]) -> list[Check[R]]:
+    """The checks to run, by name or number; a name that ends in * stands for all that begin so.
+
+    UnknownCheck when one names nothing.
+    """
+    chosen = list(checks)
+    wanted, unwanted = [_named(chosen, n) for n in only], [_named(chosen, n) for n in skip]
+    if wanted:
+        chosen = [c for c in chosen if any(c.name in names for names in wanted)]
+    return [c for c in chosen if not any(c.name in names for names in unwanted)]
+
+
+def _named(checks: list[Check[R]], pattern: str) -> set[str]:
+    prefix = pattern.removesuffix("*")
+    found = {
+        c.name for c in checks if pattern in (c.name, c.id) or (pattern.endswith("*") and c.name.startswith(prefix))
+    }
+    if not found:
+        raise UnknownCheck(f"no check is called {pattern!r}; --list shows them all")
+    return found
