@@ -13,7 +13,7 @@ from dataclasses import replace
 from nts import ke_client, records
 from nts.check import gcm_siv
 from nts.check.ke_answer import CLOSED, End, KeAnswer
-from nts.check.model import Finding, Severity, failed, passed, warned
+from nts.check.model import Finding, Severity, Verdict, failed, passed, warned
 from nts.errors import FormatError, NTSError
 from nts.records import Record
 from nts.registry import ALPN, COOKIES_WANTED, ERROR_NAMES, AeadId, ErrorCode, Protocol, RecordType
@@ -26,6 +26,18 @@ _OFFERED = (AeadId.AES_SIV_CMAC_256,)
 def labelled(label: str, finding: Finding) -> Finding:
     """A finding of one stimulus among several."""
     return replace(finding, text=f"{label}: {finding.text}")
+
+
+def together(findings: Iterable[tuple[str, Finding]]) -> Iterator[Finding]:
+    """Findings of several stimuli with their labels; what passed alike is said once."""
+    alike: dict[str, list[str]] = {}
+    for label, finding in findings:
+        if finding.verdict is Verdict.PASS:
+            alike.setdefault(finding.text, []).append(label)
+        else:
+            yield labelled(label, finding)
+    for text, labels in alike.items():
+        yield passed(f"{', '.join(labels)}: {text}")
 
 
 def listed(numbers: Iterable[int]) -> str:
@@ -96,11 +108,9 @@ def nothing_given(answer: KeAnswer) -> Finding:
     """Of a connection without ntske/1, in which no key exchange may take place (section 4)."""
     if answer.cookies:
         return failed(f"served all the same: {seen(answer)}")
-    if answer.problem or answer.end is End.FLOOD:
-        return warned(seen(answer))
-    if not answer.handshake:
-        return passed(f"the server {answer.ending}")
-    return passed(f"no cookies: {seen(answer)}")
+    # OpenSSL itself ends a handshake in which the server selects what was not offered: no merit of the server.
+    odd = answer.problem or answer.end in (End.FLOOD, End.BROKEN)
+    return (warned if odd else passed)(seen(answer))
 
 
 # --- responses that agree --------------------------------------------------------------------------------------------
