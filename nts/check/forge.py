@@ -91,12 +91,21 @@ class Request:
         return self.packet[0] >> 3 & 7 if self.packet else 0
 
     @cached_property
+    def _walked(self) -> tuple[Field, ...] | None:
+        try:
+            return None if len(self.packet) % 4 else tuple(extensions.walk(self.packet)[0])
+        except FormatError:
+            return None
+
+    @property
+    def is_well_formed(self) -> bool:
+        """Whether it is a header and extension fields, and perhaps a MAC (RFC 5905 section 7.3, RFC 7822)."""
+        return self._walked is not None
+
+    @property
     def fields(self) -> tuple[Field, ...]:
         """The extension fields; none when they are malformed."""
-        try:
-            return tuple(extensions.walk(self.packet)[0])
-        except FormatError:
-            return ()
+        return self._walked or ()
 
     def bodies(self, kind: FieldType) -> tuple[bytes, ...]:
         """The bodies of the fields of a type that stand in clear."""
@@ -110,7 +119,7 @@ class Request:
 
     def offset(self, kind: FieldType) -> int:
         """Where the first field of a type begins, which must be there."""
-        return [f.offset for f in self.fields if f.type == kind][0]
+        return next(f.offset for f in self.fields if f.type == kind)
 
     def flipped(self, octet: int, bit: int, where: str = "") -> Request:
         """The same with one bit inverted, once all is sealed."""
@@ -147,7 +156,9 @@ class Forge:
 
     def with_placeholders(self, count: int) -> Request:
         """A usual request that asks for so many cookies more (section 5.5)."""
-        return self.usual(f"{count} placeholders", extra=[self.placeholder()] * count)
+        return self.usual(
+            f"{count} placeholders" if count != 1 else "a placeholder", extra=[self.placeholder()] * count
+        )
 
     def plain(self, label: str, *parts: bytes, version: int = VERSION) -> Request:
         """A request without NTS."""

@@ -7,20 +7,22 @@ several checks share are at the end.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from nts import extensions, ts_client
 from nts.aead import AesSiv
 from nts.check.forge import Request
-from nts.check.model import Finding, Severity, failed, passed, warned
+from nts.check.model import Finding, Severity, Verdict, failed, passed, warned
 from nts.errors import AuthError, FormatError
 from nts.extensions import Field
 from nts.ntp import HEADER_LENGTH, Header
 from nts.registry import KISS_NTSN, FieldType, Mode, Stratum
 
 SLACK = 3  # octets that a reply may have more than its request, for alignment (RFC 8915 section 5.5)
+MAX_LISTED = 12  # requests that one finding names
 CRYPTO_NAK_LENGTH = HEADER_LENGTH + 4  # RFC 5905 section 9.2: a header and a key identifier of zero
 
 
@@ -40,6 +42,9 @@ class Kind(Enum):
     UNPROVEN = "a reply whose authenticator is not good under the S2C key"
     MALFORMED = "a malformed packet"
     OTHER = "a packet that is no reply of a server"
+
+
+REFUSALS = (Kind.SILENCE, Kind.NAK, Kind.KISS, Kind.CRYPTO_NAK)
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class Answer:
     @property
     def has_nts(self) -> bool:
         """Whether any field of NTS is in it."""
-        return any(f.type in tuple(FieldType) for f in self.fields)
+        return any(f.type in set(FieldType) for f in self.fields)
 
     @property
     def is_rate_kiss(self) -> bool:
@@ -103,10 +108,10 @@ class Answer:
 
     def __str__(self) -> str:
         if self.kind is Kind.SILENCE:
-            return self.kind.value
+            return "nothing"
         text = f"{self.kind.value}, {len(self.octets)} octets"
         if self.kind is Kind.TIME:
-            text += f" with {counted(len(self.cookies), 'cookie')}"
+            text += f", {counted(len(self.cookies), 'cookie')}"
         elif self.kind is Kind.KISS and self.header is not None:
             text += f" ({ts_client.kiss_code(self.header)})"
         return text + (f" ({self.reason})" if self.reason else "")
@@ -167,13 +172,18 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def true_of(statements: dict[str, bool]) -> list[str]:
+    """Those that are so."""
+    return [text for text, is_so in statements.items() if is_so]
+
+
 def flaws_of_time(answer: Answer) -> list[str]:
     """What is wrong with the form of an authentic reply (section 5.7, RFC 5905 section 8); empty when nothing is."""
     header = answer.header
     assert header is not None
     seals, clear = answer.count(FieldType.AUTHENTICATOR), answer.count(FieldType.COOKIE)
     inside = sum(f.type in (FieldType.UNIQUE_IDENTIFIER, FieldType.AUTHENTICATOR) for f in answer.inner)
-    flaws = {
+    return true_of({
         "the Unique Identifier does not come back, once and unchanged": not answer.echoes,
         "the origin timestamp is not the one sent": not answer.origin_is_right,
         f"mode {header.mode} instead of {Mode.SERVER}": header.mode != Mode.SERVER,
@@ -183,60 +193,73 @@ def flaws_of_time(answer: Answer) -> list[str]:
         "a cookie placeholder in a reply": answer.count(FieldType.COOKIE_PLACEHOLDER) > 0,
         "an identifier or an authenticator inside the ciphertext": inside > 0,
         f"{answer.tail} octets behind the last field": answer.tail > 0,
-    }
-    return [text for text, is_so in flaws.items() if is_so]
+    })  # fmt: skip
 
 
 def expect_time(answer: Answer, cookies: int | None = None) -> Finding:
     """PASS for an authentic reply in proper form, with so many cookies if that is said."""
-    label = answer.request.label
     if answer.kind is not Kind.TIME:
-        return failed(f"{label}: {answer} instead of time")
+        return failed(f"{answer} instead of time")
     flaws = flaws_of_time(answer)
     if flaws:
-        return failed(f"{label}: {', '.join(flaws)}")
+        return failed(", ".join(flaws))
     found = len(answer.cookies)
     if cookies is None or found == cookies:
-        return passed(f"{label}: {answer}")
-    text = f"{label}: {counted(found, 'cookie')} instead of {cookies}"
+        return passed(str(answer))
+    text = f"{counted(found, 'cookie')} instead of {cookies}"
     # Section 5.7: no more than were asked for, and that is a MUST; as many, and that is a SHOULD.
     return failed(text, Severity.MUST) if found > cookies or not found else warned(text)
 
 
-def expect_no_time(answer: Answer, severity: Severity | None = None, plain: bool = False) -> Finding:
-    """PASS for silence and for refusals; `plain` says that time without protection would do, as no client takes it."""
-    text = f"{answer.request.label}: {answer}"
+def expect_no_time(answer: Answer) -> Finding:
+    """PASS for silence and for refusals."""
+    return passed(str(answer)) if answer.kind in REFUSALS else failed(str(answer))
+
+
+def expect_no_authentic_time(answer: Answer) -> Finding:
+    """The same, but WARN for time without protection, which no client takes."""
     if answer.kind is Kind.TIME:
-        return failed(text, severity)
-    if answer.kind in (Kind.PLAIN, Kind.UNPROVEN, Kind.MALFORMED, Kind.OTHER):
-        return warned(text) if plain else failed(text, severity)
-    return passed(text)
+        return failed(str(answer))
+    return passed(str(answer)) if answer.kind in REFUSALS else warned(str(answer))
 
 
 def expect_nak(answer: Answer) -> Finding:
     """PASS for an NTS NAK as it should be (sections 5.7 and 7.4), WARN for silence, FAIL for any time."""
-    label = answer.request.label
     if answer.kind is Kind.SILENCE:
-        return warned(f"{label}: silence, where a client would learn from NTSN that it needs new cookies")
+        return warned("silence, where a client would learn from NTSN that it needs new cookies")
     if answer.kind in (Kind.TIME, Kind.PLAIN, Kind.UNPROVEN):
-        return failed(f"{label}: {answer}", Severity.CRIT)
+        return failed(str(answer), Severity.CRIT)
     if answer.kind is not Kind.NAK:
-        return warned(f"{label}: {answer} instead of NTSN")
-    flaws = {
+        return warned(f"{answer} instead of NTSN")
+    header = answer.header
+    assert header is not None
+    wrong = true_of({
         "its Unique Identifier is not the one sent": not answer.echoes,
         "its origin timestamp is not the one sent": not answer.origin_is_right,
         "it holds a cookie": answer.count(FieldType.COOKIE) > 0,
         "it holds an authenticator": answer.count(FieldType.AUTHENTICATOR) > 0,
-        f"it is longer than the request by {answer.excess} octets": answer.excess > 0,
-        "its version is not the request's": answer.header is not None
-        and answer.header.version != answer.request.version,
-    }
-    wrong = [text for text, is_so in flaws.items() if is_so]
-    return failed(f"{label}: NTSN, but {', '.join(wrong)}", Severity.MUST) if wrong else passed(f"{label}: {answer}")
+        f"it is {answer.excess} octets longer than the request": answer.excess > 0,
+        f"it is of version {header.version}": header.version != answer.request.version,
+    })  # fmt: skip
+    return failed(f"NTSN, but {', '.join(wrong)}", Severity.MUST) if wrong else passed(str(answer))
 
 
-def summed_up(findings: Iterable[Finding], when_all_is_well: Callable[[int], str]) -> list[Finding]:
-    """The findings of a sweep: those that are not PASS, or one for all of them together."""
-    found = list(findings)
-    notable = [f for f in found if f != passed(f.text)]
-    return notable or [passed(when_all_is_well(len(found)))]
+def findings(answers: Iterable[Answer], judged: Callable[[Answer], Finding]) -> list[Finding]:
+    """A finding for each answer, named after its request; those that say the same are one."""
+    labels: dict[Finding, list[str]] = {}
+    for answer in answers:
+        labels.setdefault(judged(answer), []).append(answer.request.label)
+    return [replace(finding, text=f"{_listed(names)}: {finding.text}") for finding, names in labels.items()]
+
+
+def sweep(answers: Sequence[Answer], judged: Callable[[Answer], Finding], what: str) -> list[Finding]:
+    """The findings of a sweep: all that are not PASS, or else one for all of them together."""
+    notable = [f for f in findings(answers, judged) if f.verdict is not Verdict.PASS]
+    kinds = Counter(a.kind.value for a in answers).most_common()
+    tally = ", ".join(f"{number} x {kind}" for kind, number in kinds)
+    return notable or [passed(f"{len(answers)} {what}: {tally}")]
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - MAX_LISTED
+    return ", ".join(names[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -12,7 +12,6 @@ In both, silence counts only once a control request (a usual one, new) has been 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import select
 import socket
 import time
@@ -34,10 +33,20 @@ TRIES = 3  # of a stimulus that gets silence
 BLOCK = 8  # stimuli of a volley before the next control request
 MAX_REPLIES = 32  # to one request; what more comes is left in the kernel
 GRACE, GRACE_ROUND_TRIPS = 0.1, 4  # seconds, and how many round trips more
+SLOWEST = 4.0  # seconds between two packets, even if a server asks for fewer still
 _ROOM = 65535
 
 Make = Callable[[Forge], Request]
 """A stimulus: made anew whenever it is sent, so that no two packets are the same"""
+
+
+def _control(forge: Forge) -> Request:
+    return forge.usual("control: a usual request")
+
+
+def _replied(answer: Answer) -> bool:
+    """Whether it is a reply that says more than "not now"."""
+    return answer.kind is not Kind.SILENCE and not answer.is_rate_kiss
 
 
 @dataclass(frozen=True)
@@ -130,14 +139,13 @@ class NtpProbe:
 
     # --- one request -------------------------------------------------------------------------------------------------
 
-    def ask(self, make: Make, tries: int = TRIES) -> Answer:
-        """The answer to a request that should get one."""
+    def ask(self, make: Make, forge: Forge | None = None) -> Answer:
+        """The answer to a request that should get one; `forge` has another ticket than the one in use."""
         self._recover()
-        for _ in range(tries):
-            answer = self._exchange(make(self.forge))
-            if answer.kind is not Kind.SILENCE and not answer.is_rate_kiss:
-                return answer
-        self.control()
+        answer = self._try(make, TRIES, forge)
+        if not _replied(answer):
+            self.control()
+            self._probe.record.add(Direction.NOTE, "a usual request right after was answered")
         return answer
 
     def control(self, tries: int = TRIES) -> None:
@@ -146,30 +154,35 @@ class NtpProbe:
         PathTrouble when nothing comes. Skipped when something else comes, even with a new ticket: from a server that
         serves nobody, refusals prove nothing.
         """
-        renewed = False
-        for _ in itertools.repeat(None, tries):
-            answer = self._exchange(self.forge.usual("control: a usual request"))
-            self._trouble = answer.kind is Kind.SILENCE or answer.is_rate_kiss
-            if not self._trouble and not renewed and answer.kind is not Kind.TIME:
-                renewed, _ = True, self._renew()  # the server may have dropped an old cookie key
-                answer = self._exchange(self.forge.usual("control: a usual request with a new cookie"))
-            if answer.kind is Kind.TIME and not answer.is_rate_kiss:
-                return
+        answer = self._try(_control, tries)
+        if _replied(answer) and answer.kind is not Kind.TIME:  # the server may have dropped an old cookie key
+            self._renew()
+            answer = self._try(_control, tries)
+        self._trouble = not _replied(answer)
         if answer.is_rate_kiss:
-            raise PathTrouble("the server asks for fewer requests (RATE): try a slower --pace")
+            raise Skipped("could not be judged: the server asks for fewer requests (RATE); try a slower --pace")
         if answer.kind is Kind.SILENCE:
-            raise PathTrouble(f"no answer, and none to {tries} usual NTS requests right after: so silence says nothing")
-        raise Skipped(f"could not be judged: the server's answer to a usual request is {answer}")
+            raise PathTrouble("no answer, and none to a usual NTS request right after, so that silence proves nothing")
+        if answer.kind is not Kind.TIME:
+            raise Skipped(f"could not be judged: a usual request gets {answer}")
 
     def _recover(self) -> None:
         if self._trouble:  # do not try everything on a server that is not there
             self.control(1)
 
-    def _exchange(self, request: Request) -> Answer:
-        with self._sent([request]) as (shot,):
-            answer = shot.wait(self._probe.target.patience)
-            self._round_trip = time.monotonic() - shot.started
-            self._show(shot)
+    def _try(self, make: Make, tries: int, forge: Forge | None = None) -> Answer:
+        """Until there is a reply."""
+        for _ in range(tries):
+            request = make(forge or self.forge)
+            with self._sent([request]) as (shot,):
+                answer = shot.wait(self._probe.target.patience)
+                self._round_trip = time.monotonic() - shot.started
+                if make is not _control or answer.kind is not Kind.TIME:
+                    self._show(shot)
+            if answer.is_rate_kiss:  # obeyed (RFC 5905 section 7.4), but by those only who set themselves a pace
+                self.pace.interval = min(2 * self.pace.interval, SLOWEST)
+            if _replied(answer):
+                break
         return answer
 
     # --- many --------------------------------------------------------------------------------------------------------
@@ -179,28 +192,26 @@ class NtpProbe:
         self._recover()
         pending = dict(enumerate(makes))
         answers: dict[int, Answer] = {}
-        for _ in range(tries):
-            if not pending:
-                break
-            answers |= self._round(pending)
+        for number in range(tries):
+            if pending:
+                answers |= self._round(pending, show_silence=not number)
             pending = {i: make for i, make in pending.items() if answers[i].kind is Kind.SILENCE}
+        self._probe.record.add(Direction.NOTE, f"usual requests after every {BLOCK} of these were answered")
         return [answers[i] for i in sorted(answers)]
 
-    def _round(self, makes: dict[int, Make]) -> dict[int, Answer]:
+    def _round(self, makes: dict[int, Make], show_silence: bool) -> dict[int, Answer]:
         """Each once."""
         requests = {i: make(self.forge) for i, make in makes.items()}
         with self._sent(requests.values(), self.control) as shots:
-            deadline = time.monotonic() + min(self._probe.target.patience, GRACE + GRACE_ROUND_TRIPS * self._round_trip)
-            waiting = [s.sock for s in shots if not s.replies]
-            while waiting and (left := deadline - time.monotonic()) > 0:
-                ready = select.select(waiting, [], [], left)[0]
-                waiting = [s for s in waiting if s not in ready]
+            time.sleep(min(self._probe.target.patience, GRACE + GRACE_ROUND_TRIPS * self._round_trip))
             for shot in shots:
                 shot.collect()
+            answers = {i: shot.answer() for i, shot in zip(requests, shots, strict=True)}
             # What is worth showing comes first: the record has an end.
             for shot in sorted(shots, key=lambda s: s.answer().kind in (Kind.SILENCE, Kind.NAK)):
-                self._show(shot)
-            return {i: shot.answer() for i, shot in zip(requests, shots, strict=True)}
+                if shot.replies or show_silence:
+                    self._show(shot)
+        return answers
 
     @contextlib.contextmanager
     def _sent(
@@ -221,9 +232,7 @@ class NtpProbe:
         finally:
             for shot in shots:
                 shot.sock.close()
-                self.tally.append(
-                    Exchange(shot.request.label, len(shot.request.packet), sum(map(len, shot.replies)))
-                )
+                self.tally.append(Exchange(shot.request.label, len(shot.request.packet), sum(map(len, shot.replies))))
 
     def _show(self, shot: _Shot) -> None:
         answer, note = shot.answer(), self._probe.record.add
@@ -232,4 +241,4 @@ class NtpProbe:
             what = str(answer) if reply is answer.octets else "another packet"
             note(Direction.RECEIVED, what, Protocol.NTP, reply)
         if not shot.replies:
-            note(Direction.NOTE, "refused: port unreachable" if shot.refused else "no reply")
+            note(Direction.NOTE, "port unreachable" if shot.refused else "no reply")

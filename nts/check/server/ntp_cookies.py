@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 
 from nts.check import judge_ntp
-from nts.check.forge import Forge, Request, Ticket
+from nts.check.forge import Forge, Ticket, raw_field
 from nts.check.judge_ntp import Answer, Kind
 from nts.check.model import Finding, Group, Severity, Verdict, failed, passed, warned
 from nts.check.ntp_probe import Make
 from nts.check.probe import ServerProbe
-from nts.registry import COOKIES_WANTED, MAX_COOKIE, MAX_PACKET, MAX_PLACEHOLDERS
+from nts.registry import COOKIES_WANTED, MAX_COOKIE, MAX_PACKET, MAX_PLACEHOLDERS, FieldType
 
 group: Group[ServerProbe] = Group("NTP: cookies")
 
@@ -33,7 +35,8 @@ def _fitting(forge: Forge, count: int) -> int:
 )  # fmt: skip
 def ntp_placeholders(probe: ServerProbe) -> Iterator[Finding]:
     for count in sorted({_fitting(probe.ntp.forge, n) for n in (1, 3, MAX_PLACEHOLDERS)}):
-        yield judge_ntp.expect_time(probe.ntp.ask(lambda f, n=count: f.with_placeholders(n)), cookies=count + 1)
+        answer = probe.ntp.ask(partial(Forge.with_placeholders, count=count))
+        yield from judge_ntp.findings([answer], partial(judge_ntp.expect_time, cookies=count + 1))
 
 
 @group.check(
@@ -46,28 +49,29 @@ def ntp_placeholder_badlen(probe: ServerProbe) -> Iterator[Finding]:
     makes: list[Make] = [
         lambda f: f.usual("a placeholder 4 octets too long", extra=[f.placeholder(4)]),
         lambda f: f.usual("a placeholder 4 octets too short", extra=[f.placeholder(-4)]),
-        lambda f: f.usual("an empty placeholder", extra=[f.placeholder(-len(f.placeholder()) + 4)]),
+        lambda f: f.usual("an empty placeholder", extra=[raw_field(FieldType.COOKIE_PLACEHOLDER)]),
     ]
-    for answer in probe.ntp.volley(makes):
-        yield _at_most_one_cookie(answer)
+    yield from judge_ntp.findings(probe.ntp.volley(makes), _at_most_one_cookie)
 
 
 def _at_most_one_cookie(answer: Answer) -> Finding:
-    text = f"{answer.request.label}: {answer}"
     if answer.kind is Kind.TIME:
-        return failed(text) if len(answer.cookies) > 1 else passed(text)
-    return passed(text) if answer.kind is Kind.SILENCE else warned(text)
+        return failed(str(answer)) if len(answer.cookies) > 1 else passed(str(answer))
+    return passed(str(answer)) if answer.kind is Kind.SILENCE else warned(str(answer))
 
 
-def _two_cookies(probe: ServerProbe, make: Make) -> Finding:
+def _two_cookies(probe: ServerProbe, make: Make) -> list[Finding]:
     """The verdict on a placeholder that must count like any other."""
-    answer = probe.ntp.ask(make)
-    finding = judge_ntp.expect_time(answer, cookies=2)
-    if finding.verdict is Verdict.WARN:  # so few because of its looks, or always?
-        usual = probe.ntp.ask(lambda f: f.with_placeholders(1))
-        if len(usual.cookies) > len(answer.cookies):
-            return failed(f"{finding.text}, which a usual placeholder brings")
-    return finding
+
+    def judged(answer: Answer) -> Finding:
+        finding = judge_ntp.expect_time(answer, cookies=2)
+        if finding.verdict is Verdict.WARN:  # so few because of its looks, or always?
+            usual = probe.ntp.ask(partial(Forge.with_placeholders, count=1))
+            if len(usual.cookies) > len(answer.cookies):
+                return failed(f"{finding.text}, which a usual placeholder brings")
+        return finding
+
+    return judge_ntp.findings([probe.ntp.ask(make)], judged)
 
 
 @group.check(
@@ -77,7 +81,7 @@ def _two_cookies(probe: ServerProbe, make: Make) -> Finding:
     rule="A server checks the length of a placeholder and ignores what is in it.",
 )  # fmt: skip
 def ntp_placeholder_ff(probe: ServerProbe) -> Iterator[Finding]:
-    yield _two_cookies(probe, lambda f: f.usual("a placeholder of 0xFF", extra=[f.placeholder(fill=0xFF)]))
+    yield from _two_cookies(probe, lambda f: f.usual("a placeholder of 0xFF", extra=[f.placeholder(fill=0xFF)]))
 
 
 @group.check(
@@ -88,7 +92,7 @@ def ntp_placeholder_ff(probe: ServerProbe) -> Iterator[Finding]:
     " too.",
 )  # fmt: skip
 def ntp_placeholder_encrypted(probe: ServerProbe) -> Iterator[Finding]:
-    yield _two_cookies(probe, lambda f: f.usual("an encrypted placeholder", seal=f.seal(f.placeholder())))
+    yield from _two_cookies(probe, lambda f: f.usual("an encrypted placeholder", seal=f.seal(f.placeholder())))
 
 
 @group.check(
@@ -99,26 +103,23 @@ def ntp_placeholder_encrypted(probe: ServerProbe) -> Iterator[Finding]:
 )  # fmt: skip
 def ntp_cookie_chain(probe: ServerProbe) -> Iterator[Finding]:
     start = probe.ntp.forge
-    first = probe.ntp.ask(lambda f: f.with_placeholders(_fitting(f, MAX_PLACEHOLDERS)))
-    if first.kind is not Kind.TIME:
-        yield judge_ntp.expect_time(first)
+    first = probe.ntp.ask(partial(Forge.with_placeholders, count=_fitting(start, MAX_PLACEHOLDERS)), start)
+    if first.kind is not Kind.TIME or not first.cookies:
+        yield failed(f"{first.request.label}: {first}, so that there is no cookie to use")
         return
-    unused, seen = deque(first.cookies), [start.ticket.cookie, *first.cookies]
-    used = 0
-    while unused and used < COOKIES_WANTED:
-        cookie, used = unused.popleft(), used + 1
+    unused, seen, answers = deque(first.cookies), [start.ticket.cookie, *first.cookies], list[Answer]()
+    while unused and len(answers) < COOKIES_WANTED:
+        cookie = unused.popleft()
         if not 0 < len(cookie) <= MAX_COOKIE:
-            yield failed(f"returned cookie {used}: {len(cookie)} octets, which fit in no NTP packet")
-            continue
+            yield failed(f"a returned cookie has {len(cookie)} octets, and fits in no NTP packet")
+            return
         own = probe.ntp.with_ticket(Ticket(start.ticket.keys, cookie))
-        answer = probe.ntp.ask(lambda _f, own=own, n=used: own.usual(f"returned cookie {n}"))
-        yield judge_ntp.expect_time(answer)
-        unused += answer.cookies
-        seen += answer.cookies
+        answers.append(probe.ntp.ask(partial(Forge.usual, label=f"returned cookie {len(answers) + 1}"), own))
+        unused += answers[-1].cookies
+        seen += answers[-1].cookies
+    yield from judge_ntp.findings(answers, judge_ntp.expect_time)
     if len(set(seen)) < len(seen):
         yield failed(f"{len(seen) - len(set(seen))} of {len(seen)} cookies have come before")
-    if not used:
-        yield failed("no cookie comes back")
 
 
 @group.check(
@@ -129,7 +130,7 @@ def ntp_cookie_chain(probe: ServerProbe) -> Iterator[Finding]:
     " use of the cookie matters.",
 )  # fmt: skip
 def ntp_replay_address(probe: ServerProbe) -> Iterator[Finding]:
-    request = probe.ntp.forge.usual("the first time")
-    yield judge_ntp.expect_time(probe.ntp.ask(lambda _f: request))
-    again = Request("the same packet from another port", request.packet, request.keys)
-    yield judge_ntp.expect_time(probe.ntp.ask(lambda _f: again))
+    first = probe.ntp.forge.usual("the first time")
+    again = replace(first, label="the same packet from another port")
+    answers = [probe.ntp.ask(lambda _forge: first), probe.ntp.ask(lambda _forge: again)]
+    yield from judge_ntp.findings(answers, judge_ntp.expect_time)

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from nts.check import judge_ntp
-from nts.check.forge import UNKNOWN_LENGTH
+from nts.check.forge import UNKNOWN_LENGTH, Forge, Request
 from nts.check.judge_ntp import Answer, Kind
 from nts.check.model import Finding, Group, Severity, failed, passed
 from nts.check.ntp_probe import Make
@@ -26,10 +27,14 @@ group: Group[ServerProbe] = Group("NTP: extension fields")
     " be more than is due.",
 )  # fmt: skip
 def ntp_nonce_shapes(probe: ServerProbe) -> Iterator[Finding]:
-    for nonce, padding in ((15, 0), (24, 0), (32, 0), (8, 8), (16, 64)):
-        label = f"nonce {nonce}{f' and padding {padding}' if padding else ''}"
-        answer = probe.ntp.ask(lambda f, n=nonce, p=padding, t=label: f.usual(t, seal=f.seal(nonce=n, padding=p)))
-        yield judge_ntp.expect_time(answer)
+    shapes = ((15, 0), (24, 0), (32, 0), (8, 8), (16, 64))
+    answers = [probe.ntp.ask(partial(_with_nonce, length=nonce, padding=padding)) for nonce, padding in shapes]
+    yield from judge_ntp.findings(answers, judge_ntp.expect_time)
+
+
+def _with_nonce(forge: Forge, length: int, padding: int) -> Request:
+    label = f"nonce {length}" + (f" and padding {padding}" if padding else "")
+    return forge.usual(label, seal=forge.seal(nonce=length, padding=padding))
 
 
 @group.check(
@@ -40,8 +45,8 @@ def ntp_nonce_shapes(probe: ServerProbe) -> Iterator[Finding]:
     " server must discard those that are not.",
 )  # fmt: skip
 def ntp_nonce_short_nopad(probe: ServerProbe) -> Iterator[Finding]:
-    for answer in probe.ntp.volley([lambda f: f.usual("nonce 8 without padding", seal=f.seal(nonce=8))]):
-        yield judge_ntp.expect_no_time(answer)
+    answers = probe.ntp.volley([lambda f: f.usual("nonce 8 without padding", seal=f.seal(nonce=8))])
+    yield from judge_ntp.findings(answers, judge_ntp.expect_no_time)
 
 
 @group.check(
@@ -58,8 +63,7 @@ def ntp_ef_placement(probe: ServerProbe) -> Iterator[Finding]:
         lambda f: f.usual("an unknown field inside", seal=f.seal(f.unknown())),
         lambda f: f.request("an unknown field after", f.uid(), f.cookie(), f.seal(), f.unknown()),
     ]
-    for make in makes:
-        yield judge_ntp.expect_time(probe.ntp.ask(make))
+    yield from judge_ntp.findings([probe.ntp.ask(make) for make in makes], judge_ntp.expect_time)
 
 
 _CARDINALITY: list[Make] = [
@@ -84,12 +88,18 @@ _CARDINALITY: list[Make] = [
     " authenticated and not encrypted.",
 )  # fmt: skip
 def ntp_cardinality(probe: ServerProbe) -> Iterator[Finding]:
-    extra: Make = lambda f: f.usual("another cookie encrypted", seal=f.seal(f.cookie()))  # noqa: E731
-    *answers, last = probe.ntp.volley([*_CARDINALITY, extra])
-    for answer in answers:
-        yield judge_ntp.expect_no_time(answer, plain=True)
-    one_cookie = last.kind is Kind.TIME and len(last.cookies) == 1
-    yield passed(f"{last.request.label}: {last}") if one_cookie else judge_ntp.expect_no_time(last, plain=True)
+    *answers, last = probe.ntp.volley([*_CARDINALITY, _another_cookie_encrypted])
+    yield from judge_ntp.findings(answers, judge_ntp.expect_no_authentic_time)
+    yield from judge_ntp.findings([last], _no_second_cookie)
+
+
+def _another_cookie_encrypted(forge: Forge) -> Request:
+    return forge.usual("another cookie encrypted", seal=forge.seal(forge.cookie()))
+
+
+def _no_second_cookie(answer: Answer) -> Finding:
+    one = answer.kind is Kind.TIME and len(answer.cookies) == 1
+    return passed(str(answer)) if one else judge_ntp.expect_no_authentic_time(answer)
 
 
 @group.check(
@@ -101,16 +111,17 @@ def ntp_cardinality(probe: ServerProbe) -> Iterator[Finding]:
     " a packet that holds one.",
 )  # fmt: skip
 def ntp_uid_lengths(probe: ServerProbe) -> Iterator[Finding]:
-    for length in UID_LENGTHS:
-        label = f"identifier of {length} octets"
-        answer = probe.ntp.ask(lambda f, n=length, t=label: f.request(t, f.uid(n), f.cookie(), f.seal()))
-        yield judge_ntp.expect_time(answer)
-    for answer in probe.ntp.volley([lambda f: f.plain("an identifier alone", f.uid())]):
-        yield _echoed_if_answered(answer)
+    answers = [probe.ntp.ask(partial(_with_identifier, length=n)) for n in UID_LENGTHS]
+    yield from judge_ntp.findings(answers, judge_ntp.expect_time)
+    alone = probe.ntp.volley([lambda f: f.plain("an identifier alone", f.uid())])
+    yield from judge_ntp.findings(alone, _echoed_if_answered)
+
+
+def _with_identifier(forge: Forge, length: int) -> Request:
+    return forge.request(f"identifier of {length} octets", forge.uid(length), forge.cookie(), forge.seal())
 
 
 def _echoed_if_answered(answer: Answer) -> Finding:
-    text = f"{answer.request.label}: {answer}"
     if answer.kind is Kind.SILENCE or answer.echoes:
-        return passed(text)
-    return failed(f"{text}, without the identifier")
+        return passed(str(answer))
+    return failed(f"{answer}, without the identifier")

@@ -33,7 +33,7 @@ def nak_badtag(probe: ServerProbe) -> Iterator[Finding]:
         usual = forge.usual()
         return replace(usual.flipped(len(usual.packet) - 1, 0), label="a bit of the tag flipped")
 
-    yield judge_ntp.expect_nak(probe.ntp.ask(bad_tag))
+    yield from judge_ntp.findings([probe.ntp.ask(bad_tag)], judge_ntp.expect_nak)
 
 
 @group.check(
@@ -46,7 +46,7 @@ def nak_badtag(probe: ServerProbe) -> Iterator[Finding]:
 )  # fmt: skip
 def nak_badcookie(probe: ServerProbe) -> Iterator[Finding]:
     answer = probe.ntp.ask(lambda f: f.request("a random cookie", f.uid(), f.random_cookie(), f.seal()))
-    yield judge_ntp.expect_nak(answer)
+    yield from judge_ntp.findings([answer], judge_ntp.expect_nak)
 
 
 def _flips(probe: ServerProbe) -> Iterator[Make]:
@@ -80,8 +80,7 @@ def _flips(probe: ServerProbe) -> Iterator[Make]:
 )  # fmt: skip
 def ntp_bitflip_sweep(probe: ServerProbe) -> Iterator[Finding]:
     answers = probe.ntp.volley(_flips(probe), tries=1)
-    findings = [judge_ntp.expect_no_time(a, plain=True) for a in answers]
-    yield from judge_ntp.summed_up(findings, lambda n: f"{n} requests with a flipped bit: {judge_ntp.tallied(answers)}")
+    yield from judge_ntp.sweep(answers, judge_ntp.expect_no_authentic_time, "requests with a flipped bit")
 
 
 @group.check(
@@ -96,5 +95,4 @@ def ntp_key_swap(probe: ServerProbe) -> Iterator[Finding]:
         seal = replace(forge.seal(), key=forge.ticket.keys.s2c)
         return forge.usual("sealed with the S2C key", seal=seal)
 
-    for answer in probe.ntp.volley([swapped]):
-        yield judge_ntp.expect_no_time(answer)
+    yield from judge_ntp.findings(probe.ntp.volley([swapped]), judge_ntp.expect_no_time)

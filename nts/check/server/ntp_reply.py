@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from nts.check import judge_ntp
 from nts.check.forge import Forge, Request
@@ -27,7 +28,7 @@ group: Group[ServerProbe] = Group("NTP: the reply")
 )  # fmt: skip
 def ntp_basic(probe: ServerProbe) -> Iterator[Finding]:
     answer = probe.ntp.ask(Forge.usual)
-    yield judge_ntp.expect_time(answer, cookies=1)
+    yield from judge_ntp.findings([answer], partial(judge_ntp.expect_time, cookies=1))
     if probe.ntp.forge.ticket.cookie in answer.cookies:
         yield failed("the cookie that comes back is the one that was spent", Severity.MUST)
     header = answer.header
@@ -74,8 +75,9 @@ def ntp_no_amplify(probe: ServerProbe) -> Iterator[Finding]:
     probe.ntp.volley(_many_shapes(), tries=1)
     exchanges = probe.ntp.tally
     worst = sorted(exchanges, key=lambda e: e.sent - e.received)[:SHOWN]
-    for exchange in worst:
-        if exchange.received > exchange.sent + judge_ntp.SLACK:
-            yield failed(f"{exchange.label}: {exchange.received} octets in reply to {exchange.sent}")
-    answered = sum(e.received > 0 for e in exchanges)
-    yield passed(f"{answered} replies to {len(exchanges)} requests, none longer than its request")
+    excessive = [e for e in worst if e.received > e.sent + judge_ntp.SLACK]
+    for exchange in excessive:
+        yield failed(f"{exchange.label}: {exchange.received} octets in reply to {exchange.sent}")
+    if not excessive:
+        answered = sum(e.received > 0 for e in exchanges)
+        yield passed(f"{answered} replies to {len(exchanges)} requests, none longer than its request")

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from nts.check import judge_ntp
-from nts.check.forge import Forge, Request, Seal, raw_field
+from nts.check.forge import Forge, Request, raw_field
 from nts.check.judge_ntp import Answer, Kind
 from nts.check.model import Finding, Group, PathTrouble, Severity, Verdict, failed, passed, warned
 from nts.check.ntp_probe import Make
@@ -17,10 +18,12 @@ from nts.registry import MAX_PLACEHOLDERS, MIN_UNIQUE_ID, FieldType, Mode
 
 MODES = (1, 2, 4, 5, 6, 7)
 LOOPING = (2, 4, 5)  # modes of replies: two servers that answer these could go on for ever
+CRITICAL = (4, 5)
 QUERIES = (6, 7)  # control messages, which have formats of their own
 VERSIONS = (1, 2, 3, 5)
 OVERRUN = 0xFFFC  # octets: a length beyond the end of any packet
 LADDER = (500, 1200)  # octets: the second and the last size; the first is a usual request, the third 7 placeholders
+FILTERED = "something on the way seems to drop long NTP packets"
 SWEEP_STEP = 4  # octets between two cuts, unless nobody has to be spared
 
 group: Group[ServerProbe] = Group("NTP: robustness")
@@ -35,60 +38,62 @@ group: Group[ServerProbe] = Group("NTP: robustness")
     " another one.",
 )  # fmt: skip
 def ntp_modes_versions(probe: ServerProbe) -> Iterator[Finding]:
-    makes: list[Make] = [
-        lambda f, m=mode: f.usual(f"mode {m}", header=f.header(mode=m)) for mode in MODES
-    ] + [
-        lambda f, v=version: f.usual(f"version {v}", header=f.header(version=v)) for version in VERSIONS
-    ]  # fmt: skip
-    for answer in probe.ntp.volley(makes):
-        yield _judge_oddity(answer)
+    makes: list[Make] = [partial(_with_mode, mode=m) for m in MODES]
+    makes += [partial(_with_version, version=v) for v in VERSIONS]
+    yield from judge_ntp.findings(probe.ntp.volley(makes), _judge_oddity)
+
+
+def _with_mode(forge: Forge, mode: int) -> Request:
+    return forge.usual(f"mode {mode}", header=forge.header(mode=mode))
+
+
+def _with_version(forge: Forge, version: int) -> Request:
+    return forge.usual(f"version {version}", header=forge.header(version=version))
 
 
 def _judge_oddity(answer: Answer) -> Finding:
-    text, mode = f"{answer.request.label}: {answer}", answer.request.packet[0] & 7
+    text, mode = str(answer), answer.request.packet[0] & 7
     if answer.kind is Kind.SILENCE:
         return passed(text)
     if mode in LOOPING:
-        return failed(text, None if mode == 2 else Severity.CRIT)
+        return failed(text, Severity.CRIT if mode in CRITICAL else None)
     if mode in QUERIES:
         return failed(text) if answer.excess > 0 or answer.kind is Kind.TIME else passed(text)
+    # Mode 1 may be answered in mode 2, as symmetric associations do, but in mode 4 only mode 3 may.
     wrong = answer.has_nts or (mode == 1 and answer.header is not None and answer.header.mode == Mode.SERVER)
     return failed(text) if wrong else passed(text)
 
 
 def _lies() -> list[Make]:
     """Requests that are sealed as they stand, with a length in them that is not true."""
-
-    def identifier(length: int) -> Make:
-        def make(f: Forge) -> Request:
-            lying = raw_field(FieldType.UNIQUE_IDENTIFIER, f.draw(MIN_UNIQUE_ID), length)
-            return f.request(f"an identifier field of length {length}", lying, f.cookie(), f.seal())
-
-        return make
-
-    def cookie(length: int) -> Make:
-        def make(f: Forge) -> Request:
-            lying = raw_field(FieldType.COOKIE, f.ticket.cookie, length)
-            return f.request(f"a cookie field of length {length}", f.uid(), lying, f.seal())
-
-        return make
-
-    def seal(label: str, **lie: int) -> Make:
-        return lambda f: f.usual(label, seal=_lying(f.seal(), lie))
-
     return [
-        *map(identifier, (0, 2, 3, 35, OVERRUN)),
-        *map(cookie, (0, 3, OVERRUN)),
-        *(seal(f"an authenticator field of length {n}", length=n) for n in (0, 3, OVERRUN)),
-        *(seal(f"a nonce of length {n}", nonce_length=n) for n in (0, 40, 0xFFFF)),
-        *(seal(f"a ciphertext of length {n}", ciphertext_length=n) for n in (0, 15, 20, 0xFFFF)),
-        lambda f: f.plain("").cut(HEADER_LENGTH - 1),
-        lambda f: f.plain("51 octets", bytes(3)),
+        *(partial(_lying_identifier, length=n) for n in (0, 2, 3, 35, OVERRUN)),
+        *(partial(_lying_cookie, length=n) for n in (0, 3, OVERRUN)),
+        *(partial(_lying_seal, what="an authenticator field", length=n) for n in (0, 3, OVERRUN)),
+        *(partial(_lying_seal, what="a nonce", nonce_length=n) for n in (0, 40, 0xFFFF)),
+        *(partial(_lying_seal, what="a ciphertext", ciphertext_length=n) for n in (0, 15, 20, 0xFFFF)),
+        lambda f: f.plain("a header").cut(HEADER_LENGTH - 1),
+        lambda f: f.plain("a header and 3 octets", bytes(3)),
     ]
 
 
-def _lying(seal: Seal, lie: dict[str, int]) -> Seal:
-    return replace(seal, **lie)  # type: ignore[arg-type]
+def _lying_identifier(forge: Forge, length: int) -> Request:
+    field = raw_field(FieldType.UNIQUE_IDENTIFIER, forge.draw(MIN_UNIQUE_ID), length)
+    return forge.request(f"an identifier field of length {length}", field, forge.cookie(), forge.seal())
+
+
+def _lying_cookie(forge: Forge, length: int) -> Request:
+    field = raw_field(FieldType.COOKIE, forge.ticket.cookie, length)
+    return forge.request(f"a cookie field of length {length}", forge.uid(), field, forge.seal())
+
+
+def _lying_seal(
+    forge: Forge, what: str, length: int | None = None, nonce_length: int | None = None,
+    ciphertext_length: int | None = None,
+) -> Request:  # fmt: skip
+    claims = [n for n in (length, nonce_length, ciphertext_length) if n is not None]
+    seal = replace(forge.seal(), length=length, nonce_length=nonce_length, ciphertext_length=ciphertext_length)
+    return forge.usual(f"{what} of length {claims[0]}", seal=seal)
 
 
 @group.check(
@@ -103,21 +108,24 @@ def ntp_malformed_sweep(probe: ServerProbe) -> Iterator[Finding]:
     probe.ntp.control()  # so that it is known what to think if none is answered later
     whole = len(probe.ntp.forge.usual().packet)
     step = SWEEP_STEP if probe.ntp.pace.interval else 1
-    cuts: list[Make] = [lambda f, n=n: f.usual().cut(n) for n in range(step, whole, step)]
+    cuts = [partial(_cut, length=n) for n in range(step, whole, step)]
     try:
         answers = probe.ntp.volley([*_lies(), *cuts], tries=1)
     except PathTrouble:
         yield failed("it answered a usual request before these packets, and none after them")
         return
-    findings = [_judge_malformed(a) for a in answers]
-    yield from judge_ntp.summed_up(findings, lambda n: f"{n} malformed packets: {judge_ntp.tallied(answers)}")
+    yield from judge_ntp.sweep(answers, _judge_malformed, "malformed packets")
+
+
+def _cut(forge: Forge, length: int) -> Request:
+    return forge.usual().cut(length)
 
 
 def _judge_malformed(answer: Answer) -> Finding:
-    packet, fields = answer.request.packet, answer.request.fields
-    nothing_of_nts = all(f.type == FieldType.UNIQUE_IDENTIFIER for f in fields)
-    if answer.request.is_well_formed and nothing_of_nts and len(packet) >= HEADER_LENGTH:
-        return judge_ntp.expect_no_time(answer) if answer.kind is Kind.TIME else passed(f"{answer}")
+    sent = answer.request
+    is_plain = sent.is_well_formed and all(f.type == FieldType.UNIQUE_IDENTIFIER for f in sent.fields)
+    if is_plain and answer.kind is not Kind.TIME:
+        return passed(str(answer))
     return judge_ntp.expect_no_time(answer)
 
 
@@ -142,38 +150,39 @@ def _ladder(forge: Forge) -> list[Request]:
     " other size, and so break NTS.",
 )  # fmt: skip
 def ntp_plain(probe: ServerProbe) -> Iterator[Finding]:
-    plain = [
-        probe.ntp.ask(lambda f, v=v: f.plain(f"plain NTPv{v}", version=v)) for v in (VERSION, VERSION - 1)
-    ]  # fmt: skip
-    for answer in plain:
-        yield _judge_plain(answer)
+    plain = [probe.ntp.ask(partial(Forge.plain, label=f"NTPv{v}", version=v)) for v in (VERSION, VERSION - 1)]
+    yield from judge_ntp.findings(plain, _judge_plain)
     passing = HEADER_LENGTH if plain[0].kind is Kind.PLAIN else 0
-    sizes = [len(r.packet) for r in _ladder(probe.ntp.forge)]
-    for i, size in enumerate(sizes):
+    sizes = [len(request.packet) for request in _ladder(probe.ntp.forge)]
+    for rung, size in enumerate(sizes):
         try:
-            answer = probe.ntp.ask(lambda f, i=i: replace(_ladder(f)[i], label=f"NTS, {size} octets"))
-        except PathTrouble as e:
-            why = f"{passing} octets are answered, NTS requests of {size} are not: long packets are dropped on the way"
-            raise PathTrouble(why if passing else str(e)) from None
+            answer = probe.ntp.ask(partial(_rung, rung=rung))
+        except PathTrouble:
+            if not passing:
+                raise
+            yield Finding(Verdict.PATH, f"{passing} octets are answered, NTS requests of {size} are not: {FILTERED}")
+            return
         if answer.kind is not Kind.SILENCE:
-            yield judge_ntp.expect_time(answer)
+            yield from judge_ntp.findings([answer], judge_ntp.expect_time)
             passing = max(passing, size) if answer.kind is Kind.TIME else passing
-        elif i < len(sizes) - 1:
-            yield Finding(Verdict.PATH, f"{passing} octets are answered, {size} are not: a filter on the way, perhaps")
+        elif rung < len(sizes) - 1:
+            yield Finding(Verdict.PATH, f"{passing} octets are answered, {size} are not: {FILTERED}")
         else:  # more than a client ever needs
-            yield warned(f"{passing} octets are answered, {size} are not: a limit of the server, or a filter")
+            yield warned(f"{passing} octets are answered, {size} are not: a limit of the server, or of the way")
+
+
+def _rung(forge: Forge, rung: int) -> Request:
+    request = _ladder(forge)[rung]
+    return replace(request, label=f"NTS, {len(request.packet)} octets")
 
 
 def _judge_plain(answer: Answer) -> Finding:
-    text = f"{answer.request.label}: {answer}"
-    if answer.kind is not Kind.PLAIN:
-        return warned(text)
     header = answer.header
-    assert header is not None
-    flaws = {
+    if answer.kind is not Kind.PLAIN or header is None:
+        return warned(str(answer))
+    wrong = judge_ntp.true_of({
         "the origin timestamp is not the one sent": not answer.origin_is_right,
         f"version {header.version}": header.version != answer.request.version,
         f"{len(answer.octets)} octets": len(answer.octets) != HEADER_LENGTH,
-    }
-    wrong = [flaw for flaw, is_so in flaws.items() if is_so]
-    return failed(f"{answer.request.label}: {', '.join(wrong)}") if wrong else passed(text)
+    })  # fmt: skip
+    return failed(", ".join(wrong)) if wrong else passed(str(answer))
