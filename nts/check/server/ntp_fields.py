@@ -22,7 +22,7 @@ group: Group[ServerProbe] = Group("NTP: extension fields")
 @group.check(
     45, "ntp-nonce-shapes", section="5.6", severity=Severity.MUST, ref="A56 A61",
     sends="Nonces of 15, 24 and 32 octets, one of 8 with 8 octets of Additional Padding, one of 16 with 64.",
-    expects="Time for each.",
+    expects="An authentic reply to each.",
     rule="The nonce is of any length that the AEAD algorithm takes and padded to four octets; Additional Padding may"
     " be more than is due.",
 )  # fmt: skip
@@ -53,7 +53,7 @@ def ntp_nonce_short_nopad(probe: ServerProbe) -> Iterator[Finding]:
     47, "ntp-ef-placement", section="5.7", severity=Severity.MUST, ref="A66",
     sends=f"A field of {UNKNOWN_LENGTH} octets and of a type for experiments: in front of all others, inside the"
     " ciphertext, behind the authenticator.",
-    expects="Time in all three cases.",
+    expects="An authentic reply in all three cases.",
     rule="Other extension fields may be in front of the authenticator, inside it or behind it. Those behind are not"
     " authenticated and are ignored; the packet stays good.",
 )  # fmt: skip
