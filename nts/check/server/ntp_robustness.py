@@ -98,7 +98,7 @@ def _lying_seal(
 
 @group.check(
     51, "ntp-malformed-sweep", section="RFC 7822 7.5", severity=Severity.CRIT, ref="B01 B05",
-    sends="18 packets with a length in them that is not true (fields, nonce, ciphertext; 47 and 51 octets), and a"
+    sends="20 packets with a length in them that is not true (fields, nonce, ciphertext; 47 and 51 octets), and a"
     " usual request cut short, at every fourth octet, with --fast at every octet. Once each.",
     expects="No time, but for what is a plain request as it stands; and the server still answers usual requests.",
     rule="Extension fields lie within the packet and have lengths that are multiples of four; a packet that breaks"
