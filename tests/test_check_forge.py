@@ -15,9 +15,10 @@ from nts.check import judge_ntp
 from nts.check.forge import UNKNOWN_FIELD, Forge, Request, Seal, Ticket, raw_field
 from nts.check.judge_ntp import Kind
 from nts.check.model import Severity, Verdict, conclude, failed, passed
-from nts.check.server import CHECKS
+from nts.check.server import CHECKS, ntp_fields, ntp_robustness
 from nts.ntp import Header
 from nts.registry import FieldType
+from nts.ts_server import Verdict as Outcome
 from tests import strategies
 from tests.strategies import AUTHENTICATOR, COOKIE, PLACEHOLDER, UNIQUE_IDENTIFIER, bounded, fields_of
 
@@ -118,6 +119,40 @@ def test_secrets_are_not_in_what_is_printed() -> None:
     shown = repr((TICKET, maker.seal(), maker.usual(), judge_ntp.judge(maker.usual(), [])))
     for secret in (KEYS.c2s, KEYS.s2c, TICKET.cookie):
         assert repr(secret)[2:-1] not in shown
+
+
+STIMULI: dict[Outcome, list[str]] = {
+    Outcome.DROP_UNIQUE_ID: ["no identifier", "two identifiers", "the identifier encrypted"],
+    Outcome.DROP_INCOMPLETE: [
+        "no cookie", "two cookies", "the cookie encrypted", "no authenticator", "two authenticators",
+    ],
+    Outcome.DROP_ENCRYPTED: ["another cookie encrypted"],
+    Outcome.DROP_MODE: [f"mode {m}" for m in (1, 2, 4, 5, 6, 7)],
+    Outcome.DROP_VERSION: [f"version {v}" for v in (1, 2, 5)],
+    Outcome.DROP_MAC: ["version 3"],
+    Outcome.DROP_LENGTH: ["cut to 47 octets", "a header and 3 octets"],
+    Outcome.DROP_FIELDS: [
+        *(f"an identifier field of length {n}" for n in (0, 2, 3, 35, 65532)),
+        *(f"a cookie field of length {n}" for n in (0, 3, 65532)),
+        *(f"an authenticator field of length {n}" for n in (0, 3, 65532)),
+        *(f"a nonce of length {n}" for n in (0, 40, 65535)),
+        *(f"a ciphertext of length {n}" for n in (20, 65535)),
+    ],
+    Outcome.NAK_AUTH: ["a ciphertext of length 0", "a ciphertext of length 15"],
+}  # fmt: skip
+
+
+def test_broken_requests_are_broken_in_one_way_each() -> None:
+    """What the reference server makes of the stimuli of checks 48, 50 and 51."""
+    makes = [
+        *ntp_fields.CARDINALITY, ntp_fields.another_cookie_encrypted,
+        *ntp_robustness.oddities(), *ntp_robustness.lies(),
+    ]  # fmt: skip
+    found: dict[Outcome, list[str]] = {}
+    for make in makes:
+        request = make(forge())
+        found.setdefault(strategies.respond(request.packet).verdict, []).append(request.label)
+    assert found == STIMULI
 
 
 # --- the judge -------------------------------------------------------------------------------------------------------

@@ -98,6 +98,19 @@ def test_what_is_allowed_but_not_as_it_should_be_is_a_warning(
     assert text in result.evidence
 
 
+def test_the_sweep_flips_a_bit_in_every_octet_of_the_header_and_in_the_fields(servers: Pair) -> None:
+    probe, before = probe_for(servers.ke.port), len(servers.ntp.requests)
+    results(probe, ["ntp-bitflip-sweep"])
+    labels = [e.label for e in probe.ntp.tally if "flipped" in e.label]
+    octets = [int(label.split()[4]) for label in labels]
+    assert octets[:48] == list(range(48))
+    assert [o for o in octets[48:] if 52 <= o < 84] == octets[48:52]  # the identifier's body
+    assert [o for o in octets[48:] if 88 <= o < 188] == octets[52:60]  # the cookie's
+    assert (octets[48], octets[51], octets[52], octets[59]) == (52, 83, 88, 187)
+    changed = [r for r in servers.ntp.requests[before:] if not r.is_authentic]
+    assert len(changed) == len(octets) == 60
+
+
 def test_no_amplify_judges_all_exchanges_of_the_run(servers: Pair) -> None:
     """A fault that its own set does not meet, but that of another check does."""
     servers.ntp.behave(answer=only(mode_is(7), lambda t: [bytes(480)]))

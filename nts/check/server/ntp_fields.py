@@ -66,7 +66,7 @@ def ntp_ef_placement(probe: ServerProbe) -> Iterator[Finding]:
     yield from judge_ntp.findings([probe.ntp.ask(make) for make in makes], judge_ntp.expect_time)
 
 
-_CARDINALITY: list[Make] = [
+CARDINALITY: list[Make] = [
     lambda f: f.request("no identifier", f.cookie(), f.seal()),
     lambda f: f.request("two identifiers", f.uid(), f.uid(), f.cookie(), f.seal()),
     lambda f: f.request("the identifier encrypted", f.cookie(), f.seal(f.uid())),
@@ -76,6 +76,7 @@ _CARDINALITY: list[Make] = [
     lambda f: f.request("no authenticator", f.uid(), f.cookie()),
     lambda f: f.request("two authenticators", f.uid(), f.cookie(), f.seal(), f.seal()),
 ]
+"""requests that lack something, or have it twice"""
 
 
 @group.check(
@@ -88,12 +89,13 @@ _CARDINALITY: list[Make] = [
     " authenticated and not encrypted.",
 )  # fmt: skip
 def ntp_cardinality(probe: ServerProbe) -> Iterator[Finding]:
-    *answers, last = probe.ntp.volley([*_CARDINALITY, _another_cookie_encrypted])
+    *answers, last = probe.ntp.volley([*CARDINALITY, another_cookie_encrypted])
     yield from judge_ntp.findings(answers, judge_ntp.expect_no_authentic_time)
     yield from judge_ntp.findings([last], _no_second_cookie)
 
 
-def _another_cookie_encrypted(forge: Forge) -> Request:
+def another_cookie_encrypted(forge: Forge) -> Request:
+    """One cookie where it has to be, and one where none may be."""
     return forge.usual("another cookie encrypted", seal=forge.seal(forge.cookie()))
 
 
