@@ -198,6 +198,20 @@ def test_exporter_contexts(number: int | None, echoed: bool, verdict: Verdict) -
     assert judge_ke.exporter_context(number, echoed=echoed).verdict is verdict
 
 
+def test_evidence_is_short_whatever_comes() -> None:
+    many = [
+        response(more=record(UNKNOWN_TYPE, critical=False) * 20_000),
+        response(protocols=bytes(60_000)),
+        response(aeads=bytes(60_000)),
+        response(cookies=[b"%d" % i for i in range(10_000)]),
+        response(cookies=[bytes(i) for i in range(1, 300)]),
+        (ERROR_1 + COOKIE) * 1000 + END,
+    ]
+    for octets in many:
+        for judge in JUDGES:
+            assert len(judge(answer(octets)).text) < 500
+
+
 def test_cookies_never_get_into_a_finding() -> None:
     cookie = b"\xfeNOT TO BE SEEN"
     shown = repr(answer(response(cookies=[cookie]))) + judge_ke.agreed(answer(response(cookies=[cookie]))).text

@@ -20,6 +20,7 @@ from OpenSSL import SSL
 
 from nts import ke_session, records, sockets, tls
 from nts.aead import SessionKeys
+from nts.check import judge_ke
 from nts.check.ke_answer import MAX_ANSWER, End, KeAnswer
 from nts.check.ke_forge import REQUEST, request
 from nts.check.model import Direction, Protocol
@@ -287,12 +288,12 @@ class KeProbe:
         Raises KeResponseError when it cannot, and what `ask` raises.
         """
         offered = tuple(aeads)
-        answer = self.ask(request(offer=offered), what=f"a request for cookies, AEAD {_listed(offered)}")
+        answer = self.ask(request(offer=offered), what=f"a request for cookies, AEAD {judge_ke.listed(offered)}")
         if not answer.cookies:
             raise KeResponseError(f"the key exchange gave no cookies: the server {answer.ending}")
         chosen = [a for r in answer.of(RecordType.AEAD_ALGORITHM) for a in records.u16_list(r)]
         if not chosen or chosen[0] not in set(AeadId):
-            raise KeResponseError(f"the key exchange chose AEAD {_listed(chosen) or 'none'}")
+            raise KeResponseError(f"the key exchange chose AEAD {judge_ke.listed(chosen)}")
         return Fetched(answer.keys(AeadId(chosen[0])), *answer.time_server, tuple(answer.cookies[:COOKIES_WANTED]))
 
     def _attempt(self, stimulus: Stimulus) -> KeAnswer:
@@ -335,7 +336,3 @@ class KeProbe:
 
 def _no_tls(answer: KeAnswer) -> TLSError:
     return TLSError(f"no TLS 1.3 handshake: the server {answer.ending}")
-
-
-def _listed(numbers: Iterable[int]) -> str:
-    return ", ".join(map(str, numbers))
