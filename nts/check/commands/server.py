@@ -49,7 +49,7 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the checks; the exit code."""
-    from nts.check import ke_probe, runner
+    from nts.check import runner
     from nts.check.output import catalogue
     from nts.check.output.render import Session
     from nts.check.probe import ServerProbe, Target
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         "server", where, checks, commands.report_options(args), seed=probe.seed, pace=pace,
         intro=f"NTS server {where}, {len(checks)} checks, {speed}, seed {probe.seed}",
     )  # fmt: skip
-    ke_probe.reach(target)
+    probe.ke.reach()
     with session:
         for result in runner.run(session.checks, probe, session.start):
             session.add(result)

@@ -153,7 +153,7 @@ def _table(group: str, results: Iterable[Result[Any]]) -> str:
 
 def _details(result: Result[Any]) -> str:
     check = result.check
-    texts = {"the RFC says": check.rule, "sent": check.sends, "passes": check.expects}
+    texts = {"the RFC says": check.rule, "the check sends": check.sends, "what passes": check.expects}
     lines = ['<dl class="texts">', *(f"<dt>{_e(k)}</dt><dd>{_e(v)}</dd>" for k, v in texts.items())]
     if len(result.findings) > 1:
         found = "<br>".join(_e(f"{f.verdict.value}: {f.text}") for f in result.findings)
@@ -165,6 +165,6 @@ def _details(result: Result[Any]) -> str:
 
 
 def _exhibit(exhibit: Exhibit) -> str:
-    octets = decoded(exhibit)
-    shown = f"<pre>{_e(chr(10).join(octets))}</pre>" if octets else ""
+    lines = "".join(f"<span>{_e(line)}\n</span>" for line in decoded(exhibit))  # a span each, for the hanging indent
+    shown = f"<pre>{lines}</pre>" if lines else ""
     return f'<li><span class="way">{_e(exhibit.direction.value)}</span>{_e(exhibit.text)}{shown}</li>'

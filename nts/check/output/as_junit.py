@@ -65,7 +65,7 @@ def _case(suite: ET.Element, command: str, result: Result[Any]) -> None:
 def _details(result: Result[Any]) -> str:
     check = result.check
     lines = [
-        f"{section(check.section)}: {check.rule}", f"sent: {check.sends}", f"passes: {check.expects}",
+        f"{section(check.section)}: {check.rule}", f"sends: {check.sends}", f"passes: {check.expects}",
         f"seen: {result.evidence}",
     ]  # fmt: skip
     for exhibit in result.exhibits:

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,8 @@ class Session:
         options.check()
         self.checks = list(checks)
         self._options, self._intro = options, printable(intro)
-        self._facts = {"command": command, "target": printable(target), "seed": seed, "pace": pace}
-        self._started_ns, self._started = time.time_ns(), time.monotonic()
+        self._report = Report(command, printable(target), time.time_ns(), seed, pace, planned=len(self.checks))
+        self._started = time.monotonic()
         self._results: list[Result[Any]] = []
         self._interrupted = False
         output = sys.stderr if options.json else sys.stdout
@@ -86,10 +86,10 @@ class Session:
 
     def finish(self) -> int:
         """Say what came of it all, write the files; the exit code."""
-        report = Report(
-            **self._facts, started_ns=self._started_ns, seconds=time.monotonic() - self._started,
-            planned=len(self.checks), results=tuple(self._results), interrupted=self._interrupted,
-        )  # type: ignore[arg-type]  # fmt: skip
+        report = replace(
+            self._report, seconds=time.monotonic() - self._started, results=tuple(self._results),
+            interrupted=self._interrupted,
+        )  # fmt: skip
         self._screen.finish(report)
         if self._options.json:
             print(json.dumps(as_json.dictionary(report, verbose=self._options.verbose), indent=2), flush=True)

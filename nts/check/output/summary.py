@@ -32,13 +32,13 @@ class Report:
     target: str
     started_ns: int
     """Unix time"""
-    seconds: float
     seed: int | None
     pace: float | None
     """seconds from one packet to the next, at least"""
     planned: int
     """how many checks were to be run"""
-    results: tuple[Result[Any], ...]
+    seconds: float = 0.0
+    results: tuple[Result[Any], ...] = ()
     interrupted: bool = False
 
     @property

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from nts.check.model import Check, Result, Verdict
@@ -43,6 +43,7 @@ class Screen:
         self.console = console(file)
         self.rows, self.verbose = rows, verbose
         self._name_width = max((len(c.name) for c in checks), default=0)
+        self._section_width = min(14, max((len(c.section) for c in checks), default=0))
         self._total = len(checks)
         self._group = ""
         self._progress: Progress | None = None
@@ -53,8 +54,8 @@ class Screen:
     def _progress_bar(self) -> Progress:
         return Progress(
             SpinnerColumn("line" if self.console.options.ascii_only else "dots"),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=None if self.console.width >= ROOMY else 16),
+            TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
+            BarColumn(30 if self.console.width >= ROOMY else 14, complete_style="cyan", finished_style="cyan"),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             console=self.console,
@@ -81,7 +82,7 @@ class Screen:
     def start(self, check: Check[Any]) -> None:
         """A check begins."""
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, description=check.name)
+            self._progress.update(self._task, description=f"{check.name}: {check.sends}")
 
     def add(self, result: Result[Any]) -> None:
         """A check is over."""
@@ -92,7 +93,7 @@ class Screen:
                 self._print(Text(self._group, "bold"))
             self._print(self._row(result) if self.console.is_terminal else Text(self._line(result)))
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, advance=1, description="")
+            self._progress.update(self._task, advance=1)
 
     def _print(self, what: Text | Table) -> None:
         # Lines of a file or a pipe are not wrapped: whoever greps wants whole ones.
@@ -113,14 +114,14 @@ class Screen:
             grid.add_column(width=self._name_width)
             grid.add_column(ratio=1, overflow="fold")
             if result.verdict in (Verdict.FAIL, Verdict.WARN):
-                evidence = Text(f"{result.severity.value} {check.section}: ", "bold") + evidence
+                evidence = Text.assemble((f"{result.severity.value}: ", "bold"), evidence)
             grid.add_row(verdict, name, evidence)
             return grid
         grid.add_column(width=5)
         grid.add_column(width=3, justify="right")
         grid.add_column(width=self._name_width)
         grid.add_column(width=6)
-        grid.add_column(width=7, overflow="fold")
+        grid.add_column(width=self._section_width, overflow="fold")
         grid.add_column(ratio=1, overflow="fold")
         number, severity, where = (Text(t, "dim") for t in (check.id, result.severity.value, check.section))
         grid.add_row(verdict, number, name, severity, where, evidence)
@@ -142,11 +143,10 @@ class Screen:
     def _finding(self, result: Result[Any]) -> None:
         check = result.check
         self._print(Text(""))
-        head = Text(result.verdict.value, COLOURS[result.verdict])
-        head.append(f"  {check.name}", "bold")
-        head.append(f"  {result.severity.value}, {section(check.section)}", "dim")
-        self._print(head)
-        texts = {"seen": result.evidence, "sent": check.sends, "passes": check.expects, "rule": check.rule}
+        verdict = (f"{result.verdict.value:5} ", COLOURS[result.verdict])
+        about = (f"  {result.severity.value}, {section(check.section)}", "dim")
+        self._print(Text.assemble(verdict, (check.name, "bold"), about))
+        texts = {"seen": result.evidence, "sends": check.sends, "passes": check.expects, "rule": check.rule}
         for label, text in texts.items():
             self._labelled(label, text)
         if self.verbose:
