@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: MIT
+"""Octets that break rules on purpose: what the suite's own codecs would not make. Pure, but for random cookies."""
+
+from __future__ import annotations
+
+import os
+
+from nts.records import Record, encode_u16s
+from nts.registry import AeadId, Protocol, RecordType
+from nts.wire import pad4, u16
+
+END = Record(RecordType.END_OF_MESSAGE, True, b"").encode()
+
+
+def record(kind: int, body: bytes = b"", *, critical: bool = True) -> bytes:
+    """One NTS-KE record."""
+    return Record(kind, critical, body).encode()
+
+
+def field(kind: int, body: bytes) -> bytes:
+    """An extension field, padded to four octets but not to any minimum."""
+    body = pad4(body)
+    return u16(kind) + u16(4 + len(body)) + body
+
+
+def random_cookies(count: int = 8, length: int = 100) -> list[bytes]:
+    """Octets that look like cookies, and that no server can open."""
+    return [os.urandom(length) for _ in range(count)]
+
+
+def response(
+    *, protocols: bytes | None = encode_u16s(Protocol.NTPV4),
+    aeads: bytes | None = encode_u16s(AeadId.AES_SIV_CMAC_256), cookies: list[bytes] | None = None,
+    more: bytes = b"", end: bytes = END,
+) -> bytes:  # fmt: skip
+    """An NTS-KE response, a good one unless told otherwise; None leaves a record out."""
+    parts = [
+        b"" if protocols is None else record(RecordType.NEXT_PROTOCOL, protocols),
+        b"" if aeads is None else record(RecordType.AEAD_ALGORITHM, aeads),
+        more,
+        *(record(RecordType.NEW_COOKIE, c, critical=False) for c in (random_cookies() if cookies is None else cookies)),
+        end,
+    ]
+    return b"".join(parts)

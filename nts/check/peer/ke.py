@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: MIT
+"""An NTS-KE server that is sound unless told otherwise, and remembers what each client did.
+
+A fault is a small function, `KeBehaviour.answer`, that transforms the request, the sound response, or the way of
+sending it:
+
+    def without_end(talk: KeTalk) -> None:
+        talk.send(talk.respond(talk.request())[:-4])
+
+Each connection has a thread, and every wait in it is bounded. `KePeer` ends with its `with` block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+from OpenSSL import SSL
+
+from nts import ke_server, sockets, tls
+from nts.aead import SessionKeys
+from nts.check.peer.authority import Certificate
+from nts.errors import FormatError
+from nts.ke_server import KeServer, Verdict
+from nts.keyring import KeyRing, MasterKey
+from nts.records import MessageReader
+from nts.registry import ALPN, EXPORTER_LABEL, NTP_PORT, AeadId, Direction, Protocol
+
+PATIENCE = 20.0  # seconds that a client may keep us waiting for anything but its request
+LINGER = 1.0  # seconds for the client to close once we have
+TLS_1_2, TLS_1_3 = SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION
+_TICK = 0.05  # seconds between looks at whether to stop
+_RECORD = 16384  # octets of plaintext in the largest TLS record
+
+T = TypeVar("T")
+
+
+class Stopped(Exception):
+    """The `with` block has ended while a client was still being served."""
+
+
+def strict_alpn(offered: list[bytes]) -> bytes | None:
+    """Select ntske/1, or end the handshake with alert 120 (RFC 7301)."""
+    if ALPN in offered:
+        return ALPN
+    raise tls.AlpnRefused
+
+
+def no_alpn(_offered: list[bytes]) -> bytes | None:
+    """Know nothing of ALPN."""
+    return None
+
+
+def sound(talk: KeTalk) -> None:
+    """The right answer to whatever comes, in one piece."""
+    talk.send(talk.respond(talk.request()))
+
+
+def fresh_ring() -> KeyRing:
+    """A random master key for cookies."""
+    return KeyRing((MasterKey(int.from_bytes(os.urandom(2), "big"), os.urandom(32)),))
+
+
+def copied(ring: KeyRing) -> KeyRing:
+    """The same keys for another thread: an AES-SIV object serves one only."""
+    return KeyRing(tuple(MasterKey(k.id, k.key) for k in ring.keys))
+
+
+@dataclass(frozen=True)
+class KeBehaviour:
+    """What a server does. The default keeps to RFC 8915."""
+
+    answer: Callable[[KeTalk], None] = sound
+    certificate: Certificate | None = None
+    """chain and key; None: the good one of the pair's authority"""
+    alpn: Callable[[list[bytes]], bytes | None] = strict_alpn
+    """what to select of what the client offers; None: nothing, and go on"""
+    needs_alpn: bool = True
+    """close, without an answer, when nothing was selected (section 4)"""
+    oldest: int = TLS_1_3
+    newest: int = TLS_1_3
+    """TLS versions"""
+    timeout: float = 5.0
+    """seconds for the handshake and the request; then Error 1"""
+    aeads: tuple[AeadId, ...] = tuple(AeadId)
+    ntp_server: str = ""
+    """where to send clients; empty: where they are"""
+    ntp_port: int = 0
+    """0: the port of the pair's time server, or 123 without one"""
+    host: str = "127.0.0.1"
+    """to listen on"""
+    port: int = 0
+    """to listen on; 0: any that is free"""
+    raw: Callable[[socket.socket], None] | None = None
+    """instead of TLS: do this with the accepted TCP connection"""
+
+
+SOUND_KE = KeBehaviour()
+
+
+@dataclass
+class KeSession:
+    """What one client did."""
+
+    address: str
+    started: float = field(default_factory=time.monotonic)
+    """on the monotonic clock, as is `finished`"""
+    server_name: bytes | None = None
+    """that it indicated (SNI)"""
+    alpn: tuple[bytes, ...] = ()
+    """that it offered"""
+    tls_version: str | None = None
+    """None: the handshake has not succeeded"""
+    received: bytes = field(default=b"", repr=False)
+    """all application data it sent: its request, and whatever should not have come"""
+    sent: int = 0
+    """octets of application data that it has taken, or its socket"""
+    close_notify: bool = False
+    """whether it ended its side properly"""
+    problem: str = ""
+    """why the connection ended early, if it did"""
+    finished: float | None = None
+
+
+class KeTalk:
+    """What an answer has to do with: a finished TLS handshake with a client."""
+
+    def __init__(
+        self, connection: SSL.Connection, sock: socket.socket, session: KeSession, behaviour: KeBehaviour,
+        ring: KeyRing, stopping: threading.Event,
+    ) -> None:  # fmt: skip
+        self.connection, self.sock, self.session = connection, sock, session
+        self.behaviour, self.ring, self._stopping = behaviour, ring, stopping
+        self.policy = KeServer(behaviour.aeads, behaviour.ntp_server, behaviour.ntp_port or NTP_PORT)
+
+    def request(self) -> bytes:
+        """Octets up to the End of Message record and what came with it; fewer when the client closes or time is up.
+
+        Called again, it waits for another message.
+        """
+        reader, octets = MessageReader(ke_server.MAX_REQUEST), b""
+        deadline = time.monotonic() + self.behaviour.timeout
+        with contextlib.suppress(TimeoutError, FormatError):
+            while data := self.receive(deadline):
+                octets += data
+                if reader.feed(data) is not None:
+                    deadline = 0.0  # only what is there already
+        return octets
+
+    def respond(
+        self, octets: bytes, *, export: Callable[[AeadId], SessionKeys] | None = None, ring: KeyRing | None = None
+    ) -> bytes:
+        """The sound response to these octets, complete or not.
+
+        `export` and `ring` are for cookies that hold other keys, or that are sealed with another.
+        """
+        try:
+            message = MessageReader(ke_server.MAX_REQUEST).feed(octets)
+        except FormatError:
+            return self.policy.fail(Verdict.BAD_REQUEST).response
+        if message is None:
+            return self.policy.fail(Verdict.TRUNCATED).response
+        return self.policy.answer(
+            message,
+            local_address=str(self.sock.getsockname()[0]),
+            ring=self.ring if ring is None else ring,
+            export_keys=export or self.export,
+            random=os.urandom,
+        ).response
+
+    def export(self, aead: AeadId, context_aead: int | None = None, label: str = EXPORTER_LABEL) -> SessionKeys:
+        """The session keys (section 5.1), on demand with another algorithm in the exporter's context."""
+        return SessionKeys(aead, *self.export_octets(aead.key_length, context_aead or aead, label))
+
+    def export_octets(self, length: int, aead: int, label: str = EXPORTER_LABEL) -> tuple[bytes, bytes]:
+        """As `export`, for algorithms that this suite does not speak: C2S and S2C."""
+
+        def key(direction: Direction) -> bytes:
+            context = struct.pack(">HHB", Protocol.NTPV4, aead, direction)
+            return self.connection.export_keying_material(label.encode(), length, context)
+
+        return key(Direction.C2S), key(Direction.S2C)
+
+    def send(self, data: bytes, *, each: int = _RECORD, pause: float = 0.0) -> None:
+        """Send in TLS records of so many octets, with a pause in seconds before each."""
+        for i in range(0, len(data), each):
+            self.wait(pause)
+            chunk = data[i : i + each]
+            while chunk:
+                taken = self.run(partial(self.connection.send, chunk), time.monotonic() + PATIENCE)
+                chunk, self.session.sent = chunk[taken:], self.session.sent + taken
+
+    def send_for_ever(self, data: bytes) -> None:
+        """Until the client closes, takes no more, or all is over."""
+        while True:
+            self.send(data)
+
+    def receive(self, deadline: float) -> bytes:
+        """Some application data; none when the client has closed. TimeoutError."""
+        try:
+            data = self.run(lambda: self.connection.recv(tls.READ_SIZE), deadline)
+        except tls.Closed:
+            self.session.close_notify = True
+            return b""
+        except tls.Error:  # a bare end of file, or a reset
+            return b""
+        self.session.received += data
+        return data
+
+    def wait(self, seconds: float) -> None:
+        """Do nothing for a while. Stopped when all is over."""
+        if self._stopping.wait(seconds) if seconds else self._stopping.is_set():
+            raise Stopped
+
+    def reset(self) -> None:
+        """End the TCP connection with RST."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("@ii", 1, 0))
+        self.sock.close()
+
+    def close(self) -> None:
+        """close_notify, and wait a moment for the client's (section 4)."""
+        self.connection.shutdown()
+        deadline = time.monotonic() + LINGER
+        with contextlib.suppress(TimeoutError):
+            while self.receive(deadline):
+                pass
+
+    def run(self, step: Callable[[], T], deadline: float) -> T:
+        """A TLS operation, waiting for the socket as it demands. TimeoutError, Stopped."""
+        while not self._stopping.is_set():
+            try:
+                return step()
+            except tls.WantRead:
+                readers, writers = [self.sock], []
+            except tls.WantWrite:
+                readers, writers = [], [self.sock]
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("the client took too long")
+            select.select(readers, writers, [], min(left, _TICK))
+        raise Stopped
+
+
+class KePeer:
+    """The server. `port` is where; `sessions` is what came, in the order of arrival."""
+
+    def __init__(self, behaviour: KeBehaviour, ring: KeyRing | None = None) -> None:
+        assert behaviour.certificate is not None
+        self.behaviour, self.ring = behaviour, ring or fresh_ring()
+        self.sessions: list[KeSession] = []
+        self._context = _context(behaviour, behaviour.certificate)
+        self._failures: list[Exception] = []
+        self._stopping = threading.Event()
+        (self._listener,) = sockets.listening(socket.SOCK_STREAM, (behaviour.host,), behaviour.port)
+        self._listener.listen()
+        self.port = int(self._listener.getsockname()[1])
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+
+    def __enter__(self) -> KePeer:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        for thread in self._threads:  # the first one ends before the list is walked further: no more are added
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), "the NTS-KE peer does not stop"
+        self._listener.close()
+        if self._failures:
+            raise self._failures[0]
+
+    def _accept(self) -> None:
+        while not self._stopping.is_set():
+            if not select.select([self._listener], [], [], _TICK)[0]:
+                continue
+            try:
+                sock, address = self._listener.accept()
+            except OSError:
+                continue  # the client has gone
+            session = KeSession(sockets.shown(address))
+            self.sessions.append(session)
+            thread = threading.Thread(target=self._serve, args=(sock, session), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, sock: socket.socket, session: KeSession) -> None:
+        with sock:
+            try:
+                self._talk(sock, session)
+            except (Stopped, TimeoutError, tls.AlpnRefused) as e:
+                session.problem = str(e) or type(e).__name__
+            except (tls.Error, OSError) as e:
+                session.problem = tls.reason(e)
+            except Exception as e:  # a mistake in an answer, for the end of the `with` block
+                self._failures.append(e)
+        session.finished = time.monotonic()
+
+    def _talk(self, sock: socket.socket, session: KeSession) -> None:
+        behaviour = self.behaviour
+        if behaviour.raw is not None:
+            sock.settimeout(PATIENCE)
+            behaviour.raw(sock)
+            return
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = SSL.Connection(self._context, sock)
+        connection.set_app_data(session)
+        connection.set_accept_state()
+        talk = KeTalk(connection, sock, session, behaviour, copied(self.ring), self._stopping)
+        talk.run(connection.do_handshake, time.monotonic() + behaviour.timeout)
+        session.server_name, session.tls_version = connection.get_servername(), connection.get_protocol_version_name()
+        if connection.get_alpn_proto_negotiated() or not behaviour.needs_alpn:
+            behaviour.answer(talk)
+        talk.close()
+
+
+def _context(behaviour: KeBehaviour, certificate: Certificate) -> SSL.Context:
+    """Like that of `tls`, but for what a behaviour may change, and that a missing close_notify is seen."""
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_options(SSL.OP_NO_TICKET)
+    context.set_min_proto_version(behaviour.oldest)
+    context.set_max_proto_version(behaviour.newest)
+    context.use_certificate_chain_file(str(certificate[0]))
+    context.use_privatekey_file(str(certificate[1]))
+
+    def select_alpn(connection: SSL.Connection, offered: list[bytes]) -> bytes | SSL._NoOverlappingProtocols:
+        connection.get_app_data().alpn = tuple(offered)
+        selected = behaviour.alpn(offered)
+        return SSL.NO_OVERLAPPING_PROTOCOLS if selected is None else selected
+
+    context.set_alpn_select_callback(select_alpn)
+    return context
