@@ -316,3 +316,13 @@ def ask_udp(port: int, packet: bytes, *, host: str = "127.0.0.1", timeout: float
             return sock.recv(65535)
         except TimeoutError:
             return None
+
+
+@contextlib.contextmanager
+def closed_udp_port() -> Iterator[int]:
+    """A port on 127.0.0.1 on which nobody listens, kept so by a socket that is connected elsewhere."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = int(sock.getsockname()[1])
+        sock.connect(("127.0.0.1", 9))  # takes datagrams from there alone
+        yield port

@@ -14,36 +14,31 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
 from OpenSSL import SSL
 
 from nts import ke_session, tls, ts_client, ts_session
+from nts.aead import SessionKeys
+from nts.check.peer import Authority, KeBehaviour, KePeer, KeTalk, NtpBehaviour, NtpPeer, NtpTalk
+from nts.check.peer.craft import field as ef
+from nts.check.peer.craft import random_cookies, response
+from nts.check.peer.ke import no_alpn, strict_alpn
 from nts.errors import KeResponseError, Mismatch
-from nts.registry import AeadId
+from nts.records import encode_u16s as u16
+from nts.registry import AeadId, FieldType
 from nts.state import ClientState
-from tests import fake_servers as fake
+from nts.tls import AlpnRefused
 from tests import support
-from tests.fake_servers import (
-    Authority,
-    FakeKe,
-    FakeNtp,
-    KeScript,
-    KeSession,
-    Keys,
-    NtpRequest,
-    ke_records,
-    random_cookies,
-    say,
-    u16,
-)
 from tests.support import END, record
 
 KE, TS = "ntske_client.py", "ntsts_client.py"
+UID, COOKIE, PLACEHOLDER, AUTH = FieldType
 MAX_PACKET = 1232  # octets of UDP payload: 1280 with IPv6 and UDP headers
 SLACK = 8.0  # seconds for starting a process on a busy machine
 PARALLEL = 4
@@ -80,7 +75,9 @@ def stored_cookies(path: Path) -> list[bytes]:
     return [bytes.fromhex(v) for _, v in sorted(parser.items("cookies"))] if parser.has_section("cookies") else []
 
 
-def write_association(path: Path, keys: Keys, port: int, cookies: list[bytes], server: str = "127.0.0.1") -> None:
+def write_association(
+    path: Path, keys: SessionKeys, port: int, cookies: list[bytes], server: str = "127.0.0.1"
+) -> None:
     """A client.ini as the ancestor writes it."""
     support.write_ini(
         path,
@@ -90,6 +87,10 @@ def write_association(path: Path, keys: Keys, port: int, cookies: list[bytes], s
     )
 
 
+def some_keys() -> SessionKeys:
+    return SessionKeys(AeadId.AES_SIV_CMAC_256, os.urandom(32), os.urandom(32))
+
+
 # === the key exchange client =========================================================================================
 
 
@@ -97,22 +98,26 @@ def write_association(path: Path, keys: Keys, port: int, cookies: list[bytes], s
 class KeCase:
     """A fake server, and how the client is called."""
 
-    script: KeScript = field(default_factory=lambda: say(ke_records()))
+    answer: Callable[[KeTalk], None] = field(default_factory=lambda: say(response()))
     arguments: tuple[str, ...] = ()
     """{ca} stands for the CA's file"""
     host: str = "localhost"
     certificate: Callable[[Authority], tuple[Path, Path]] = Authority.issue
-    alpn: bytes | None = b"ntske/1"
-    alpn_strict: bool = True
-    newest: int | None = None
+    alpn: Callable[[list[bytes]], bytes | None] = strict_alpn
+    newest: int = SSL.TLS1_3_VERSION
     raw: Callable[[socket.socket], None] | None = None
     verify: bool = True
+
+
+def ke_server(case: KeCase, authority: Authority) -> KePeer:
+    oldest, certificate = min(case.newest, SSL.TLS1_3_VERSION), case.certificate(authority)
+    return KePeer(KeBehaviour(case.answer, certificate, case.alpn, oldest=oldest, newest=case.newest, raw=case.raw))
 
 
 @dataclass(frozen=True)
 class KeOutcome:
     completed: Completed
-    server: FakeKe
+    server: KePeer
     ini: Path
     before: str
     """what client.ini held before"""
@@ -122,12 +127,9 @@ class KeOutcome:
 def run_ke(case: KeCase, authority: Authority, folder: Path) -> KeOutcome:
     folder.mkdir()
     ini = folder / "client.ini"
-    write_association(ini, Keys(), 4123, random_cookies(2))
+    write_association(ini, some_keys(), 4123, random_cookies(2))
     before = ini.read_text()
-    server = FakeKe(
-        case.certificate(authority), case.script, alpn=case.alpn, alpn_strict=case.alpn_strict, newest=case.newest,
-        raw=case.raw,
-    )  # fmt: skip
+    server = ke_server(case, authority)
     arguments = [a.format(ca=authority.ca) for a in case.arguments]
     if case.verify:
         arguments += ["-c", str(authority.ca)]
@@ -162,9 +164,9 @@ def ke(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     pool.shutdown(cancel_futures=True)
 
 
-def says(*parts: bytes, end: bytes = END, **response: bytes | list[bytes] | None) -> KeCase:
+def says(*parts: bytes, end: bytes = END, **changes: bytes | list[bytes] | None) -> KeCase:
     """A server whose response has these records between AEAD and cookies, or is otherwise as told."""
-    return KeCase(say(ke_records(more=b"".join(parts), end=end, **response)))  # type: ignore[arg-type]
+    return KeCase(say(response(more=b"".join(parts), end=end, **changes)))  # type: ignore[arg-type]
 
 
 def plain_record(kind: int, body: bytes = b"") -> bytes:
@@ -174,41 +176,58 @@ def plain_record(kind: int, body: bytes = b"") -> bytes:
 def response_of(octets: int) -> bytes:
     """A good response of exactly that length."""
     cookies = random_cookies()
-    filler = octets - len(ke_records(cookies=cookies)) - 4
-    return ke_records(cookies=cookies, more=plain_record(0x3FFF, bytes(filler)))
+    filler = octets - len(response(cookies=cookies)) - 4
+    return response(cookies=cookies, more=plain_record(0x3FFF, bytes(filler)))
+
+
+def say(data: bytes, *, each: int = 16384, pause: float = 0.0) -> Callable[[KeTalk], None]:
+    """A server that takes the request, sends this, and closes."""
+
+    def answer(talk: KeTalk) -> None:
+        talk.request()
+        talk.send(data, each=each, pause=pause)
+
+    return answer
 
 
 def endless(start: bytes, block: bytes) -> KeCase:
-    def script(session: KeSession) -> None:
+    def answer(talk: KeTalk) -> None:
+        talk.request()
         if start:
-            session.send(start)
-        session.send_for_ever(block)
+            talk.send(start)
+        talk.send_for_ever(block)
 
-    return KeCase(script)
+    return KeCase(answer)
 
 
 def later(first: bytes, then: bytes) -> KeCase:
     """Two parts of a response, a moment apart."""
 
-    def script(session: KeSession) -> None:
-        session.send(first)
+    def answer(talk: KeTalk) -> None:
+        talk.request()
+        talk.send(first)
         time.sleep(0.1)
-        session.send(then)
+        talk.send(then)
 
-    return KeCase(script)
+    return KeCase(answer)
 
 
-def hang_up(session: KeSession) -> None:
+def hang_up(talk: KeTalk) -> None:
     """Half a response, then a reset."""
-    session.send(ke_records()[:200])
-    session.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    session.sock.close()
+    talk.request()
+    talk.send(response()[:200])
+    talk.reset()
 
 
-def bare_end(session: KeSession) -> None:
+def bare_end(talk: KeTalk) -> None:
     """A whole response, then FIN without close_notify."""
-    session.send(ke_records())
-    session.sock.shutdown(socket.SHUT_WR)
+    talk.request()
+    talk.send(response())
+    talk.sock.shutdown(socket.SHUT_WR)
+
+
+def refuse(_offered: list[bytes]) -> bytes | None:
+    raise AlpnRefused
 
 
 def wait_in_handshake(sock: socket.socket) -> None:
@@ -219,8 +238,9 @@ def wait_in_handshake(sock: socket.socket) -> None:
             pass
 
 
-def silent(session: KeSession) -> None:
-    session.stopping.wait(fake.PATIENCE)
+def silent(talk: KeTalk) -> None:
+    talk.request()
+    talk.wait(20)
 
 
 GRANTED: dict[str, KeCase] = {
@@ -240,8 +260,8 @@ GRANTED: dict[str, KeCase] = {
     "C13 cookies of many lengths": says(cookies=[os.urandom(n) for n in (1, 15, 16, 100, 101, 256, 512, 1000)]),
     "C13 cookies too long besides good ones": says(cookies=[os.urandom(3000), *random_cookies(3), os.urandom(65535)]),
     "C18 65536 octets": KeCase(say(response_of(65536))),
-    "C18 TLS records of one octet": KeCase(say(ke_records(), each=1)),
-    "C18 slow, but in time": KeCase(say(ke_records(), each=100, pause=0.05), ("--timeout", "20")),
+    "C18 TLS records of one octet": KeCase(say(response(), each=1)),
+    "C18 slow, but in time": KeCase(say(response(), each=100, pause=0.05), ("--timeout", "20")),
     "C19 IPv4 address": says(record(6, b"192.0.2.7")),
     "C19 IPv6 address": says(record(6, b"2001:db8::7")),
     "C19 name": says(record(6, b"time.example.com")),
@@ -259,7 +279,7 @@ GRANTED: dict[str, KeCase] = {
     "-n with a wildcard": KeCase(
         arguments=("-n", "a.example.org"), certificate=lambda a: a.issue(names=("*.example.org",))
     ),
-    "--aead 17,15": KeCase(say(ke_records(aeads=u16(17))), ("--aead", "17,15")),
+    "--aead 17,15": KeCase(say(response(aeads=u16(17))), ("--aead", "17,15")),
 }
 WHERE = {  # server and port in client.ini, where they are not the defaults
     "C19 IPv4 address": ("192.0.2.7", "123"),
@@ -284,13 +304,13 @@ REFUSED: dict[str, tuple[int, str, KeCase]] = {
     "C14 Warning 0x8000": (16, "Warning 32768", says(record(3, u16(0x8000)))),
     "C15 unknown critical record": (15, "unknown critical record of type 16383", says(record(0x3FFF, b"x"))),
     "C16 no end": (15, "closed the connection in the middle", says(end=b"")),
-    "C16 nothing": (15, "closed the connection without a response", KeCase(lambda session: None)),
-    "C16 half a record": (15, "closed the connection in the middle", KeCase(say(ke_records()[:300]))),
+    "C16 nothing": (15, "closed the connection without a response", KeCase(lambda talk: None)),
+    "C16 half a record": (15, "closed the connection in the middle", KeCase(say(response()[:300]))),
     "C16 reset half-way": (15, "closed the connection", KeCase(hang_up)),
     "C16 end not critical": (15, "End of Message record is not critical", says(end=plain_record(0))),
     "C16 end with a body": (15, "End of Message record has a body", says(end=record(0, b"x"))),
     "C16 record after the end": (15, "after the End of Message", says(end=END + plain_record(0x3FFF))),
-    "C16 record after the end, later": (15, "after the End of Message", later(ke_records(), plain_record(0x3FFF))),
+    "C16 record after the end, later": (15, "after the End of Message", later(response(), plain_record(0x3FFF))),
     "C16 two ends": (15, "after the End of Message", says(end=END + END)),
     "C16 two Next Protocols": (15, "two NTS Next Protocol Negotiation records", says(record(1, b"\0\0"))),
     "C16 no Next Protocol": (15, "no Next Protocol", says(protocols=None)),
@@ -301,7 +321,7 @@ REFUSED: dict[str, tuple[int, str, KeCase]] = {
     "C17 AEAD none, with cookies": (15, "none of the AEAD algorithms", says(aeads=b"")),
     "C17 AEAD 30, not offered": (15, "AEAD algorithm 30, which was not offered", says(aeads=u16(30))),
     "C17 AEAD 17 to an offer of 15": (
-        15, "AEAD algorithm 17, which was not offered", KeCase(say(ke_records(aeads=u16(17))), ("--aead", "15")),
+        15, "AEAD algorithm 17, which was not offered", KeCase(say(response(aeads=u16(17))), ("--aead", "15")),
     ),
     "C17 two AEADs in a record": (15, "more than one AEAD", says(aeads=u16(15, 17))),
     "C17 two AEAD records": (15, "two AEAD Algorithm Negotiation records", says(record(4, u16(15)))),
@@ -314,10 +334,10 @@ REFUSED: dict[str, tuple[int, str, KeCase]] = {
     "C13 an empty cookie": (15, "empty cookie", says(cookies=[b"", *random_cookies(7)])),
     "C13 only cookies too long": (15, "cookies too long", says(cookies=[os.urandom(1500)] * 8)),
     "C18 never answers": (15, "in time", KeCase(silent, ("--timeout", "1"))),
-    "C18 an octet each 0.1 s": (15, "in time", KeCase(say(ke_records(), each=1, pause=0.1), ("--timeout", "1.5"))),
+    "C18 an octet each 0.1 s": (15, "in time", KeCase(say(response(), each=1, pause=0.1), ("--timeout", "1.5"))),
     "C18 endless records": (15, "more than 131072 octets", endless(b"", plain_record(0x3FFF, bytes(16380)))),
     "C18 endless empty records": (15, "more than 131072 octets", endless(b"", plain_record(0x3FFF) * 4096)),
-    "C18 endless after the end": (15, "after the End of Message", endless(ke_records(), bytes(1 << 20))),
+    "C18 endless after the end": (15, "after the End of Message", endless(response(), bytes(1 << 20))),
     **{
         f"C19 {name}": (15, "neither an IP address nor a domain name", says(record(6, server)))
         for name, server in {
@@ -338,8 +358,8 @@ NOT_FOR = "certificate is not for"
 # Before these are settled the client must not send a single octet.
 UNACCEPTABLE: dict[str, tuple[int, str, KeCase]] = {
     "C21 TLS 1.2 only": (12, "TLS handshake failed", KeCase(newest=SSL.TLS1_2_VERSION)),
-    "C21 no ALPN": (14, "did not select the protocol ntske/1", KeCase(alpn=None)),
-    "C21 ALPN refused, alert 120": (14, "refused the protocol ntske/1", KeCase(alpn=b"h2")),
+    "C21 no ALPN": (14, "did not select the protocol ntske/1", KeCase(alpn=no_alpn)),
+    "C21 ALPN refused, alert 120": (14, "refused the protocol ntske/1", KeCase(alpn=refuse)),
     "C21 wrong name": (13, f"{NOT_FOR} localhost", KeCase(certificate=lambda a: a.issue(names=("localhost.example",)))),
     "C21 common name only": (
         13, f"{NOT_FOR} localhost", KeCase(certificate=lambda a: a.issue(names=(), common_name="localhost")),
@@ -360,7 +380,7 @@ UNACCEPTABLE: dict[str, tuple[int, str, KeCase]] = {
     "C21 not yet valid": (13, "not valid yet", KeCase(certificate=lambda a: a.issue(days=(1, 2)))),
     "C21 self-signed": (13, "self-signed", KeCase(certificate=lambda a: a.issue(self_signed=True))),
     "C21 unknown CA": (
-        13, "no trusted CA", KeCase(certificate=lambda a: Authority(a.folder / "unknown").first),
+        13, "no trusted CA", KeCase(certificate=lambda a: Authority(a.folder / "unknown").certificate),
     ),
     "C21 unknown CA of the same name": (
         13, "is not acceptable", KeCase(certificate=lambda a: Authority(a.folder / "same name").issue()),
@@ -384,10 +404,12 @@ def test_key_exchange_succeeds(ke: KePool, name: str) -> None:
     """
     outcome = ke[name]
     check_success(outcome.completed)
-    (received,) = outcome.server.received
+    (session,) = outcome.server.sessions
     offered = u16(17, 15) if name.startswith("--aead") else u16(15, 16, 17)
-    assert received == record(1, b"\0\0") + record(4, offered) + END  # A15, A18, A25, A36, C24: that and nothing else
-    assert outcome.server.close_notify == [True] or name.startswith("A10")
+    assert (
+        session.received == record(1, b"\0\0") + record(4, offered) + END
+    )  # A15, A18, A25, A36, C24: that and nothing else
+    assert session.close_notify or name.startswith("A10")
     ini = read_ini(outcome.ini)
     where = (ini["ntpv4"]["server"], ini["ntpv4"]["port"])
     assert where == WHERE.get(name, ("127.0.0.1", "123"))  # A33: the address of the TCP connection, not the name
@@ -404,7 +426,7 @@ def test_key_exchange_ends_with_an_error(ke: KePool, name: str) -> None:
     code, words, _ = REFUSED[name]
     outcome = ke[name]
     check_failure(outcome.completed, code, words)
-    assert outcome.server.connections == len(outcome.server.received) == 1
+    assert [bool(s.received) for s in outcome.server.sessions] == [True]
     assert outcome.ini.read_text() == outcome.before
     assert outcome.seconds < 5 + SLACK  # the default --timeout
 
@@ -415,8 +437,7 @@ def test_nothing_is_sent_to_an_unacceptable_server(ke: KePool, name: str) -> Non
     code, words, _ = UNACCEPTABLE[name]
     outcome = ke[name]
     check_failure(outcome.completed, code, words)
-    assert outcome.server.connections == 1
-    assert b"".join(outcome.server.received) == b""
+    assert [s.received for s in outcome.server.sessions] == [b""]
     assert outcome.ini.read_text() == outcome.before
 
 
@@ -429,14 +450,14 @@ def test_time_out_is_kept(ke: KePool) -> None:
 def test_endless_response_is_not_read_to_its_end(ke: KePool) -> None:
     """C18: the client holds 131072 octets at most; what the server could send is that and the sockets' buffers."""
     for name in ("C18 endless records", "C18 endless empty records"):
-        assert 131072 < ke[name].server.sent < 1 << 25
+        assert 131072 < ke[name].server.sessions[0].sent < 1 << 25
 
 
 def test_server_name_is_indicated_unless_it_is_an_address(ke: KePool) -> None:
     """RFC 6066 section 3."""
-    assert ke["basic"].server.names == [b"localhost"]
-    assert ke["IP address as host"].server.names == [None]
-    assert ke["-n another name"].server.names == [b"time.example"]
+    assert [s.server_name for s in ke["basic"].server.sessions] == [b"localhost"]
+    assert [s.server_name for s in ke["IP address as host"].server.sessions] == [None]
+    assert [s.server_name for s in ke["-n another name"].server.sessions] == [b"time.example"]
 
 
 def test_cookies_are_opaque_and_stored_as_they_came(ke: KePool) -> None:
@@ -477,7 +498,7 @@ def test_option_v_believes_anyone_and_warns(authority: Authority, tmp_path: Path
     ("case", "code", "words"),
     [
         (KeCase(newest=SSL.TLS1_2_VERSION), 12, "TLS handshake failed"),
-        (KeCase(alpn=None), 14, "did not select"),
+        (KeCase(alpn=no_alpn), 14, "did not select"),
         (KeCase(say(record(2, u16(0)) + END)), 16, "Error 0"),
     ],
     ids=["TLS 1.2", "no ALPN", "Error 0"],
@@ -485,16 +506,16 @@ def test_option_v_believes_anyone_and_warns(authority: Authority, tmp_path: Path
 def test_option_v_turns_off_nothing_but_the_certificate(
     authority: Authority, tmp_path: Path, case: KeCase, code: int, words: str
 ) -> None:
-    verbatim = KeCase(case.script, ("-v",), alpn=case.alpn, newest=case.newest, verify=False)
+    verbatim = KeCase(case.answer, ("-v",), alpn=case.alpn, newest=case.newest, verify=False)
     check_failure(run_ke(verbatim, authority, tmp_path / "run").completed, code, words)
 
 
 def test_server_that_selects_what_was_not_offered_gets_nothing(authority: Authority, tmp_path: Path) -> None:
     """A03: OpenSSL ends the handshake or our own check does; either way no record is sent."""
-    outcome = run_ke(KeCase(alpn=b"h2", alpn_strict=False), authority, tmp_path / "run")
+    outcome = run_ke(KeCase(alpn=lambda offered: b"h2"), authority, tmp_path / "run")
     assert outcome.completed.returncode in (12, 14)
     check_failure(outcome.completed, outcome.completed.returncode, "")
-    assert b"".join(outcome.server.received) == b""
+    assert [s.received for s in outcome.server.sessions] == [b""]
 
 
 @pytest.mark.parametrize(
@@ -511,75 +532,76 @@ def test_no_server_there(tmp_path: Path, host: str, code: int, words: str) -> No
 
 # === the time client =================================================================================================
 
-Reply = Callable[[NtpRequest, FakeNtp], bytes]
+Reply = Callable[[NtpTalk], bytes]
+Answer = Callable[[NtpTalk], Iterable[bytes | float]]
 
 
-def genuine(request: NtpRequest, server: FakeNtp) -> bytes:
-    return request.time(server.keys.s2c)
+def genuine(talk: NtpTalk) -> bytes:
+    return talk.time()
 
 
 def flip(packet: bytes, index: int) -> bytes:
     return packet[:index] + bytes([packet[index] ^ 1]) + packet[index + 1 :]
 
 
-def lying_authenticator(request: NtpRequest) -> bytes:
+def lying_authenticator(request: NtpTalk) -> bytes:
     """Its nonce is longer than the field."""
-    return request.header() + request.uid() + fake.ef(fake.AUTH, u16(400, 16) + bytes(32))
+    return request.header() + request.uid() + ef(AUTH, u16(400, 16) + bytes(32))
 
 
 # What is not a genuine answer, the exit code when nothing better comes, and words of the explanation.
 FORGED: dict[str, tuple[int, str, Reply]] = {
-    "C01 plain": (22, "without NTS", lambda r, s: r.header()),
-    "C01 crypto-NAK": (22, "without NTS", lambda r, s: r.header() + bytes(4)),
-    "C01 unknown field": (22, "without NTS", lambda r, s: r.header() + fake.ef(0xF000, bytes(24))),
-    "C02 no authenticator": (22, "without NTS protection", lambda r, s: r.header() + r.uid()),
-    "C03 no identifier": (23, "Unique Identifier", lambda r, s: r.time(s.keys.s2c, uid=b"")),
+    "C01 plain": (22, "without NTS", lambda r: r.header()),
+    "C01 crypto-NAK": (22, "without NTS", lambda r: r.header() + bytes(4)),
+    "C01 unknown field": (22, "without NTS", lambda r: r.header() + ef(0xF000, bytes(24))),
+    "C02 no authenticator": (22, "without NTS protection", lambda r: r.header() + r.uid()),
+    "C03 no identifier": (23, "Unique Identifier", lambda r: r.time(uid=b"")),
     "C04 wrong identifier": (
-        23, "Unique Identifier", lambda r, s: r.time(s.keys.s2c, uid=fake.ef(fake.UID, os.urandom(32))),
+        23, "Unique Identifier", lambda r: r.time(uid=ef(UID, os.urandom(32))),
     ),
     "C04 prefix of the identifier": (
-        23, "Unique Identifier", lambda r, s: r.time(s.keys.s2c, uid=fake.ef(fake.UID, r.body(fake.UID)[:28])),
+        23, "Unique Identifier", lambda r: r.time(uid=ef(UID, r.body(UID)[:28])),
     ),
     "C04 identifier and more": (
-        23, "Unique Identifier", lambda r, s: r.time(s.keys.s2c, uid=fake.ef(fake.UID, r.body(fake.UID) + bytes(4))),
+        23, "Unique Identifier", lambda r: r.time(uid=ef(UID, r.body(UID) + bytes(4))),
     ),
-    "C04 identifier twice": (23, "Unique Identifier", lambda r, s: r.time(s.keys.s2c, uid=r.uid() + r.uid())),
+    "C04 identifier twice": (23, "Unique Identifier", lambda r: r.time(uid=r.uid() + r.uid())),
     "C04 identifier after the authenticator": (
-        22, "does not cover", lambda r, s: r.time(s.keys.s2c, uid=b"", after=r.uid()),
+        22, "does not cover", lambda r: r.time(uid=b"", after=r.uid()),
     ),
-    "C05 random key": (22, "tag", lambda r, s: r.time(os.urandom(32))),
-    "C05 C2S key": (22, "tag", lambda r, s: r.time(s.keys.c2s)),
-    "C05 stratum flipped": (22, "tag", lambda r, s: flip(genuine(r, s), 1)),
-    "C05 receive timestamp flipped": (22, "tag", lambda r, s: flip(genuine(r, s), 39)),
-    "C05 ciphertext flipped": (22, "tag", lambda r, s: flip(genuine(r, s), 150)),
-    "C05 nonce flipped": (22, "tag", lambda r, s: flip(genuine(r, s), 48 + 36 + 8)),
+    "C05 random key": (22, "tag", lambda r: r.time(os.urandom(32))),
+    "C05 C2S key": (22, "tag", lambda r: r.time(r.session_keys().c2s)),
+    "C05 stratum flipped": (22, "tag", lambda r: flip(genuine(r), 1)),
+    "C05 receive timestamp flipped": (22, "tag", lambda r: flip(genuine(r), 39)),
+    "C05 ciphertext flipped": (22, "tag", lambda r: flip(genuine(r), 150)),
+    "C05 nonce flipped": (22, "tag", lambda r: flip(genuine(r), 48 + 36 + 8)),
     "two authenticators": (
-        22, "more than one authenticator", lambda r, s: r.time(s.keys.s2c, after=genuine(r, s)[84:]),
+        22, "more than one authenticator", lambda r: r.time(after=genuine(r)[84:]),
     ),
-    "nonce overruns": (22, "ignored", lambda r, s: lying_authenticator(r)),
-    "C08 NTSN without identifier": (22, "without NTS", lambda r, s: r.kiss(b"NTSN", uid=b"")),
+    "nonce overruns": (22, "ignored", lambda r: lying_authenticator(r)),
+    "C08 NTSN without identifier": (22, "without NTS", lambda r: r.kiss(b"NTSN", uid=b"")),
     "C08 NTSN with a wrong identifier": (
-        23, "Unique Identifier", lambda r, s: r.kiss(b"NTSN", uid=fake.ef(fake.UID, os.urandom(32))),
+        23, "Unique Identifier", lambda r: r.kiss(b"NTSN", uid=ef(UID, os.urandom(32))),
     ),
-    "C11 RATE without identifier": (22, "without NTS", lambda r, s: r.kiss(b"RATE", uid=b"")),
+    "C11 RATE without identifier": (22, "without NTS", lambda r: r.kiss(b"RATE", uid=b"")),
     "C11 DENY with a wrong identifier": (
-        23, "Unique Identifier", lambda r, s: r.kiss(b"DENY", uid=fake.ef(fake.UID, os.urandom(32))),
+        23, "Unique Identifier", lambda r: r.kiss(b"DENY", uid=ef(UID, os.urandom(32))),
     ),
-    "B11 wrong origin": (23, "origin", lambda r, s: r.time(s.keys.s2c, header=r.header(origin=r.transmit ^ 1))),
-    "B11 origin zero": (23, "origin", lambda r, s: r.time(s.keys.s2c, header=r.header(origin=0))),
-    "A52 mode 3": (23, "mode 3", lambda r, s: r.time(s.keys.s2c, header=r.header(mode=3))),
-    "A52 mode 5": (23, "mode 5", lambda r, s: r.time(s.keys.s2c, header=r.header(mode=5))),
-    "B07 version 3": (23, "version 3", lambda r, s: r.time(s.keys.s2c, header=r.header(version=3))),
-    "request reflected": (23, "mode 3", lambda r, s: r.packet),
-    "no octets": (22, "malformed", lambda r, s: b""),
-    "47 octets": (22, "malformed", lambda r, s: genuine(r, s)[:47]),
-    "cut off": (22, "malformed", lambda r, s: genuine(r, s)[:-4]),
-    "B01 field of length 0": (22, "malformed", lambda r, s: r.header() + bytes(32)),
-    "random": (22, "", lambda r, s: b"\x24" + r.packet[1:24] + r.packet[40:48] + b"\xff" * 200),
+    "B11 wrong origin": (23, "origin", lambda r: r.time(header=r.header(origin=r.transmit ^ 1))),
+    "B11 origin zero": (23, "origin", lambda r: r.time(header=r.header(origin=0))),
+    "A52 mode 3": (23, "mode 3", lambda r: r.time(header=r.header(mode=3))),
+    "A52 mode 5": (23, "mode 5", lambda r: r.time(header=r.header(mode=5))),
+    "B07 version 3": (23, "version 3", lambda r: r.time(header=r.header(version=3))),
+    "request reflected": (23, "mode 3", lambda r: r.datagram),
+    "no octets": (22, "malformed", lambda r: b""),
+    "47 octets": (22, "malformed", lambda r: genuine(r)[:47]),
+    "cut off": (22, "malformed", lambda r: genuine(r)[:-4]),
+    "B01 field of length 0": (22, "malformed", lambda r: r.header() + bytes(32)),
+    "random": (22, "", lambda r: b"\x24" + r.datagram[1:24] + r.datagram[40:48] + b"\xff" * 200),
 }  # fmt: skip
 
 # Authentic, but no time for us: the client stops waiting.
-UNUSABLE: dict[str, tuple[str, Callable[[NtpRequest], bytes]]] = {
+UNUSABLE: dict[str, tuple[str, Callable[[NtpTalk], bytes]]] = {
     "B12 leap 3": ("not synchronised", lambda r: r.header(leap=3)),
     "B12 stratum 16": ("not synchronised", lambda r: r.header(stratum=16)),
     "B12 stratum 255": ("not synchronised", lambda r: r.header(stratum=255)),
@@ -596,19 +618,18 @@ UNUSABLE: dict[str, tuple[str, Callable[[NtpRequest], bytes]]] = {
 
 @dataclass(frozen=True)
 class NtpCase:
-    script: Callable[[NtpRequest, FakeNtp], list[bytes | float]]
+    answer: Answer
     arguments: tuple[object, ...] = ()
     cookies: int | list[bytes] = 8
     host: str = "127.0.0.1"
     server: str | None = None
     """the time server's name in client.ini, if it is not its address"""
-    flood: bytes = b""
 
 
 @dataclass(frozen=True)
 class NtpOutcome:
     completed: Completed
-    server: FakeNtp
+    server: NtpPeer
     ini: Path
     before: list[bytes]
     """the cookies in client.ini before"""
@@ -628,8 +649,9 @@ def run_ntp(case: NtpCase, folder: Path) -> NtpOutcome:
     folder.mkdir()
     ini = folder / "client.ini"
     before = random_cookies(case.cookies) if isinstance(case.cookies, int) else case.cookies
-    with FakeNtp(case.script, case.host, case.flood) as server:
-        write_association(ini, server.keys, server.port, before, case.server or case.host)
+    keys = some_keys()
+    with NtpPeer(NtpBehaviour(case.answer, case.host, keys=keys)) as server:
+        write_association(ini, keys, server.port, before, case.server or case.host)
         started = time.monotonic()
         completed = support.run(TS, "-f", ini, *case.arguments)
         seconds = time.monotonic() - started
@@ -645,74 +667,72 @@ def check_requests(outcome: NtpOutcome) -> None:
     assert not set(spent) & set(outcome.after)
     assert len(outcome.after) <= 8
     for request in outcome.server.requests:
-        assert request.is_authentic(outcome.server.keys)
-        assert len(request.packet) <= MAX_PACKET
-        assert request.packet[:40] == b"\x23" + bytes(39)  # A81
-        kinds = [kind for kind, _ in fake.fields_of(request.packet)]
-        assert kinds == [fake.UID, fake.COOKIE, *[fake.PLACEHOLDER] * len(request.placeholders), fake.AUTH]  # A62
-        assert len(request.body(fake.UID)) == 32  # A50
-        assert set(request.placeholders) <= {bytes(len(request.body(fake.COOKIE)))}  # A53
+        assert request.is_authentic
+        assert len(request.datagram) <= MAX_PACKET
+        assert request.datagram[:40] == b"\x23" + bytes(39)  # A81
+        kinds = [f.type for f in request.fields]
+        assert kinds == [UID, COOKIE, *[PLACEHOLDER] * len(request.placeholders), AUTH]  # A62
+        assert len(request.body(UID)) == 32  # A50
+        assert set(request.placeholders) <= {bytes(len(request.body(COOKIE)))}  # A53
         assert len(request.placeholders) <= 7  # A64
-        nonce_length, tag_length = int.from_bytes(request.body(fake.AUTH)[:2], "big"), request.body(fake.AUTH)[2:4]
+        nonce_length, tag_length = int.from_bytes(request.body(AUTH)[:2], "big"), request.body(AUTH)[2:4]
         assert (nonce_length, tag_length) == (16, u16(16))  # A60: no Additional Padding is due
-        assert len(request.body(fake.AUTH)) == 36  # B02: the last field is longer than 28 octets
+        assert len(request.body(AUTH)) == 36  # B02: the last field is longer than 28 octets
         assert request.port != 123  # B14
 
 
-def only(reply: Reply) -> Callable[[NtpRequest, FakeNtp], list[bytes | float]]:
-    return lambda r, s: [reply(r, s)]
+def only(reply: Reply) -> Answer:
+    return lambda r: [reply(r)]
 
 
-def before_genuine(reply: Reply) -> Callable[[NtpRequest, FakeNtp], list[bytes | float]]:
-    return lambda r, s: [reply(r, s), genuine(r, s)]
+def before_genuine(reply: Reply) -> Answer:
+    return lambda r: [reply(r), genuine(r)]
 
 
 def kiss(code: bytes) -> Reply:
-    return lambda r, s: r.kiss(code)
+    return lambda r: r.kiss(code)
 
 
-def unusable(header: Callable[[NtpRequest], bytes]) -> Reply:
-    return lambda r, s: r.time(s.keys.s2c, header=header(r))
+def unusable(header: Callable[[NtpTalk], bytes]) -> Reply:
+    return lambda r: r.time(header=header(r))
 
 
-def with_cookies(*lengths: int) -> Callable[[NtpRequest, FakeNtp], list[bytes | float]]:
-    return lambda r, s: [r.time(s.keys.s2c, cookies=[os.urandom(n) for n in lengths])]
+def with_cookies(*lengths: int) -> Answer:
+    return lambda r: [r.time(cookies=[os.urandom(n) for n in lengths])]
 
 
-def nothing(request: NtpRequest, server: FakeNtp) -> list[bytes | float]:
+def nothing(talk: NtpTalk) -> list[bytes | float]:
     return []
 
 
-def replaying(request: NtpRequest, server: FakeNtp) -> list[bytes | float]:
+def replaying(talk: NtpTalk) -> list[bytes | float]:
     """All old replies again before the genuine one, which comes twice."""
-    reply = genuine(request, server)
-    return [*server.sent, reply, reply]
+    reply = genuine(talk)
+    return [*talk.peer.sent, reply, reply]
 
 
-def answering_each(n: int) -> Callable[[NtpRequest, FakeNtp], list[bytes | float]]:
+def answering_each(n: int) -> Answer:
     """Only each n-th request."""
-    return lambda r, s: [] if len(s.requests) % n else [genuine(r, s)]
+    return lambda r: [] if len(r.requests) % n else [genuine(r)]
 
 
-def clear_cookies(request: NtpRequest, server: FakeNtp) -> list[bytes | float]:
+def clear_cookies(talk: NtpTalk) -> list[bytes | float]:
     """C07: cookies where none must be taken from, and one where it must."""
-    clear = b"".join(fake.ef(fake.COOKIE, c) for c in CLEAR)
-    return [request.time(server.keys.s2c, cookies=[HIDDEN], clear=clear, after=clear)]
+    clear = b"".join(ef(COOKIE, c) for c in CLEAR)
+    return [talk.time(cookies=[HIDDEN], clear=clear, after=clear)]
 
 
 CLEAR, HIDDEN = random_cookies(2), os.urandom(100)
 SHORT, QUICK = ("--timeout", 0.5), ("-i", 0.001)
 NTP: dict[str, NtpCase] = {
     **{f"{name}, alone": NtpCase(only(reply), SHORT) for name, (_, _, reply) in FORGED.items()},
-    "all forged, then genuine": NtpCase(
-        lambda r, s: [*(reply(r, s) for _, _, reply in FORGED.values()), genuine(r, s)]
-    ),
+    "all forged, then genuine": NtpCase(lambda r: [*(reply(r) for _, _, reply in FORGED.values()), genuine(r)]),
     **{name: NtpCase(only(unusable(header)), ("--timeout", 30)) for name, (_, header) in UNUSABLE.items()},
     "basic": NtpCase(only(genuine)),
     "IPv6": NtpCase(only(genuine), host="::1"),
     "C19 localhost": NtpCase(only(genuine), server="localhost"),
     "C09 NAK, then genuine": NtpCase(before_genuine(kiss(b"NTSN"))),
-    "C09 NAK, then genuine within the grace": NtpCase(lambda r, s: [r.kiss(b"NTSN"), 0.5, genuine(r, s)]),
+    "C09 NAK, then genuine within the grace": NtpCase(lambda r: [r.kiss(b"NTSN"), 0.5, genuine(r)]),
     "C10 NAK": NtpCase(only(kiss(b"NTSN")), ("--timeout", 30)),
     "C10 NAK, three queries": NtpCase(only(kiss(b"NTSN")), ("--timeout", 30, "-n", 3, *QUICK)),
     "C11 RATE without authenticator": NtpCase(only(kiss(b"RATE")), ("--timeout", 30)),
@@ -734,11 +754,11 @@ NTP: dict[str, NtpCase] = {
     "A30 odd lengths": NtpCase(nothing, ("-n", 4, "--timeout", 0.2, *QUICK), [b"c" * n for n in (1, 15, 101, 1103)]),
     "C23 many queries": NtpCase(only(genuine), ("-n", 100, *QUICK)),
     "two queries": NtpCase(only(genuine), ("-n", 2, *QUICK)),
-    "flood": NtpCase(nothing, ("--timeout", 1), flood=bytes(48)),
-    "flood, then none": NtpCase(only(genuine), ("--timeout", 1), flood=bytes(48)),
+    "flood": NtpCase(lambda r: repeat(bytes(48)), ("--timeout", 1)),
+    "flood, then none": NtpCase(lambda r: chain([genuine(r)], repeat(bytes(48))), ("--timeout", 1)),
     "no cookies left": NtpCase(only(genuine), cookies=0),
     "authenticated field before, kept": NtpCase(
-        lambda r, s: [r.time(s.keys.s2c, clear=fake.ef(0xF000, bytes(24)), after=fake.ef(0xF001, bytes(24)))]
+        lambda r: [r.time(clear=ef(0xF000, bytes(24)), after=ef(0xF001, bytes(24)))]
     ),
 }
 
@@ -938,11 +958,11 @@ def test_hundred_requests_have_nothing_in_common(ntp: NtpPool) -> None:
     requests = outcome.server.requests
     assert outcome.completed.returncode == 0
     assert len(requests) == 100
-    assert len({r.body(fake.UID) for r in requests}) == 100
-    assert len({r.body(fake.AUTH)[4:20] for r in requests}) == 100
+    assert len({r.body(UID) for r in requests}) == 100
+    assert len({r.body(AUTH)[4:20] for r in requests}) == 100
     assert len({r.transmit for r in requests}) == 100
     assert len({r.port for r in requests}) > 50
-    ones = sum(octet.bit_count() for r in requests for octet in r.body(fake.UID) + r.packet[40:48])
+    ones = sum(octet.bit_count() for r in requests for octet in r.body(UID) + r.datagram[40:48])
     assert abs(ones - 16000) < 6 * 89.5  # monobit test: 32000 random bits, six standard deviations
     assert "100 queries, 100 answers" in outcome.completed.stdout
 
@@ -974,8 +994,9 @@ def test_flood_does_not_prolong_the_wait_on_a_slow_machine(tmp_path: Path, monke
 
     monkeypatch.setattr(ts_client, "judge", judge_slowly)
     ini = tmp_path / "client.ini"
-    with FakeNtp(nothing, flood=bytes(48)) as server:
-        write_association(ini, server.keys, server.port, random_cookies(8))
+    keys = some_keys()
+    with NtpPeer(NtpBehaviour(lambda r: repeat(bytes(48)), keys=keys)) as server:
+        write_association(ini, keys, server.port, random_cookies(8))
         started = time.monotonic()
         store = ClientState(ini)
         exchange = ts_session.ask(store, ts_session.locate(store.load(), None, None, socket.AF_INET), 0.5)
@@ -996,7 +1017,7 @@ def test_endless_octets_after_the_response_end_the_exchange_on_a_slow_machine(
     monkeypatch.setattr(tls.ClientChannel, "receive", receive_slowly)
     with (
         ThreadPoolExecutor(1) as pool,
-        FakeKe(authority.issue(), endless(ke_records(), bytes(1 << 20)).script) as server,
+        ke_server(endless(response(), bytes(1 << 20)), authority) as server,
     ):
         options = ke_session.Options("localhost", server.port, (AeadId.AES_SIV_CMAC_256,), ca=authority.ca)
         exchange = pool.submit(ke_session.exchange, options)
@@ -1013,8 +1034,8 @@ def test_without_cookies_nothing_is_sent(ntp: NtpPool) -> None:
 def test_closed_port_is_reported_at_once(tmp_path: Path) -> None:
     """The network's word for it ends the wait; it could be forged, so nothing else follows from it."""
     ini = tmp_path / "client.ini"
-    with fake.closed_udp_port() as port:
-        write_association(ini, Keys(), port, random_cookies(8))
+    with support.closed_udp_port() as port:
+        write_association(ini, some_keys(), port, random_cookies(8))
         started = time.monotonic()
         check_failure(support.run(TS, "-f", ini, "--timeout", 30), 20, f"no NTP answer from 127.0.0.1:{port}")
     assert time.monotonic() - started < SLACK
@@ -1024,7 +1045,7 @@ def test_closed_port_is_reported_at_once(tmp_path: Path) -> None:
 def test_name_without_dots_is_looked_up_as_fully_qualified(tmp_path: Path) -> None:
     """C19, A32: `ntp1` means `ntp1.`, whatever the resolver's search list says."""
     ini = tmp_path / "client.ini"
-    write_association(ini, Keys(), 123, random_cookies(8), "ntp1")
+    write_association(ini, some_keys(), 123, random_cookies(8), "ntp1")
     env = {"RES_OPTIONS": "timeout:1 attempts:1", "LOCALDOMAIN": "localhost"}
     check_failure(support.run(TS, "-f", ini, env=env), 10, "cannot resolve ntp1.:")
     assert len(stored_cookies(ini)) == 8  # none spent
@@ -1033,8 +1054,10 @@ def test_name_without_dots_is_looked_up_as_fully_qualified(tmp_path: Path) -> No
 def test_host_and_port_of_the_command_line_win(tmp_path: Path) -> None:
     """Same keys and cookies, another place."""
     ini = tmp_path / "client.ini"
-    with FakeNtp(only(genuine)) as elsewhere, FakeNtp(only(genuine)) as server:
-        write_association(ini, server.keys, elsewhere.port, random_cookies(8))
+    keys = some_keys()
+    behaviour = NtpBehaviour(only(genuine), keys=keys)
+    with NtpPeer(behaviour) as elsewhere, NtpPeer(behaviour) as server:
+        write_association(ini, keys, elsewhere.port, random_cookies(8))
         check_success(support.run(TS, "-f", ini, "localhost", server.port))
     assert len(server.requests) == 1
     assert elsewhere.requests == []
@@ -1049,22 +1072,23 @@ def test_time_client_resumes_from_the_stored_cookies_when_the_key_exchange_is_go
     """A37, A39, A40, A79, A80, C22: both sides export the same keys, record 7 alone means the KE server's address."""
     cookies, ini = random_cookies(), tmp_path / "client.ini"
 
-    def grant(session: KeSession) -> None:
+    def grant(talk: KeTalk) -> None:
         def key(direction: int) -> bytes:
             context = bytes([0, 0, 0, 15, direction])
-            return session.tls.export_keying_material(b"EXPORTER-network-time-security", 32, context)
+            return talk.connection.export_keying_material(b"EXPORTER-network-time-security", 32, context)
 
-        server.keys = Keys(key(0), key(1))
-        session.send(ke_records(cookies=cookies, more=record(7, u16(server.port))))
+        server.behave(keys=SessionKeys(AeadId.AES_SIV_CMAC_256, key(0), key(1)))
+        talk.request()
+        talk.send(response(cookies=cookies, more=record(7, u16(server.port))))
 
-    with FakeNtp(only(genuine)) as server:
-        with FakeKe(authority.issue(), grant) as key_exchange:
+    with NtpPeer(NtpBehaviour(only(genuine))) as server:
+        with KePeer(KeBehaviour(grant, authority.issue())) as key_exchange:
             check_success(support.run(KE, "-c", authority.ca, "-o", ini, "localhost", key_exchange.port))
         for _ in range(2):
             check_success(support.run(TS, "-f", ini))
-        assert key_exchange.connections == 1
+        assert len(key_exchange.sessions) == 1
         assert server.spent() == cookies[:2]
-        assert all(r.is_authentic(server.keys) for r in server.requests)
+        assert all(r.is_authentic for r in server.requests)
     # The time server has gone too: an error, and no plain NTP instead. Then it is back.
     check_failure(support.run(TS, "-f", ini, "--timeout", 0.5), 20, "no NTP answer")
     assert stored_cookies(ini)[:5] == cookies[3:]
@@ -1073,8 +1097,9 @@ def test_time_client_resumes_from_the_stored_cookies_when_the_key_exchange_is_go
 def test_failed_key_exchange_leaves_the_old_association_usable(authority: Authority, tmp_path: Path) -> None:
     """C10, A76: keep polling with old cookies until a key exchange succeeds."""
     ini = tmp_path / "client.ini"
-    with FakeNtp(only(genuine)) as server, FakeKe(authority.issue(), say(record(2, u16(2)) + END)) as key_exchange:
-        write_association(ini, server.keys, server.port, random_cookies(8))
+    keys, error = some_keys(), KeCase(say(record(2, u16(2)) + END))
+    with NtpPeer(NtpBehaviour(only(genuine), keys=keys)) as server, ke_server(error, authority) as key_exchange:
+        write_association(ini, keys, server.port, random_cookies(8))
         check_failure(support.run(KE, "-c", authority.ca, "-o", ini, "localhost", key_exchange.port), 16, "Error 2")
         check_success(support.run(TS, "-f", ini))
     assert len(server.requests) == 1

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 
+from nts import records
 from nts.aead import SessionKeys
 from nts.errors import FormatError
 from nts.records import Message, MessageReader, Record
-from nts.registry import ALPN, AeadId, Direction, Protocol, RecordType
+from nts.registry import ALPN, NTP_PORT, AeadId, Direction, Protocol, RecordType
 from nts.wire import u16
 
 MAX_ANSWER = 131072  # octets; a server that sends more is cut off
@@ -83,6 +84,16 @@ class KeAnswer:
     def cookies(self) -> list[bytes]:
         """The bodies of the New Cookie records."""
         return [r.body for r in self.of(RecordType.NEW_COOKIE)]
+
+    @property
+    def time_server(self) -> tuple[str, int]:
+        """Its name or address, this server's if it names none, and the UDP port (sections 4.1.7, 4.1.8).
+
+        FormatError when they are malformed.
+        """
+        servers, ports = self.of(RecordType.SERVER), self.of(RecordType.PORT)
+        server = records.server_name(servers[0]) if servers else self.address
+        return server, records.single_u16(ports[0]) if ports else NTP_PORT
 
     @property
     def ending(self) -> str:

@@ -21,11 +21,11 @@ from OpenSSL import SSL
 from nts import ke_session, records, sockets, tls
 from nts.aead import SessionKeys
 from nts.check.ke_answer import MAX_ANSWER, End, KeAnswer
+from nts.check.ke_forge import REQUEST, request
 from nts.check.model import Direction, Protocol
 from nts.errors import ALPNError, ConnectError, FormatError, KeResponseError, TLSError
-from nts.records import MessageReader, Record
-from nts.registry import ALPN, COOKIES_WANTED, EXPORTER_LABEL, NTP_PORT, AeadId, RecordType
-from nts.registry import Protocol as NextProtocol
+from nts.records import MessageReader
+from nts.registry import ALPN, COOKIES_WANTED, EXPORTER_LABEL, AeadId, RecordType
 
 if TYPE_CHECKING:
     from nts.check.probe import ServerProbe
@@ -236,16 +236,6 @@ class _Session:
         )
 
 
-def request(*parts: Record, aeads: Iterable[int] = (AeadId.AES_SIV_CMAC_256,)) -> bytes:
-    """A request for NTPv4 with these algorithms, and more records in front of its end."""
-    offered = Record(RecordType.AEAD_ALGORITHM, True, records.encode_u16s(*aeads))
-    protocol = Record(RecordType.NEXT_PROTOCOL, True, records.encode_u16s(NextProtocol.NTPV4))
-    return records.encode_message([protocol, offered, *parts])
-
-
-REQUEST = request()
-
-
 class KeProbe:
     """Key exchanges with the server of a probe, in its pace, all with the address that answered first."""
 
@@ -298,31 +288,26 @@ class KeProbe:
         Raises KeResponseError when it cannot, and what `ask` raises.
         """
         offered = tuple(aeads)
-        answer = self.ask(request(aeads=offered), what=f"a request for cookies, AEAD {_listed(offered)}")
+        answer = self.ask(request(offer=offered), what=f"a request for cookies, AEAD {_listed(offered)}")
         if not answer.cookies:
             raise KeResponseError(f"the key exchange gave no cookies: the server {answer.ending}")
         chosen = [a for r in answer.of(RecordType.AEAD_ALGORITHM) for a in records.u16_list(r)]
         if not chosen or chosen[0] not in set(AeadId):
             raise KeResponseError(f"the key exchange chose AEAD {_listed(chosen) or 'none'}")
-        server, port = answer.of(RecordType.SERVER), answer.of(RecordType.PORT)
-        return Fetched(
-            answer.keys(AeadId(chosen[0])),
-            records.server_name(server[0]) if server else answer.address,
-            records.single_u16(port[0]) if port else NTP_PORT,
-            tuple(answer.cookies[:COOKIES_WANTED]),
-        )
+        return Fetched(answer.keys(AeadId(chosen[0])), *answer.time_server, tuple(answer.cookies[:COOKIES_WANTED]))
 
     def _attempt(self, stimulus: Stimulus) -> KeAnswer:
         probe, note = self._probe, self._probe.record.add
         probe.ke_pace.wait()
         deadline = time.monotonic() + probe.target.timeout
-        with self._connect(deadline) as sock:
+        with self.connect(deadline) as sock:
             address = sockets.numeric_host(sock.getpeername())
             session = _Session(sock, self.name, stimulus, probe.target.timeout)
             session.run(deadline)
             answer = session.answer(address)
         if answer.handshake:
-            note(Direction.SENT, f"{stimulus.what} ({stimulus.offer})", Protocol.NTS_KE, stimulus.octets)
+            protocol = Protocol.NTS_KE if stimulus.octets else Protocol.NONE
+            note(Direction.SENT, f"{stimulus.what} ({stimulus.offer})", protocol, stimulus.octets)
             note(Direction.NOTE, f"{answer.tls_version}, ALPN {answer.alpn.decode('ascii', 'replace') or 'none'}")
         else:
             note(Direction.SENT, f"a TLS handshake ({stimulus.offer})")
@@ -332,7 +317,8 @@ class KeProbe:
         note(Direction.NOTE, f"the server {answer.ending}")
         return answer
 
-    def _connect(self, deadline: float) -> socket.socket:
+    def connect(self, deadline: float) -> socket.socket:
+        """A TCP connection before the deadline, on the monotonic clock. ResolveError or ConnectError."""
         target = self._probe.target
         known = [self._endpoint] if self._endpoint else None
         found = known or sockets.resolve(target.host, target.port, socket.SOCK_STREAM, target.family)

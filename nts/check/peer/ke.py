@@ -236,9 +236,9 @@ class KeTalk:
 
     def run(self, step: Callable[[], T], deadline: float) -> T:
         """A TLS operation, waiting for the socket as it demands. TimeoutError, Stopped."""
-        while not self._stopping.is_set():
+        while True:
             try:
-                return step()
+                return step()  # even when all is over: what has come is to be seen
             except tls.WantRead:
                 readers, writers = [self.sock], []
             except tls.WantWrite:
@@ -246,8 +246,8 @@ class KeTalk:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError("the client took too long")
+            self.wait(0)
             select.select(readers, writers, [], min(left, _TICK))
-        raise Stopped
 
 
 class KePeer:
