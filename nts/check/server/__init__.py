@@ -5,8 +5,17 @@ from __future__ import annotations
 
 from nts.check.model import Check
 from nts.check.probe import ServerProbe
-from nts.check.server import ke_errors, ke_message, ke_negotiation, tls
-from nts.check.server import ntp_cookies, ntp_fields, ntp_nak, ntp_reply, ntp_robustness
+from nts.check.server import (
+    ke_errors,
+    ke_message,
+    ke_negotiation,
+    ntp_cookies,
+    ntp_fields,
+    ntp_nak,
+    ntp_reply,
+    ntp_robustness,
+    tls,
+)
 
 GROUPS = (
     tls.group,
