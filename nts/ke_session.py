@@ -82,7 +82,7 @@ def exchange(options: Options, on_message: Callable[[Message], None] = lambda _m
     )
     endpoints = sockets.resolve(options.host, options.port, socket.SOCK_STREAM, options.family)
     deadline = time.monotonic() + options.timeout
-    with _connect(endpoints, options, deadline) as sock:
+    with connect(options.host, endpoints, deadline) as sock:
         address = sockets.numeric_host(sock.getpeername())
         channel.open(sock, deadline)
         channel.handshake()
@@ -105,8 +105,8 @@ def exchange(options: Options, on_message: Callable[[Message], None] = lambda _m
     return Result(agreement, keys, address, version, cipher, message, length)
 
 
-def _connect(endpoints: list[sockets.Endpoint], options: Options, deadline: float) -> socket.socket:
-    """A TCP connection to the first address that takes one."""
+def connect(host: str, endpoints: list[sockets.Endpoint], deadline: float) -> socket.socket:
+    """A TCP connection to the first address that takes one. ConnectError when none does before the deadline."""
     problems = []
     for i, endpoint in enumerate(endpoints):
         left = (deadline - time.monotonic()) / (len(endpoints) - i)  # a dead address must not eat up all the time
@@ -121,7 +121,8 @@ def _connect(endpoints: list[sockets.Endpoint], options: Options, deadline: floa
                 sock.close()
             why = "timed out" if isinstance(e, TimeoutError) else e.strerror or str(e)
             problems.append(f"{sockets.shown(endpoint.address)}: {why}")
-    raise ConnectError(f"cannot connect to {options.host} port {options.port} ({'; '.join(problems)})")
+    port = endpoints[0].address[1]
+    raise ConnectError(f"cannot connect to {host} port {port} ({'; '.join(problems)})")
 
 
 def _receive(channel: tls.ClientChannel) -> tuple[Message, int]:

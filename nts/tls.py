@@ -150,7 +150,7 @@ class ClientChannel:
 
         ConfigError when a file cannot be used, or the name is none, before anything goes over the network.
         """
-        self._name, self._verify = _identity(name), verify
+        self._name, self._verify = identity(name), verify
         self._verify_error = 0
         self._deadline = 0.0
         self._sock: socket.socket
@@ -235,20 +235,24 @@ class ClientChannel:
         return surplus
 
     def _run(self, step: Callable[[], T]) -> T:
-        """A TLS operation, waiting for the socket as it demands. TimeoutError at the deadline."""
-        while True:
-            try:
-                return step()
-            except SSL.WantReadError:
-                readers, writers = [self._sock], []
-            except SSL.WantWriteError:
-                readers, writers = [], [self._sock]
-            left = self._deadline - time.monotonic()
-            if left <= 0 or not any(select.select(readers, writers, [], left)):
-                raise TimeoutError
+        return patiently(self._sock, self._deadline, step)
 
 
-def _identity(name: str) -> str:
+def patiently(sock: socket.socket, deadline: float, step: Callable[[], T]) -> T:
+    """A TLS operation on a non-blocking socket, waiting for it as demanded. TimeoutError at the deadline."""
+    while True:
+        try:
+            return step()
+        except SSL.WantReadError:
+            readers, writers = [sock], []
+        except SSL.WantWriteError:
+            readers, writers = [], [sock]
+        left = deadline - time.monotonic()
+        if left <= 0 or not any(select.select(readers, writers, [], left)):
+            raise TimeoutError
+
+
+def identity(name: str) -> str:
     """A host name as certificates have it: without a zone, in ASCII. ConfigError when it is no name."""
     bare = name.partition("%")[0] if ":" in name else name
     try:

@@ -130,6 +130,8 @@ class Check(Generic[P]):
     rule: str
     """what the RFC says, in our words"""
     run: Callable[[P], Iterator[Finding]] = field(repr=False)
+    last: bool = False
+    """to be run after all others, because it judges what they have seen"""
 
 
 @dataclass(frozen=True)
@@ -160,13 +162,13 @@ class Group(Generic[P]):
 
     def check(
         self, number: int | str, name: str, *, section: str, severity: Severity, ref: str, sends: str, expects: str,
-        rule: str,
+        rule: str, last: bool = False,
     ) -> Callable[[Callable[[P], Iterator[Finding]]], Callable[[P], Iterator[Finding]]]:  # fmt: skip
         """Declares the decorated generator as a check of this group."""
 
         def declare(run: Callable[[P], Iterator[Finding]]) -> Callable[[P], Iterator[Finding]]:
             self.checks.append(
-                Check(str(number), name, self.title, section, severity, ref, sends, expects, rule, run)
+                Check(str(number), name, self.title, section, severity, ref, sends, expects, rule, run, last)
             )  # fmt: skip
             return run
 

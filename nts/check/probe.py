@@ -9,7 +9,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nts.check.ke_probe import KeProbe
 from nts.check.model import Direction, Exhibit, Protocol
+from nts.check.ntp_probe import NtpProbe
 
 MAX_EXHIBITS = 64  # of one check: a sweep need not show every packet
 
@@ -29,6 +31,8 @@ class Target:
     """seconds for a key exchange that is as usual"""
     patience: float = 2.0
     """seconds to wait for an NTP reply"""
+    silence: float = 60.0
+    """seconds after which a key exchange server must have given up on a client that does not finish"""
 
 
 @dataclass
@@ -77,6 +81,8 @@ class ServerProbe:
         """for stimuli, so that a run can be repeated; never for keys"""
         self.record = Record()
         self.ke_pace, self.ntp_pace = Pace(pace), Pace(pace)
+        self.ke = KeProbe(self)
+        self.ntp = NtpProbe(self)
 
     def take_exhibits(self) -> list[Exhibit]:
         return self.record.take()

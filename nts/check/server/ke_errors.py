@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: MIT
+"""Checks of how a server refuses bad NTS-KE requests (RFC 8915 section 4.1.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nts import records
+from nts.check import judge_ke
+from nts.check.ke_forge import (
+    AEAD_15,
+    END,
+    NTPV4,
+    REQUEST,
+    UNKNOWN_TYPE,
+    aeads,
+    protocols,
+    record,
+    request,
+)
+from nts.check.model import Finding, Group, Severity
+from nts.check.probe import ServerProbe
+from nts.registry import AeadId, ErrorCode, Protocol, RecordType
+
+group: Group[ServerProbe] = Group("NTS-KE errors")
+_ERROR_1 = "Error 1 (Bad Request)."
+_COMPLETE = "A request that is not complete and well-formed is answered with Error 1."
+
+
+def _each(
+    probe: ServerProbe, stimuli: dict[str, bytes], *, may_close: bool = False, wait: float | None = None
+) -> Iterator[Finding]:
+    """Each of these requests, by what is wrong with it, is to get Error 1."""
+    for label, octets in stimuli.items():
+        answer = probe.ke.ask(octets, wait=wait, what=f"a request with {label}")
+        yield judge_ke.labelled(label, judge_ke.error(answer, may_close=may_close))
+
+
+@group.check(
+    14, "ke-crit-unknown", section="4.1.3", severity=Severity.MUST, ref="A13 A20",
+    sends="A request with a critical record of the unknown type 0x3FFF.",
+    expects="Error 0 (Unrecognized Critical Record).",
+    rule="A critical record that the server does not know is an error, and Error 0 says so.",
+)  # fmt: skip
+def ke_crit_unknown(probe: ServerProbe) -> Iterator[Finding]:
+    answer = probe.ke.ask(request(record(UNKNOWN_TYPE)), what="a request with an unknown critical record")
+    yield judge_ke.error(answer, ErrorCode.UNRECOGNIZED_CRITICAL_RECORD)
+
+
+@group.check(
+    15, "ke-no-npn", section="4.1.2", severity=Severity.MUST, ref="A09 A21",
+    sends="A request without a Next Protocol record.", expects=_ERROR_1,
+    rule="A request holds exactly one Next Protocol record.",
+)  # fmt: skip
+def ke_no_npn(probe: ServerProbe) -> Iterator[Finding]:
+    yield judge_ke.error(probe.ke.ask(AEAD_15 + END, what="a request without a Next Protocol record"))
+
+
+@group.check(
+    16, "ke-no-aead", section="4.1.5", severity=Severity.MUST, ref="A21 A25",
+    sends="A request for NTPv4 without an AEAD record.", expects=_ERROR_1,
+    rule="A request for NTPv4 holds exactly one AEAD record.",
+)  # fmt: skip
+def ke_no_aead(probe: ServerProbe) -> Iterator[Finding]:
+    yield judge_ke.error(probe.ke.ask(NTPV4 + END, what="a request without an AEAD record"))
+
+
+@group.check(
+    17, "ke-dup-npn", section="4.1.2", severity=Severity.MUST, ref="A09 A21",
+    sends="A request with its Next Protocol record twice.", expects=_ERROR_1,
+    rule="A request holds exactly one Next Protocol record.",
+)  # fmt: skip
+def ke_dup_npn(probe: ServerProbe) -> Iterator[Finding]:
+    yield judge_ke.error(probe.ke.ask(NTPV4 + REQUEST, what="a request with two Next Protocol records"))
+
+
+@group.check(
+    18, "ke-dup-aead", section="4.1.5", severity=Severity.MUST, ref="A21 A25",
+    sends="A request with its AEAD record twice.", expects=_ERROR_1,
+    rule="A request for NTPv4 holds exactly one AEAD record.",
+)  # fmt: skip
+def ke_dup_aead(probe: ServerProbe) -> Iterator[Finding]:
+    yield judge_ke.error(probe.ke.ask(request(AEAD_15), what="a request with two AEAD records"))
+
+
+@group.check(
+    19, "ke-npn-malformed", section="4.1.2", severity=Severity.MUST, ref="A15 A21",
+    sends="Requests whose Next Protocol record has a body of three octets, an empty one, and no critical bit.",
+    expects="Error 1 (Bad Request) to each.",
+    rule="The record is critical, and lists one or more protocols of two octets each.",
+)  # fmt: skip
+def ke_npn_malformed(probe: ServerProbe) -> Iterator[Finding]:
+    odd = record(RecordType.NEXT_PROTOCOL, records.encode_u16s(Protocol.NTPV4) + b"\0")
+    first = {
+        "a Next Protocol record of odd length": odd,
+        "an empty Next Protocol record": protocols(),
+        "a Next Protocol record that is not critical": protocols(Protocol.NTPV4, critical=False),
+    }
+    yield from _each(probe, {label: octets + AEAD_15 + END for label, octets in first.items()})
+
+
+@group.check(
+    20, "ke-aead-malformed", section="4.1.5", severity=Severity.MUST, ref="A21 A25",
+    sends="Requests whose AEAD record has a body of three octets, and an empty one.",
+    expects="Error 1 (Bad Request) to each.",
+    rule="The record lists one or more algorithms of two octets each.",
+)  # fmt: skip
+def ke_aead_malformed(probe: ServerProbe) -> Iterator[Finding]:
+    odd = record(RecordType.AEAD_ALGORITHM, records.encode_u16s(AeadId.AES_SIV_CMAC_256) + b"\0")
+    second = {"an AEAD record of odd length": odd, "an empty AEAD record": aeads()}
+    yield from _each(probe, {label: NTPV4 + octets + END for label, octets in second.items()})
+
+
+@group.check(
+    21, "ke-eom-malformed", section="4.1.1", severity=Severity.MUST, ref="A14 A21",
+    sends="Requests whose End of Message is not critical, has a body, and is followed by another record.",
+    expects="Error 1 (Bad Request) to each; a warning if the connection is just closed.",
+    rule="End of Message is critical, empty and the last record.",
+)  # fmt: skip
+def ke_eom_malformed(probe: ServerProbe) -> Iterator[Finding]:
+    ends = {
+        "an End of Message that is not critical": record(RecordType.END_OF_MESSAGE, critical=False),
+        "an End of Message with a body": record(RecordType.END_OF_MESSAGE, b"body"),
+        "a record after the End of Message": END + record(UNKNOWN_TYPE, critical=False),
+    }
+    # A server that sees no end in them may wait for one, as long as for a silent client.
+    stimuli = {label: NTPV4 + AEAD_15 + octets for label, octets in ends.items()}
+    yield from _each(probe, stimuli, may_close=True, wait=probe.target.silence)
+
+
+@group.check(
+    22, "ke-truncated", section="4.1.3", severity=Severity.MUST, ref="A21",
+    sends="A request that breaks off within its AEAD record, then close_notify.",
+    expects="Error 1 (Bad Request); a warning if the connection is just closed.",
+    rule=_COMPLETE,
+)  # fmt: skip
+def ke_truncated(probe: ServerProbe) -> Iterator[Finding]:
+    half = REQUEST[: len(NTPV4) + len(AEAD_15) // 2]
+    answer = probe.ke.ask(half, close=True, wait=probe.target.silence, what="half a request and close_notify")
+    yield judge_ke.error(answer, may_close=True)
+
+
+@group.check(
+    23, "ke-silence", section="4.1.3", severity=Severity.MUST, ref="A21",
+    sends="Nothing, after the TLS handshake.",
+    expects="Within 60 seconds Error 1 (Bad Request) and the end; a warning if the connection is just closed.",
+    rule="A server whose own time-out passes before a request is complete answers with Error 1.",
+)  # fmt: skip
+def ke_silence(probe: ServerProbe) -> Iterator[Finding]:
+    yield judge_ke.gave_up(probe.ke.ask(wait=probe.target.silence, what="nothing"))
+
+
+@group.check(
+    24, "ke-client-forbidden", section="4.1.3", severity=Severity.MUST, ref="A18",
+    sends="Requests with an Error, a Warning and a New Cookie record.",
+    expects="Error 1 (Bad Request) to each.",
+    rule="Clients must not send these records (sections 4.1.3, 4.1.4, 4.1.6); a request with one is not well-formed.",
+)  # fmt: skip
+def ke_client_forbidden(probe: ServerProbe) -> Iterator[Finding]:
+    code = records.encode_u16s(ErrorCode.BAD_REQUEST)
+    forbidden = {
+        "an Error record": record(RecordType.ERROR, code),
+        "a Warning record": record(RecordType.WARNING, code),
+        "a New Cookie record": record(RecordType.NEW_COOKIE, bytes(100), critical=False),
+    }
+    yield from _each(probe, {label: request(octets) for label, octets in forbidden.items()})

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: MIT
+"""Checks of NTS-KE messages: good requests of all shapes, and the form of responses (RFC 8915 section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nts.check import judge_ke
+from nts.check.ke_forge import AEAD_15, END, MIN_REQUEST, NTPV4, REQUEST, UNKNOWN_TYPES, padded, record, request
+from nts.check.model import Finding, Group, Severity
+from nts.check.probe import ServerProbe
+
+group: Group[ServerProbe] = Group("NTS-KE messages")
+_PAUSE = 0.3  # seconds between the halves of a request
+
+
+@group.check(
+    6, "ke-basic", section="4", severity=Severity.MUST, ref="A09 A14 A16 A25 A29",
+    sends="The usual request: NTPv4 and AEAD 15.",
+    expects="NTPv4, AEAD 15, cookies and a correct end, with critical bits as the RFC has them.",
+    rule="A response holds exactly one Next Protocol record, one AEAD record, cookies, and ends with End of Message.",
+)  # fmt: skip
+def ke_basic(probe: ServerProbe) -> Iterator[Finding]:
+    yield judge_ke.agreed(probe.ke.ask(REQUEST))
+
+
+@group.check(
+    7, "ke-order", section="4", severity=Severity.MUST, ref="A09",
+    sends="The usual request with its AEAD record first.",
+    expects="The usual response.",
+    rule="The records of a message may come in any order, but for End of Message.",
+)  # fmt: skip
+def ke_order(probe: ServerProbe) -> Iterator[Finding]:
+    yield judge_ke.agreed(probe.ke.ask(AEAD_15 + NTPV4 + END, what="a request with AEAD first"))
+
+
+@group.check(
+    8, "ke-cookie-count", section="4.1.6", severity=Severity.SHOULD, ref="A29",
+    sends="The usual request.",
+    expects="Eight distinct cookies in records that are not critical.",
+    rule="A server must send at least one cookie and should send eight, with the critical bit clear.",
+)  # fmt: skip
+def ke_cookie_count(probe: ServerProbe) -> Iterator[Finding]:
+    yield judge_ke.cookie_count(probe.ke.ask(REQUEST))
+
+
+@group.check(
+    9, "ke-cookie-shape", section="6", severity=Severity.INFO, ref="A92",
+    sends="The usual request.",
+    expects="Cookies of one length, a multiple of 4, from 12 to 256 octets.",
+    rule="No rule: the format of cookies is up to the server. But clients exist that cannot store others.",
+)  # fmt: skip
+def ke_cookie_shape(probe: ServerProbe) -> Iterator[Finding]:
+    yield judge_ke.cookie_shape(probe.ke.ask(REQUEST))
+
+
+@group.check(
+    10, "ke-close-notify", section="4", severity=Severity.MUST, ref="A07",
+    sends="The usual request.",
+    expects="After the response, TLS close_notify rather than a bare end of the connection.",
+    rule="Client and server send close_notify after their message.",
+)  # fmt: skip
+def ke_close_notify(probe: ServerProbe) -> Iterator[Finding]:
+    yield judge_ke.closed_properly(probe.ke.ask(REQUEST))
+
+
+@group.check(
+    11, "ke-segmented", section="4", severity=Severity.MUST, ref="A08",
+    sends="The usual request in TLS records of one octet each; then another in halves, with a pause between them.",
+    expects="The usual response to both.",
+    rule="Messages say themselves where they end; nothing may depend on how TLS or TCP cut them.",
+)  # fmt: skip
+def ke_segmented(probe: ServerProbe) -> Iterator[Finding]:
+    octets = probe.ke.ask(REQUEST, each=1, what="a request in TLS records of one octet")
+    yield judge_ke.labelled("one octet in each TLS record", judge_ke.agreed(octets))
+    middle = len(NTPV4) + 1
+    halves = probe.ke.ask(REQUEST[:middle], _PAUSE, REQUEST[middle:], what="a request in halves, with a pause between")
+    yield judge_ke.labelled("in halves", judge_ke.agreed(halves))
+
+
+@group.check(
+    12, "ke-1024", section="4", severity=Severity.MUST, ref="A10",
+    sends="A request of exactly 1024 octets, filled up with an unknown record that is not critical.",
+    expects="The usual response.",
+    rule="A server accepts requests of at least 1024 octets.",
+)  # fmt: skip
+def ke_1024(probe: ServerProbe) -> Iterator[Finding]:
+    yield judge_ke.agreed(probe.ke.ask(padded(MIN_REQUEST), what="a request of 1024 octets"))
+
+
+@group.check(
+    13, "ke-noncrit-unknown", section="4", severity=Severity.MUST, ref="A12 A13",
+    sends="Requests with a record of type 0x3FFF, 0x0801 and 0x4001, not critical, with a body of odd length.",
+    expects="The usual response to each.",
+    rule="Unknown records that are not critical are ignored; the type has 15 bits, the body any length.",
+)  # fmt: skip
+def ke_noncrit_unknown(probe: ServerProbe) -> Iterator[Finding]:
+    for kind in UNKNOWN_TYPES:
+        label = f"type {kind:#06x}"
+        answer = probe.ke.ask(request(record(kind, b"odd", critical=False)), what=f"a request with {label}")
+        yield judge_ke.labelled(label, judge_ke.agreed(answer))
+
+
+@group.check(
+    32, "ke-second-request", section="4", severity=Severity.MUST, ref="A06",
+    sends="The usual request, and a second one on the same connection once the response is there.",
+    expects="One response.",
+    rule="A connection serves one request and one response.",
+)  # fmt: skip
+def ke_second_request(probe: ServerProbe) -> Iterator[Finding]:
+    yield judge_ke.one_response(probe.ke.ask(REQUEST, again=REQUEST, what="a request, and another after its response"))

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: MIT
+"""Checks of what a server agrees to: protocols, algorithms, where the time is (RFC 8915 sections 4.1.2 to 4.1.8)."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Iterator
+from itertools import cycle
+
+from nts import sockets
+from nts.check import gcm_siv, judge_ke
+from nts.check.ke_answer import KeAnswer
+from nts.check.ke_forge import (
+    AEAD_15,
+    COMPLIANT_CONTEXT,
+    END,
+    REQUEST,
+    UNKNOWN_AEAD,
+    UNKNOWN_PROTOCOL,
+    protocols,
+    record,
+    request,
+)
+from nts.check.model import (
+    Direction,
+    Finding,
+    Group,
+    PathTrouble,
+    Protocol,
+    Severity,
+    Verdict,
+    failed,
+    passed,
+)
+from nts.check.probe import ServerProbe
+from nts.errors import ResolveError
+from nts.records import is_ip_address
+from nts.registry import AeadId, RecordType
+from nts.registry import Direction as KeyDirection
+from nts.registry import Protocol as NextProtocol
+
+group: Group[ServerProbe] = Group("NTS-KE negotiation")
+MENU = (15, 16, 17, 30, 31)  # the AEAD algorithms that NTS implementations speak
+_TRIES = 3  # of an NTP request that gets silence
+_ROOM = 65535
+
+
+@group.check(
+    25, "ke-proto-unknown", section="4.1.2", severity=Severity.MUST, ref="A16",
+    sends="A request for the unknown protocol 0x7777 alone.",
+    expects="An empty Next Protocol list and the end, without cookies and without an error.",
+    rule="The response lists those of the protocols offered that the server accepts, which may be none.",
+)  # fmt: skip
+def ke_proto_unknown(probe: ServerProbe) -> Iterator[Finding]:
+    octets = protocols(UNKNOWN_PROTOCOL) + AEAD_15 + END
+    yield judge_ke.no_protocol(probe.ke.ask(octets, what="a request for an unknown protocol"))
+
+
+@group.check(
+    26, "ke-proto-mixed", section="4.1.2", severity=Severity.MUST, ref="A16",
+    sends="A request for the unknown protocol 0x7777 and NTPv4, in this order.",
+    expects="NTPv4 alone, and the rest of the usual response.",
+    rule="The response lists those of the protocols offered that the server accepts.",
+)  # fmt: skip
+def ke_proto_mixed(probe: ServerProbe) -> Iterator[Finding]:
+    octets = protocols(UNKNOWN_PROTOCOL, NextProtocol.NTPV4) + AEAD_15 + END
+    yield judge_ke.agreed(probe.ke.ask(octets, what="a request for an unknown protocol and NTPv4"))
+
+
+@group.check(
+    27, "ke-aead-unknown", section="4.1.5", severity=Severity.MUST, ref="A26",
+    sends="A request for NTPv4 with the unknown algorithm 0xFFF0 alone.",
+    expects="NTPv4 and an empty AEAD list, without cookies; never an algorithm that was not offered.",
+    rule="The server chooses one of the algorithms offered; its list is empty if it speaks none of them.",
+)  # fmt: skip
+def ke_aead_unknown(probe: ServerProbe) -> Iterator[Finding]:
+    yield judge_ke.no_aead(probe.ke.ask(request(offer=[UNKNOWN_AEAD]), what="a request with an unknown algorithm"))
+
+
+@group.check(
+    28, "ke-aead-15-last", section="4.1.5", severity=Severity.MUST, ref="A27",
+    sends="A request with 400 algorithms: 399 times 0xFFF0, which is unknown, and then AES-SIV-CMAC-256.",
+    expects="AEAD 15 and the rest of the usual response.",
+    rule="Every server speaks AES-SIV-CMAC-256, so a client that offers it, wherever in its list, is served.",
+)  # fmt: skip
+def ke_aead_15_last(probe: ServerProbe) -> Iterator[Finding]:
+    offer = [UNKNOWN_AEAD] * 399 + [AeadId.AES_SIV_CMAC_256]
+    yield judge_ke.agreed(probe.ke.ask(request(offer=offer), what="a request with 400 algorithms, 15 the last"))
+
+
+@group.check(
+    29, "ke-aead-menu", section="4.1.5", severity=Severity.INFO, ref="A26 A27 A96",
+    sends="Requests with one algorithm each: 15, 16, 17, 30 and 31.",
+    expects="The algorithm offered, or an empty list.",
+    rule="A server speaks AES-SIV-CMAC-256 (15) and may speak others. The evidence lists them.",
+)  # fmt: skip
+def ke_aead_menu(probe: ServerProbe) -> Iterator[Finding]:
+    answers = {n: probe.ke.ask(request(offer=[n]), what=f"a request with AEAD {n} alone") for n in MENU}
+    yield from judge_ke.menu(answers)
+
+
+@group.check(
+    30, "ke-1024-record", section="5.1", severity=Severity.INFO, ref="A40 A94",
+    sends="Requests with AEAD 30 (AES-128-GCM-SIV), without and with a record of type 1024, and a time request each.",
+    expects="Keys exported with the number 30 in the context, as the RFC has it, in both cases.",
+    rule="The context of the key exporter holds the algorithm's number. Some servers put 15 there for AEAD 30, unless"
+    " the client asks for the right one by record 1024.",
+)  # fmt: skip
+def ke_1024_record(probe: ServerProbe) -> Iterator[Finding]:
+    for more, label in ((b"", "without record 1024"), (record(COMPLIANT_CONTEXT, critical=False), "with record 1024")):
+        answer = probe.ke.ask(request(more, offer=[gcm_siv.AEAD_ID]), what=f"a request with AEAD 30 {label}")
+        if not answer.cookies:
+            yield passed(f"AEAD 30 is not offered ({judge_ke.seen(answer)})")
+            return
+        echoed = any(r.type == COMPLIANT_CONTEXT for r in answer.message.records) if answer.message else False
+        yield judge_ke.labelled(label, judge_ke.exporter_context(_context(probe, answer), echoed=echoed))
+
+
+def _context(probe: ServerProbe, answer: KeAnswer) -> int | None:
+    """The algorithm's number in the exporter context of the keys that the server uses; None: neither 30 nor 15.
+
+    PathTrouble when no reply comes at all.
+    """
+    server, port = answer.time_server
+    endpoint = sockets.resolve(sockets.absolute(server), port, socket.SOCK_DGRAM, probe.target.family)[0]
+    replies = []
+    for number, cookie in zip((gcm_siv.AEAD_ID, AeadId.AES_SIV_CMAC_256), cycle(answer.cookies)):
+        keys = gcm_siv.Keys(*(answer.export(number, d, gcm_siv.KEY_LENGTH) for d in KeyDirection))
+        for _ in range(_TRIES):
+            reply = _ask_time(probe, endpoint, gcm_siv.request(keys, cookie, probe.random.randbytes), number)
+            replies += [reply] if reply else []
+            if reply and gcm_siv.is_authentic(keys, reply):
+                return number
+            if reply:
+                break
+    if not replies:
+        raise PathTrouble(f"no reply from {sockets.shown(endpoint.address)} by NTP, in {2 * _TRIES} attempts")
+    return None
+
+
+def _ask_time(probe: ServerProbe, endpoint: sockets.Endpoint, packet: bytes, number: int) -> bytes:
+    """The first reply; empty when there is none."""
+    probe.ntp_pace.wait()
+    probe.record.add(Direction.SENT, f"a time request, context {number}", Protocol.NTP, packet)
+    reply, end = b"", time.monotonic() + probe.target.patience
+    try:
+        with socket.socket(endpoint.family, socket.SOCK_DGRAM) as sock:
+            sock.connect(endpoint.address)
+            sock.send(packet)
+            if select.select([sock], [], [], max(0.0, end - time.monotonic()))[0]:
+                reply = sock.recv(_ROOM)
+    except OSError:
+        pass  # nobody listens there
+    if reply:
+        probe.record.add(Direction.RECEIVED, f"{len(reply)} octets", Protocol.NTP, reply)
+    else:
+        probe.record.add(Direction.NOTE, "no reply")
+    return reply
+
+
+@group.check(
+    31, "ke-server-port", section="4.1.7", severity=Severity.MUST, ref="A31 A34 A35 A37",
+    sends="The usual request; then one that asks for the server's own address by a Server Negotiation record.",
+    expects="At most one Server and one Port Negotiation record, well-formed; a server of the same address family.",
+    rule="A server is an IPv4 address in dotted decimal, an IPv6 address without zone, or a fully qualified domain"
+    " name, and should be reachable in the family of addresses that the client came by. A port has two octets.",
+)  # fmt: skip
+def ke_server_port(probe: ServerProbe) -> Iterator[Finding]:
+    answer = probe.ke.ask(REQUEST)
+    yield from _where(answer)
+    address = answer.address.partition("%")[0]
+    wish = record(RecordType.SERVER, address.encode("ascii"), critical=False)
+    wished = probe.ke.ask(request(wish), what=f"a request for the time server {address}")
+    for finding in _where(wished):
+        yield judge_ke.labelled("asked for its own address", finding)
+
+
+def _where(answer: KeAnswer) -> Iterator[Finding]:
+    finding = judge_ke.where(answer)
+    yield finding
+    if finding.verdict is not Verdict.PASS:
+        return
+    server, port = answer.time_server
+    family = socket.AF_INET6 if ":" in answer.address else socket.AF_INET
+    try:
+        if not is_ip_address(server.partition("%")[0]):
+            sockets.resolve(sockets.absolute(server), port, socket.SOCK_DGRAM, family)
+    except ResolveError as e:
+        yield failed(f"{e}, in the address family of {answer.address}", Severity.SHOULD)

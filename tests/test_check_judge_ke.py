@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: MIT
+"""Judgements on NTS-KE answers, without a network: octets and an end in, a finding out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import pytest
+
+from nts import records
+from nts.check import judge_ke
+from nts.check.ke_answer import End, KeAnswer
+from nts.check.ke_forge import AEAD_15, END, NTPV4, UNKNOWN_TYPE, aeads, protocols, record
+from nts.check.model import Finding, Severity, Verdict
+from nts.check.peer.craft import random_cookies, response
+from nts.registry import ErrorCode, RecordType
+
+FAIL, WARN, PASS = Verdict.FAIL, Verdict.WARN, Verdict.PASS
+Judge = Callable[[KeAnswer], Finding]
+ERROR_1 = record(RecordType.ERROR, b"\0\1")
+COOKIE = record(RecordType.NEW_COOKIE, bytes(100), critical=False)
+SHORT = response(cookies=random_cookies(7))
+bearable = functools.partial(judge_ke.error, may_close=True)
+unknown = functools.partial(judge_ke.error, code=ErrorCode.UNRECOGNIZED_CRITICAL_RECORD)
+
+
+def answer(octets: bytes = b"", end: End = End.CLOSE_NOTIFY, **more: object) -> KeAnswer:
+    return KeAnswer(octets, end, address="192.0.2.1", **more)  # type: ignore[arg-type]
+
+
+def server(name: bytes, *, critical: bool = True) -> bytes:
+    return record(RecordType.SERVER, name, critical=critical)
+
+
+CASES: list[tuple[Judge, KeAnswer, Verdict, str]] = [
+    (judge_ke.old_tls_refused, answer(end=End.ALERT, handshake=False), PASS, "a TLS alert"),
+    (judge_ke.old_tls_refused, answer(end=End.EOF, handshake=False), PASS, "without close_notify"),
+    (judge_ke.old_tls_refused, answer(end=End.OPEN, handshake=False), WARN, "left the connection open"),
+    (judge_ke.old_tls_refused, answer(end=End.BROKEN, handshake=False), WARN, "broke TLS"),
+    (judge_ke.old_tls_refused, answer(tls_version="TLSv1.2"), FAIL, "agreed to TLSv1.2"),
+    (judge_ke.alpn_selected, answer(response()), PASS, "ntske/1"),
+    (judge_ke.alpn_selected, answer(response(), alpn=b"h2"), FAIL, "h2"),
+    (judge_ke.alpn_selected, answer(response(), alpn=b""), FAIL, "no protocol"),
+    (judge_ke.alpn_selected, answer(end=End.ALERT, handshake=False, detail="no_application_protocol"), FAIL, "alert"),
+    (judge_ke.nothing_given, answer(response()), FAIL, "served all the same"),
+    (judge_ke.nothing_given, answer(b"\0\0"), WARN, "2 octets without an End of Message"),
+    (judge_ke.nothing_given, answer(ERROR_1 + END), PASS, "Error 1"),
+    (judge_ke.nothing_given, answer(end=End.OPEN), PASS, "left the connection open"),
+    (judge_ke.nothing_given, answer(end=End.ALERT, handshake=False), PASS, "a TLS alert"),
+    #
+    (judge_ke.agreed, answer(response()), PASS, "protocols [0], AEAD [15], 8 cookies"),
+    (judge_ke.agreed, answer(SHORT), PASS, "7 cookies"),
+    (judge_ke.agreed, answer(response(), End.RESET), PASS, "8 cookies"),
+    (judge_ke.agreed, answer(response(more=server(b"192.0.2.7"))), PASS, "server 192.0.2.7"),
+    (judge_ke.agreed, answer(response(more=server(b"192.0.2.7", critical=False))), PASS, "server 192.0.2.7"),
+    (judge_ke.agreed, answer(response(aeads=None, more=record(4, b"\0\x0f", critical=False))), PASS, "AEAD [15]"),
+    (judge_ke.agreed, answer(response(more=record(UNKNOWN_TYPE, critical=False))), PASS, "a record of type 16383"),
+    (judge_ke.agreed, answer(), FAIL, "no answer: the server closed with close_notify"),
+    (judge_ke.agreed, answer(response()[:-1]), FAIL, "octets without an End of Message"),
+    (judge_ke.agreed, answer(response(protocols=None)), FAIL, "no Next Protocol"),
+    (judge_ke.agreed, answer(response(more=NTPV4)), FAIL, "two NTS Next Protocol"),
+    (judge_ke.agreed, answer(response(protocols=b"\0\0\0\1")), FAIL, "next protocols 0, 1"),
+    (judge_ke.agreed, answer(response(protocols=b"")), FAIL, "does not offer NTPv4"),
+    (judge_ke.agreed, answer(response(protocols=None, more=protocols(0, critical=False))), FAIL, "not critical"),
+    (judge_ke.agreed, answer(response(aeads=b"\0\x0f\0\x10")), FAIL, "more than one AEAD"),
+    (judge_ke.agreed, answer(response(aeads=b"\0\x11")), FAIL, "17, which was not offered"),
+    (judge_ke.agreed, answer(response(cookies=[])), FAIL, "no cookies"),
+    (judge_ke.agreed, answer(response(more=record(UNKNOWN_TYPE))), FAIL, "unknown critical record"),
+    (judge_ke.agreed, answer(response(more=record(RecordType.WARNING, b"\0\0"))), FAIL, "Warning 0"),
+    (judge_ke.agreed, answer(response(end=record(0, critical=False))), FAIL, "not critical"),
+    (judge_ke.agreed, answer(response(end=record(0, b"x"))), FAIL, "has a body"),
+    (judge_ke.agreed, answer(response() + END), FAIL, "4 octets after"),
+    #
+    (judge_ke.cookie_count, answer(response()), PASS, "8 distinct"),
+    (judge_ke.cookie_count, answer(SHORT), WARN, "7 distinct cookies, and 8"),
+    (judge_ke.cookie_count, answer(response(cookies=random_cookies(9))), WARN, "9 distinct"),
+    (judge_ke.cookie_count, answer(response(cookies=random_cookies(1))), WARN, "1 distinct cookie,"),
+    (judge_ke.cookie_count, answer(response(cookies=[bytes(100)] * 8)), FAIL, "8 cookies, only 1 "),
+    (judge_ke.cookie_count, answer(response(cookies=[], more=record(5, b"x" * 100))), FAIL, "critical bit"),
+    (judge_ke.cookie_shape, answer(response()), PASS, "100 octets"),
+    (judge_ke.cookie_shape, answer(response(cookies=[bytes(100), bytes(104)])), WARN, "not all of one length"),
+    (judge_ke.cookie_shape, answer(response(cookies=[bytes(101)])), WARN, "not a multiple of 4"),
+    (judge_ke.cookie_shape, answer(response(cookies=[bytes(260)])), WARN, "12 to 256"),
+    (judge_ke.cookie_shape, answer(response(cookies=[bytes(8)])), WARN, "12 to 256"),
+    (judge_ke.cookie_shape, answer(response(cookies=[bytes(256)])), PASS, "256 octets"),
+    (judge_ke.closed_properly, answer(response()), PASS, "closed with close_notify"),
+    (judge_ke.closed_properly, answer(response(), prompted=True), PASS, "once we had"),
+    (judge_ke.closed_properly, answer(response(), End.EOF), FAIL, "closed without close_notify"),
+    (judge_ke.closed_properly, answer(response(), End.RESET), FAIL, "reset"),
+    (judge_ke.closed_properly, answer(response(), End.OPEN), FAIL, "left the connection open"),
+    (judge_ke.one_response, answer(response()), PASS, "one response"),
+    (judge_ke.one_response, answer(response(), End.RESET), PASS, "one response"),
+    (judge_ke.one_response, answer(response() + ERROR_1 + END), FAIL, "10 more octets"),
+    #
+    (judge_ke.error, answer(ERROR_1 + END), PASS, "Error 1 (Bad Request)"),
+    (judge_ke.error, answer(NTPV4 + ERROR_1 + END, End.EOF), PASS, "protocols [0], Error 1"),
+    (judge_ke.error, answer(record(RecordType.ERROR, b"\0\1", critical=False) + END), FAIL, "not critical"),
+    (judge_ke.error, answer(record(RecordType.ERROR, b"\0\0") + END), FAIL, "where Error 1 is due"),
+    (judge_ke.error, answer(record(RecordType.ERROR, b"\0\2") + END), FAIL, "where Error 1 is due"),
+    (judge_ke.error, answer(record(RecordType.ERROR, b"\1") + END), FAIL, "illegal error response"),
+    (judge_ke.error, answer(ERROR_1 + record(0, b"x")), FAIL, "illegal error response"),
+    (judge_ke.error, answer(ERROR_1), FAIL, "6 octets without an End of Message"),
+    (judge_ke.error, answer(ERROR_1 + COOKIE + END), WARN, "cookies beside an error"),
+    (judge_ke.error, answer(response()), FAIL, "accepted"),
+    (judge_ke.error, answer(), FAIL, "no answer"),
+    (bearable, answer(), WARN, "no answer"),
+    (bearable, answer(end=End.RESET), WARN, "reset"),
+    (bearable, answer(end=End.OPEN), FAIL, "left the connection open"),
+    (bearable, answer(ERROR_1), FAIL, "6 octets without an End of Message"),
+    (unknown, answer(record(RecordType.ERROR, b"\0\0") + END), PASS, "Error 0"),
+    (unknown, answer(ERROR_1 + END), FAIL, "where Error 0 is due"),
+    (judge_ke.gave_up, answer(ERROR_1 + END, seconds=5), PASS, "after 5 s: Error 1"),
+    (judge_ke.gave_up, answer(end=End.EOF, seconds=2), WARN, "without close_notify after 2.0 s"),
+    (judge_ke.gave_up, answer(end=End.OPEN, seconds=60), FAIL, "left the connection open after 60.0 s"),
+    (judge_ke.gave_up, answer(ERROR_1 + END, End.OPEN), FAIL, "but then"),
+    #
+    (judge_ke.no_protocol, answer(protocols() + END), PASS, "protocols []"),
+    (judge_ke.no_protocol, answer(protocols() + aeads() + END), PASS, "protocols [], AEAD []"),
+    (judge_ke.no_protocol, answer(protocols(0) + aeads() + END), FAIL, "protocols [0]"),
+    (judge_ke.no_protocol, answer(response()), FAIL, "cookies all the same"),
+    (judge_ke.no_protocol, answer(ERROR_1 + END), FAIL, "where nothing is wrong"),
+    (judge_ke.no_protocol, answer(END), FAIL, "one Next Protocol record"),
+    (judge_ke.no_protocol, answer(protocols(critical=False) + END), FAIL, "and critical"),
+    (judge_ke.no_protocol, answer(record(1, b"\0") + END), FAIL, "odd length"),
+    (judge_ke.no_protocol, answer(), FAIL, "no answer"),
+    (judge_ke.no_aead, answer(NTPV4 + aeads() + END), PASS, "AEAD []"),
+    (judge_ke.no_aead, answer(protocols() + END), WARN, "NTPv4 is refused"),
+    (judge_ke.no_aead, answer(NTPV4 + END), FAIL, "no AEAD record"),
+    (judge_ke.no_aead, answer(NTPV4 + AEAD_15 + END), FAIL, "not offered"),
+    (judge_ke.no_aead, answer(NTPV4 + aeads() + aeads() + END), FAIL, "more than one AEAD"),
+    (judge_ke.no_aead, answer(protocols(7) + aeads() + END), FAIL, "not offered"),
+    (judge_ke.no_aead, answer(response()), FAIL, "cookies all the same"),
+    (judge_ke.no_aead, answer(ERROR_1 + END), FAIL, "where nothing is wrong"),
+    #
+    (judge_ke.where, answer(response()), PASS, "the same address, UDP port 123"),
+    (judge_ke.where, answer(response(more=server(b"time.example"))), PASS, "time.example, UDP port 123"),
+    (judge_ke.where, answer(response(more=record(7, b"\x10\x1b"))), PASS, "the same address, UDP port 4123"),
+    (judge_ke.where, answer(response(more=server(b"192.0.2.9"))), PASS, "192.0.2.9"),
+    (judge_ke.where, answer(response(more=server(b"2001:db8::1"))), FAIL, "came to 192.0.2.1"),
+    (judge_ke.where, answer(response(more=server(b"a") + server(b"a"))), FAIL, "2 Server"),
+    (judge_ke.where, answer(response(more=record(7, b"\0\1") * 2)), FAIL, "2 Port"),
+    (judge_ke.where, answer(response(more=server(b"fe80::1%eth0"))), FAIL, "neither"),
+    (judge_ke.where, answer(response(more=server(b"[::1]"))), FAIL, "neither"),
+    (judge_ke.where, answer(response(more=server(b""))), FAIL, "neither"),
+    (judge_ke.where, answer(response(more=record(7, b"\0\0"))), FAIL, "UDP port 0"),
+    (judge_ke.where, answer(response(more=record(7, b"\0\0\1"))), FAIL, "3 octets"),
+    (judge_ke.where, answer(ERROR_1 + END), FAIL, "Error 1"),
+]
+
+
+@pytest.mark.parametrize(("judge", "given", "verdict", "text"), CASES, ids=[str(i) for i in range(len(CASES))])
+def test_judgement(judge: Judge, given: KeAnswer, verdict: Verdict, text: str) -> None:
+    finding = judge(given)
+    assert (finding.verdict, text in finding.text) == (verdict, True), finding
+
+
+def test_a_server_in_another_family_breaks_a_should_only() -> None:
+    assert judge_ke.where(answer(response(more=server(b"::1")))).severity is Severity.SHOULD
+
+
+def menu(**answers: KeAnswer) -> list[Finding]:
+    return list(judge_ke.menu({int(name[1:]): given for name, given in answers.items()}))
+
+
+def chosen(*numbers: int) -> KeAnswer:
+    return answer(response(aeads=records.encode_u16s(*numbers), cookies=None if numbers else []))
+
+
+def test_the_menu_lists_what_is_spoken() -> None:
+    (finding,) = menu(a15=chosen(15), a16=chosen(), a30=chosen(30))
+    assert (finding.verdict, finding.text) == (PASS, "AEAD 15, 30; not 16")
+
+
+@pytest.mark.parametrize(
+    ("answers", "verdict", "severity", "text"),
+    [
+        ({"a15": chosen(15), "a17": chosen(15)}, FAIL, Severity.MUST, "AEAD 15 chosen, where only 17"),
+        ({"a15": chosen(), "a17": chosen(17)}, FAIL, Severity.MUST, "AEAD 15 (AES-SIV-CMAC-256)"),
+        ({"a15": chosen(15), "a17": answer(ERROR_1 + END)}, WARN, None, "AEAD 17 (Error 1"),
+        ({"a15": chosen(15), "a17": answer()}, WARN, None, "AEAD 17 (no answer"),
+    ],
+)
+def test_the_menu_shows_faults(
+    answers: dict[str, KeAnswer], verdict: Verdict, severity: Severity | None, text: str
+) -> None:
+    first = menu(**answers)[0]
+    assert (first.verdict, first.severity, text in first.text) == (verdict, severity, True), first
+
+
+@pytest.mark.parametrize(
+    ("number", "echoed", "verdict"),
+    [(30, False, PASS), (30, True, PASS), (15, False, WARN), (15, True, FAIL), (None, False, FAIL)],
+)
+def test_exporter_contexts(number: int | None, echoed: bool, verdict: Verdict) -> None:
+    assert judge_ke.exporter_context(number, echoed=echoed).verdict is verdict
+
+
+def test_cookies_never_get_into_a_finding() -> None:
+    cookie = b"\xfeNOT TO BE SEEN"
+    shown = repr(answer(response(cookies=[cookie]))) + judge_ke.agreed(answer(response(cookies=[cookie]))).text
+    assert "NOT TO BE SEEN" not in shown
+    assert cookie.hex() not in shown
