@@ -72,13 +72,13 @@ def used(seen: Seen, side: Side = Side.NTP) -> Finding:
         return passed(f"{seen.what}: goes on to the time server")
     if seen.accepted is None and seen.nts_requests:
         return unseen(f"{seen.what}: whether the client took the time is not seen from here")
-    return failed(f"{seen.what}: takes no time ({_did(seen)})")
+    return failed(f"{seen.what}: takes no time ({did(seen)})")
 
 
 def aborted(seen: Seen) -> Iterator[Finding]:
     """It asks nobody for the time, and does not come back at once."""
     if seen.nts_requests or seen.accepted:
-        yield failed(f"{seen.what}: goes on ({_did(seen)})")
+        yield failed(f"{seen.what}: goes on ({did(seen)})")
     elif not any(s.received for s in seen.sessions):
         yield unseen(f"{seen.what}: the client sent no NTS-KE request")
     elif len(seen.sessions) > MAX_CONNECTIONS:
@@ -91,7 +91,7 @@ def sent_nothing(seen: Seen) -> Finding:
     """Not an octet of application data went to a server that must not be spoken to."""
     octets = sum(len(s.received) for s in seen.sessions)
     if octets or seen.nts_requests or seen.accepted:
-        return failed(f"{seen.what}: goes on ({octets} octets of NTS-KE, {_did(seen)})")
+        return failed(f"{seen.what}: goes on ({octets} octets of NTS-KE, {did(seen)})")
     if not seen.sessions:
         return unseen(f"{seen.what}: the client did not connect")
     return passed(f"{seen.what}: aborts before its request")
@@ -123,7 +123,8 @@ def spent_once(seen: Seen) -> Finding:
     return passed(f"{seen.what}: {len(seen.spent)} requests, each with a cookie of its own")
 
 
-def _did(seen: Seen) -> str:
+def did(seen: Seen) -> str:
+    """What was seen of it, in a few words."""
     plural = "" if len(seen.requests) == 1 else "s"
     ended = "" if seen.code is None else f", exit code {seen.code}"
     return f"{len(seen.requests)} NTP request{plural}{ended}"

@@ -103,7 +103,7 @@ def _keeps_asking(probe: ClientProbe, scene: Scene, seen: Seen) -> Iterator[Find
     if naked:
         yield passed("with no key exchange to be had, old cookies are used on")
     else:
-        yield failed("with no key exchange to be had, old cookies are not used any more", Severity.SHOULD)
+        yield failed(f"{seen.what}: the old cookies are given up ({judge.did(seen)})", Severity.SHOULD)
 
 
 @GROUP.check(

@@ -23,6 +23,7 @@ from nts.check.peer.ke import KeSession
 from nts.check.probe import Record
 from nts.registry import FieldType
 
+STALLED = 5.0  # seconds without a request after which a daemon has stopped asking
 SETTLE = 1.0  # seconds after a key exchange in which a client that goes on would ask for the time
 _SHOWN = 4  # packets of a meeting among the exhibits
 
@@ -57,6 +58,11 @@ class Seen:
         return [c for r in self.requests for c in r.bodies(FieldType.COOKIE)]
 
     @property
+    def idle(self) -> float:
+        """Seconds since its last request; 0 before the first."""
+        return time.monotonic() - self.requests[-1].at if self.requests else 0.0
+
+    @property
     def settled(self) -> bool:
         """Whether its key exchange has been over for a while."""
         ended = [s.finished for s in self.sessions if s.finished is not None]
@@ -75,8 +81,8 @@ def until_settled(seen: Seen) -> bool:
 
 
 def until_asked(count: int) -> Until:
-    """Until so many requests have come."""
-    return lambda seen: len(seen.requests) >= count
+    """Until so many requests have come, or no more seem to come."""
+    return lambda seen: len(seen.requests) >= count or seen.idle > STALLED
 
 
 class Scene:
