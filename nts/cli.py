@@ -18,6 +18,7 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from nts import inifile
 from nts.errors import ExitCode, NTSError
@@ -29,6 +30,7 @@ _DISTRIBUTIONS = {
     "OpenSSL": "pyOpenSSL",
     "cryptography": "cryptography",
     "service_identity": "service-identity",
+    "rich": "rich",
 }
 
 
@@ -71,14 +73,25 @@ def counts(totals: dict[str, int]) -> str:
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
     """A parser whose help is the script's docstring: what it does, then worked examples."""
+    return argparse.ArgumentParser(prog=prog(), **_described(doc))
+
+
+def subcommand(subparsers: Any, name: str, doc: str | None) -> argparse.ArgumentParser:
+    """The same for a subcommand; the docstring's first sentence also stands in the list of subcommands."""
+    words = _described(doc)
+    about = " ".join(words["description"].split()).partition(". ")[0].rstrip(".")
+    added: argparse.ArgumentParser = subparsers.add_parser(name, help=about[:1].lower() + about[1:], **words)
+    return added
+
+
+def _described(doc: str | None) -> dict[str, Any]:
     description, _, examples = (doc or "").partition("\n\n")
-    return argparse.ArgumentParser(
-        prog=prog(),
-        description=description,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    return {
+        "description": description,
+        "epilog": examples,
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+        "allow_abbrev": False,
+    }
 
 
 def add_family(parser: argparse.ArgumentParser) -> None:
@@ -114,15 +127,32 @@ def _in_range(text: str, low: int, high: int, what: str) -> int:
     return value
 
 
+def seed(text: str) -> int:
+    """A command-line argument: what a random source starts from."""
+    return _in_range(text, 0, 2**32 - 1, f"a number from 0 to {2**32 - 1}")
+
+
 def duration(text: str) -> float:
     """A command-line argument: seconds."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
+    value = _seconds(text)
     if not 0 < value <= 86400:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds over 0 and up to 86400")
     return value
+
+
+def pause(text: str) -> float:
+    """A command-line argument: seconds, or none."""
+    value = _seconds(text)
+    if not 0 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 3600")
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return -1.0
 
 
 def aead_list(text: str) -> tuple[AeadId, ...]:

@@ -7,6 +7,8 @@ Keys and cookies are shown only where `secrets` is true; otherwise their length 
 from __future__ import annotations
 
 import datetime
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 from nts import extensions, ntp, records
@@ -55,9 +57,9 @@ def _record_value(record: Record, secrets: bool) -> str:
     try:
         match record.type:
             case RecordType.NEXT_PROTOCOL:
-                return ", ".join(f"{p} {_protocol(p)}" for p in records.u16_list(record)) or "none"
+                return _listed(records.u16_list(record), _protocol)
             case RecordType.AEAD_ALGORITHM:
-                return ", ".join(f"{a} {aead_name(a)}" for a in records.u16_list(record)) or "none"
+                return _listed(records.u16_list(record), aead_name)
             case RecordType.ERROR:
                 code = records.single_u16(record)
                 return f"{code} {ERROR_NAMES.get(code, 'unknown')}"
@@ -72,6 +74,12 @@ def _record_value(record: Record, secrets: bool) -> str:
     except FormatError as e:
         return f"malformed: {e}"
     return f"<{len(record.body)} octets>"
+
+
+def _listed(numbers: list[int], name: Callable[[int], str]) -> str:
+    """Numbers with their names; one that is repeated stands once, with how often."""
+    runs = [(number, len(list(same))) for number, same in itertools.groupby(numbers)]
+    return ", ".join(f"{n} {name(n)}{f' ({count} times)' if count > 1 else ''}" for n, count in runs) or "none"
 
 
 def aead_name(number: int) -> str:

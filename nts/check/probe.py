@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nts.check.ke_probe import KeProbe
 from nts.check.model import Direction, Exhibit, Protocol
+from nts.check.ntp_probe import NtpProbe
 
 MAX_EXHIBITS = 64  # of one check: a sweep need not show every packet
 
@@ -81,6 +82,7 @@ class ServerProbe:
         self.record = Record()
         self.ke_pace, self.ntp_pace = Pace(pace), Pace(pace)
         self.ke = KeProbe(self)
+        self.ntp = NtpProbe(self)
 
     def take_exhibits(self) -> list[Exhibit]:
         return self.record.take()

@@ -24,7 +24,7 @@ def run(
     checks: Iterable[Check[R]], probe: R, on_start: Callable[[Check[R]], None] = lambda _check: None
 ) -> Iterator[Result[R]]:
     """The result of each check, as soon as it is there. What a peer does never ends the run."""
-    for check in checks:
+    for check in sorted(checks, key=lambda c: c.last):
         on_start(check)
         started = time.monotonic()
         probe.take_exhibits()

@@ -5,13 +5,28 @@ from __future__ import annotations
 
 from nts.check.model import Check
 from nts.check.probe import ServerProbe
-from nts.check.server import ke_errors, ke_message, ke_negotiation, tls
+from nts.check.server import (
+    ke_errors,
+    ke_message,
+    ke_negotiation,
+    ntp_cookies,
+    ntp_fields,
+    ntp_nak,
+    ntp_reply,
+    ntp_robustness,
+    tls,
+)
 
 GROUPS = (
     tls.group,
     ke_message.group,
     ke_errors.group,
     ke_negotiation.group,
+    ntp_reply.group,
+    ntp_cookies.group,
+    ntp_nak.group,
+    ntp_fields.group,
+    ntp_robustness.group,
 )
 
 CHECKS: list[Check[ServerProbe]] = sorted((c for g in GROUPS for c in g.checks), key=lambda c: int(c.id))

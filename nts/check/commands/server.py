@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""Check an NTS server: black-box checks of its key exchange and of its time service (RFC 8915).
+
+examples:
+  nts_check.py server time.example.net                    port 4460, the system's CAs, a packet a second
+  nts_check.py server -c certs/ca.pem --fast localhost 4446    a server of your own, as fast as it goes
+  nts_check.py server --html report.html time.example.net      also a page to send to a colleague
+  nts_check.py server --only 'ke-*' --skip ke-silence time.example.net
+  nts_check.py server --list                              what is checked, and why
+
+exit codes: 0 no failure of severity MUST or CRIT, 1 there is one, 2 usage or file, 10 to 14 the server cannot be
+reached (10 name, 11 connect, 12 TLS, 13 certificate, 14 ALPN), 130 interrupted
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from nts import cli
+from nts.check import commands
+from nts.errors import ConfigError
+from nts.registry import KE_PORT
+
+PACE = 1.0  # seconds
+PATIENCE, SHORT_PATIENCE = 2.0, 0.5  # seconds
+
+
+def add(subparsers: Any) -> None:
+    """The parser of this subcommand."""
+    parser = cli.subcommand(subparsers, "server", __doc__)
+    parser.add_argument("host", nargs="?", help="name or address of the NTS-KE server")
+    parser.add_argument("port", nargs="?", type=cli.port, default=KE_PORT, help="TCP port (default: 4460)")
+    parser.add_argument(
+        "-c", "--ca", type=Path, metavar="FILE", help="CA certificates to trust (default: the system's)"
+    )
+    parser.add_argument("-n", "--verify-name", metavar="NAME", help="name the certificate must be for (default: HOST)")
+    cli.add_family(parser)
+    parser.add_argument("--timeout", type=cli.duration, default=5.0, metavar="S", help="seconds (default: 5)")
+    speed = parser.add_mutually_exclusive_group()
+    speed.add_argument("--pace", type=cli.pause, metavar="S", help="at most one packet in S seconds (default: 1)")
+    speed.add_argument("--fast", action="store_true", help="no pauses, short waits: for servers of your own only")
+    parser.add_argument("--seed", type=cli.seed, metavar="N", help="repeat the random choices of an earlier run")
+    commands.add_selection(parser)
+    commands.add_reports(parser)
+    parser.set_defaults(run=run, usage_error=parser.error)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the checks; the exit code."""
+    from nts.check import runner
+    from nts.check.output import catalogue
+    from nts.check.output.render import Session
+    from nts.check.probe import ServerProbe, Target
+    from nts.check.server import CHECKS
+
+    checks = commands.selected(CHECKS, args)
+    if args.list:
+        catalogue.show(checks)
+        return 0
+    if args.host is None:
+        args.usage_error("the following arguments are required: host (or --list)")
+    if args.ca is not None and not args.ca.is_file():
+        raise ConfigError(f"{args.ca} does not exist", hint="-c names the file of the CA that signed the server's")
+    target = Target(
+        args.host, args.port, args.ca, args.verify_name, args.family, args.timeout,
+        SHORT_PATIENCE if args.fast else PATIENCE,
+    )  # fmt: skip
+    pace = 0.0 if args.fast else PACE if args.pace is None else args.pace
+    probe = ServerProbe(target, pace=pace, seed=args.seed)
+    where = f"[{args.host}]:{args.port}" if ":" in args.host else f"{args.host}:{args.port}"
+    speed = f"at most a packet in {pace:g} s" if pace else "without pauses"
+    session = Session(
+        "server", where, checks, commands.report_options(args), seed=probe.seed, pace=pace,
+        intro=f"NTS server {where}, {len(checks)} checks, {speed}, seed {probe.seed}",
+    )  # fmt: skip
+    probe.ke.reach()
+    with session:
+        for result in runner.run(session.checks, probe, session.start):
+            session.add(result)
+    return session.finish()

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: MIT
+"""Builds NTP requests, good and broken in every way that a check needs. Pure: keys and random octets are arguments.
+
+A request is a header and parts: octets that go out as they are, and seals, which become an authenticator over all in
+front of them. So what comes where, how often and under which key is the order of the parts:
+
+    forge.request("a foreign field behind", forge.uid(), forge.cookie(), forge.seal(), forge.unknown())
+
+The suite's own client code cannot build any of the broken ones, on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from nts import extensions
+from nts.aead import AesSiv, SessionKeys
+from nts.errors import FormatError
+from nts.extensions import FIELD_HEADER, Field
+from nts.ntp import HEADER_LENGTH, VERSION, Header
+from nts.registry import MIN_UNIQUE_ID, NONCE_REQUIRED, FieldType, Mode
+from nts.wire import pad4, u16
+
+UNKNOWN_FIELD = 0xF5C5  # of the range for experiments (RFC 9748): no server can know it
+UNKNOWN_LENGTH = 28  # octets: long enough to be the last field of a packet (RFC 7822 section 7.5.1.4)
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What a key exchange has left us with: enough for any number of requests, as servers keep no state."""
+
+    keys: SessionKeys
+    cookie: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Seal:
+    """An authenticator field to be made over all octets in front of it (RFC 8915 section 5.6)."""
+
+    key: bytes = field(repr=False)
+    nonce: bytes
+    inside: bytes = b""
+    """fields to encrypt"""
+    padding: int = 0
+    """octets of Additional Padding"""
+    nonce_length: int | None = None
+    """what it claims; None: the truth, as for the next two"""
+    ciphertext_length: int | None = None
+    length: int | None = None
+    """of the whole field"""
+
+    def over(self, associated: bytes) -> bytes:
+        """The field."""
+        ciphertext = AesSiv(self.key).seal(self.nonce, self.inside, associated)
+        lengths = _claimed(self.nonce_length, self.nonce) + _claimed(self.ciphertext_length, ciphertext)
+        body = lengths + pad4(self.nonce) + pad4(ciphertext) + bytes(self.padding)
+        return raw_field(FieldType.AUTHENTICATOR, body, self.length)
+
+
+Part = bytes | Seal
+
+
+def _claimed(length: int | None, octets: bytes) -> bytes:
+    return u16(len(octets) if length is None else length)
+
+
+def raw_field(kind: int, body: bytes = b"", length: int | None = None) -> bytes:
+    """One extension field exactly as told: not padded, and of the length it shall claim."""
+    return u16(kind) + u16(FIELD_HEADER + len(body) if length is None else length) + body
+
+
+@dataclass(frozen=True)
+class Request:
+    """A packet to send, and what it takes to judge the reply to it."""
+
+    label: str
+    """what is special about it, for a person"""
+    packet: bytes = field(repr=False)
+    keys: SessionKeys | None = None
+    """of its cookie; None: it has nothing to do with NTS"""
+
+    @property
+    def transmit(self) -> int:
+        """The transmit timestamp, which a reply returns as its origin; 0 when there is none."""
+        return int.from_bytes(self.packet[HEADER_LENGTH - 8 : HEADER_LENGTH], "big")
+
+    @property
+    def version(self) -> int:
+        return self.packet[0] >> 3 & 7 if self.packet else 0
+
+    @cached_property
+    def _walked(self) -> tuple[Field, ...] | None:
+        try:
+            return None if len(self.packet) % 4 else tuple(extensions.walk(self.packet)[0])
+        except FormatError:
+            return None
+
+    @property
+    def is_well_formed(self) -> bool:
+        """Whether it is a header and extension fields, and perhaps a MAC (RFC 5905 section 7.3, RFC 7822)."""
+        return self._walked is not None
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The extension fields; none when they are malformed."""
+        return self._walked or ()
+
+    def bodies(self, kind: FieldType) -> tuple[bytes, ...]:
+        """The bodies of the fields of a type that stand in clear."""
+        return tuple(f.body for f in self.fields if f.type == kind)
+
+    @property
+    def unique_id(self) -> bytes | None:
+        """What the reply is to echo: the Unique Identifier, if there is exactly one."""
+        found = self.bodies(FieldType.UNIQUE_IDENTIFIER)
+        return found[0] if len(found) == 1 else None
+
+    def offset(self, kind: FieldType) -> int:
+        """Where the first field of a type begins, which must be there."""
+        return next(f.offset for f in self.fields if f.type == kind)
+
+    def flipped(self, octet: int, bit: int, where: str = "") -> Request:
+        """The same with one bit inverted, once all is sealed."""
+        changed = bytes([self.packet[octet] ^ 1 << bit])
+        label = f"bit {bit} of octet {octet} flipped{where and f' ({where})'}"
+        return replace(self, label=label, packet=self.packet[:octet] + changed + self.packet[octet + 1 :])
+
+    def cut(self, length: int) -> Request:
+        """Its first so many octets."""
+        return replace(self, label=f"cut to {length} octets", packet=self.packet[:length])
+
+
+class Forge:
+    """Makes requests with a ticket. `draw(n)` returns n random octets; each request has its own."""
+
+    def __init__(self, ticket: Ticket, draw: Callable[[int], bytes]) -> None:
+        self.ticket, self.draw = ticket, draw
+
+    # --- whole requests ----------------------------------------------------------------------------------------------
+
+    def request(self, label: str, *parts: Part, header: Header | None = None) -> Request:
+        """A request of these parts, in this order."""
+        packet = (header or self.header()).encode()
+        for part in parts:
+            packet += part.over(packet) if isinstance(part, Seal) else part
+        return Request(label, packet, self.ticket.keys)
+
+    def usual(
+        self, label: str = "a usual request", *, header: Header | None = None, extra: Sequence[bytes] = (),
+        seal: Seal | None = None,
+    ) -> Request:  # fmt: skip
+        """What every client sends: an identifier, a cookie, `extra`, an authenticator - unless `seal` is another."""
+        return self.request(label, self.uid(), self.cookie(), *extra, seal or self.seal(), header=header)
+
+    def with_placeholders(self, count: int) -> Request:
+        """A usual request that asks for so many cookies more (section 5.5)."""
+        return self.usual(
+            f"{count} placeholders" if count != 1 else "a placeholder", extra=[self.placeholder()] * count
+        )
+
+    def plain(self, label: str, *parts: bytes, version: int = VERSION) -> Request:
+        """A request without NTS."""
+        return replace(self.request(label, *parts, header=self.header(version=version)), keys=None)
+
+    # --- their parts -------------------------------------------------------------------------------------------------
+
+    def header(self, version: int = VERSION, mode: int = Mode.CLIENT) -> Header:
+        """Zeros but for version, mode and a random transmit timestamp (section 9.1).
+
+        Origin and receive timestamps of zero keep a server that knows the interleaved mode (RFC 9769) in the basic.
+        """
+        return Header(version=version, mode=mode, transmit=int.from_bytes(self.draw(8), "big") or 1)
+
+    def uid(self, length: int = MIN_UNIQUE_ID) -> bytes:
+        """A Unique Identifier field."""
+        return raw_field(FieldType.UNIQUE_IDENTIFIER, self.draw(length))
+
+    def cookie(self, body: bytes | None = None) -> bytes:
+        """The ticket's cookie as a field, or another in its place."""
+        return raw_field(FieldType.COOKIE, pad4(self.ticket.cookie if body is None else body))
+
+    def random_cookie(self) -> bytes:
+        """A field with octets that no server has issued, as many as in the ticket's cookie."""
+        return self.cookie(self.draw(len(self.ticket.cookie)))
+
+    def placeholder(self, change: int = 0, fill: int = 0) -> bytes:
+        """A cookie placeholder, longer than the cookie by `change` octets, filled with an octet."""
+        return raw_field(FieldType.COOKIE_PLACEHOLDER, bytes([fill]) * (len(pad4(self.ticket.cookie)) + change))
+
+    def unknown(self) -> bytes:
+        """A field of a type that no server knows."""
+        return raw_field(UNKNOWN_FIELD, self.draw(UNKNOWN_LENGTH - FIELD_HEADER))
+
+    def seal(self, inside: bytes = b"", *, nonce: int = NONCE_REQUIRED, padding: int = 0) -> Seal:
+        """An authenticator under the C2S key with a nonce of so many octets; `replace` it for what is worse."""
+        return Seal(self.ticket.keys.c2s, self.draw(nonce), inside, padding)

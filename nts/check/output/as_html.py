@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: MIT
+"""A run as one HTML page that needs nothing else: no script, no font, no picture, and it may load none.
+
+Every text is escaped by `_e`, whether it comes from the peer or from us. Templates take what is HTML already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import nts
+from nts import report as look
+from nts.check.model import Exhibit, Result, Verdict
+from nts.check.output import summary
+from nts.check.output.summary import ORDER, TOOL, Report
+from nts.check.output.text import decoded, duration, section
+
+_STYLE = Path(__file__).with_name("style.css")
+
+_PAGE = Template("""\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="generator" content="$generator">
+<title>$title</title>
+<style>
+$style</style>
+</head>
+<body>
+<header>
+<p class="tool">$tool</p>
+<h1>$target</h1>
+<p class="meaning">$meaning</p>
+<ul class="counts">
+$counts
+</ul>
+<dl class="facts">
+$facts
+</dl>
+</header>
+<main>
+$body
+</main>
+<footer>
+<p>FAIL breaks a rule. WARN is allowed or harmless, but not as one would wish. PATH? means that packets vanish on the
+way rather than at the peer. SKIP could not be judged. CRIT is about security. A peer conforms when no check of severity
+CRIT or MUST fails.</p>
+<p>Cookies and keys are not shown; &lt;100 octets&gt; stands for one.</p>
+</footer>
+</body>
+</html>
+""")
+
+_ROW = Template("""\
+<tr class="$mark"><td class="verdict"><span class="badge">$verdict</span></td><td class="number">$number</td>\
+<td class="name"><a href="#$name">$name</a></td><td class="severity">$severity</td><td class="section">$section</td>\
+<td class="evidence">$evidence</td></tr>""")
+
+_TABLE = Template("""\
+<table>
+<caption>$group</caption>
+<thead><tr><th class="verdict">verdict</th><th class="number">no.</th><th class="name">check</th>\
+<th class="severity">severity</th><th class="section">section</th><th>what was seen</th></tr></thead>
+<tbody>
+$rows
+</tbody>
+</table>""")
+
+_FINDING = Template("""\
+<article class="$mark" id="$name">
+<div class="head"><span class="badge">$verdict</span><h3 class="name">$name</h3><span class="about">$about</span></div>
+<p class="seen">$evidence</p>
+$details
+</article>""")
+
+_PASSED = Template("""\
+<details class="$mark" id="$name">
+<summary><span class="badge">$verdict</span> <span class="name">$name</span>
+<span class="seen">$evidence</span></summary>
+<p class="head"><span class="about">$about</span></p>
+$details
+</details>""")
+
+
+def _e(value: object) -> str:
+    return escape(str(value), quote=True)
+
+
+def page(report: Report) -> str:
+    """The page."""
+    bad = summary.by_gravity(r for r in report.results if r.verdict is not Verdict.PASS)
+    good = [r for r in report.results if r.verdict is Verdict.PASS]
+    tables = [_table(group, report.results) for group in dict.fromkeys(r.check.group for r in report.results)]
+    body = [
+        *_part("What to look at", [_fill(_FINDING, r, details=_details(r)) for r in bad]),
+        *_part("All checks", tables),
+        *_part("Passed", [_fill(_PASSED, r, details=_details(r)) for r in good]),
+    ]
+    return _PAGE.substitute(
+        generator=_e(f"{TOOL} {nts.__version__}"), title=_e(f"{report.target}: {TOOL} {report.command}"),
+        style=_STYLE.read_text(encoding="utf-8"), tool=_e(f"{TOOL} {report.command}"), target=_e(report.target),
+        meaning=_e(summary.meaning(report)), counts="\n".join(_counts(report)), facts="\n".join(_facts(report)),
+        body="\n".join(body),
+    )  # fmt: skip
+
+
+def _part(title: str, blocks: Sequence[str]) -> list[str]:
+    return ["<section>", f"<h2>{_e(title)}</h2>", *blocks, "</section>"] if blocks else []
+
+
+def _counts(report: Report) -> Iterable[str]:
+    for verdict in ORDER:
+        count = report.counts[verdict]
+        none = "" if count else " none"
+        yield f'<li class="{verdict.name}{none}"><b>{count}</b> {_e(verdict.value)}</li>'
+
+
+def _facts(report: Report) -> Iterable[str]:
+    facts: dict[str, object] = {
+        "started": look.utc(report.started_ns).partition(".")[0].replace("T", " ") + " UTC",
+        "took": duration(report.seconds),
+        "checks": f"{len(report.results)} of {report.planned}",
+        "with": f"{TOOL} {nts.__version__}",
+    }
+    if report.seed is not None:
+        facts["seed"] = report.seed
+    if report.pace is not None:
+        facts["pace"] = f"{report.pace:g} s"
+    return (f"<div><dt>{_e(name)}</dt><dd>{_e(value)}</dd></div>" for name, value in facts.items())
+
+
+def _fill(template: Template, result: Result[Any], **html: str) -> str:
+    check = result.check
+    about = f"{result.severity.value} · {section(check.section)} · requirement {check.ref} · {duration(result.seconds)}"
+    texts = {
+        "mark": result.verdict.name, "verdict": result.verdict.value, "number": check.id, "name": check.name,
+        "severity": result.severity.value, "section": check.section, "evidence": result.evidence, "about": about,
+    }  # fmt: skip
+    return template.substitute({name: _e(text) for name, text in texts.items()}, **html)
+
+
+def _table(group: str, results: Iterable[Result[Any]]) -> str:
+    rows = [_fill(_ROW, r) for r in results if r.check.group == group]
+    return _TABLE.substitute(group=_e(group), rows="\n".join(rows))
+
+
+def _details(result: Result[Any]) -> str:
+    check = result.check
+    texts = {"the RFC says": check.rule, "the check sends": check.sends, "what passes": check.expects}
+    lines = ['<dl class="texts">', *(f"<dt>{_e(k)}</dt><dd>{_e(v)}</dd>" for k, v in texts.items())]
+    if len(result.findings) > 1:
+        found = "<br>".join(_e(f"{f.verdict.value}: {f.text}") for f in result.findings)
+        lines.append(f"<dt>found</dt><dd>{found}</dd>")
+    lines.append("</dl>")
+    if result.exhibits:
+        lines += ['<ul class="wire">', *map(_exhibit, result.exhibits), "</ul>"]
+    return "\n".join(lines)
+
+
+def _exhibit(exhibit: Exhibit) -> str:
+    lines = "".join(f"<span>{_e(line)}\n</span>" for line in decoded(exhibit))  # a span each, for the hanging indent
+    shown = f"<pre>{lines}</pre>" if lines else ""
+    return f'<li><span class="way">{_e(exhibit.direction.value)}</span>{_e(exhibit.text)}{shown}</li>'

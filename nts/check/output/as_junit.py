@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""A run as JUnit XML, the form that CI systems read: a suite for each group, a case for each check.
+
+A failure is what decides the exit code. A lesser FAIL and a WARN pass, with what was seen in system-out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from nts import report as look
+from nts.check.model import Result, Verdict
+from nts.check.output.summary import TOOL, Report
+from nts.check.output.text import decoded, section
+
+_UNJUDGED = (Verdict.SKIP, Verdict.PATH)
+
+
+def text(report: Report) -> str:
+    """The XML document."""
+    root = ET.Element("testsuites", {"name": f"{TOOL} {report.command} {report.target}", **_counts(report.results)})
+    for group in dict.fromkeys(r.check.group for r in report.results):
+        _suite(root, report, group, [r for r in report.results if r.check.group == group])
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _counts(results: Sequence[Result[Any]]) -> dict[str, str]:
+    return {
+        "tests": str(len(results)),
+        "failures": str(sum(r.fatal for r in results)),
+        "errors": "0",
+        "skipped": str(sum(r.verdict in _UNJUDGED for r in results)),
+        "time": f"{sum(r.seconds for r in results):.3f}",
+    }
+
+
+def _suite(root: ET.Element, report: Report, group: str, results: Sequence[Result[Any]]) -> None:
+    timestamp = look.utc(report.started_ns).partition(".")[0]
+    suite = ET.SubElement(root, "testsuite", {"name": group, "timestamp": timestamp, **_counts(results)})
+    properties = ET.SubElement(suite, "properties")
+    for name, value in (("target", report.target), ("seed", report.seed), ("pace", report.pace)):
+        ET.SubElement(properties, "property", {"name": name, "value": "" if value is None else str(value)})
+    for result in results:
+        _case(suite, report.command, result)
+
+
+def _case(suite: ET.Element, command: str, result: Result[Any]) -> None:
+    check = result.check
+    classname = f"{TOOL}.{command}.{check.group.replace('.', ' ')}"
+    case = ET.SubElement(
+        suite, "testcase", {"classname": classname, "name": check.name, "time": f"{result.seconds:.3f}"}
+    )
+    message = f"{result.severity.value}: {result.evidence}"
+    if result.fatal:
+        ET.SubElement(case, "failure", {"message": message, "type": result.severity.value}).text = _details(result)
+    elif result.verdict in _UNJUDGED:
+        ET.SubElement(case, "skipped", {"message": f"{result.verdict.value}: {result.evidence}"})
+    elif result.verdict is not Verdict.PASS:
+        ET.SubElement(case, "system-out").text = f"{result.verdict.value} {message}\n{_details(result)}"
+
+
+def _details(result: Result[Any]) -> str:
+    check = result.check
+    lines = [
+        f"{section(check.section)}: {check.rule}", f"sends: {check.sends}", f"passes: {check.expects}",
+        f"seen: {result.evidence}",
+    ]  # fmt: skip
+    for exhibit in result.exhibits:
+        lines += ["", f"{exhibit.direction.value}: {exhibit.text}", *decoded(exhibit)]
+    return "\n".join(lines)

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: MIT
+"""A run as its user sees it: `Session` takes results one by one and gives them to every output that was asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nts import files
+from nts.check.model import Check, Result
+from nts.check.output import as_html, as_json, as_junit
+from nts.check.output.summary import Report
+from nts.check.output.terminal import Screen
+from nts.check.output.text import clean, printable
+from nts.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is to be made of the results."""
+
+    json: bool = False
+    """one JSON object on stdout, instead of lines for a person"""
+    junit: Path | None = None
+    html: Path | None = None
+    verbose: bool = False
+
+    def check(self) -> None:
+        """See early that the files can be written: a run takes minutes. ConfigError when not."""
+        paths = [p for p in (self.junit, self.html) if p is not None]
+        if len({p.resolve() for p in paths}) < len(paths):
+            raise ConfigError(f"{paths[0]}: two reports cannot be one file", hint="give each a name of its own")
+        for path in paths:
+            _check_writable(path)
+
+
+class Session:
+    """One run. Use it as a context manager, so that a terminal is left in order whatever happens.
+
+        with Session("server", "time.example.net:4460", checks, options, intro="...") as session:
+            for result in runner.run(session.checks, probe, session.start):
+                session.add(result)
+        return session.finish()
+
+    An interrupt (Ctrl-C) inside the block ends the block; `finish` then says so and gives 130.
+    """
+
+    def __init__(
+        self, command: str, target: str, checks: Sequence[Check[Any]], options: Options, *, intro: str,
+        seed: int | None = None, pace: float | None = None,
+    ) -> None:  # fmt: skip
+        options.check()
+        self.checks = list(checks)
+        self._options, self._intro = options, printable(intro)
+        self._report = Report(command, printable(target), time.time_ns(), seed, pace, planned=len(self.checks))
+        self._started = time.monotonic()
+        self._results: list[Result[Any]] = []
+        self._interrupted = False
+        output = sys.stderr if options.json else sys.stdout
+        self._screen = Screen(output, self.checks, rows=not options.json, verbose=options.verbose)
+
+    def __enter__(self) -> Session:
+        self._screen.open(self._intro)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        self._screen.close()
+        self._interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        return self._interrupted
+
+    def start(self, check: Check[Any]) -> None:
+        """A check begins."""
+        self._screen.start(check)
+
+    def add(self, result: Result[Any]) -> None:
+        """A check is over."""
+        result = clean(result)
+        self._results.append(result)
+        self._screen.add(result)
+
+    def finish(self) -> int:
+        """Say what came of it all, write the files; the exit code."""
+        report = replace(
+            self._report, seconds=time.monotonic() - self._started, results=tuple(self._results),
+            interrupted=self._interrupted,
+        )  # fmt: skip
+        self._screen.finish(report)
+        if self._options.json:
+            print(json.dumps(as_json.dictionary(report, verbose=self._options.verbose), indent=2), flush=True)
+        if self._options.junit is not None:
+            write(self._options.junit, as_junit.text(report))
+        if self._options.html is not None:
+            write(self._options.html, as_html.page(report))
+        return report.exit_code
+
+
+def _check_writable(path: Path) -> None:
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise ConfigError(f"cannot write {path}: there is no folder {folder}", hint="make the folder first")
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"cannot write {path}: it is there and is no file", hint="give another name")
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"cannot write {path}: permission denied", hint="give a place where you may write")
+
+
+def write(path: Path, text: str) -> None:
+    """Write a report whole or not at all, readable as other files of the user are. ConfigError when it cannot be."""
+    place = path.resolve()
+    temporary = place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        temporary.unlink(missing_ok=True)
+        files.write_new(temporary, text.encode(), 0o666)
+        files.rename(temporary, place)
+    except OSError as e:
+        temporary.unlink(missing_ok=True)
+        raise ConfigError(f"cannot write {path}: {e.strerror}", hint="give another name or place") from None

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: MIT
+"""Results on a terminal, as they come: rows in groups above a line that says what is being done.
+
+Where stdout is no terminal the rows are plain lines, one for each check, without a control code in them. Colours are
+rich's business, and so is NO_COLOR. Nothing here is ever parsed as markup.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
+from rich.text import Text
+
+from nts.check.model import Check, Result, Verdict
+from nts.check.output import summary
+from nts.check.output.summary import Report
+from nts.check.output.text import decoded, section
+
+COLOURS = {
+    Verdict.PASS: "green",
+    Verdict.WARN: "yellow",
+    Verdict.FAIL: "bold red",
+    Verdict.PATH: "magenta",
+    Verdict.SKIP: "dim",
+}
+ROOMY = 100  # columns from which on number, severity and section have columns of their own
+LABEL = 10  # columns of the labels beside a finding's texts
+
+
+def console(file: TextIO) -> Console:
+    """A console that shows texts as they are."""
+    return Console(file=file, markup=False, highlight=False, emoji=False)
+
+
+class Screen:
+    """The rows and the progress of one run. With `rows` False, only the progress, and only on a terminal."""
+
+    def __init__(self, file: TextIO, checks: list[Check[Any]], *, rows: bool, verbose: bool) -> None:
+        self.console = console(file)
+        self.rows, self.verbose = rows, verbose
+        self._name_width = max((len(c.name) for c in checks), default=0)
+        self._section_width = min(14, max((len(c.section) for c in checks), default=0))
+        self._total = len(checks)
+        self._group = ""
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
+            self._progress = self._progress_bar()
+
+    def _progress_bar(self) -> Progress:
+        return Progress(
+            SpinnerColumn("line" if self.console.options.ascii_only else "dots"),
+            TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
+            BarColumn(30 if self.console.width >= ROOMY else 14, complete_style="cyan", finished_style="cyan"),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self.console,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=self.console.file is sys.stderr or sys.stderr.isatty(),
+            expand=True,
+        )
+
+    def open(self, intro: str) -> None:
+        """Say what is about to be done."""
+        if self.rows:
+            self._print(Text(intro))
+        if self._progress is not None:
+            self._task = self._progress.add_task("", total=self._total)
+            self._progress.start()
+
+    def close(self) -> None:
+        """Leave the terminal as it was. Does no harm the second time."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def start(self, check: Check[Any]) -> None:
+        """A check begins."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, description=f"{check.name}: {check.sends}")
+
+    def add(self, result: Result[Any]) -> None:
+        """A check is over."""
+        if self.rows:
+            if result.check.group != self._group:
+                self._group = result.check.group
+                self._print(Text(""))
+                self._print(Text(self._group, "bold"))
+            self._print(self._row(result) if self.console.is_terminal else Text(self._line(result)))
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, advance=1)
+
+    def _print(self, what: Text | Table) -> None:
+        # Lines of a file or a pipe are not wrapped: whoever greps wants whole ones.
+        self.console.print(what, soft_wrap=not self.console.is_terminal)
+
+    def _line(self, result: Result[Any]) -> str:
+        check = result.check
+        name = f"{check.name:{self._name_width}}"
+        return f"{result.verdict.value:5} {check.id:>3} {name}  {result.severity.value:6}  {result.evidence}"
+
+    def _row(self, result: Result[Any]) -> Table:
+        check, verdict = result.check, Text(result.verdict.value, COLOURS[result.verdict])
+        name = Text(check.name, "" if result.verdict in (Verdict.PASS, Verdict.SKIP) else "bold")
+        evidence = Text(result.evidence, "" if result.verdict is not Verdict.SKIP else "dim")
+        grid = Table.grid(padding=(0, 2, 0, 0), expand=True)
+        if self.console.width < ROOMY:
+            grid.add_column(width=5)
+            grid.add_column(width=self._name_width)
+            grid.add_column(ratio=1, overflow="fold")
+            if result.verdict in (Verdict.FAIL, Verdict.WARN):
+                evidence = Text.assemble((f"{result.severity.value}: ", "bold"), evidence)
+            grid.add_row(verdict, name, evidence)
+            return grid
+        grid.add_column(width=5)
+        grid.add_column(width=3, justify="right")
+        grid.add_column(width=self._name_width)
+        grid.add_column(width=6)
+        grid.add_column(width=self._section_width, overflow="fold")
+        grid.add_column(ratio=1, overflow="fold")
+        number, severity, where = (Text(t, "dim") for t in (check.id, result.severity.value, check.section))
+        grid.add_row(verdict, number, name, severity, where, evidence)
+        return grid
+
+    def finish(self, report: Report) -> None:
+        """What to look at, and the summary."""
+        self.close()
+        if not self.rows:
+            return
+        worth = [r for r in report.results if r.verdict in (Verdict.FAIL, Verdict.PATH, Verdict.WARN) or self.verbose]
+        for result in summary.by_gravity(worth):
+            self._finding(result)
+        self._print(Text(""))
+        self._print(Text(summary.counts_line(report), "bold"))
+        meaning = f"{summary.meaning(report)} Exit code {report.exit_code}."
+        self._print(Text(meaning, "bold red" if report.fatal else ""))
+
+    def _finding(self, result: Result[Any]) -> None:
+        check = result.check
+        self._print(Text(""))
+        verdict = (f"{result.verdict.value:5} ", COLOURS[result.verdict])
+        about = (f"  {result.severity.value}, {section(check.section)}", "dim")
+        self._print(Text.assemble(verdict, (check.name, "bold"), about))
+        texts = {"seen": result.evidence, "sends": check.sends, "passes": check.expects, "rule": check.rule}
+        for label, text in texts.items():
+            self._labelled(label, text)
+        if self.verbose:
+            for exhibit in result.exhibits:
+                self._labelled(exhibit.direction.value, exhibit.text)
+                for line in decoded(exhibit):
+                    self._labelled("", line)
+
+    def _labelled(self, label: str, text: str) -> None:
+        if not self.console.is_terminal:
+            self._print(Text(f"  {label:{LABEL - 2}}{text}"))
+            return
+        grid = Table.grid(expand=True)
+        grid.add_column(width=LABEL)
+        grid.add_column(ratio=1, overflow="fold")
+        grid.add_row(Text(f"  {label}", "dim"), Text(text))
+        self._print(grid)

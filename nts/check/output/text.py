@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""Results as safe text: nothing that a peer sent reaches a terminal or a file as a control code, or shows a secret."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeVar
+
+from nts import report
+from nts.check.model import Exhibit, Protocol, Result
+from nts.errors import FormatError
+from nts.records import Message, Record
+from nts.registry import RecordType
+from nts.wire import Reader
+
+P = TypeVar("P")
+MAX_LINE = 1000  # characters; what a peer sends may be longer, and says no more to anyone
+MAX_LINES = 200  # of one exhibit
+
+
+def printable(text: str) -> str:
+    """`text` in one line: control codes, line ends, marks of writing direction and the like are escaped."""
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return safe if len(safe) <= MAX_LINE else f"{safe[:MAX_LINE]}... ({len(safe) - MAX_LINE} more characters)"
+
+
+def clean(result: Result[P]) -> Result[P]:
+    """The same result with every text of it printable."""
+    return replace(
+        result,
+        evidence=printable(result.evidence),
+        findings=tuple(replace(f, text=printable(f.text)) for f in result.findings),
+        exhibits=tuple(replace(e, text=printable(e.text)) for e in result.exhibits),
+    )
+
+
+def decoded(exhibit: Exhibit) -> list[str]:
+    """An exhibit's octets field by field, with offsets; keys and cookies are hidden. Empty if there are no octets."""
+    if not exhibit.octets:
+        return []
+    if exhibit.protocol is Protocol.NTS_KE:
+        lines = _ke_lines(exhibit.octets)
+    elif exhibit.protocol is Protocol.NTP:
+        lines = report.packet_lines(exhibit.octets, secrets=False)
+    else:
+        lines = [f"       {len(exhibit.octets)} octets"]
+    more = len(lines) - MAX_LINES
+    shown = [printable(line) for line in lines[:MAX_LINES]]
+    return [*shown, f"       ... {more} more lines"] if more > 0 else shown
+
+
+def _ke_lines(octets: bytes) -> list[str]:
+    """All whole records, wherever the message ends: a faulty peer goes on behind its End of Message record."""
+    reader, found, whole = Reader(octets), [], 0
+    try:
+        while reader.remaining:
+            kind = reader.u16()
+            body = reader.take(reader.u16())
+            found.append(Record(kind & 0x7FFF, bool(kind & 0x8000), body))
+            whole = reader.position
+    except FormatError:
+        pass
+    lines = report.record_lines(Message(tuple(found)), secrets=False)
+    if whole < len(octets):
+        rest = len(octets) - whole
+        lines.append(f"{whole:5}            {rest} octets that are no whole record")
+    elif not any(r.type == RecordType.END_OF_MESSAGE for r in found):
+        lines.append(f"{whole:5}            no End of Message record")
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """A duration for a person."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def section(text: str) -> str:
+    """A check's section, with the document it is in."""
+    return text if not text[:1].isdigit() else f"RFC 8915 section {text}"

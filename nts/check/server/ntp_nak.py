@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""Server checks of what a server does with requests that are not authentic: NTS NAK, and never time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from nts.check import judge_ntp
+from nts.check.forge import Forge, Request
+from nts.check.model import Finding, Group, Severity
+from nts.check.ntp_probe import Make
+from nts.check.probe import ServerProbe
+from nts.extensions import FIELD_HEADER
+from nts.ntp import HEADER_LENGTH
+from nts.registry import FieldType
+
+UID_FLIPS, COOKIE_FLIPS = 4, 8  # how many octets of these fields a sweep changes
+
+group: Group[ServerProbe] = Group("NTP: authentication")
+
+
+@group.check(
+    41, "nak-badtag", section="5.7", severity=Severity.SHOULD, ref="A73 A74",
+    sends="A request with one bit of its tag flipped.",
+    expects="NTSN with the Unique Identifier, without cookie and authenticator. Silence is a warning, time a critical"
+    " failure.",
+    rule="When a request fails authentication, the server should answer with a kiss-o'-death of code NTSN, which is"
+    " itself unprotected.",
+)  # fmt: skip
+def nak_badtag(probe: ServerProbe) -> Iterator[Finding]:
+    def bad_tag(forge: Forge) -> Request:
+        usual = forge.usual()
+        return replace(usual.flipped(len(usual.packet) - 1, 0), label="a bit of the tag flipped")
+
+    yield from judge_ntp.findings([probe.ntp.ask(bad_tag)], judge_ntp.expect_nak)
+
+
+@group.check(
+    42, "nak-badcookie", section="5.7", severity=Severity.SHOULD, ref="A73 A74",
+    sends="A request with random octets for a cookie.",
+    expects="NTSN with the Unique Identifier, without cookie and authenticator. Silence is a warning, time a critical"
+    " failure.",
+    rule="When a server cannot use a cookie, it should answer with a kiss-o'-death of code NTSN, so that the client"
+    " gets new ones.",
+)  # fmt: skip
+def nak_badcookie(probe: ServerProbe) -> Iterator[Finding]:
+    answer = probe.ntp.ask(lambda f: f.request("a random cookie", f.uid(), f.random_cookie(), f.seal()))
+    yield from judge_ntp.findings([answer], judge_ntp.expect_nak)
+
+
+def _flips(probe: ServerProbe) -> Iterator[Make]:
+    """A flipped bit in each octet of the header, and in some of the identifier and the cookie."""
+    random = probe.random
+
+    def flip(octet: int, where: str) -> Make:
+        bit = random.randrange(8)
+        return lambda f: f.usual().flipped(octet, bit, where)
+
+    model = probe.ntp.forge.usual()
+    for octet in range(HEADER_LENGTH):
+        yield flip(octet, "the header")
+    for kind, name, count in (
+        (FieldType.UNIQUE_IDENTIFIER, "the identifier", UID_FLIPS),
+        (FieldType.COOKIE, "the cookie", COOKIE_FLIPS),
+    ):
+        start, length = model.offset(kind) + FIELD_HEADER, len(model.bodies(kind)[0])
+        middle = random.sample(range(1, length - 1), min(count, length) - 2) if length > 2 else []
+        for octet in sorted({0, length - 1, *middle}):
+            yield flip(start + octet, name)
+
+
+@group.check(
+    43, "ntp-bitflip-sweep", section="5.6", severity=Severity.CRIT, ref="A57",
+    sends="Usual requests with one bit flipped after sealing: in each octet of the header, in 4 of the Unique"
+    " Identifier, in 8 of the cookie. Once each.",
+    expects="Never an authentic reply. Time without protection is a warning.",
+    rule="The authenticator covers all octets in front of it, so a change anywhere there makes the request"
+    " inauthentic.",
+)  # fmt: skip
+def ntp_bitflip_sweep(probe: ServerProbe) -> Iterator[Finding]:
+    answers = probe.ntp.volley(_flips(probe), tries=1)
+    yield from judge_ntp.sweep(answers, judge_ntp.expect_no_authentic_time, "requests with a flipped bit")
+
+
+@group.check(
+    44, "ntp-key-swap", section="5.6", severity=Severity.CRIT, ref="A58",
+    sends="A request sealed with the S2C key.",
+    expects="NTSN or silence, never time.",
+    rule="Requests are sealed with the C2S key, and the S2C key is for replies only: otherwise a reply could be"
+    " reflected as a request.",
+)  # fmt: skip
+def ntp_key_swap(probe: ServerProbe) -> Iterator[Finding]:
+    def swapped(forge: Forge) -> Request:
+        seal = replace(forge.seal(), key=forge.ticket.keys.s2c)
+        return forge.usual("sealed with the S2C key", seal=seal)
+
+    yield from judge_ntp.findings(probe.ntp.volley([swapped]), judge_ntp.expect_no_time)

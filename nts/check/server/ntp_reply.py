@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: MIT
+"""Server checks of the protected reply: what is in it, and that it is no longer than its request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from nts.check import judge_ntp
+from nts.check.forge import Forge, Request
+from nts.check.model import Finding, Group, Severity, failed, passed, warned
+from nts.check.ntp_probe import Make
+from nts.check.probe import ServerProbe
+from nts.registry import MAX_PLACEHOLDERS, Leap, Stratum
+
+SHOWN = 5  # of the exchanges that break a rule
+
+group: Group[ServerProbe] = Group("NTP: the reply")
+
+
+@group.check(
+    33, "ntp-basic", section="5.7", severity=Severity.CRIT, ref="A68-A70",
+    sends="A usual NTS request: a Unique Identifier of 32 octets, a cookie, an authenticator.",
+    expects="An authentic reply with the same identifier and the right origin timestamp, and one fresh cookie, which"
+    " is encrypted.",
+    rule="A reply holds the request's Unique Identifier and one authenticator under the S2C key, and brings its"
+    " cookies inside the ciphertext only.",
+)  # fmt: skip
+def ntp_basic(probe: ServerProbe) -> Iterator[Finding]:
+    answer = probe.ntp.ask(Forge.usual)
+    yield from judge_ntp.findings([answer], partial(judge_ntp.expect_time, cookies=1))
+    if probe.ntp.forge.ticket.cookie in answer.cookies:
+        yield failed("the cookie that comes back is the one that was spent", Severity.MUST)
+    header = answer.header
+    if header and (header.leap == Leap.UNSYNCHRONISED or not 0 < header.stratum <= Stratum.MAX_SYNCHRONISED):
+        yield warned(f"the server's clock is not synchronised: leap {header.leap}, stratum {header.stratum}")
+
+
+def _many_shapes() -> list[Make]:
+    """Requests that a careless server could answer at length."""
+
+    def bad_tag(forge: Forge) -> Request:
+        request = forge.usual()
+        return request.flipped(len(request.packet) - 1, 0)
+
+    def short_nonce(forge: Forge) -> Request:
+        return forge.usual("a nonce of 8 octets without padding", seal=forge.seal(nonce=8))
+
+    def foreign_cookie(forge: Forge) -> Request:
+        return forge.request("a random cookie", forge.uid(), forge.random_cookie(), forge.seal())
+
+    return [
+        Forge.usual,
+        lambda f: f.with_placeholders(1),
+        lambda f: f.with_placeholders(MAX_PLACEHOLDERS),
+        lambda f: f.usual("a placeholder 4 octets too short", extra=[f.placeholder(-4)]),
+        lambda f: f.usual("placeholders in excess", extra=[f.placeholder()] * 10),
+        lambda f: f.plain("a plain request"),
+        lambda f: f.plain("a plain request with an identifier", f.uid()),
+        bad_tag,
+        short_nonce,
+        foreign_cookie,
+    ]
+
+
+@group.check(
+    34, "ntp-no-amplify", section="8.4", severity=Severity.CRIT, ref="A71", last=True,
+    sends="Ten requests of different shapes, good and bad, once each. It runs last, because it judges all exchanges of"
+    " the run.",
+    expects="All that comes back for a request is no longer than the request, but for 3 octets of alignment.",
+    rule="A server must not be of use for amplification: the NTS part of a reply is not larger than that of the"
+    " request.",
+)  # fmt: skip
+def ntp_no_amplify(probe: ServerProbe) -> Iterator[Finding]:
+    probe.ntp.volley(_many_shapes(), tries=1)
+    exchanges = probe.ntp.tally
+    worst = sorted(exchanges, key=lambda e: e.sent - e.received)[:SHOWN]
+    excessive = [e for e in worst if e.received > e.sent + judge_ntp.SLACK]
+    for exchange in excessive:
+        yield failed(f"{exchange.label}: {exchange.received} octets in reply to {exchange.sent}")
+    if not excessive:
+        answered = sum(e.received > 0 for e in exchanges)
+        yield passed(f"{answered} replies to {len(exchanges)} requests, none longer than its request")

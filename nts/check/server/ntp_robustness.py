@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: MIT
+"""Server checks with packets that are no NTS requests: other modes and versions, malformed ones, plain NTP; sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+from nts.check import judge_ntp
+from nts.check.forge import Forge, Request, raw_field
+from nts.check.judge_ntp import Answer, Kind
+from nts.check.model import Finding, Group, PathTrouble, Severity, Verdict, failed, passed, warned
+from nts.check.ntp_probe import Make
+from nts.check.probe import ServerProbe
+from nts.ntp import HEADER_LENGTH, VERSION
+from nts.registry import MAX_PLACEHOLDERS, MIN_UNIQUE_ID, FieldType, Mode
+
+MODES = (1, 2, 4, 5, 6, 7)
+LOOPING = (2, 4, 5)  # modes of replies: two servers that answer these could go on for ever
+CRITICAL = (4, 5)
+QUERIES = (6, 7)  # control messages, which have formats of their own
+VERSIONS = (1, 2, 3, 5)
+OVERRUN = 0xFFFC  # octets: a length beyond the end of any packet
+LADDER = (500, 1200)  # octets: the second and the last size; the first is a usual request, the third 7 placeholders
+FILTERED = "something on the way seems to drop long NTP packets"
+SWEEP_STEP = 4  # octets between two cuts, unless nobody has to be spared
+
+group: Group[ServerProbe] = Group("NTP: robustness")
+
+
+@group.check(
+    50, "ntp-modes-versions", section="5.3-5.6", severity=Severity.MUST, ref="A52 B07 B09",
+    sends="NTS requests in order but for their mode (1, 2, 4, 5, 6, 7) or their version (1, 2, 3, 5).",
+    expects="No reply with a field of NTS. To modes 2, 4 and 5 no reply at all: 4 and 5 are critical. To 6 and 7"
+    " none that is longer.",
+    rule="NTS protects modes 3 and 4 of NTPv4. A server that answers replies can be set in an endless loop with"
+    " another one.",
+)  # fmt: skip
+def ntp_modes_versions(probe: ServerProbe) -> Iterator[Finding]:
+    yield from judge_ntp.findings(probe.ntp.volley(oddities()), _judge_oddity)
+
+
+def oddities() -> list[Make]:
+    """NTS requests in order but for mode or version."""
+    return [*(partial(_with_mode, mode=m) for m in MODES), *(partial(_with_version, version=v) for v in VERSIONS)]
+
+
+def _with_mode(forge: Forge, mode: int) -> Request:
+    return forge.usual(f"mode {mode}", header=forge.header(mode=mode))
+
+
+def _with_version(forge: Forge, version: int) -> Request:
+    return forge.usual(f"version {version}", header=forge.header(version=version))
+
+
+def _judge_oddity(answer: Answer) -> Finding:
+    text, mode = str(answer), answer.request.packet[0] & 7
+    if answer.kind is Kind.SILENCE:
+        return passed(text)
+    if mode in LOOPING:
+        return failed(text, Severity.CRIT if mode in CRITICAL else None)
+    if mode in QUERIES:
+        return failed(text) if answer.excess > 0 or answer.kind is Kind.TIME else passed(text)
+    # Mode 1 may be answered in mode 2, as symmetric associations do, but in mode 4 only mode 3 may.
+    wrong = answer.has_nts or (mode == 1 and answer.header is not None and answer.header.mode == Mode.SERVER)
+    return failed(text) if wrong else passed(text)
+
+
+def lies() -> list[Make]:
+    """Requests that are sealed as they stand, with a length in them that is not true."""
+    return [
+        *(partial(_lying_identifier, length=n) for n in (0, 2, 3, 35, OVERRUN)),
+        *(partial(_lying_cookie, length=n) for n in (0, 3, OVERRUN)),
+        *(partial(_lying_seal, what="an authenticator field", length=n) for n in (0, 3, OVERRUN)),
+        *(partial(_lying_seal, what="a nonce", nonce_length=n) for n in (0, 40, 0xFFFF)),
+        *(partial(_lying_seal, what="a ciphertext", ciphertext_length=n) for n in (0, 15, 20, 0xFFFF)),
+        lambda f: f.plain("a header").cut(HEADER_LENGTH - 1),
+        lambda f: f.plain("a header and 3 octets", bytes(3)),
+    ]
+
+
+def _lying_identifier(forge: Forge, length: int) -> Request:
+    field = raw_field(FieldType.UNIQUE_IDENTIFIER, forge.draw(MIN_UNIQUE_ID), length)
+    return forge.request(f"an identifier field of length {length}", field, forge.cookie(), forge.seal())
+
+
+def _lying_cookie(forge: Forge, length: int) -> Request:
+    field = raw_field(FieldType.COOKIE, forge.ticket.cookie, length)
+    return forge.request(f"a cookie field of length {length}", forge.uid(), field, forge.seal())
+
+
+def _lying_seal(
+    forge: Forge, what: str, length: int | None = None, nonce_length: int | None = None,
+    ciphertext_length: int | None = None,
+) -> Request:  # fmt: skip
+    claims = [n for n in (length, nonce_length, ciphertext_length) if n is not None]
+    seal = replace(forge.seal(), length=length, nonce_length=nonce_length, ciphertext_length=ciphertext_length)
+    return forge.usual(f"{what} of length {claims[0]}", seal=seal)
+
+
+@group.check(
+    51, "ntp-malformed-sweep", section="RFC 7822 7.5", severity=Severity.CRIT, ref="B01 B05",
+    sends="20 packets with a length in them that is not true (fields, nonce, ciphertext; 47 and 51 octets), and a"
+    " usual request cut short, at every fourth octet, with --fast at every octet. Once each.",
+    expects="No time, but for what is a plain request as it stands; and the server still answers usual requests.",
+    rule="Extension fields lie within the packet and have lengths that are multiples of four; a packet that breaks"
+    " this is dropped.",
+)  # fmt: skip
+def ntp_malformed_sweep(probe: ServerProbe) -> Iterator[Finding]:
+    probe.ntp.control()  # so that it is known what to think if none is answered later
+    whole = len(probe.ntp.forge.usual().packet)
+    step = SWEEP_STEP if probe.ntp.pace.interval else 1
+    cuts = [partial(_cut, length=n) for n in range(step, whole, step)]
+    try:
+        answers = probe.ntp.volley([*lies(), *cuts], tries=1)
+    except PathTrouble:
+        yield failed("it answered a usual request before these packets, and none after them")
+        return
+    yield from judge_ntp.sweep(answers, _judge_malformed, "malformed packets")
+
+
+def _cut(forge: Forge, length: int) -> Request:
+    return forge.usual().cut(length)
+
+
+def _judge_malformed(answer: Answer) -> Finding:
+    sent = answer.request
+    is_plain = sent.is_well_formed and all(f.type == FieldType.UNIQUE_IDENTIFIER for f in sent.fields)
+    if is_plain and answer.kind is not Kind.TIME:
+        return passed(str(answer))
+    return judge_ntp.expect_no_time(answer)
+
+
+def _ladder(forge: Forge) -> list[Request]:
+    """NTS requests of growing size, as much as possible of a kind that clients send."""
+    usual, full = forge.usual(), forge.with_placeholders(MAX_PLACEHOLDERS)
+    step = len(forge.placeholder())
+    count = min(MAX_PLACEHOLDERS, -(-(LADDER[0] - len(usual.packet)) // step))
+    spare = max(0, LADDER[1] - len(full.packet)) & ~3
+    longest = forge.usual(
+        "padded", extra=[forge.placeholder()] * MAX_PLACEHOLDERS, seal=forge.seal(padding=spare)
+    )  # fmt: skip
+    return [usual, forge.with_placeholders(max(0, count)), full, longest]
+
+
+@group.check(
+    52, "ntp-plain", section="RFC 5905", severity=Severity.INFO, ref="B08",
+    sends="Plain requests of NTPv4 and NTPv3, and NTS requests of about 228, 500, 956 and 1200 octets.",
+    expects="48 octets in the same version and mode 4 with the right origin timestamp; authentic replies at all sizes."
+    " If only long packets get none, something on the way may drop them.",
+    rule="A server answers a client in its own version. Some networks drop NTP packets over 48 octets, or over some"
+    " other size, and so break NTS.",
+)  # fmt: skip
+def ntp_plain(probe: ServerProbe) -> Iterator[Finding]:
+    plain = [probe.ntp.ask(partial(Forge.plain, label=f"NTPv{v}", version=v)) for v in (VERSION, VERSION - 1)]
+    yield from judge_ntp.findings(plain, _judge_plain)
+    passing = HEADER_LENGTH if plain[0].kind is Kind.PLAIN else 0
+    sizes = [len(request.packet) for request in _ladder(probe.ntp.forge)]
+    for rung, size in enumerate(sizes):
+        try:
+            answer = probe.ntp.ask(partial(_rung, rung=rung))
+        except PathTrouble:
+            if not passing:
+                raise
+            yield Finding(Verdict.PATH, f"{passing} octets are answered, NTS requests of {size} are not: {FILTERED}")
+            return
+        if answer.kind is not Kind.SILENCE:
+            yield from judge_ntp.findings([answer], judge_ntp.expect_time)
+            passing = max(passing, size) if answer.kind is Kind.TIME else passing
+        elif rung < len(sizes) - 1:
+            yield Finding(Verdict.PATH, f"{passing} octets are answered, {size} are not: {FILTERED}")
+        else:  # more than a client ever needs
+            yield warned(f"{passing} octets are answered, {size} are not: a limit of the server, or of the way")
+
+
+def _rung(forge: Forge, rung: int) -> Request:
+    request = _ladder(forge)[rung]
+    return replace(request, label=f"NTS, {len(request.packet)} octets")
+
+
+def _judge_plain(answer: Answer) -> Finding:
+    header = answer.header
+    if answer.kind is not Kind.PLAIN or header is None:
+        return warned(str(answer))
+    wrong = judge_ntp.true_of({
+        "the origin timestamp is not the one sent": not answer.origin_is_right,
+        f"version {header.version}": header.version != answer.request.version,
+        f"{len(answer.octets)} octets": len(answer.octets) != HEADER_LENGTH,
+    })  # fmt: skip
+    return failed(", ".join(wrong)) if wrong else passed(str(answer))

@@ -1,0 +1,29 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Conformance probe for Network Time Security (RFC 8915): checks servers, checks clients, decodes what they say.
+
+examples:
+  nts_check.py server time.example.net            check a server
+  nts_check.py server --list                      what is checked, and why
+  nts_check.py server --help                      all about one of the commands
+
+exit codes: 0 ok, 1 it does not conform, 2 usage or file, 10 to 14 it cannot be reached, 130 interrupted
+"""
+
+from __future__ import annotations
+
+from nts import cli
+
+
+def main() -> int:
+    from nts.check import commands
+
+    parser = cli.parser(__doc__)
+    commands.add_all(parser)
+    args = parser.parse_args()
+    code: int = args.run(args)
+    return code
+
+
+if __name__ == "__main__":
+    cli.run(main)
