@@ -87,6 +87,7 @@ coverage: build dev ## all tests in Python, and how much of nts/ they run: fails
 
 .PHONY: fuzz
 fuzz: build dev ## every fuzzer for a few seconds (FUZZ_SECONDS=600 for longer)
+	tools/engine_fuzz.sh $(FUZZ_SECONDS)
 	$(PYTHON) -m fuzz.run --seconds $(FUZZ_SECONDS)
 
 .PHONY: bench
