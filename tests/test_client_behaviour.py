@@ -223,7 +223,7 @@ def bare_end(talk: KeTalk) -> None:
     """A whole response, then FIN without close_notify."""
     talk.request()
     talk.send(response())
-    talk.sock.shutdown(socket.SHUT_WR)
+    talk.cut()
 
 
 def refuse(_offered: list[bytes]) -> bytes | None:

@@ -226,6 +226,10 @@ class KeTalk:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("@ii", 1, 0))
         self.sock.close()
 
+    def cut(self) -> None:
+        """End our side of the TCP connection without close_notify."""
+        self.sock.shutdown(socket.SHUT_WR)
+
     def close(self) -> None:
         """close_notify, and wait a moment for the client's (section 4)."""
         self.connection.shutdown()
@@ -270,13 +274,17 @@ class KePeer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+        if self._failures:
+            raise self._failures[0]
+
+    def close(self) -> None:
+        """Serve nobody any more; connections are refused from now on."""
         self._stopping.set()
         for thread in self._threads:  # the first one ends before the list is walked further: no more are added
             thread.join(PATIENCE)
             assert not thread.is_alive(), "the NTS-KE peer does not stop"
         self._listener.close()
-        if self._failures:
-            raise self._failures[0]
 
     def _accept(self) -> None:
         while not self._stopping.is_set():

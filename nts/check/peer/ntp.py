@@ -26,7 +26,7 @@ from nts.aead import AesSiv, SessionKeys
 from nts.check.peer import craft
 from nts.check.peer.ke import PATIENCE, copied, fresh_ring
 from nts.errors import AuthError, FormatError
-from nts.extensions import Field
+from nts.extensions import FIELD_HEADER, Field
 from nts.keyring import KeyRing
 from nts.ntp import Header
 from nts.registry import KISS_NTSN, NONCE_REQUIRED, FieldType, Leap, Mode, Stratum
@@ -133,7 +133,8 @@ class NtpTalk:
         if self.peer.behaviour.keys is not None:
             return self.peer.behaviour.keys
         try:
-            return cookies.open_cookie(self.peer.ring, self.body(FieldType.COOKIE))
+            cookie = self.body(FieldType.COOKIE)
+            return self.peer.issued.get(cookie) or cookies.open_cookie(self.peer.ring, cookie)
         except (AuthError, FormatError):
             return None
 
@@ -203,6 +204,13 @@ class NtpTalk:
             return craft.random_cookies(count, len(self.body(FieldType.COOKIE)))
         return [cookies.seal(master, self.keys, os.urandom(cookies.NONCE_LENGTH)) for _ in range(count)]
 
+    def odd_cookies(self, *lengths: int) -> list[bytes]:
+        """Cookies of any lengths, which this server knows again though they are nothing but random octets."""
+        keys, made = self.session_keys(), [os.urandom(n) for n in lengths]
+        for cookie in made:
+            self.peer.issued[extensions.encode(FieldType.COOKIE, cookie)[FIELD_HEADER:]] = keys
+        return made
+
     def time(
         self, key: bytes | None = None, *, cookies: list[bytes] | None = None, uid: bytes | None = None,
         header: bytes | None = None, clear: bytes = b"", inside: bytes = b"", after: bytes = b"",
@@ -234,6 +242,8 @@ class NtpPeer:
         self.behaviour, self.ring = behaviour, copied(ring or fresh_ring())
         self.requests: list[NtpTalk] = []
         self.sent: list[bytes] = []
+        self.issued: dict[bytes, SessionKeys] = {}
+        """cookies that do not hold their keys, as they come back"""
         self._failures: list[Exception] = []
         self._stopping = threading.Event()
         (self._sock,) = sockets.listening(socket.SOCK_DGRAM, (behaviour.host,), behaviour.port)

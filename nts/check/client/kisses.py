@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+"""C08 to C11: kiss-o'-death packets, forged and genuine (RFC 8915 section 5.7, RFC 5905 section 7.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from nts.check.client import judge
+from nts.check.client.probe import ClientProbe, Scene, Seen, until_accepted
+from nts.check.model import Finding, Group, Severity, failed, passed
+from nts.check.peer import SOUND_KE, NtpTalk
+from nts.check.peer.faults import Then, find
+from nts.check.peer.ke import KeTalk, sound
+
+GROUP: Group[ClientProbe] = Group("Kisses of death")
+
+WATCH = 6.0  # seconds that a daemon is watched for what it does about a kiss
+MAX_EXCHANGES = 3  # within WATCH: one to start with, one because of the kiss, and one for luck
+GENUINE = 4  # replies before a kiss, to see the rhythm of a daemon
+
+
+@GROUP.check(
+    "C08", "kiss-forged-nak", section="5.7", severity=Severity.CRIT, ref="A75",
+    sends="An NTS NAK without a Unique Identifier, and one with a wrong one: alone, and with the genuine reply behind.",
+    expects="No effect: no time from it, no key exchange because of it, and the genuine reply counts.",
+    rule="A kiss-o'-death must hold the Unique Identifier of a request that waits for its answer.",
+)  # fmt: skip
+def kiss_forged_nak(probe: ClientProbe) -> Iterator[Finding]:
+    for name in ("forged-nak", "forged-nak-wrong-uid"):
+        fault = find(name)
+        forge = fault.answer
+        assert forge is not None
+        with probe.scene(fault) as scene:
+            seen = scene.meet(until=lambda s: len(s.requests) >= judge.DROPPED_POLLS)
+            yield from judge.judge(seen, fault)
+            yield judge.no_key_exchange(seen)
+
+        def then_time(talk: NtpTalk, forge: object = forge) -> list[bytes | float]:
+            assert callable(forge)
+            return [*forge(talk), 0.05, talk.time()]
+
+        both = replace(fault, name=f"{name}, then a genuine reply", then=Then.USE, answer=then_time)
+        with probe.scene(both) as scene:
+            seen = scene.meet(until=until_accepted)
+            yield from judge.judge(seen, both)
+            yield judge.no_key_exchange(seen)
+
+
+@GROUP.check(
+    "C09", "kiss-nak-then-time", section="5.7", severity=Severity.SHOULD, ref="A76",
+    sends="An NTS NAK with the right Unique Identifier, and the genuine reply right behind it.",
+    expects="The genuine reply is used, and no key exchange follows.",
+    rule="An NTS NAK is not authentic: the client waits until its next poll for a valid reply before it believes it.",
+)  # fmt: skip
+def kiss_nak_then_time(probe: ClientProbe) -> Iterator[Finding]:
+    fault = find("nak-then-time")
+    with probe.scene(fault) as scene:
+        seen = scene.meet(until=until_accepted)
+    yield from judge.judge(seen, fault)
+    yield judge.no_key_exchange(seen)
+
+
+@GROUP.check(
+    "C10", "kiss-nak-for-ever", section="5.7", severity=Severity.CRIT, ref="A76 A77 A78 A80",
+    sends="NTS NAKs for ever; the NTS-KE server goes away after the first key exchange.",
+    expects="The old cookies are kept and used until a key exchange succeeds, key exchanges are rare, and there is no "
+    "plain NTP.",
+    rule="After an NTS NAK the client runs a key exchange, not in quick succession, and until one succeeds it goes on "
+    "with the cookies it has.",
+)  # fmt: skip
+def kiss_nak_for_ever(probe: ClientProbe) -> Iterator[Finding]:
+    fault = find("nak")
+
+    def first_only(talk: KeTalk) -> None:
+        if talk.session is scene.ke.sessions[0]:
+            sound(talk)
+        else:
+            talk.request()
+            talk.reset()
+
+    with probe.scene(fault, ke=replace(SOUND_KE, answer=first_only)) as scene:
+        seen = scene.meet(until=lambda s: s.seconds > WATCH and len(s.requests) > 0, count=3)
+        yield from judge.judge(seen, fault)
+        if len(seen.sessions) > MAX_EXCHANGES:
+            text = f"{seen.what}: {len(seen.sessions)} key exchanges within {seen.seconds:.0f} s"
+            yield failed(text, Severity.MUST)
+        else:
+            yield passed(f"{seen.what}: {len(seen.sessions)} key exchanges within {seen.seconds:.0f} s")
+        yield from _keeps_asking(probe, scene, seen)
+
+
+def _keeps_asking(probe: ClientProbe, scene: Scene, seen: Seen) -> Iterator[Finding]:
+    """Old cookies still serve: of a daemon as long as it runs, of others when they are started again."""
+    if not probe.client.resident:
+        if not probe.client.keeps:
+            yield judge.unseen("whether old cookies are kept: each run begins with a key exchange")
+            return
+        scene.ke.close()
+        seen = scene.meet(until=lambda s: bool(s.requests))
+        yield from judge.protected(seen)
+    naked = seen.nts_requests if not probe.client.resident else seen.nts_requests[2:]
+    if naked:
+        yield passed("with no key exchange to be had, old cookies are used on")
+    else:
+        yield failed(f"{seen.what}: the old cookies are given up ({judge.did(seen)})", Severity.SHOULD)
+
+
+@GROUP.check(
+    "C11", "kiss-rate-deny", section="5.7", severity=Severity.MUST, ref="A75 B13",
+    sends="Authentic kisses RATE, DENY and RSTR after some genuine replies; the same unprotected, before genuine ones.",
+    expects="Authentic ones are obeyed (fewer requests after RATE, none after DENY and RSTR) and bring no time; "
+    "unprotected ones have no effect.",
+    rule="A kiss brings no time and must be obeyed (RFC 5905 section 7.4), if it belongs to a request that waits.",
+)  # fmt: skip
+def kiss_rate_deny(probe: ClientProbe) -> Iterator[Finding]:
+    yield from judge.meet(probe, ("kiss-rate", "kiss-deny", "kiss-rstr", "forged-rate", "forged-deny", "forged-rstr"))
+    if not probe.client.resident:
+        yield judge.unseen("whether kisses make it poll less: the client does not poll by itself")
+        return
+    for code in ("rate", "deny", "rstr"):
+        yield from _obeys(probe, code)
+
+
+def _obeys(probe: ClientProbe, code: str) -> Iterator[Finding]:
+    """A daemon's rhythm before and after authentic kisses."""
+    fault = find(f"kiss-{code}")
+    kiss = fault.answer
+    assert kiss is not None
+
+    def later(talk: NtpTalk) -> list[bytes | float]:
+        return [talk.time()] if len(talk.requests) <= GENUINE else kiss(talk)
+
+    def watched(seen: Seen) -> bool:
+        asked = seen.requests
+        return len(asked) > GENUINE and seen.requests[GENUINE].at + WATCH < seen.requests[0].at + seen.seconds
+
+    with probe.scene(replace(fault, name=f"{fault.name} after {GENUINE} genuine replies", answer=later)) as scene:
+        seen = scene.meet(until=watched, seconds=3 * WATCH)
+    at = [r.at for r in seen.nts_requests]
+    if len(at) <= GENUINE:
+        yield judge.unseen(f"{seen.what}: only {len(at)} requests came")
+        return
+    rhythm, after = at[GENUINE] - at[GENUINE - 1], at[GENUINE + 1 :]
+    if code == "rate":
+        expected = WATCH / rhythm
+        text = f"{seen.what}: {len(after)} requests within {WATCH:g} s, one each {rhythm:.2g} s before"
+        yield passed(text) if len(after) < expected / 1.5 else failed(text)
+    elif after:
+        yield failed(f"{seen.what}: {len(after)} more requests within {WATCH:g} s")
+    else:
+        yield passed(f"{seen.what}: no more requests")

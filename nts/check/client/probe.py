@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: MIT
+"""The probe that client cases work with: it sets a scene, lets the client under test in, and says what was seen.
+
+with probe.scene(find("stripped-authenticator")) as scene:
+    seen = scene.meet(count=3)
+seen.accepted, seen.requests, seen.sessions
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from nts.check.client.recipes import Client, Outcome, Place
+from nts.check.model import Direction, Exhibit, Protocol, Skipped
+from nts.check.peer import SOUND_KE, SOUND_NTP, Authority, KeBehaviour, KePeer, NtpBehaviour, NtpPeer, NtpTalk, pair
+from nts.check.peer.faults import Fault
+from nts.check.peer.ke import KeSession
+from nts.check.probe import Record
+from nts.registry import FieldType
+
+STALLED = 5.0  # seconds without a request after which a daemon has stopped asking
+SETTLE = 1.0  # seconds after a key exchange in which a client that goes on would ask for the time
+_SHOWN = 4  # packets of a meeting among the exhibits
+
+
+@dataclass
+class Seen:
+    """What a client did in one meeting."""
+
+    what: str
+    """the fault it met"""
+    resident: bool
+    sessions: list[KeSession] = field(default_factory=list)
+    requests: list[NtpTalk] = field(default_factory=list)
+    accepted: bool | None = None
+    """whether it took the time; None: it does not say"""
+    code: int | None = None
+    output: str = field(default="", repr=False)
+    seconds: float = 0.0
+
+    @property
+    def nts_requests(self) -> list[NtpTalk]:
+        return [r for r in self.requests if r.is_nts]
+
+    @property
+    def plain_requests(self) -> list[NtpTalk]:
+        """Those without any NTS field."""
+        return [r for r in self.requests if not any(f.type in set(FieldType) for f in r.fields)]
+
+    @property
+    def spent(self) -> list[bytes]:
+        """The cookies that came, in their order."""
+        return [c for r in self.requests for c in r.bodies(FieldType.COOKIE)]
+
+    @property
+    def idle(self) -> float:
+        """Seconds since its last request; 0 before the first."""
+        return time.monotonic() - self.requests[-1].at if self.requests else 0.0
+
+    @property
+    def settled(self) -> bool:
+        """Whether its key exchange has been over for a while."""
+        ended = [s.finished for s in self.sessions if s.finished is not None]
+        return bool(ended) and time.monotonic() - max(ended) > SETTLE
+
+
+Until = Callable[[Seen], bool]
+
+
+def until_accepted(seen: Seen) -> bool:
+    return bool(seen.accepted)
+
+
+def until_settled(seen: Seen) -> bool:
+    return bool(seen.accepted) or seen.settled
+
+
+def until_asked(count: int) -> Until:
+    """Until so many requests have come, or no more seem to come."""
+    return lambda seen: len(seen.requests) >= count or seen.idle > STALLED
+
+
+class Scene:
+    """Both servers running, with a folder for what the client keeps."""
+
+    def __init__(self, probe: ClientProbe, what: str, ke: KePeer, ntp: NtpPeer, folder: Path) -> None:
+        self._probe, self.what, self.ke, self.ntp, self.folder = probe, what, ke, ntp, folder
+
+    def meet(self, *, until: Until, count: int = 1, wait: float = 1.0, seconds: float = 15.0) -> Seen:
+        """Let the client in. `until` is for clients that do not end by themselves; `count` is of wanted requests."""
+        client, ke, ntp = self._probe.client, self.ke, self.ntp
+        first_session, first_request = len(ke.sessions), len(ntp.requests)
+        started = time.monotonic()
+
+        def seen(accepted: bool | None) -> Seen:
+            return Seen(
+                self.what, client.resident, ke.sessions[first_session:], ntp.requests[first_request:], accepted,
+                seconds=time.monotonic() - started,
+            )  # fmt: skip
+
+        place = Place("localhost", ke.port, ntp.port, self._probe.authority.ca, self.folder, count, wait, seconds)
+        outcome: Outcome = client.meet(place, lambda accepted: until(seen(accepted)))
+        result = replace(seen(outcome.accepted), code=outcome.code, output=outcome.output)
+        self._probe.exhibit(result, ntp)
+        return result
+
+
+class ClientProbe:
+    """What a client case gets."""
+
+    def __init__(self, client: Client, authority: Authority, say: Callable[[str], None] = lambda _line: None) -> None:
+        self.client, self.authority, self.record = client, authority, Record()
+        self._say = say
+        self._works: bool | None = None
+
+    def take_exhibits(self) -> list[Exhibit]:
+        return self.record.take()
+
+    @contextlib.contextmanager
+    def scene(
+        self, fault: Fault | None = None, *, what: str = "", ke: KeBehaviour = SOUND_KE, ntp: NtpBehaviour = SOUND_NTP
+    ) -> Iterator[Scene]:
+        """The servers, with a fault or as told. Skipped when the client does not even work with sound ones."""
+        self._require_working()
+        with self._scene(fault, what, ke, ntp) as scene:
+            yield scene
+
+    @contextlib.contextmanager
+    def _scene(self, fault: Fault | None, what: str, ke: KeBehaviour, ntp: NtpBehaviour) -> Iterator[Scene]:
+        if fault is not None:
+            what, ke, ntp = fault.name, fault.ke(self.authority, ke), fault.ntp(ntp)
+        self.record.add(Direction.NOTE, f"the servers: {fault.does if fault else what}")
+        self._say(what)
+        with (
+            tempfile.TemporaryDirectory(prefix="nts-client-") as folder,
+            pair(ke, ntp, authority=self.authority) as servers,
+        ):
+            yield Scene(self, what, servers.ke, servers.ntp, Path(folder))
+
+    def _require_working(self) -> None:
+        """Silence proves nothing of a client that would be silent anyway."""
+        if self._works is None:
+            with self._scene(None, "sound servers", SOUND_KE, SOUND_NTP) as scene:
+                seen = scene.meet(until=lambda s: bool(s.accepted) or (s.accepted is None and bool(s.nts_requests)))
+            self._works = bool(seen.accepted) or (seen.accepted is None and bool(seen.nts_requests))
+        if not self._works:
+            raise Skipped("the client does not get the time from sound servers either")
+
+    def exhibit(self, seen: Seen, ntp: NtpPeer) -> None:
+        """Keep what a person needs to see of a meeting."""
+        for session in seen.sessions[:_SHOWN]:
+            name = (session.server_name or b"none").decode(errors="replace")
+            tls = session.tls_version or f"no TLS ({session.problem})"
+            text = f"key exchange from {session.address}: {tls}, server name {name}, {session.sent} octets sent to it"
+            self.record.add(Direction.RECEIVED, text, Protocol.NTS_KE, session.received)
+        for request in seen.requests[:_SHOWN]:
+            self.record.add(
+                Direction.RECEIVED, f"request of {len(request.datagram)} octets", Protocol.NTP, request.datagram
+            )
+        for reply in ntp.sent[-_SHOWN:]:
+            self.record.add(Direction.SENT, f"reply of {len(reply)} octets", Protocol.NTP, reply)
+        took = {True: "took the time", False: "took no time", None: "does not say whether it took the time"}
+        ended = "" if seen.code is None else f", exit code {seen.code}"
+        self.record.add(Direction.NOTE, f"the client {took[seen.accepted]}{ended}")

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: MIT
+"""How a client under test is run, and how one sees whether it took the time.
+
+A recipe knows a client: `meet` runs it against the servers of a `Place` and says what came of it. Whatever a client
+sends is seen by the servers; whether it believed an answer can only be told from its own words.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+SCRIPTS = Path(__file__).resolve().parents[3]
+_TICK = 0.05  # seconds between looks
+_GRACE = 3.0  # seconds that a client may go on once all there is to see has been seen
+_STOP = 5.0  # seconds for a client to end
+_OUTPUT = 20_000  # characters of it that are kept
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a client is to go, and how long."""
+
+    host: str
+    ke_port: int
+    ntp_port: int
+    ca: Path
+    folder: Path
+    """for whatever it wants to keep; the same for all meetings of one scene"""
+    count: int = 1
+    """how many time requests are wanted"""
+    wait: float = 1.0
+    """seconds it should wait for an answer, if it can be told"""
+    seconds: float = 20.0
+    """when to stop it, whatever has been seen"""
+
+    @property
+    def state(self) -> Path:
+        """The file for what it keeps, if it keeps one."""
+        return self.folder / "state"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a meeting, seen from the client."""
+
+    accepted: bool | None
+    """whether it took the time from an answer; None: it does not say"""
+    code: int | None = None
+    """its exit code, if it ended by itself"""
+    output: str = ""
+
+
+Enough = Callable[[bool | None], bool]
+"""Given whether the client has accepted time so far: whether all there is to see has been seen."""
+
+
+class Client(Protocol):
+    """A client under test."""
+
+    name: str
+    resident: bool
+    """whether it runs until stopped and polls, like a daemon"""
+    keeps: bool
+    """whether it can be started again with the cookies it had, without a key exchange"""
+
+    def meet(self, place: Place, enough: Enough) -> Outcome:
+        """Run it against the servers at a place until it ends, or until there is nothing more to see."""
+        ...
+
+
+class CommandClient:
+    """Any client that a shell command runs. Exit code 0 means that it took the time.
+
+    In a command {ke_port}, {ntp_port}, {ca}, {host}, {state}, {dir}, {count} and {wait} stand for the place. `again`
+    is for when it has a state already; without it, `first` runs again.
+    """
+
+    def __init__(self, name: str, first: str, again: str | None = None) -> None:
+        self.name, self.first, self.again = name, first, again
+        self.resident, self.keeps = False, again is not None
+        check_placeholders(first, again or "")
+
+    def meet(self, place: Place, enough: Enough) -> Outcome:
+        outcome = Outcome(None)
+        command = self._command(place)
+        for i in range(1 if "{count}" in command else place.count):
+            if i and enough(outcome.accepted):
+                break
+            outcome = run(filled(self._command(place), place), place, enough)
+        return outcome
+
+    def _command(self, place: Place) -> str:
+        return self.again if self.again and place.state.exists() else self.first
+
+
+def ours() -> CommandClient:
+    """This suite's clients: a key exchange, then queries."""
+    python = shlex.quote(sys.executable)
+    ke, ts = (f"{python} {shlex.quote(str(SCRIPTS / name))}" for name in ("ntske_client.py", "ntsts_client.py"))
+    query = f"{ts} -f {{state}} -n {{count}} -i 0.02 --timeout {{wait}} --json"
+    return CommandClient("ours", f"{ke} -c {{ca}} -o {{state}} {{host}} {{ke_port}} && {query}", query)
+
+
+class ManualClient:
+    """A client that a person starts and stops. Whether it takes the time is not seen."""
+
+    name, resident, keeps = "by hand", False, False
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+
+    def meet(self, place: Place, enough: Enough) -> Outcome:
+        self._say(f"let the client ask {place.host}, NTS-KE port {place.ke_port}, with the CA {place.ca}")
+        wait_until(lambda: enough(None), max(place.seconds, 120))
+        return Outcome(None)
+
+
+class UnknownPlaceholder(ValueError):
+    """A command with braces around what they cannot stand for."""
+
+
+def filled(command: str, place: Place) -> str:
+    """A command with the place filled in, quoted for the shell."""
+    return command.format_map({k: shlex.quote(str(v)) for k, v in _values(place).items()})
+
+
+def _values(place: Place) -> Mapping[str, object]:
+    return {
+        "ke_port": place.ke_port, "ntp_port": place.ntp_port, "ca": place.ca, "host": place.host,
+        "state": place.state, "dir": place.folder, "count": place.count, "wait": f"{place.wait:g}",
+    }  # fmt: skip
+
+
+def check_placeholders(*commands: str) -> None:
+    """UnknownPlaceholder, before anything runs."""
+    for command in commands:
+        try:
+            filled(command, Place("", 0, 0, Path(), Path()))
+        except (KeyError, IndexError, ValueError) as e:
+            names = ", ".join(f"{{{n}}}" for n in _values(Place("", 0, 0, Path(), Path())))
+            raise UnknownPlaceholder(f"{command!r}: {e} is none of {names}; write {{{{ for a brace") from None
+
+
+def run(command: str, place: Place, enough: Enough) -> Outcome:
+    """Run a shell command until it ends; stopped when it goes on though all has been seen, or for too long."""
+    with (place.folder / "output").open("a+b") as output:
+        start = output.tell()
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=place.folder,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            code = _await(process, place, enough)
+        finally:
+            stop(process)
+        output.seek(start)
+        text = output.read().decode(errors="replace")[-_OUTPUT:]
+    return Outcome(None if code is None else code == 0, code, text)
+
+
+def _await(process: subprocess.Popen[bytes], place: Place, enough: Enough) -> int | None:
+    end = time.monotonic() + place.seconds
+    while process.poll() is None and time.monotonic() < end:
+        if enough(None):
+            end = min(end, time.monotonic() + _GRACE)
+        time.sleep(_TICK)
+    return process.poll()
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process that leads a session, and its children, if they still run."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP)
+            return
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Whether it becomes true in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(_TICK)
+    return True

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: MIT
+"""C22 to C24: what a client keeps, what its requests look like, and which keys it extracts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from nts import extensions
+from nts.check.client import judge
+from nts.check.client.probe import ClientProbe, Seen, until_accepted, until_asked
+from nts.check.model import Finding, Group, Severity, failed, passed, warned
+from nts.check.peer import NtpTalk
+from nts.check.peer.faults.exchange import parsed
+from nts.errors import FormatError
+from nts.extensions import Field
+from nts.ntp import HEADER_LENGTH
+from nts.records import u16_list
+from nts.registry import MIN_UNIQUE_ID, NTP_PORT, FieldType, RecordType
+
+GROUP: Group[ClientProbe] = Group("Requests and memory")
+
+CAPTURED = 200  # requests
+ENOUGH = 20  # requests to judge by
+AEAD_AES_128_GCM_SIV = 30
+_MIN_LAST = 28  # octets: RFC 7822 section 7.5.1.4
+_TRANSMIT = 40  # where the transmit timestamp begins, the last field of the header
+_NTS = set(FieldType)
+
+
+@GROUP.check(
+    "C22", "client-restarted", section="5.7", severity=Severity.SHOULD, ref="A79 A80",
+    sends="Nothing bad, but the NTS-KE server is gone when the client is started for the second time.",
+    expects="The client goes on with a cookie that it kept, and never with plain NTP.",
+    rule="A client should keep at least one unused cookie with its keys across restarts.",
+)  # fmt: skip
+def client_restarted(probe: ClientProbe) -> Iterator[Finding]:
+    if not probe.client.keeps:
+        yield judge.unseen("each run of this client begins with a key exchange")
+        return
+    with probe.scene(what="a restart without NTS-KE") as scene:
+        yield judge.used(scene.meet(until=until_accepted))
+        scene.ke.close()
+        seen = scene.meet(until=until_accepted)
+    yield from judge.protected(seen)
+    yield judge.used(seen)
+
+
+@GROUP.check(
+    "C23", "client-requests", section="5.7", severity=Severity.MUST, ref="A50 A53 A60 A62 A63 A64 A81 B02 B14",
+    sends=f"Genuine replies to {CAPTURED} requests.",
+    expects="Identifiers of 32 octets or more, nonces, cookies and transmit timestamps are fresh each time; the "
+    "authenticator is last and long enough; placeholders are zero; the rest of the header is constant; ports vary.",
+    rule="Nothing in a request may link it to another one, and its fields come in the number, order and size required.",
+)  # fmt: skip
+def client_requests(probe: ClientProbe) -> Iterator[Finding]:
+    with probe.scene(what="sound servers") as scene:
+        seen = scene.meet(count=CAPTURED, until=until_asked(CAPTURED), seconds=70)
+    yield from judge.protected(seen)
+    yield judge.spent_once(seen)
+    if len(seen.nts_requests) < ENOUGH:
+        yield judge.unseen(f"only {len(seen.nts_requests)} requests came")
+    yield from _shape(seen)
+    yield from _freshness(seen)
+
+
+def _shape(seen: Seen) -> Iterator[Finding]:
+    """What each request must look like by itself."""
+    for text, severity, holds in _RULES:
+        bad = [i for i, r in enumerate(seen.nts_requests) if not holds(r)]
+        if bad:
+            yield failed(f"{text}: not so in {len(bad)} of {len(seen.nts_requests)} requests", severity)
+        else:
+            yield passed(text)
+
+
+def _nonce_rule(talk: NtpTalk) -> bool:
+    try:
+        return extensions.decode_authenticator(talk.body(FieldType.AUTHENTICATOR)).conforms
+    except FormatError:
+        return False
+
+
+def _once(talk: NtpTalk) -> bool:
+    kinds = [f.type for f in talk.fields]
+    single = (FieldType.UNIQUE_IDENTIFIER, FieldType.COOKIE, FieldType.AUTHENTICATOR)
+    return all(kinds.count(kind) == 1 for kind in single)
+
+
+def _authenticator_last(talk: NtpTalk) -> bool:
+    nts = [f for f in talk.fields if f.type in _NTS]
+    return nts[-1].type == FieldType.AUTHENTICATOR
+
+
+def _last(talk: NtpTalk) -> Field:
+    return talk.fields[-1]
+
+
+def _placeholders_fit(talk: NtpTalk) -> bool:
+    lengths = {len(c) for c in talk.bodies(FieldType.COOKIE)}
+    return all(len(p) in lengths for p in talk.placeholders)
+
+
+_RULES: tuple[tuple[str, Severity, Callable[[NtpTalk], bool]], ...] = (
+    ("authentic under the C2S key", Severity.MUST, lambda t: t.keys is None or t.is_authentic),
+    ("one identifier, one cookie, one authenticator", Severity.MUST, _once),
+    ("nothing of NTS after the authenticator", Severity.MUST, _authenticator_last),
+    (
+        "an identifier of 32 octets or more", Severity.MUST,
+        lambda t: all(len(u) >= MIN_UNIQUE_ID for u in t.bodies(FieldType.UNIQUE_IDENTIFIER)),
+    ),
+    ("a nonce of 16 octets, or Additional Padding", Severity.MUST, _nonce_rule),
+    ("placeholders as long as the cookie", Severity.MUST, _placeholders_fit),
+    ("placeholders of zeros", Severity.SHOULD, lambda t: not any(any(p) for p in t.placeholders)),
+    ("a last field of 28 octets or more", Severity.MUST, lambda t: len(t.datagram) - _last(t).offset >= _MIN_LAST),
+    ("not from port 123", Severity.SHOULD, lambda t: t.port != NTP_PORT),
+)  # fmt: skip
+
+
+def _freshness(seen: Seen) -> Iterator[Finding]:
+    """What must differ from one request to the next, and what must not."""
+    requests = seen.nts_requests
+    uids = [u for r in requests for u in r.bodies(FieldType.UNIQUE_IDENTIFIER)]
+    nonces = [a[:20] for r in requests for a in r.bodies(FieldType.AUTHENTICATOR)]
+    for what, values, severity in (
+        ("identifiers", uids, Severity.MUST),
+        ("nonces", nonces, Severity.MUST),
+        ("transmit timestamps", [r.transmit for r in requests], Severity.SHOULD),
+    ):
+        fresh = len(set(values)) == len(values)
+        yield passed(f"{what} are fresh") if fresh else failed(f"{what} come more than once", severity)
+    bits = "".join(f"{octet:08b}" for u in uids for octet in u)
+    if abs(bits.count("1") - len(bits) / 2) > 3 * len(bits) ** 0.5:  # six standard deviations
+        yield failed(f"identifiers are not random: {bits.count('1')} ones in {len(bits)} bits")
+    headers = {r.datagram[:_TRANSMIT] for r in requests}
+    varying = [i for i in range(min(_TRANSMIT, HEADER_LENGTH)) if len({h[i] for h in headers}) > 1]
+    if varying:
+        yield warned(f"the header varies in octets {varying[0]} to {varying[-1]}, which should say nothing")
+    else:
+        yield passed("the header is constant but for the transmit timestamp")
+    ports = {r.port for r in requests}
+    if len(requests) > 1 and len(ports) == 1:
+        yield warned("all requests come from one port")
+    else:
+        yield passed(f"{len(ports)} source ports")
+
+
+@GROUP.check(
+    "C24", "client-aead-30", section="5.1", severity=Severity.INFO, ref="A40 A94",
+    sends="Nothing: the client's offer is looked at.",
+    expects="AEAD 30 (AES-128-GCM-SIV) is not offered, or its keys are extracted with 30 in the exporter's context.",
+    rule="The exporter's context holds the number of the algorithm agreed on.",
+)  # fmt: skip
+def client_aead_30(probe: ClientProbe) -> Iterator[Finding]:
+    with probe.scene(what="sound servers") as scene:
+        seen = scene.meet(until=until_accepted)
+    requests = [s.received for s in seen.sessions if s.received]
+    if not requests:
+        yield judge.unseen("no NTS-KE request came")
+        return
+    offers = [u16_list(r) for r in parsed(requests[0]) if r.type == RecordType.AEAD_ALGORITHM]
+    offered = ", ".join(str(i) for offer in offers for i in offer)
+    if any(AEAD_AES_128_GCM_SIV in offer for offer in offers):
+        yield judge.unseen(f"offers {offered}; with AEAD 30 this peer cannot go on")
+    else:
+        yield passed(f"offers {offered}: AEAD 30 is not among them")

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""C07, C12 and C13: the stock of cookies, and how it is refilled (RFC 8915 section 5.7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nts import extensions
+from nts.check.client import judge
+from nts.check.client.probe import ClientProbe, Seen, until_asked
+from nts.check.model import Finding, Group, Severity, failed, passed, warned
+from nts.check.peer.faults import find
+from nts.registry import COOKIES_WANTED, MAX_PLACEHOLDERS, FieldType
+
+GROUP: Group[ClientProbe] = Group("Cookies")
+
+MANY = 12  # requests: enough to spend the cookies of the key exchange and some of the replies'
+
+
+@GROUP.check(
+    "C07", "cookie-in-clear", section="5.7", severity=Severity.MUST, ref="A66 A68",
+    sends="Genuine replies with more cookies in clear: before the authenticator, and after it.",
+    expects="Only encrypted cookies are kept: the others never come back.",
+    rule="Fields outside of the ciphertext bring no cookies; those after the authenticator are discarded.",
+)  # fmt: skip
+def cookie_in_clear(probe: ClientProbe) -> Iterator[Finding]:
+    for name in ("clear-cookies", "trailing-cookies"):
+        yield from _clear_cookies(probe, name)
+
+
+def _clear_cookies(probe: ClientProbe, name: str) -> Iterator[Finding]:
+    with probe.scene(find(name)) as scene:
+        seen = scene.meet(count=MANY, until=until_asked(MANY))
+        clear = {f.body for reply in scene.ntp.sent for f in extensions.walk(reply)[0] if f.type == FieldType.COOKIE}
+    yield from judge.protected(seen)
+    if seen.accepted is False:
+        yield warned(f"{seen.what}: takes no time from such replies, hence no cookies either")
+    elif len(seen.requests) <= COOKIES_WANTED:
+        yield judge.unseen(f"{seen.what}: only {len(seen.requests)} requests came, and the first 8 have older cookies")
+    elif clear & set(seen.spent):
+        yield failed(f"{seen.what}: {len(clear & set(seen.spent))} cookies in clear were stored and spent")
+    else:
+        yield passed(f"{seen.what}: none of {len(clear)} cookies in clear came back in {len(seen.spent)} requests")
+
+
+@GROUP.check(
+    "C12", "cookie-silence", section="5.7", severity=Severity.SHOULD, ref="A63 A64",
+    sends="No NTP reply, ever.",
+    expects="Each request has a cookie of its own and asks for one more than the one before (up to seven "
+    "placeholders); then comes a key exchange, and never plain NTP.",
+    rule="Cookies should not be reused; placeholders refill the stock to eight; without cookies a key exchange is due.",
+)  # fmt: skip
+def cookie_silence(probe: ClientProbe) -> Iterator[Finding]:
+    fault = find("ntp-silence")
+    with probe.scene(fault) as scene:
+        seen = scene.meet(count=9, wait=0.2, until=until_asked(40), seconds=30)
+    yield from judge.judge(seen, fault)
+    yield judge.spent_once(seen)
+    asked = [len(r.placeholders) for r in seen.nts_requests][:COOKIES_WANTED]
+    if max(asked, default=0) > MAX_PLACEHOLDERS:
+        yield failed(f"{seen.what}: {max(asked)} placeholders in a request", Severity.MUST)
+    elif len(asked) < COOKIES_WANTED:
+        yield judge.unseen(f"{seen.what}: only {len(asked)} requests came")
+    elif asked == sorted(asked) and asked[-1] > asked[0]:
+        yield passed(f"{seen.what}: placeholders grow to {asked[-1]}")
+    else:
+        yield warned(f"{seen.what}: placeholders are {', '.join(map(str, asked))}")
+    if len(seen.sessions) > 1:
+        yield passed(f"{seen.what}: a key exchange follows")
+    elif seen.resident:
+        yield judge.unseen(f"{seen.what}: no key exchange within {seen.seconds:.0f} s, and it may wait longer")
+    else:
+        yield judge.unseen("the key exchange that should follow is up to whoever starts the client")
+
+
+@GROUP.check(
+    "C13", "cookie-shapes", section="5.7", severity=Severity.MUST, ref="A30 A64",
+    sends="Replies without cookies, with 20 cookies, with cookies of 1000 octets, and of mixed lengths.",
+    expects="The time is taken all the same; at most eight cookies are kept, and no packet is longer than 1280 octets.",
+    rule="Cookies are opaque and of any length; a client keeps up to eight and avoids fragmentation.",
+)  # fmt: skip
+def cookie_shapes(probe: ClientProbe) -> Iterator[Finding]:
+    for name in ("reply-without-cookies", "twenty-cookies", "cookie-length-change", "mixed-cookie-lengths"):
+        fault = find(name)
+        with probe.scene(fault) as scene:
+            few = name == "reply-without-cookies"  # the client must not run out of them
+            count = COOKIES_WANTED - 3 if few else MANY
+            seen = scene.meet(count=count, until=until_asked(count))
+            yield from judge.judge(seen, fault)
+            if name == "twenty-cookies":
+                silence = find("ntp-silence")
+                scene.ntp.behaviour, scene.what = silence.ntp(scene.ntp.behaviour), "silence after 20 cookies a reply"
+                yield from _stock(probe, scene.meet(
+                    count=COOKIES_WANTED + 2, wait=0.2, until=until_asked(COOKIES_WANTED + 4), seconds=10
+                ))  # fmt: skip
+
+
+def _stock(probe: ClientProbe, seen: Seen) -> Iterator[Finding]:
+    """How many cookies a client has left that was given more than it may keep."""
+    yield from judge.protected(seen)
+    if not probe.client.keeps:
+        yield judge.unseen("how many cookies are kept: each run begins with a key exchange")
+        return
+    began = seen.sessions[0].started if seen.sessions else float("inf")
+    cookies = {c for r in seen.nts_requests if r.at < began for c in r.bodies(FieldType.COOKIE)}
+    text = f"{seen.what}: {len(cookies)} cookies in stock"
+    yield failed(text) if len(cookies) > COOKIES_WANTED else passed(text)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""C19 and C20: where a key exchange sends its clients (RFC 8915 sections 4.1.7 and 4.1.8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from nts.check.client import judge
+from nts.check.client.probe import ClientProbe, until_accepted
+from nts.check.model import Finding, Group, Severity
+from nts.check.peer import SOUND_KE, SOUND_NTP
+from nts.check.peer.faults import Side
+from nts.check.peer.faults.exchange import BAD_SERVERS
+from nts.errors import ConfigError
+from nts.registry import NTP_PORT
+
+GROUP: Group[ClientProbe] = Group("Server and port")
+
+
+@GROUP.check(
+    "C19", "where-server", section="4.1.7", severity=Severity.MUST, ref="A31 A32 A33 A34",
+    sends="Server Negotiation records with an IPv4 address, an IPv6 address, a name; with a zone, brackets, NUL, a "
+    "space, nothing, 300 characters; two of them.",
+    expects="The first three are used, the others end the key exchange.",
+    rule="The record holds an IP address without a zone, or a fully qualified name in ASCII; there is at most one.",
+)  # fmt: skip
+def where_server(probe: ClientProbe) -> Iterator[Finding]:
+    for what, server, address in (
+        ("IPv4 address", "127.0.0.2", "127.0.0.2"),
+        ("IPv6 address", "::1", "::1"),
+        ("name", "localhost", "127.0.0.1"),
+    ):
+        yield from _sent_to(probe, f"{what} {server}", server, address)
+    yield judge.unseen("a name without dots: what the client asks the DNS is not seen from here")
+    yield from judge.meet(probe, (*(f"server-{name}" for name in BAD_SERVERS), "duplicate-server"))
+
+
+def _sent_to(probe: ClientProbe, what: str, server: str, address: str, port: int = 0) -> Iterator[Finding]:
+    """The time server is at another address than NTS-KE, so that only the record leads there."""
+    try:
+        with probe.scene(
+            what=what,
+            ke=replace(SOUND_KE, ntp_server=server, ntp_port=port),
+            ntp=replace(SOUND_NTP, host=address, port=port),
+        ) as scene:
+            seen = scene.meet(until=until_accepted)
+    except ConfigError as e:
+        yield judge.unseen(f"{what}: {e}")
+        return
+    yield from judge.protected(seen)
+    yield judge.used(seen, Side.KE)
+
+
+@GROUP.check(
+    "C20", "where-port", section="4.1.8", severity=Severity.MUST, ref="A37",
+    sends="Port Negotiation records with a port, with 0, with one octet and with three; none at all.",
+    expects="The port is used, and 123 without a record; 0, one octet and three octets end the key exchange.",
+    rule="The record holds one 16-bit port; without it the port is 123.",
+)  # fmt: skip
+def where_port(probe: ClientProbe) -> Iterator[Finding]:
+    yield from _sent_to(probe, "a port", "", "127.0.0.1")
+    yield from _sent_to(probe, "no record", "", "127.0.0.1", NTP_PORT)
+    yield from judge.meet(probe, ("port-zero", "port-one-octet", "port-three-octets"))

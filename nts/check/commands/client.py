@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: MIT
+"""Check an NTS client: a misbehaving server plays the cases C01 to C24, and the client is judged by what it does.
+
+examples:
+  nts_check.py client --recipe ours               the clients of this suite
+  nts_check.py client --recipe chronyd            chronyd, with -x, in a folder of its own
+  nts_check.py client --command 'myclient -c {ca} {host} {ke_port}'
+                                                  any client; exit code 0 means that it took the time
+  nts_check.py client                             say what to start, and wait for it, case by case
+  nts_check.py client --list                      what is checked, and why
+
+In a command {host}, {ke_port}, {ca} stand for the NTS-KE server and the CA to trust, {state} for a file and {dir} for
+a folder that are the client's own, {count} for how many time requests are wanted, {wait} for the seconds to wait for
+an answer, {ntp_port} for where the time server is. --again is the command for a client that has its {state} already
+and needs no key exchange.
+
+exit codes: 0 no failure of severity MUST or CRIT, 1 there is one, 2 usage or file, 130 interrupted
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from nts import cli
+from nts.check import commands
+from nts.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nts.check.client.recipes import Client
+
+RECIPES = ("ours", "chronyd")
+
+
+def add(subparsers: Any) -> None:
+    """The parser of this subcommand."""
+    parser = cli.subcommand(subparsers, "client", __doc__)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--command", metavar="CMD", help="a shell command that runs the client")
+    which.add_argument("--recipe", choices=RECIPES, help="a client that is known here")
+    parser.add_argument("--again", metavar="CMD", help="with --command: how it runs when it has its {state} already")
+    commands.add_selection(parser)
+    commands.add_reports(parser)
+    parser.set_defaults(run=run, usage_error=parser.error)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the cases; the exit code."""
+    from nts.check import runner
+    from nts.check.client import CASES
+    from nts.check.client.probe import ClientProbe
+    from nts.check.output import catalogue
+    from nts.check.output.render import Session
+    from nts.check.peer import temporary_authority
+
+    cases = commands.selected(CASES, args)
+    if args.list:
+        catalogue.show(cases)
+        return 0
+    if args.again and not args.command:
+        args.usage_error("--again goes with --command")
+    client = _client(args)
+    session = Session(
+        "client",
+        client.name,
+        cases,
+        commands.report_options(args),
+        intro=f"NTS client {client.name}, {len(cases)} cases",
+    )
+    with temporary_authority() as authority, session:
+        probe = ClientProbe(client, authority)
+        for result in runner.run(session.checks, probe, session.start):
+            session.add(result)
+    return session.finish()
+
+
+def _client(args: argparse.Namespace) -> Client:
+    from nts.check.client import chronyd, recipes
+
+    if args.recipe == "ours":
+        return recipes.ours()
+    if args.recipe == "chronyd":
+        return chronyd.ChronydClient()
+    if args.command:
+        try:
+            return recipes.CommandClient(args.command.split()[0], args.command, args.again)
+        except recipes.UnknownPlaceholder as e:
+            raise ConfigError(str(e), hint="nts_check.py client --help has examples") from None
+    return recipes.ManualClient(cli.say)

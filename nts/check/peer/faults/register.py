@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""What a fault is: one way in which a server misbehaves, by name, and what a right client makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+from nts.check.peer.authority import Authority
+from nts.check.peer.ke import SOUND_KE, KeBehaviour, KeTalk
+from nts.check.peer.ntp import SOUND_NTP, NtpBehaviour, NtpTalk
+
+
+class Side(Enum):
+    """Which of the two servers misbehaves."""
+
+    KE = "KE"
+    NTP = "NTP"
+
+
+class Then(Enum):
+    """What a right client does, in short."""
+
+    USE = "use it"
+    """the key exchange, or the time"""
+    ABORT = "abort the key exchange"
+    """and send no NTP request to this server"""
+    SEND_NOTHING = "abort the handshake"
+    """and send no octet of application data"""
+    DROP = "drop the reply"
+    """and wait for a genuine one"""
+    GIVE_UP = "take no time from it"
+    """the answer is authentic, or must be taken seriously, and brings no time"""
+
+
+Change = Callable[[KeBehaviour, Authority], KeBehaviour]
+KeAnswer = Callable[[KeTalk], None]
+NtpAnswer = Callable[[NtpTalk], "list[bytes | float]"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One way to misbehave."""
+
+    name: str
+    side: Side
+    does: str
+    """what the server does, for a person"""
+    section: str
+    """of RFC 8915, unless it says otherwise"""
+    rule: str
+    """what a client must keep to, in our words"""
+    then: Then
+    change: Change = field(repr=False, default=lambda behaviour, _authority: behaviour)
+    """to an NTS-KE server that is sound"""
+    answer: NtpAnswer | None = field(repr=False, default=None)
+    """of the time server, if it is not the sound one"""
+
+    def ke(self, authority: Authority, base: KeBehaviour = SOUND_KE) -> KeBehaviour:
+        """The NTS-KE server with this fault."""
+        return self.change(base, authority)
+
+    def ntp(self, base: NtpBehaviour = SOUND_NTP) -> NtpBehaviour:
+        """The time server with this fault."""
+        return base if self.answer is None else replace(base, answer=self.answer)
+
+
+class Register:
+    """Faults of one kind, in the order declared."""
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+
+    def __iter__(self) -> Iterator[Fault]:
+        return iter(self.faults)
+
+    def change(self, name: str, does: str, section: str, rule: str, then: Then, change: Change) -> None:
+        """Declare a fault of the handshake or of the NTS-KE server as a whole."""
+        self.faults.append(Fault(name, Side.KE, does, section, rule, then, change=change))
+
+    def ke(self, name: str, does: str, section: str, rule: str, then: Then, answer: KeAnswer) -> None:
+        """Declare a fault of the NTS-KE response."""
+        self.change(name, does, section, rule, then, lambda behaviour, _authority: replace(behaviour, answer=answer))
+
+    def ntp(self, name: str, does: str, section: str, rule: str, then: Then, answer: NtpAnswer) -> None:
+        """Declare a fault of the time server's reply."""
+        self.faults.append(Fault(name, Side.NTP, does, section, rule, then, answer=answer))
