@@ -29,6 +29,7 @@ _DISTRIBUTIONS = {
     "OpenSSL": "pyOpenSSL",
     "cryptography": "cryptography",
     "service_identity": "service-identity",
+    "dpkt": "dpkt",
 }
 
 
