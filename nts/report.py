@@ -202,7 +202,7 @@ def packet_lines(packet: bytes, *, secrets: bool, plaintext: bytes | None = None
     for f in fields:
         lines += _field_lines(f, secrets)
         if f.type == FieldType.AUTHENTICATOR and plaintext is not None:
-            lines += [f"       decrypted {line}" for line in _encrypted_lines(plaintext, secrets)]
+            lines += [f"       {line}" for line in _encrypted_lines(plaintext, secrets)]
             plaintext = None  # of the first one
     if problem:
         lines.append(f"       malformed: {problem}")
@@ -214,7 +214,8 @@ def packet_lines(packet: bytes, *, secrets: bool, plaintext: bytes | None = None
 def _encrypted_lines(plaintext: bytes, secrets: bool) -> list[str]:
     fields, _rest, problem = extensions.scan(plaintext, encrypted=True)
     lines = [line for f in fields for line in _field_lines(f, secrets)]
-    return lines + ([f"       malformed: {problem}"] if problem else []) or ["nothing"]
+    lines += [f"       malformed: {problem}"] if problem else []
+    return ["decrypted:", *lines] if lines else ["decrypted: nothing"]
 
 
 def _field_lines(f: extensions.Field, secrets: bool) -> list[str]:

@@ -63,7 +63,7 @@ class Segment:
     syn: bool = False
     ack: bool = False
     fin: bool = False
-    """it ends what its source sends, in whatever way"""
+    reset: bool = False
 
 
 @dataclass
@@ -209,7 +209,7 @@ def _transport(packet: Any, number: int, time: int | None) -> Iterator[Datagram 
     flags = inner.flags
     yield Segment(
         number, time, source, target, inner.seq, data, max(length - len(data), 0), bool(flags & dpkt.tcp.TH_SYN),
-        bool(flags & dpkt.tcp.TH_ACK), bool(flags & (dpkt.tcp.TH_FIN | dpkt.tcp.TH_RST)),
+        bool(flags & dpkt.tcp.TH_ACK), bool(flags & dpkt.tcp.TH_FIN), bool(flags & dpkt.tcp.TH_RST),
     )  # fmt: skip
 
 

@@ -116,6 +116,7 @@ def _tls_dict(session: Session) -> dict[str, str]:
         "server name": hello.server_name if hello else "",
         "protocols offered": ", ".join(map(printable, hello.alpn)) if hello else "",
         "protocol selected": ", ".join(map(printable, alpn)) if alpn else "",
+        "records": f"{session.client.records} from the client, {session.server.records} from the server",
     }
 
 

@@ -57,8 +57,9 @@ class Half:
         if not -MAX_STREAM <= distance <= MAX_STREAM:
             self._refused += 1
             return 0
-        self._fin |= segment.fin
-        self._end = max(self._end, distance + len(segment.payload) + segment.missing)
+        self._fin |= segment.fin or segment.reset
+        if segment.payload or segment.missing or segment.fin:  # others may come after FIN, which counts as an octet
+            self._end = max(self._end, distance + len(segment.payload) + segment.missing)
         known = self._pieces.get(distance, b"")
         more = len(segment.payload) - len(known)
         if more <= 0:

@@ -45,6 +45,8 @@ class Side:
     """of the EncryptedExtensions; None: not seen"""
     alerts: list[int] = field(default_factory=list)
     key_updates: int = 0
+    records: int = 0
+    """how many TLS records it sent"""
     ended: bool = False
     """the end of its TCP stream was seen, and all before it"""
     closed: bool = False
@@ -201,6 +203,7 @@ def _open_side(stream: Stream, suite: Suite | None, handshake: bytes | None, tra
         if not opener.take(record):
             break
     side = opener.finish()
+    side.records = len(found)
     if stream.missing:
         side.missing.append(f"{stream.missing} of the TCP stream: not in the capture")
     elif problem:
@@ -239,8 +242,9 @@ def _missing_secrets(session: Session, any_log: bool, known: bool) -> list[Probl
     answer = session.server.hello
     if answer is not None and session.suite is None and answer.versions[:1] == (TLS13,):
         return [info(f"cipher suite {answer.suites[0]:#06x} is not known here: nothing can be decrypted")]
-    if any_log and not known and session.client.hello is not None:
-        return [info("the key log has nothing of this connection: only its structure is shown")]
+    if not known and session.client.hello is not None:
+        why = "the key log has nothing of it" if any_log else "that takes a key log"
+        return [info(f"this connection cannot be decrypted: {why}")]
     if known and session.exporter_secret is None:
         return [info("the key log has no EXPORTER_SECRET of this connection, so C2S and S2C cannot be had from it")]
     return []
