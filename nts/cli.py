@@ -31,6 +31,7 @@ _DISTRIBUTIONS = {
     "cryptography": "cryptography",
     "service_identity": "service-identity",
     "rich": "rich",
+    "dpkt": "dpkt",
 }
 
 
