@@ -47,9 +47,9 @@ def show(options: Options, *names: str, interrupt_at: str = "") -> int:
 
 def all_outputs(folder: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
     """Every form of the same run, at the highest verbosity."""
-    files = {"junit": folder / "r.xml", "html": folder / "r.html"}
-    assert show(Options(verbose=True, **files)) == 1
-    outputs = {"text": capsys.readouterr().out, **{k: p.read_text() for k, p in files.items()}}
+    junit, html = folder / "r.xml", folder / "r.html"
+    assert show(Options(verbose=True, junit=junit, html=html)) == 1
+    outputs = {"text": capsys.readouterr().out, "junit": junit.read_text(), "html": html.read_text()}
     assert show(Options(json=True, verbose=True)) == 1
     return {**outputs, "json": capsys.readouterr().out}
 

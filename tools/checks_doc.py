@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nts.check import server
+from nts.check import client, server
 from nts.check.output import catalogue
 
 PATH = Path(__file__).resolve().parent.parent / "docs/checks.md"
@@ -20,7 +20,13 @@ another document is named; the requirements (A.., B..) are in [rfc8915.md](rfc89
 
 def text() -> str:
     """The whole document."""
-    return "\n".join([HEAD, catalogue.markdown("Checks of a server", server.CHECKS)])
+    return "\n".join(
+        [
+            HEAD,
+            catalogue.markdown("Checks of a server", server.CHECKS),
+            catalogue.markdown("Checks of a client", client.CASES),
+        ]
+    )
 
 
 if __name__ == "__main__":
