@@ -33,19 +33,19 @@ def _clear_cookies(probe: ClientProbe, name: str) -> Iterator[Finding]:
         seen = scene.meet(count=MANY, until=until_asked(MANY))
         clear = {f.body for reply in scene.ntp.sent for f in extensions.walk(reply)[0] if f.type == FieldType.COOKIE}
     yield from judge.protected(seen)
-    if seen.accepted is False:
+    if clear & set(seen.spent):
+        yield failed(f"{seen.what}: {len(clear & set(seen.spent))} cookies in clear were stored and spent")
+    elif seen.accepted is False:
         yield warned(f"{seen.what}: takes no time from such replies, hence no cookies either")
     elif len(seen.requests) <= COOKIES_WANTED:
         yield judge.unseen(f"{seen.what}: only {len(seen.requests)} requests came, and the first 8 have older cookies")
-    elif clear & set(seen.spent):
-        yield failed(f"{seen.what}: {len(clear & set(seen.spent))} cookies in clear were stored and spent")
     else:
         yield passed(f"{seen.what}: none of {len(clear)} cookies in clear came back in {len(seen.spent)} requests")
 
 
 @GROUP.check(
     "C12", "cookie-silence", section="5.7", severity=Severity.SHOULD, ref="A63 A64",
-    sends="No NTP reply, ever.",
+    sends="No reply to any time request.",
     expects="Each request has a cookie of its own and asks for one more than the one before (up to seven "
     "placeholders); then comes a key exchange, and never plain NTP.",
     rule="Cookies should not be reused; placeholders refill the stock to eight; without cookies a key exchange is due.",
