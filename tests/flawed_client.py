@@ -9,7 +9,6 @@ import socket
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 from OpenSSL import SSL
@@ -41,9 +40,9 @@ class _State:
 class FlawedClient:
     """One query after a key exchange, or as many as are wanted."""
 
-    name: ClassVar[str] = "flawed"
-    resident: ClassVar[bool] = False
-    keeps: ClassVar[bool] = True
+    name: str = "flawed"
+    resident: bool = False
+    keeps: bool = True
 
     any_handshake: bool = False
     """believes every server, whatever its TLS version, ALPN and certificate are"""

@@ -18,6 +18,7 @@ from nts.check.client.probe import ClientProbe, Seen
 from nts.check.client.recipes import (
     Client,
     CommandClient,
+    Enough,
     ManualClient,
     Outcome,
     Place,
@@ -130,11 +131,11 @@ def test_no_exhibit_of_text_holds_a_secret(results: Pool) -> None:
 class Dead:
     """A client that does nothing."""
 
-    name = "dead"
-    resident = False
-    keeps = False
+    name: str = "dead"
+    resident: bool = False
+    keeps: bool = False
 
-    def meet(self, place: Place, enough: object) -> Outcome:
+    def meet(self, place: Place, enough: Enough) -> Outcome:
         return Outcome(False)
 
 
