@@ -407,7 +407,7 @@ NTPSEC_S2C = "370951790d77c5b4d7a00e1fb91a5888b67891ad414b0231f8d1ff482aab9ded"
 
 def keys_in(opener: Opener, cookie: bytes) -> tuple[str, int, str, str] | None:
     opened = opener.open(cookie)
-    return opened and (opened.key_id, opened.keys.aead, opened.keys.c2s.hex(), opened.keys.s2c.hex())
+    return (opened.key_id, opened.keys.aead, opened.keys.c2s.hex(), opened.keys.s2c.hex()) if opened else None
 
 
 def test_a_cookie_of_chronys_is_opened() -> None:
@@ -441,7 +441,7 @@ def test_a_cookie_of_ntpsecs_of_any_algorithm_and_byte_order_is_opened(order: st
     assert keys_in(opener, cookie) == ("7", aead, c2s.hex(), s2c.hex())
 
 
-OPENERS = [OurOpener(RING), cookie_keys.read_chrony(CHRONY_KEYS), cookie_keys.read_ntpsec(NTPSEC_KEYS)]
+OPENERS: list[Opener] = [OurOpener(RING), cookie_keys.read_chrony(CHRONY_KEYS), cookie_keys.read_ntpsec(NTPSEC_KEYS)]
 GOOD_COOKIES = [REQUEST.cookie, bytes.fromhex(CHRONY_COOKIE), bytes.fromhex(NTPSEC_COOKIE)]
 
 

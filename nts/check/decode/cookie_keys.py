@@ -154,13 +154,13 @@ def read_ntpsec(text: str) -> NtpsecOpener:
     """An NTPsec server's file `nts-keys`. FormatError when it is none."""
     number, keys = None, []
     for line in text.splitlines()[: 4 + 2 * MAX_KEYS]:
-        name, colon, value = line.partition(":")
-        if name == "I" and colon and re.fullmatch(r"\s*[0-9]{1,10}\s*", value) and int(value) < 2**32:
+        name, _, rest = line.partition(":")
+        value = rest.strip()
+        if name == "I" and re.fullmatch(r"[0-9]{1,10}", value) and int(value) < 2**32:
             number = int(value)
-        elif name == "K" and colon and number is not None:
-            key = value.strip()
-            aead = {int(a.key_length): int(a) for a in AeadId}.get(len(key) // 2, 0)
-            keys.append(ForeignKey(number, aead, _key(key, KEY_LENGTHS.get(aead, 0))))
+        elif name == "K" and number is not None:
+            aead = {int(a.key_length): int(a) for a in AeadId}.get(len(value) // 2, 0)
+            keys.append(ForeignKey(number, aead, _key(value, KEY_LENGTHS.get(aead, 0))))
         elif name not in ("T", "L") and line.strip():
             raise FormatError("not a file of NTPsec's NTS server keys: its lines begin with T:, L:, I: and K:")
     return NtpsecOpener(_some(keys))
