@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from nts import certs
 from nts.check.decode import capture, streams, tls_keys, tls_messages
 from nts.check.decode.decoder import Decoded, Decoder, KeItem, NtpItem, Settings
-from nts.check.decode.tls_keys import KeyLog, parse_keylog
+from nts.check.decode.tls_keys import parse_keylog
 from nts.errors import FormatError
 from nts.registry import AeadId
 from tests import captures
@@ -38,10 +38,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def decode(data: bytes, log: KeyLog | str = "", **settings: frozenset[int]) -> tuple[Decoded, capture.Tally]:
+def decode(data: bytes, log: str = "", ke_ports: frozenset[int] = frozenset({4460})) -> tuple[Decoded, capture.Tally]:
     """All that is in a capture."""
-    log = parse_keylog(log) if isinstance(log, str) and log else {}
-    decoder, tally = Decoder(Settings(log, **settings)), capture.Tally()
+    decoder, tally = Decoder(Settings(parse_keylog(log) if log else {}, ke_ports=ke_ports)), capture.Tally()
     for packet in capture.read(data[:4], io.BytesIO(data[4:]), tally):
         decoder.add(packet)
     return decoder.finish(), tally

@@ -129,13 +129,14 @@ def _ntpsec_keys(plaintext: bytes) -> Keys | None:
 
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2}){16,64}")
 _ID = re.compile(r"[0-9a-fA-F]{8}")
+_NUMBER = re.compile(r"[0-9]{1,5}")
 
 
 def read_chrony(text: str) -> ChronyOpener:
     """A chronyd's file `ntskeys`. FormatError when it is none."""
     head, *lines = text.splitlines() or [""]
     words = [line.split() for line in lines if line.strip()]
-    if head not in ("NKS0", "NKS1") or not words or not words[0][0].isdecimal():
+    if head not in ("NKS0", "NKS1") or not words or len(words[0]) != (2 if head == "NKS0" else 1):
         raise FormatError("not a file of chrony's NTS server keys: it would begin with NKS0 or NKS1")
     common = [words[0][0]] if head == "NKS0" else []
     keys = [_chrony_key([*row, *common]) for row in words[1 : 1 + MAX_KEYS]]
@@ -145,7 +146,7 @@ def read_chrony(text: str) -> ChronyOpener:
 def _chrony_key(row: list[str]) -> ForeignKey:
     if len(row) != 3 or not _ID.fullmatch(row[0]):
         raise FormatError("a line of chrony's key file is not an identifier, a key and an algorithm")
-    aead = int(row[2]) if re.fullmatch(r"[0-9]{1,5}", row[2]) else 0
+    aead = int(row[2]) if _NUMBER.fullmatch(row[2]) else 0
     return ForeignKey(int(row[0], 16), aead, _key(row[1], KEY_LENGTHS.get(aead, 0)))
 
 
@@ -153,13 +154,13 @@ def read_ntpsec(text: str) -> NtpsecOpener:
     """An NTPsec server's file `nts-keys`. FormatError when it is none."""
     number, keys = None, []
     for line in text.splitlines()[: 4 + 2 * MAX_KEYS]:
-        name, colon, value = line.partition(":")
-        if name == "I" and colon and re.fullmatch(r"\s*[0-9]{1,10}\s*", value) and int(value) < 2**32:
+        name, _, rest = line.partition(":")
+        value = rest.strip()
+        if name == "I" and re.fullmatch(r"[0-9]{1,10}", value) and int(value) < 2**32:
             number = int(value)
-        elif name == "K" and colon and number is not None:
-            key = value.strip()
-            aead = {int(a.key_length): int(a) for a in AeadId}.get(len(key) // 2, 0)
-            keys.append(ForeignKey(number, aead, _key(key, KEY_LENGTHS.get(aead, 0))))
+        elif name == "K" and number is not None:
+            aead = {int(a.key_length): int(a) for a in AeadId}.get(len(value) // 2, 0)
+            keys.append(ForeignKey(number, aead, _key(value, KEY_LENGTHS.get(aead, 0))))
         elif name not in ("T", "L") and line.strip():
             raise FormatError("not a file of NTPsec's NTS server keys: its lines begin with T:, L:, I: and K:")
     return NtpsecOpener(_some(keys))

@@ -269,7 +269,7 @@ class Decoder:
         recent = self._recent.get((item.target, item.source), [])[::-1]
         by_origin = [r for r in recent if r.packet.header and r.packet.header.transmit == header.origin]
         by_identifier = [r for r in recent if packet.unique_id and r.packet.unique_id == packet.unique_id]
-        item.request = next(iter([*by_origin, *by_identifier, *recent]), None)
+        item.request = next(iter([*by_identifier, *by_origin, *recent]), None)
         if item.request is None:
             item.association = self._associations.by_trial(packet)
             if packet.has_nts:
