@@ -7,11 +7,12 @@ judge             judgements that cases share             others  the cases, a f
 
 from __future__ import annotations
 
-from nts.check.client import exchange, kisses, replies, requests, stock, where
+from nts.check.client import algorithms, exchange, kisses, replies, requests, stock, where
 from nts.check.client.probe import ClientProbe
 from nts.check.model import Check
 
 CASES: list[Check[ClientProbe]] = sorted(
-    (case for m in (replies, stock, kisses, exchange, where, requests) for case in m.GROUP.checks), key=lambda c: c.id
+    (case for m in (replies, stock, kisses, exchange, where, requests, algorithms) for case in m.GROUP.checks),
+    key=lambda c: c.id,
 )
 """all of them, by number"""

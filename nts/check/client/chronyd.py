@@ -20,7 +20,7 @@ from nts.check.model import Skipped
 
 _PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"))
 _START = 10.0  # seconds until it answers chronyc
-POLL = "iburst minpoll -2 maxpoll -2"
+POLL = "iburst minpoll -3 maxpoll -3"
 
 
 def snippet(host: str, ke_port: int, ca: Path) -> list[str]:

@@ -42,13 +42,13 @@ def ke_unknown_record(probe: ClientProbe) -> Iterator[Finding]:
 @GROUP.check(
     "C16", "ke-malformed", section="4.1.1", severity=Severity.MUST, ref="A14",
     sends="No End of Message; one that is not critical; one with a body; data after it; two Next Protocol records; "
-    "none.",
+    "none; two AEAD records.",
     expects=_ABORT,
-    rule="A response holds exactly one Next Protocol record and ends with exactly one End of Message, critical, empty.",
+    rule="A response holds each negotiation record exactly once and ends with one End of Message, critical and empty.",
 )  # fmt: skip
 def ke_malformed(probe: ClientProbe) -> Iterator[Finding]:
     ends = ("missing-eom", "noncritical-eom", "eom-with-body", "data-after-eom")
-    yield from judge.meet(probe, (*ends, "duplicate-record", "missing-next-protocol"))
+    yield from judge.meet(probe, (*ends, "duplicate-record", "missing-next-protocol", "duplicate-aead"))
 
 
 @GROUP.check(
@@ -57,7 +57,7 @@ def ke_malformed(probe: ClientProbe) -> Iterator[Finding]:
     rule="Only a protocol and an algorithm that the client offered may be used, and one algorithm alone.",
 )  # fmt: skip
 def ke_negotiation(probe: ClientProbe) -> Iterator[Finding]:
-    aeads = ("no-aead", "unoffered-aead", "two-aeads", "duplicate-aead")
+    aeads = ("no-aead", "unoffered-aead", "two-aeads")
     yield from judge.meet(probe, (*aeads, "no-protocol", "unoffered-protocol"))
 
 

@@ -34,6 +34,7 @@ _UNTIL: dict[Then, Until] = {
     Then.USE: until_accepted,
     Then.ABORT: until_settled,
     Then.SEND_NOTHING: until_settled,
+    Then.SURVIVE: lambda seen: bool(seen.accepted) or until_asked(DROPPED_POLLS)(seen),
     Then.DROP: lambda seen: bool(seen.accepted) or until_asked(DROPPED_POLLS)(seen),
     Then.GIVE_UP: lambda seen: bool(seen.accepted) or until_asked(DROPPED_POLLS)(seen),
 }
@@ -44,6 +45,8 @@ def judge(seen: Seen, fault: Fault) -> Iterator[Finding]:
     yield from protected(seen)
     if fault.then is Then.USE:
         yield used(seen, fault.side)
+    elif fault.then is Then.SURVIVE:
+        yield survived(seen)
     elif fault.then is Then.ABORT:
         yield from aborted(seen)
     elif fault.then is Then.SEND_NOTHING:
@@ -73,6 +76,13 @@ def used(seen: Seen, side: Side = Side.NTP) -> Finding:
     if seen.accepted is None and seen.nts_requests:
         return unseen(f"{seen.what}: whether the client took the time is not seen from here")
     return failed(f"{seen.what}: takes no time ({did(seen)})")
+
+
+def survived(seen: Seen) -> Finding:
+    """It may take the time or not; that it goes on working has yet to be seen."""
+    if seen.accepted is False and seen.nts_requests:
+        return warned(f"{seen.what}: takes no time from such replies")
+    return used(seen)
 
 
 def aborted(seen: Seen) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nts.check.client.recipes import Client, Outcome, Place
+from nts.check.client.recipes import Client, Outcome, Place, wait_until
 from nts.check.model import Direction, Exhibit, Protocol, Skipped
 from nts.check.peer import SOUND_KE, SOUND_NTP, Authority, KeBehaviour, KePeer, NtpBehaviour, NtpPeer, NtpTalk, pair
 from nts.check.peer.faults import Fault
@@ -23,6 +23,7 @@ from nts.check.peer.ke import KeSession
 from nts.check.probe import Record
 from nts.registry import FieldType
 
+LAST_WORDS = 1.5  # seconds for the servers to notice all that a client did before it ended
 STALLED = 5.0  # seconds without a request after which a daemon has stopped asking
 SETTLE = 1.0  # seconds after a key exchange in which a client that goes on would ask for the time
 _SHOWN = 4  # packets of a meeting among the exhibits
@@ -105,6 +106,7 @@ class Scene:
 
         place = Place("localhost", ke.port, ntp.port, self._probe.authority.ca, self.folder, count, wait, seconds)
         outcome: Outcome = client.meet(place, lambda accepted: until(seen(accepted)))
+        wait_until(lambda: ke.is_idle and ntp.is_idle, LAST_WORDS)
         result = replace(seen(outcome.accepted), code=outcome.code, output=outcome.output)
         self._probe.exhibit(result, ntp)
         return result

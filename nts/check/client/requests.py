@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""C22 to C24: what a client keeps, what its requests look like, and which keys it extracts."""
+"""C22 and C23: what a client keeps, and what its requests look like (RFC 8915 section 5.7)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,15 @@ from nts.check.client import judge
 from nts.check.client.probe import ClientProbe, Seen, until_accepted, until_asked
 from nts.check.model import Finding, Group, Severity, failed, passed, warned
 from nts.check.peer import NtpTalk
-from nts.check.peer.faults.exchange import parsed
 from nts.errors import FormatError
 from nts.extensions import Field
 from nts.ntp import HEADER_LENGTH
-from nts.records import u16_list
-from nts.registry import MIN_UNIQUE_ID, NTP_PORT, FieldType, RecordType
+from nts.registry import MIN_UNIQUE_ID, NTP_PORT, FieldType
 
 GROUP: Group[ClientProbe] = Group("Requests and memory")
 
 CAPTURED = 200  # requests
 ENOUGH = 20  # requests to judge by
-AEAD_AES_128_GCM_SIV = 30
 _MIN_LAST = 28  # octets: RFC 7822 section 7.5.1.4
 _TRANSMIT = 40  # where the transmit timestamp begins, the last field of the header
 _NTS = set(FieldType)
@@ -142,24 +139,3 @@ def _freshness(seen: Seen) -> Iterator[Finding]:
         yield warned("all requests come from one port")
     else:
         yield passed(f"{len(ports)} source ports")
-
-
-@GROUP.check(
-    "C24", "client-aead-30", section="5.1", severity=Severity.INFO, ref="A40 A94",
-    sends="Nothing: the client's offer is looked at.",
-    expects="AEAD 30 (AES-128-GCM-SIV) is not offered, or its keys are extracted with 30 in the exporter's context.",
-    rule="The exporter's context holds the number of the algorithm agreed on.",
-)  # fmt: skip
-def client_aead_30(probe: ClientProbe) -> Iterator[Finding]:
-    with probe.scene(what="sound servers") as scene:
-        seen = scene.meet(until=until_accepted)
-    requests = [s.received for s in seen.sessions if s.received]
-    if not requests:
-        yield judge.unseen("no NTS-KE request came")
-        return
-    offers = [u16_list(r) for r in parsed(requests[0]) if r.type == RecordType.AEAD_ALGORITHM]
-    offered = ", ".join(str(i) for offer in offers for i in offer)
-    if any(AEAD_AES_128_GCM_SIV in offer for offer in offers):
-        yield judge.unseen(f"offers {offered}; with AEAD 30 this peer cannot go on")
-    else:
-        yield passed(f"offers {offered}: AEAD 30 is not among them")

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from nts import extensions
 from nts.check.client import judge
-from nts.check.client.probe import ClientProbe, Seen, until_asked
+from nts.check.client.probe import ClientProbe, Seen, until_accepted, until_asked
 from nts.check.model import Finding, Group, Severity, failed, passed, warned
+from nts.check.peer import NtpTalk
 from nts.check.peer.faults import find
 from nts.registry import COOKIES_WANTED, MAX_PLACEHOLDERS, FieldType
 
@@ -33,19 +34,19 @@ def _clear_cookies(probe: ClientProbe, name: str) -> Iterator[Finding]:
         seen = scene.meet(count=MANY, until=until_asked(MANY))
         clear = {f.body for reply in scene.ntp.sent for f in extensions.walk(reply)[0] if f.type == FieldType.COOKIE}
     yield from judge.protected(seen)
-    if seen.accepted is False:
+    if clear & set(seen.spent):
+        yield failed(f"{seen.what}: {len(clear & set(seen.spent))} cookies in clear were stored and spent")
+    elif seen.accepted is False:
         yield warned(f"{seen.what}: takes no time from such replies, hence no cookies either")
     elif len(seen.requests) <= COOKIES_WANTED:
         yield judge.unseen(f"{seen.what}: only {len(seen.requests)} requests came, and the first 8 have older cookies")
-    elif clear & set(seen.spent):
-        yield failed(f"{seen.what}: {len(clear & set(seen.spent))} cookies in clear were stored and spent")
     else:
         yield passed(f"{seen.what}: none of {len(clear)} cookies in clear came back in {len(seen.spent)} requests")
 
 
 @GROUP.check(
     "C12", "cookie-silence", section="5.7", severity=Severity.SHOULD, ref="A63 A64",
-    sends="No NTP reply, ever.",
+    sends="No reply to any time request.",
     expects="Each request has a cookie of its own and asks for one more than the one before (up to seven "
     "placeholders); then comes a key exchange, and never plain NTP.",
     rule="Cookies should not be reused; placeholders refill the stock to eight; without cookies a key exchange is due.",
@@ -75,8 +76,8 @@ def cookie_silence(probe: ClientProbe) -> Iterator[Finding]:
 
 @GROUP.check(
     "C13", "cookie-shapes", section="5.7", severity=Severity.MUST, ref="A30 A64",
-    sends="Replies without cookies, with 20 cookies, with cookies of 1000 octets, and of mixed lengths.",
-    expects="The time is taken all the same; at most eight cookies are kept, and no packet is longer than 1280 octets.",
+    sends="Replies without cookies, with 9 and with 20, with cookies of 1000 octets, and of mixed lengths.",
+    expects="The client goes on working; at most eight cookies are kept, and no packet is longer than 1280 octets.",
     rule="Cookies are opaque and of any length; a client keeps up to eight and avoids fragmentation.",
 )  # fmt: skip
 def cookie_shapes(probe: ClientProbe) -> Iterator[Finding]:
@@ -87,12 +88,25 @@ def cookie_shapes(probe: ClientProbe) -> Iterator[Finding]:
             count = COOKIES_WANTED - 3 if few else MANY
             seen = scene.meet(count=count, until=until_asked(count))
             yield from judge.judge(seen, fault)
-            if name == "twenty-cookies":
-                silence = find("ntp-silence")
-                scene.ntp.behaviour, scene.what = silence.ntp(scene.ntp.behaviour), "silence after 20 cookies a reply"
-                yield from _stock(probe, scene.meet(
-                    count=COOKIES_WANTED + 2, wait=0.2, until=until_asked(COOKIES_WANTED + 4), seconds=10
-                ))  # fmt: skip
+            scene.ntp.behave(answer=_genuine)
+            scene.what = f"after {name}, sound replies"
+            yield judge.used(scene.meet(until=until_accepted))
+    yield from _hoarded(probe)
+
+
+def _genuine(talk: NtpTalk) -> list[bytes | float]:
+    """What a sound server sends, for cookies that are not of its making too."""
+    return [talk.time()]
+
+
+def _hoarded(probe: ClientProbe) -> Iterator[Finding]:
+    """Given more than it may keep, then nothing more: what is left in stock."""
+    fault, silence = find("nine-cookies"), find("ntp-silence")
+    with probe.scene(fault) as scene:
+        yield from judge.judge(scene.meet(count=3, until=until_asked(3)), fault)
+        scene.ntp.behaviour, scene.what = silence.ntp(scene.ntp.behaviour), "silence after nine cookies a reply"
+        count = COOKIES_WANTED + 4
+        yield from _stock(probe, scene.meet(count=count, wait=0.2, until=until_asked(count), seconds=15))
 
 
 def _stock(probe: ClientProbe, seen: Seen) -> Iterator[Finding]:

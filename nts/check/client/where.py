@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 
+from nts import records
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe, until_accepted
 from nts.check.model import Finding, Group, Severity
@@ -49,7 +51,18 @@ def _sent_to(probe: ClientProbe, what: str, server: str, address: str, port: int
         yield judge.unseen(f"{what}: {e}")
         return
     yield from judge.protected(seen)
+    if not seen.requests and server and not _resolves(server):
+        yield judge.unseen(f"{what}: not found as a fully qualified name on this machine")
+        return
     yield judge.used(seen, Side.KE)
+
+
+def _resolves(server: str) -> bool:
+    """Whether this machine finds an address, or a name that is taken as fully qualified."""
+    try:
+        return bool(socket.getaddrinfo(server if records.is_ip_address(server) else server + ".", NTP_PORT))
+    except OSError:
+        return False
 
 
 @GROUP.check(

@@ -286,6 +286,12 @@ class KePeer:
             assert not thread.is_alive(), "the NTS-KE peer does not stop"
         self._listener.close()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether all who have connected have gone."""
+        waiting = not self._stopping.is_set() and select.select([self._listener], [], [], 0)[0]
+        return not waiting and all(s.finished is not None for s in self.sessions)
+
     def _accept(self) -> None:
         while not self._stopping.is_set():
             if not select.select([self._listener], [], [], _TICK)[0]:

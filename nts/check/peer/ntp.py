@@ -245,6 +245,7 @@ class NtpPeer:
         self.issued: dict[bytes, SessionKeys] = {}
         """cookies that do not hold their keys, as they come back"""
         self._failures: list[Exception] = []
+        self._idle = threading.Event()
         self._stopping = threading.Event()
         (self._sock,) = sockets.listening(socket.SOCK_DGRAM, (behaviour.host,), behaviour.port)
         self.port = int(self._sock.getsockname()[1])
@@ -266,14 +267,21 @@ class NtpPeer:
         """From now on do this instead; what came is still remembered."""
         self.behaviour = replace(self.behaviour, **changes)  # type: ignore[arg-type]
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that has arrived has been seen to."""
+        return not select.select([self._sock], [], [], 0)[0] and self._idle.is_set()
+
     def spent(self) -> list[bytes]:
         """The cookies that came, in their order."""
         return [r.body(FieldType.COOKIE) for r in self.requests]
 
     def _serve(self) -> None:
         while not self._stopping.is_set():
+            self._idle.set()
             if not select.select([self._sock], [], [], _TICK)[0]:
                 continue
+            self._idle.clear()  # before anything is taken out of the socket
             try:
                 datagram, client = self._sock.recvfrom(_ROOM)
             except OSError:

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+"""C01 to C24 with a real chronyd as the client. What version 4.3 does otherwise is pinned, with its evidence."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+
+from nts.check import runner
+from nts.check.client import CASES
+from nts.check.client.chronyd import ChronydClient
+from nts.check.client.probe import ClientProbe
+from nts.check.model import Result, Severity, Verdict
+from nts.check.peer import Authority
+from tests import chrony
+
+pytestmark = pytest.mark.interop
+PINNED = "4.3"
+PARALLEL = 6  # most of it is waiting
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How a case ends that chronyd does not pass."""
+
+    verdict: Verdict
+    severity: Severity
+    evidence: str
+    """a regular expression for the whole of it"""
+
+
+DEVIATIONS = {
+    # A66: a field after the authenticator makes it drop the whole packet.
+    "C07": Deviation(Verdict.WARN, Severity.MUST, "trailing-cookies: takes no time from such replies.*"),
+    # A76: it throws its cookies away at the first NAK and asks nobody until the next key exchange.
+    "C10": Deviation(Verdict.FAIL, Severity.SHOULD, r"nak: the old cookies are given up \(\d+ NTP requests?\)"),
+    # B13: it knows RATE alone.
+    "C11": Deviation(
+        Verdict.FAIL, Severity.MUST,
+        r"kiss-deny after 4 genuine replies: \d+ more .*; kiss-rstr after 4 genuine replies: \d+ more .*",
+    ),
+    # A30: more than 1024 octets of extension fields are dropped; so are replies without a cookie, which break A68.
+    "C13": Deviation(
+        Verdict.WARN, Severity.MUST,
+        "reply-without-cookies: takes no time.*; twenty-cookies: takes no .*; cookie-length-change: takes no .*",
+    ),
+    # A09, A25: it looks at the last of two negotiation records.
+    "C16": Deviation(
+        Verdict.FAIL, Severity.MUST, r"duplicate-record: goes on \(\d+ NTP .*; duplicate-aead: goes on \(\d+ NTP .*"
+    ),
+    # A11: it reads no more than 16384 octets.
+    "C18": Deviation(Verdict.FAIL, Severity.SHOULD, r"oversize-response: takes no time \(0 NTP requests\)"),
+    # A81: its poll field tells how often it asks.
+    "C23": Deviation(Verdict.WARN, Severity.MUST, "the header varies in octets 2 to 2.*"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def chronyd() -> None:
+    chrony.require()
+    path = shutil.which("chronyd", path=chrony._PATH)
+    version = subprocess.run([str(path), "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
+    found = re.search(r"version (\S+)", version)
+    if found is None or found[1] != PINNED:
+        pytest.skip(f"the table is of chronyd {PINNED}, and this is {version.split('(')[0].strip()}")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Result[ClientProbe]]]]:
+    authority = Authority(tmp_path_factory.mktemp("authority"))
+    pool = ThreadPoolExecutor(PARALLEL)
+
+    def job(number: str) -> Result[ClientProbe]:
+        (result,) = runner.run(runner.select(CASES, [number], []), ClientProbe(ChronydClient(), authority))
+        return result
+
+    longest_first = sorted(CASES, key=lambda c: c.id not in ("C23", "C11", "C18", "C13"))
+    yield {case.id: pool.submit(job, case.id) for case in longest_first}
+    pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("number", [case.id for case in CASES])
+def test_verdict_is_the_known_one(results: dict[str, Future[Result[ClientProbe]]], number: str) -> None:
+    result = results[number].result(300)
+    deviation = DEVIATIONS.get(number)
+    findings = [(f.verdict.value, f.text) for f in result.findings]
+    if deviation is None:
+        assert result.verdict is Verdict.PASS, findings
+        return
+    assert (result.verdict, result.severity) == (deviation.verdict, deviation.severity), findings
+    assert re.fullmatch(deviation.evidence, result.evidence), findings
