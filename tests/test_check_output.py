@@ -459,3 +459,14 @@ def test_markdown_escapes_what_is_markup_there() -> None:
     words = catalogue.markdown("Title", check_samples.CHECKS)
     assert "ntp-ef-placement" in words
     assert catalogue._escaped("a|b <c> [d]*") == r"a\|b \<c\> \[d\]\*"
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (59.4, "59 s"), (192, "3 min 12 s")])
+def test_durations_are_for_people(seconds: float, words: str) -> None:
+    assert text.duration(seconds) == words
+
+
+def test_a_folder_that_may_not_be_written_is_an_error_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(ConfigError, match="permission denied"):
+        Options(html=tmp_path / "r.html").check()
