@@ -9,7 +9,17 @@ import pytest
 
 from nts.check import runner
 from nts.check.model import (
-    Check, Exhibit, Finding, Group, PathTrouble, Severity, Skipped, Verdict, failed, passed, warned,
+    Check,
+    Exhibit,
+    Finding,
+    Group,
+    PathTrouble,
+    Severity,
+    Skipped,
+    Verdict,
+    failed,
+    passed,
+    warned,
 )  # fmt: skip
 from nts.errors import ConnectError
 
