@@ -25,8 +25,11 @@ def meet(probe: ClientProbe, names: tuple[str, ...], seconds: float = 15.0) -> I
     for name in names:
         fault = find(name)
         with probe.scene(fault) as scene:
-            wait = 1.0 if fault.then is Then.USE else SHORT
-            seen = scene.meet(until=_UNTIL[fault.then], wait=wait, seconds=seconds)
+            until = _UNTIL[fault.then]
+            if fault.then in (Then.DROP, Then.GIVE_UP):
+                seen = scene.meet(until=until, wait=SHORT, seconds=seconds)
+            else:
+                seen = scene.meet(until=until, seconds=seconds)
         yield from judge(seen, fault)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from nts.check.client import judge
-from nts.check.client.probe import ClientProbe, Scene, Seen, until_accepted
+from nts.check.client.probe import ClientProbe, Scene, Seen, until_accepted, until_asked
 from nts.check.model import Finding, Group, Severity, failed, passed
 from nts.check.peer import SOUND_KE, NtpTalk
 from nts.check.peer.faults import Then, find
@@ -32,7 +32,7 @@ def kiss_forged_nak(probe: ClientProbe) -> Iterator[Finding]:
         forge = fault.answer
         assert forge is not None
         with probe.scene(fault) as scene:
-            seen = scene.meet(until=lambda s: len(s.requests) >= judge.DROPPED_POLLS)
+            seen = scene.meet(until=until_asked(judge.DROPPED_POLLS), wait=judge.SHORT)
             yield from judge.judge(seen, fault)
             yield judge.no_key_exchange(seen)
 

@@ -74,10 +74,12 @@ Until = Callable[[Seen], bool]
 
 
 def until_accepted(seen: Seen) -> bool:
-    return bool(seen.accepted)
+    """Until it takes the time, or at least has asked for it where it would not say."""
+    return bool(seen.accepted) or (seen.accepted is None and bool(seen.nts_requests))
 
 
 def until_settled(seen: Seen) -> bool:
+    """Until its key exchange has been over for a while."""
     return bool(seen.accepted) or seen.settled
 
 
@@ -92,7 +94,7 @@ class Scene:
     def __init__(self, probe: ClientProbe, what: str, ke: KePeer, ntp: NtpPeer, folder: Path) -> None:
         self._probe, self.what, self.ke, self.ntp, self.folder = probe, what, ke, ntp, folder
 
-    def meet(self, *, until: Until, count: int = 1, wait: float = 1.0, seconds: float = 15.0) -> Seen:
+    def meet(self, *, until: Until, count: int = 1, wait: float = 3.0, seconds: float = 15.0) -> Seen:
         """Let the client in. `until` is for clients that do not end by themselves; `count` is of wanted requests."""
         client, ke, ntp = self._probe.client, self.ke, self.ntp
         first_session, first_request = len(ke.sessions), len(ntp.requests)
@@ -115,9 +117,10 @@ class Scene:
 class ClientProbe:
     """What a client case gets."""
 
-    def __init__(self, client: Client, authority: Authority, say: Callable[[str], None] = lambda _line: None) -> None:
+    def __init__(self, client: Client, authority: Authority, *, ke_port: int = 0, ntp_port: int = 0) -> None:
+        """The ports are for clients that cannot be told another one each time; 0: any that is free."""
         self.client, self.authority, self.record = client, authority, Record()
-        self._say = say
+        self._ports = ke_port, ntp_port
         self._works: bool | None = None
 
     def take_exhibits(self) -> list[Exhibit]:
@@ -136,8 +139,9 @@ class ClientProbe:
     def _scene(self, fault: Fault | None, what: str, ke: KeBehaviour, ntp: NtpBehaviour) -> Iterator[Scene]:
         if fault is not None:
             what, ke, ntp = fault.name, fault.ke(self.authority, ke), fault.ntp(ntp)
-        self.record.add(Direction.NOTE, f"the servers: {fault.does if fault else what}")
-        self._say(what)
+        whose = fault.side.value if fault else ""
+        self.record.add(Direction.NOTE, f"the {whose} server {fault.does}" if fault else what)
+        ke, ntp = replace(ke, port=ke.port or self._ports[0]), replace(ntp, port=ntp.port or self._ports[1])
         with (
             tempfile.TemporaryDirectory(prefix="nts-client-") as folder,
             pair(ke, ntp, authority=self.authority) as servers,
@@ -148,8 +152,9 @@ class ClientProbe:
         """Silence proves nothing of a client that would be silent anyway."""
         if self._works is None:
             with self._scene(None, "sound servers", SOUND_KE, SOUND_NTP) as scene:
-                seen = scene.meet(until=lambda s: bool(s.accepted) or (s.accepted is None and bool(s.nts_requests)))
-            self._works = bool(seen.accepted) or (seen.accepted is None and bool(seen.nts_requests))
+                self._works = until_accepted(scene.meet(until=until_accepted))
+            if self._works:
+                self.record.take()  # of no interest to the case that happens to be the first
         if not self._works:
             raise Skipped("the client does not get the time from sound servers either")
 
@@ -160,6 +165,10 @@ class ClientProbe:
             tls = session.tls_version or f"no TLS ({session.problem})"
             text = f"key exchange from {session.address}: {tls}, server name {name}, {session.sent} octets sent to it"
             self.record.add(Direction.RECEIVED, text, Protocol.NTS_KE, session.received)
+            if session.response:
+                part = "" if session.sent == len(session.response) else f", the first {len(session.response)}"
+                text = f"response of {session.sent} octets{part}"
+                self.record.add(Direction.SENT, text, Protocol.NTS_KE, session.response)
         for request in seen.requests[:_SHOWN]:
             self.record.add(
                 Direction.RECEIVED, f"request of {len(request.datagram)} octets", Protocol.NTP, request.datagram

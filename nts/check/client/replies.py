@@ -88,5 +88,5 @@ def reply_replayed(probe: ClientProbe) -> Iterator[Finding]:
             return [*old]
 
         scene.ntp.behave(answer=replay)
-        yield judge.not_taken(scene.meet(until=until_asked(judge.DROPPED_POLLS)))
+        yield judge.not_taken(scene.meet(until=until_asked(judge.DROPPED_POLLS), wait=judge.SHORT))
     yield from judge.meet(probe, ("bad-origin",))

@@ -6,7 +6,7 @@ examples:
   nts_check.py client --recipe chronyd            chronyd, with -x, in a folder of its own
   nts_check.py client --command 'myclient -c {ca} {host} {ke_port}'
                                                   any client; exit code 0 means that it took the time
-  nts_check.py client                             say what to start, and wait for it, case by case
+  nts_check.py client --ke-port 4460              say what to start, and wait for it, case by case
   nts_check.py client --list                      what is checked, and why
 
 In a command {host}, {ke_port}, {ca} stand for the NTS-KE server and the CA to trust, {state} for a file and {dir} for
@@ -39,6 +39,8 @@ def add(subparsers: Any) -> None:
     which.add_argument("--command", metavar="CMD", help="a shell command that runs the client")
     which.add_argument("--recipe", choices=RECIPES, help="a client that is known here")
     parser.add_argument("--again", metavar="CMD", help="with --command: how it runs when it has its {state} already")
+    parser.add_argument("--ke-port", type=cli.port, default=0, metavar="N", help="TCP port (default: any free one)")
+    parser.add_argument("--ntp-port", type=cli.port, default=0, metavar="N", help="UDP port (default: any free one)")
     commands.add_selection(parser)
     commands.add_reports(parser)
     parser.set_defaults(run=run, usage_error=parser.error)
@@ -68,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         intro=f"NTS client {client.name}, {len(cases)} cases",
     )
     with temporary_authority() as authority, session:
-        probe = ClientProbe(client, authority)
+        probe = ClientProbe(client, authority, ke_port=args.ke_port, ntp_port=args.ntp_port)
         for result in runner.run(session.checks, probe, session.start):
             session.add(result)
     return session.finish()

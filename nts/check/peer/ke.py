@@ -39,6 +39,7 @@ PATIENCE = 20.0  # seconds that a client may keep us waiting for anything but it
 LINGER = 1.0  # seconds for the client to close once we have
 TLS_1_2, TLS_1_3 = SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION
 _TICK = 0.05  # seconds between looks at whether to stop
+_KEPT = 4096  # octets of a response that are remembered
 _RECORD = 16384  # octets of plaintext in the largest TLS record
 
 T = TypeVar("T")
@@ -122,6 +123,8 @@ class KeSession:
     """None: the handshake has not succeeded"""
     received: bytes = field(default=b"", repr=False)
     """all application data it sent: its request, and whatever should not have come"""
+    response: bytes = field(default=b"", repr=False)
+    """the first octets of what was sent to it"""
     sent: int = 0
     """octets of application data that it has taken, or its socket"""
     close_notify: bool = False
@@ -197,6 +200,7 @@ class KeTalk:
             chunk = data[i : i + each]
             while chunk:
                 taken = self.run(partial(self.connection.send, chunk), time.monotonic() + PATIENCE)
+                self.session.response += chunk[: min(taken, _KEPT - len(self.session.response))]
                 chunk, self.session.sent = chunk[taken:], self.session.sent + taken
 
     def send_for_ever(self, data: bytes) -> None:
