@@ -11,6 +11,7 @@ PYTHON := .venv/bin/python
 NATIVE := libaes_siv
 FUZZ_SECONDS := 4
 PYTEST_ARGS :=
+BENCH_ARGS :=
 # chronyd as ./bootstrap test unpacks it where the system has none; sbin is not on every user's path.
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbin
 
@@ -87,11 +88,14 @@ coverage: build dev ## all tests in Python, and how much of nts/ they run: fails
 
 .PHONY: fuzz
 fuzz: build dev ## every fuzzer for a few seconds (FUZZ_SECONDS=600 for longer)
+	tools/engine_fuzz.sh $(FUZZ_SECONDS)
 	$(PYTHON) -m fuzz.run --seconds $(FUZZ_SECONDS)
 
 .PHONY: bench
-bench: build ## nanoseconds per AES-SIV operation of NTS, beside OpenSSL's
+bench: build ## how fast AES-SIV and the time server are (BENCH_ARGS='nts --rounds 3' for a part of the latter)
 	libaes_siv/aes_siv_bench
+	@echo
+	@$(PYTHON) -m tools.bench $(BENCH_ARGS)
 
 .PHONY: check
 check: ## what CI runs: lint, types, ctest, memcheck, sanitize, coverage (so all tests), fuzz

@@ -6,7 +6,8 @@
  * Transmit timestamps. A batch is received and authenticated as a whole, but leaves in steps of a few replies. The
  * clock is read anew before each step, as the last thing before sealing. How long each sending takes is known from
  * earlier steps, and added: reply i of a step is stamped as if the clock were read i sendings later. So the last reply
- * of a batch is as well stamped as the first.
+ * of a batch is as well stamped as the first, but for a sending that has to wake up a CPU, which delays those behind it
+ * in its step. Steps are therefore as short as can be, unless a full batch says that more is waiting.
  */
 #define _GNU_SOURCE /* recvmmsg, sendmmsg, struct in6_pktinfo */
 #include <errno.h>
@@ -20,7 +21,8 @@
 
 #include "internal.h"
 
-#define STEP 8          /* replies in one sealing and sending */
+#define STEP 2          /* replies in one sealing and sending */
+#define MAX_STEP 8      /* the same, where more is waiting */
 #define MAX_BATCHES (NTS_MAX_ODD / NTS_BATCH) /* in one call of nts_engine_serve, from each socket */
 #define MAX_WAKES 8
 #define PACKET_ROOM (NTS_MAX_REQUEST + 4) /* a longer datagram is seen to be longer */
@@ -54,9 +56,9 @@ struct loop {
     struct request requests[NTS_BATCH];
     struct mmsghdr in[NTS_BATCH];
     struct iovec in_vector[NTS_BATCH];
-    struct mmsghdr out[STEP];
-    struct iovec out_vector[STEP];
-    int64_t send_ns[STEP + 1]; /* the usual duration of sending each of so many replies */
+    struct mmsghdr out[MAX_STEP];
+    struct iovec out_vector[MAX_STEP];
+    int64_t send_ns[MAX_STEP + 1]; /* the usual duration of sending each of so many replies */
     struct stat folder;        /* of the master keys, when last looked at */
     int folder_seen;           /* the caller has just looked after the keys */
     size_t odd_count, odd_allowed;
@@ -256,14 +258,14 @@ static void learn(int64_t *known, int64_t seen)
     *known += change > LEARN_NS ? LEARN_NS : change < -LEARN_NS ? -LEARN_NS : change;
 }
 
-/* Seals and sends up to STEP replies. One that cannot be sent is lost like any datagram, and does not keep back the
+/* Seals and sends up to MAX_STEP replies. One that cannot be sent is lost like any datagram, and does not keep back the
  * others. `now` is the clock, before and after. */
 static void send_step(nts_engine *engine, int fd, struct request *const *answered, size_t n, struct timespec *now)
 {
     struct loop *const loop = engine->loop;
     struct timespec const begin = *now;
     struct timespec sealed;
-    uint64_t transmit[STEP];
+    uint64_t transmit[MAX_STEP];
 
     for (size_t i = 0; i < n; i++) {
         int64_t const ns = begin.tv_nsec + (int64_t)i * loop->send_ns[n];
@@ -315,8 +317,8 @@ static size_t serve_batch(nts_engine *engine, int fd)
             answered[count++] = &loop->requests[i];
     }
     clock_gettime(CLOCK_REALTIME, &now);
-    for (size_t i = 0, n = 1; i < count; i += n, n = STEP) {
-        /* The first one goes alone: where it has to wake up a CPU, those behind it would be late. */
+    for (size_t i = 0, n = 1; i < count; i += n, n = got == NTS_BATCH ? MAX_STEP : STEP) {
+        /* The first one goes alone: it is the likeliest to wake up a CPU. */
         n = n < count - i ? n : count - i;
         send_step(engine, fd, answered + i, n, &now);
     }

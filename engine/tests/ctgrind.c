@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * ctgrind.c - does any branch or address in the engine depend on a secret? To be run under Valgrind.
+ *
+ * The master keys are marked as uninitialised, so what a cookie holds, decrypted with them, is so too: the clients'
+ * keys. Memcheck reports every jump and every memory access that depends on either. Public, although made with a
+ * secret, are whether something is authentic (libaes_siv says so itself), the algorithm that a cookie is for, which
+ * shows in its length, and replies. With the argument "leak" the program branches on a client's key on purpose, to
+ * show that Memcheck would have seen it.
+ */
+#include <valgrind/memcheck.h>
+
+#include "check.h"
+#include "requests.h"
+
+#define KINDS 12
+
+static uint8_t packets[KINDS][NTS_MAX_REQUEST];
+static size_t lengths[KINDS];
+static enum nts_verdict expected[KINDS];
+
+static void make_packets(void)
+{
+    for (size_t i = 0; i < KINDS; i++) {
+        expected[i] = NTS_ANSWERED_NTS;
+        lengths[i] = good_request(packets[i], i % 2, 15 + (unsigned)i % 3, (unsigned)i / 3);
+    }
+    packets[3][lengths[3] - 1] ^= 1;
+    expected[3] = NTS_NAK_AUTH;
+    packets[4][HEADER_LEN + 36 + 50] ^= 1;
+    expected[4] = NTS_NAK_COOKIE;
+    packets[5][HEADER_LEN + 36 + 4] ^= 1; /* the identifier of no master key */
+    expected[5] = NTS_NAK_COOKIE;
+    lengths[6] = HEADER_LEN;
+    expected[6] = NTS_ANSWERED_PLAIN;
+}
+
+static nts_engine *engine_with_secret_keys(void)
+{
+    nts_engine *const engine = new_engine();
+    uint8_t secret[64];
+
+    memcpy(secret, master_keys(), sizeof secret);
+    (void)VALGRIND_MAKE_MEM_UNDEFINED(secret, sizeof secret);
+    if (engine != NULL)
+        CHECK(nts_engine_set_keys(engine, master_ids, secret, 2));
+    return engine;
+}
+
+static void leak(nts_engine *engine)
+{
+    struct request request = {.packet = packets[0], .length = lengths[0]};
+    static uint8_t reply[NTS_MAX_REQUEST];
+
+    request.reply = reply;
+    nts_prepare(engine, &request, 1);
+    if (request.keys[2] != 0)
+        puts("branched on a secret");
+}
+
+int main(int argc, char **argv)
+{
+    static uint8_t replies[KINDS][NTS_MAX_REQUEST];
+    uint64_t const received[KINDS] = {0};
+    uint32_t verdicts[KINDS];
+    size_t reply_lengths[KINDS];
+    char const *const backend = check_backend();
+    nts_engine *const engine = engine_with_secret_keys();
+
+    if (!CHECK(engine != NULL))
+        return EXIT_FAILURE;
+    if (!RUNNING_ON_VALGRIND) {
+        printf("to be run under valgrind\n");
+        return EXIT_FAILURE;
+    }
+    make_packets();
+    if (argc > 1 && strcmp(argv[1], "leak") == 0)
+        leak(engine);
+    for (size_t n = 1; n <= KINDS; n++) { /* batches of all sizes: alone and interleaved */
+        nts_engine_answer(engine, packets[0], NTS_MAX_REQUEST, lengths, received, n, 1, verdicts, replies[0],
+                          reply_lengths);
+        for (size_t i = 0; i < n; i++)
+            CHECK(verdicts[i] == expected[i] && reply_lengths[i] != 0);
+    }
+    nts_engine_free(engine);
+    return check_report("ctgrind", backend);
+}

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: MIT
+"""What is measured. Each case prints a table, and says whether its goals are met."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+from tools.bench import machine, tables
+from tools.bench.bench import FLOOR, SOCKETS, WINDOW, Bench, Load, Measurement, answers, result
+from tools.bench.requests import Kind
+from tools.bench.servers import Server, last_line
+
+QUERIES, GAP_US = 2000, 300  # for timestamps
+BACKGROUND = 32  # requests in flight beside them
+PORTS = 128  # source ports, where it matters how requests are spread
+SOAK = 10_000_000  # requests, where no number was asked for
+WARM_UP = 20_000  # requests before, after which every buffer has been touched
+PAGE = 4096
+HEAD_START = 0.3  # seconds, for a load that runs beside what is measured
+
+Measurements = dict[str, list[Measurement]]
+
+
+def _in_turns(bench: Bench, runs: Mapping[str, Callable[[], Measurement]]) -> Measurements:
+    """Every run once in every round."""
+    found: Measurements = {name: [] for name in runs}
+    for _ in range(bench.settings.rounds):
+        for name, run in runs.items():
+            found[name].append(run())
+    return found
+
+
+def _serving(bench: Bench, kind: Kind, *servers: Server | None) -> dict[str, Callable[[], Measurement]]:
+    """For each server that takes part, what measures it."""
+
+    def run(server: Server) -> Callable[[], Measurement]:
+        return lambda: bench.measure(server, kind)
+
+    return {s.name: run(s) for s in servers if s is not None}
+
+
+def _rivals(bench: Bench) -> list[str]:
+    return [*([bench.chrony.name] if bench.chrony else []), FLOOR]
+
+
+def _per_cpu_second(measured: Measurements) -> dict[str, list[float]]:
+    return {name: [m.answers / m.cpu for m in values] for name, values in measured.items()}
+
+
+def _lost(measured: Measurements) -> list[str]:
+    """A note for each server that left many requests unanswered."""
+    shares = {
+        name: sum(m.lost for m in values) / sum(m.lost + m.answers for m in values) for name, values in measured.items()
+    }
+    return [f"{name}: {share:.1%} of the requests were lost" for name, share in shares.items() if share > 0.001]
+
+
+def _against_chrony(bench: Bench, figures: tables.Figures, least: float) -> list[str]:
+    if bench.chrony is None:
+        return []
+    found = tables.ratio(figures, bench.native.name, bench.chrony.name)
+    return [tables.goal(f"{bench.native.name} / {bench.chrony.name}", least, found)]
+
+
+# --- answers per CPU second ------------------------------------------------------------------------------------------
+
+
+def nts(bench: Bench) -> None:
+    """NTS requests, one cookie back, by each engine"""
+    measured = _in_turns(bench, _serving(bench, Kind.NTS, bench.native, bench.python, bench.chrony, bench.floor))
+    note = last_line(bench.native.process).partition(": ")[2]
+    title = f"nts: NTS requests answered per CPU second (AEAD 15, {bench.octets(Kind.NTS)} octets)"
+    tables.compare(title, _per_cpu_second(measured), _rivals(bench), [*_lost(measured), note])
+
+
+def refill(bench: Bench) -> None:
+    """NTS requests with 7 placeholders, eight cookies back"""
+    measured = _in_turns(bench, _serving(bench, Kind.REFILL, bench.native, bench.chrony, bench.floor))
+    figures = _per_cpu_second(measured)
+    title = f"refill: NTS requests with 7 placeholders per CPU second ({bench.octets(Kind.REFILL)} octets)"
+    tables.compare(title, figures, _rivals(bench), _lost(measured) + _against_chrony(bench, figures, 1.8))
+
+
+def plain(bench: Bench) -> None:
+    """plain NTP requests"""
+    measured = _in_turns(bench, _serving(bench, Kind.PLAIN, bench.native, bench.chrony, bench.floor))
+    figures = _per_cpu_second(measured)
+    title = f"plain: plain NTP requests answered per CPU second ({bench.octets(Kind.PLAIN)} octets)"
+    tables.compare(title, figures, _rivals(bench), _lost(measured) + _against_chrony(bench, figures, 1))
+
+
+def nak(bench: Bench) -> None:
+    """cookies that cannot be opened, beside good ones"""
+    good = f"{bench.native.name}, good cookies"
+    runs = _serving(bench, Kind.BAD, bench.native, bench.chrony)
+    runs[good] = lambda: bench.measure(bench.native, Kind.NTS)
+    measured = _in_turns(bench, runs)
+    figures = _per_cpu_second(measured)
+    notes = [tables.goal("NTS NAK / good cookies", 1, tables.ratio(figures, bench.native.name, good))]
+    title = f"nak: bad cookies answered with an NTS NAK per CPU second ({bench.octets(Kind.BAD)} octets)"
+    tables.compare(title, figures, [*_rivals(bench)[:-1], good], _lost(measured) + notes)
+
+
+# --- odd packets -----------------------------------------------------------------------------------------------------
+
+_ALONE, _TO_NOBODY, _BESIDE = "alone", "beside a flood to nobody", "beside the odd ones"
+
+
+@dataclass(frozen=True)
+class _Flooded:
+    """The usual load, and a flood that runs beside it."""
+
+    usual: Measurement
+    flood: Load | None = None
+
+
+@contextlib.contextmanager
+def _nobody(like: Server) -> Iterator[Server]:
+    """A port where nobody reads what comes."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield replace(like, port=sock.getsockname()[1])
+
+
+def _flooded(bench: Bench, server: Server, target: Server | None) -> _Flooded:
+    """The usual load on a server, with one request in flight from each port, while `target` is flooded."""
+    bench.requests(server, Kind.NTS)
+    if target is None:
+        return _Flooded(bench.measure(server, Kind.NTS, sockets=PORTS))
+    bench.requests(server, Kind.ODD)
+    with contextlib.ExitStack() as stack:
+        with machine.running_on(bench.cpus.flood):
+            seconds = bench.settings.seconds + 2 * HEAD_START
+            flood = stack.enter_context(bench.loading("flood", target, Kind.ODD, seconds, SOCKETS))
+        time.sleep(HEAD_START)
+        usual = bench.measure(server, Kind.NTS, sockets=PORTS)
+        return _Flooded(usual, result(flood))
+
+
+def odd(bench: Bench) -> None:
+    """a flood of odd packets, which the Python reference must answer, beside the usual load"""
+    for server in (bench.native, bench.chrony):
+        if server is not None:
+            _odd(bench, server)
+
+
+def _odd(bench: Bench, server: Server) -> None:
+    with _nobody(server) as nobody:
+        targets = {_ALONE: None, _TO_NOBODY: nobody, _BESIDE: server}
+        found: dict[str, list[_Flooded]] = {name: [] for name in targets}
+        for _ in range(bench.settings.rounds):
+            for name, target in targets.items():
+                found[name].append(_flooded(bench, server, target))
+    rates = {name: [f.usual.answers / f.usual.seconds for f in runs] for name, runs in found.items()}
+    rows = [
+        [
+            name,
+            f"{median(rates[name]):,.0f}",
+            f"{tables.ratio(rates, name, _ALONE):.2f}",
+            f"{median(f.usual.lost / (f.usual.lost + f.usual.answers) for f in runs):.1%}",
+            f"{median(f.usual.cpu / f.usual.seconds for f in runs):.0%}",
+            *_odd_ones([f.flood for f in runs if f.flood is not None]),
+        ]
+        for name, runs in found.items()
+    ]
+    notes = []
+    if server is bench.native:
+        kept = tables.ratio(rates, _BESIDE, _TO_NOBODY)
+        notes = [tables.goal("beside the odd ones / beside a flood to nobody", 0.5, kept)]
+    head = ["usual load", "answered/s", "kept", "lost", "server's CPU", "odd/s", "answered/s", "share"]
+    tables.show(f"odd: {server.name}, NTS requests per second beside a flood of odd ones", head, rows, notes)
+
+
+def _odd_ones(floods: Sequence[Load]) -> list[str]:
+    """Sent and answered per second, and the share of those answered."""
+    if not floods:
+        return ["", "", ""]
+    sent, answered = (median(f[key] / f["seconds"] for f in floods) for key in ("sent", "nts"))
+    return [f"{sent:,.0f}", f"{answered:,.0f}", f"{answered / sent:.1%}"]
+
+
+# --- several workers -------------------------------------------------------------------------------------------------
+
+
+def _spread(bench: Bench, server: Server) -> tuple[float, float, list[float]]:
+    """Answers per second and per CPU second, and each worker's share of the CPU time."""
+    pids = server.pids
+    arguments = (bench.settings.seconds, 0, PORTS, WINDOW // PORTS)
+    before = [machine.cpu_seconds([pid]) for pid in pids]
+    with contextlib.ExitStack() as stack, machine.running_on(bench.cpus.loads):
+        running = [stack.enter_context(bench.loading("closed", server, Kind.NTS, *arguments)) for _ in bench.cpus.loads]
+        loads = [result(load) for load in running]
+    used = [machine.cpu_seconds([pid]) - was for pid, was in zip(pids, before, strict=True)]
+    total = sum(answers(server, Kind.NTS, load) for load in loads)
+    workers = used[1:]  # the first process only looks after the others
+    return total / max(load["seconds"] for load in loads), total / sum(used), [u / sum(workers) for u in workers]
+
+
+def scale(bench: Bench) -> None:
+    """one worker and several"""
+    cpus = len(bench.cpus.servers)
+    servers = {
+        n: bench.suite_server(f"{n} workers", bench.cpus.servers, engine="native", workers=n)
+        for n in sorted({1, 2, cpus})
+    }
+    found: dict[int, list[tuple[float, float, list[float]]]] = {n: [] for n in servers}
+    for server in servers.values():
+        bench.requests(server, Kind.NTS)
+    for _ in range(bench.settings.rounds):
+        for n, server in servers.items():
+            found[n].append(_spread(bench, server))
+    rates = {str(n): [rate for rate, _, _ in runs] for n, runs in found.items()}
+    rows = []
+    for n, runs in found.items():
+        shares = [median(shares) for shares in zip(*(shares for _, _, shares in runs), strict=True)]
+        row = [f"{median(rates[str(n)]):,.0f}", f"{tables.ratio(rates, str(n), '1'):.2f}"]
+        row += [f"{median(rate for _, rate, _ in runs):,.0f}", " ".join(f"{s:.0%}" for s in shares)]
+        rows.append([str(n), *row])
+    notes = [f"requests come from {PORTS * len(bench.cpus.loads)} ports; a worker's share is that of the CPU time"]
+    if cpus == 1:
+        notes.append("all workers share one CPU here, since the load needs the other: more per second cannot be seen")
+    head = ["workers", "answers/s", "x 1 worker", "per CPU second", "shares"]
+    tables.show(f"scale: NTS requests, workers on {cpus} CPU{'s' * (cpus > 1)}", head, rows, notes)
+
+
+# --- timestamps ------------------------------------------------------------------------------------------------------
+
+
+def _offsets(bench: Bench, server: Server, loaded: bool) -> Load:
+    """Errors of the offset in microseconds, with or without other requests."""
+    bench.requests(server, Kind.NTS)
+    if not loaded:
+        return bench.load("offset", server, Kind.NTS, QUERIES, GAP_US)
+    with bench.loading("closed", server, Kind.NTS, 3600, 0, SOCKETS, BACKGROUND // SOCKETS):
+        time.sleep(HEAD_START)
+        return bench.load("offset", server, Kind.NTS, QUERIES, GAP_US)
+
+
+def timestamps(bench: Bench) -> None:
+    """error of the served time, idle and loaded"""
+    servers = [s for s in (bench.native, bench.chrony) if s is not None]
+    rows, notes = [], []
+    for loaded in (False, True):
+        mode = f"{BACKGROUND} in flight" if loaded else "idle"
+        found: dict[str, list[Load]] = {s.name: [] for s in servers}
+        for _ in range(bench.settings.rounds):
+            for server in servers:
+                found[server.name].append(_offsets(bench, server, loaded))
+        figures = {key: {s: [x[key] for x in runs] for s, runs in found.items()} for key in ("median", "p99")}
+        rows += [[f"{name}, {mode}", *_range(figures["median"][name]), *_range(figures["p99"][name])] for name in found]
+        if len(servers) == 2:
+            half, most = (tables.ratio(figures[key], servers[0].name, servers[1].name) for key in ("median", "p99"))
+            notes.append(f"{servers[0].name} / {servers[1].name}, {mode}: median {half:.2f}, 99 % {most:.2f}")
+    head = ["", "median", "range", "99 %", "range"]
+    tables.show("timestamps: offset error on a shared clock, microseconds", head, rows, notes)
+
+
+def _range(values: Sequence[float]) -> tuple[str, str]:
+    return f"{median(values):.2f}", f"{min(values):.2f} to {max(values):.2f}"
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+def _soak(bench: Bench, server: Server, count: int) -> None:
+    """So many requests, half of them NTS and half plain, at the same time."""
+    bench.requests(server, Kind.PLAIN)
+    with bench.loading("closed", server, Kind.PLAIN, 3600, count // 2, SOCKETS, WINDOW // SOCKETS) as plain_load:
+        bench.measure(server, Kind.NTS, requests=count // 2)
+        answers(server, Kind.PLAIN, result(plain_load))
+
+
+def memory(bench: Bench) -> None:
+    """memory before and after many requests (only with --soak, or when named)"""
+    server = bench.suite_server("fresh native engine", bench.cpus.server, engine="native")
+    count = bench.settings.soak or SOAK
+    pids = server.pids
+    readings = [[machine.resident(pid) for pid in pids]]
+    for requests in (WARM_UP, count):
+        _soak(bench, server, requests)
+        readings.append([machine.resident(pid) for pid in pids])
+    names = ["parent", *(f"worker {i}" for i in range(1, len(pids)))]
+    rows = [[name, *_kib(values)] for name, values in zip(names, zip(*readings, strict=True), strict=True)]
+    rows.append(["all", *_kib([sum(values) for values in readings])])
+    head = ["resident, KiB", "after start", f"{WARM_UP:,} requests", f"{count:,} more", "pages more"]
+    tables.show("memory: the native engine's processes, NTS and plain requests mixed", head, rows)
+
+
+def _kib(octets: Sequence[int]) -> list[str]:
+    return [*(f"{o // 1024:,}" for o in octets), f"{(octets[-1] - octets[-2]) // PAGE:+}"]
+
+
+CASES: dict[str, Callable[[Bench], None]] = {
+    case.__name__: case for case in (nts, refill, plain, nak, odd, scale, timestamps, memory)
+}

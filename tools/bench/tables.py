@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT
+"""How figures are shown: a title, a table, and below it whether the goals are met."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+Figures = Mapping[str, Sequence[float]]
+"""for each server, or whatever is compared, what it came to in each round"""
+
+
+def ratio(figures: Figures, one: str, other: str) -> float:
+    """The one by the other: the median over the rounds."""
+    return median(a / b for a, b in zip(figures[one], figures[other], strict=True))
+
+
+def show(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> None:
+    """A table whose first column is text and whose others are numbers."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    print(f"\n{title}")
+    for name, *numbers in (head, *rows):
+        aligned = [cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True)]
+        print("  " + "  ".join([name.ljust(widths[0]), *aligned]).rstrip())
+    for note in notes:
+        print(f"  {note}")
+    print(end="", flush=True)
+
+
+def compare(title: str, figures: Figures, rivals: Sequence[str], notes: Sequence[str] = ()) -> None:
+    """A table of medians over the rounds, their range, and how many times those of the rivals they are."""
+    rivals = [r for r in rivals if r in figures]
+    rows = [
+        [name, *(f"{x:,.0f}" for x in (median(values), min(values), max(values)))]
+        + [f"{ratio(figures, name, r):.2f}" for r in rivals]
+        for name, values in figures.items()
+    ]
+    show(title, ["", "median", "lowest", "highest", *(f"x {r}" for r in rivals)], rows, notes)
+
+
+def goal(what: str, least: float, found: float) -> str:
+    """A line that says whether a goal is met."""
+    return f"goal: {what} at least {least:.2f}: {found:.2f}, {'met' if found >= least else 'NOT met'}"
