@@ -13,6 +13,7 @@ from fuzz.targets import fixed_query
 from nts.ke_client import build_request
 from nts.ntp import Header
 from nts.registry import AeadId
+from tests import captures
 from tests.strategies import (
     COOKIE,
     PLACEHOLDER,
@@ -76,6 +77,7 @@ def seeds() -> dict[str, dict[str, bytes]]:
         },
         "client_ini": {name: text.encode() for name, text in _client_inis().items()},
         "set_options": {name: text.encode() for name, text in (_client_inis() | _TEXTS).items()},
+        **_decode(),
     }
 
 
@@ -161,6 +163,52 @@ def _client_inis() -> dict[str, str]:
         "number-too-long-for-int": place.replace("4123", "1" * 5000) + keys,
         "no-section": "server = 192.0.2.1\n",
         "twice": place + place,
+    }
+
+
+def _decode() -> dict[str, dict[str, bytes]]:
+    """Those of the decoder's targets."""
+    answered, ntp = answer(REQUEST.encode()), ("192.0.2.2", 123)
+    response = NEXT_PROTOCOL_NTPV4 + AEAD_15 + record(5, REQUEST.cookie, critical=False) + END
+    session = captures.made_session(GOOD_REQUEST, response, update=True)
+    datagrams = [captures.udp(captures.CLIENT, ntp, REQUEST.encode()), captures.udp(ntp, captures.CLIENT, answered)]
+    ethernet = [captures.frame(packet) for packet in captures.packets(session.flights)[:2] + datagrams]
+    cooked = [captures.frame(packet, captures.SLL2) for packet in captures.packets(session.flights, mss=400)]
+    (_, hello), *_, (_, sent), (_, received) = session.flights
+    rest = session.sent(True)[len(hello) :]
+    return {
+        "decode_capture": {
+            "ntp": captures.pcap(ethernet),
+            "ntp-ng": captures.pcapng(ethernet),
+            "ntske": captures.pcap(cooked, captures.SLL2),
+            "ipv6": captures.pcapng(
+                captures.packets([(True, hello)], captures.CLIENT6, captures.SERVER6), captures.RAW
+            ),
+            "cut-off": captures.pcap(ethernet)[:-30],
+            "length": captures.pcap([])[:24] + bytes(8) + b"\xf0\xff\xff\xff" * 2,
+        },
+        "decode_tls": {
+            "good": bytes([-(-len(rest) // 32)]) + rest.ljust(-(-len(rest) // 32) * 32, b"\0") + received,
+            "server": b"\0" + received,
+            "client": b"\xff" + sent,
+            "alert": b"\0\x15\3\3\0\2\2\x28",
+        },
+        "decode_message": {
+            "request": REQUEST.encode(),
+            "reply": answered,
+            "placeholders": REQUEST.with_placeholders(2).encode(),
+            "ke-request": GOOD_REQUEST,
+            "ke-response": response,
+            "ke-error": record(2, b"\0\1") + END,
+        },
+        "decode_keys": {
+            "keylog": captures.KEYLOG.encode(),
+            "chrony": b"NKS1\n1.5\n0000002A " + b"0b" * 16 + b" 30\n0000002B " + b"0c" * 32 + b" 15\n",
+            "chrony-old": b"NKS0\n15 1.5\n0000002B " + b"0c" * 32 + b"\n",
+            "control-character": b"I:\x1f70\nK: " + b"0c" * 32,
+            "ntpsec": b"T: 1\nL: 32\nI: 7\nK: " + b"0c" * 32 + b"\n",
+            "hex": b"0x0000:  " + GOOD_REQUEST.hex(" ", 2).encode() + b"\n\n8000 0000\n",
+        },
     }
 
 

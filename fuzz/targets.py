@@ -7,11 +7,18 @@ behind the authentication is not out of reach.
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from nts import extensions, inifile, ntp, state, ts_client
+from nts.check.decode import capture, cookie_keys, hexinput, show, tls_session
+from nts.check.decode.cookie_keys import OurOpener
+from nts.check.decode.decoder import Decoded, Decoder, Settings
+from nts.check.decode.streams import Stream
+from nts.check.decode.tls_keys import parse_keylog
 from nts.errors import ConfigError, FormatError, KeErrorRecord, KeResponseError
 from nts.ke_client import MAX_RESPONSE, judge_response
 from nts.ke_server import MAX_REQUEST, KeServer
@@ -22,6 +29,7 @@ from nts.registry import COOKIES_WANTED, MAX_COOKIE, MAX_PLACEHOLDERS, AeadId, R
 from nts.ts_client import Query, build_query, judge
 from nts.ts_client import Verdict as Seen
 from nts.ts_server import Verdict
+from tests import captures
 from tests.strategies import (
     RING,
     Counter,
@@ -235,6 +243,71 @@ def _comments(text: str) -> list[str]:
     return [line for line in text.split("\n") if line.strip()[:1] in ("#", ";") and line.strip()]
 
 
+_KEYS_AT_HAND = Settings(parse_keylog(captures.KEYLOG), (OurOpener(RING),))
+
+
+def decode_capture(data: bytes) -> None:
+    """Any file is decoded up to where it is damaged, or refused; what is shown fits a terminal and has no key."""
+    decoder, tally = Decoder(_KEYS_AT_HAND), capture.Tally()
+    if not capture.is_capture(data):
+        return
+    try:
+        for packet in capture.read(data[:4], io.BytesIO(data[4:]), tally):
+            decoder.add(packet)
+    except FormatError as e:
+        _check_text(str(e))
+    _check_decoded(decoder.finish(), tally.notes())
+
+
+def decode_tls(data: bytes) -> None:
+    """Whatever comes after the hellos, from whichever end, is decrypted or said to be missing.
+
+    The first octet is how much the client sends, in units of 32 octets.
+    """
+    if not data:
+        return
+    cut = 1 + 32 * data[0]
+    begin = captures.made_session(b"", b"", close=(False, False))
+    client, server = begin.sent(True) + data[1:cut], begin.sent(False) + data[cut:]
+    session = tls_session.decrypt(Stream(client), Stream(server), _KEYS_AT_HAND.log)
+    assert session.suite is not None
+    assert len(session.client.data) + len(session.server.data) <= len(data)
+    for problem in session.problems:
+        _check_text(str(problem))
+
+
+def decode_message(data: bytes) -> None:
+    """Any octets, taken for an NTP packet and for an NTS-KE message, twice, since the second may answer the first."""
+    decoder = Decoder(_KEYS_AT_HAND)
+    for is_ntp in (True, True, False, False):
+        decoder.message(data, ntp=is_ntp)
+    _check_decoded(decoder.finish(), [])
+    with suppress(FormatError):
+        hexinput.guess(data or b"\0")
+
+
+def decode_keys(data: bytes) -> None:
+    """Any text is a key log, a key file of chrony's, one of NTPsec's, hexadecimal, or is refused without showing it."""
+    text = data.decode("ascii", errors="replace")
+    for parse in (parse_keylog, cookie_keys.read_chrony, cookie_keys.read_ntpsec, hexinput.messages):
+        why = ""
+        try:
+            parse(text)
+        except FormatError as e:
+            why = str(e)
+        _check_text(why)
+        assert len(why) < 120
+
+
+def _check_decoded(decoded: Decoded, notes: list[str]) -> None:
+    shown = [*show.lines(decoded, secrets=False), *notes]
+    for line in shown:
+        _check_text(line)
+    text = json.dumps(show.as_dict(decoded, "-", secrets=False)) + "".join(shown)
+    assert _KEYS.c2s.hex() not in text
+    assert captures.exported(0).hex() not in text
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     f.__name__: f
     for f in (
@@ -248,5 +321,9 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         judge_answer_sealed,
         client_ini,
         set_options,
+        decode_capture,
+        decode_tls,
+        decode_message,
+        decode_keys,
     )
 }

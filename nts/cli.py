@@ -31,6 +31,7 @@ _DISTRIBUTIONS = {
     "cryptography": "cryptography",
     "service_identity": "service-identity",
     "rich": "rich",
+    "dpkt": "dpkt",
 }
 
 
@@ -77,9 +78,9 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 
 
 def subcommand(subparsers: Any, name: str, doc: str | None) -> argparse.ArgumentParser:
-    """The same for a subcommand; the docstring's first sentence also stands in the list of subcommands."""
+    """The same for a subcommand; how the docstring starts also stands in the list of subcommands."""
     words = _described(doc)
-    about = " ".join(words["description"].split()).partition(". ")[0].rstrip(".")
+    about = " ".join(words["description"].split()).partition(": ")[0].rstrip(".")
     added: argparse.ArgumentParser = subparsers.add_parser(name, help=about[:1].lower() + about[1:], **words)
     return added
 

@@ -7,6 +7,7 @@ fields of a packet as they lie, with offsets, since the associated data of an au
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from nts.errors import FormatError
@@ -28,6 +29,11 @@ class Field:
     """with its padding, since nothing on the wire tells the two apart"""
     offset: int
     """of the field's header within what was walked, in octets"""
+
+    @property
+    def end(self) -> int:
+        """The offset of what follows it."""
+        return self.offset + FIELD_HEADER + len(self.body)
 
 
 @dataclass(frozen=True)
@@ -58,19 +64,37 @@ def walk(packet: bytes) -> tuple[list[Field], int]:
     FormatError for what RFC 7822 section 7.5 does not allow. A tail of up to 24 octets is a MAC by that section's
     rule: the last field of a packet without a MAC has at least 28 octets.
     """
-    reader, fields = Reader(packet), []
+    reader = Reader(packet)
     reader.take(HEADER_LENGTH)
-    while reader.remaining > MAX_MAC:
-        fields.append(_read_field(reader, MIN_FIELD))
+    fields = list(_fields(reader, MIN_FIELD, MAX_MAC))
     return fields, reader.remaining
 
 
 def walk_encrypted(plaintext: bytes) -> list[Field]:
     """The fields inside a ciphertext, which may be as short as their header (RFC 8915 section 5.6)."""
-    reader, fields = Reader(plaintext), []
-    while reader.remaining:
-        fields.append(_read_field(reader, FIELD_HEADER))
-    return fields
+    return list(_fields(Reader(plaintext), FIELD_HEADER, 0))
+
+
+def scan(octets: bytes, *, encrypted: bool = False) -> tuple[list[Field], int, str]:
+    """What `walk`, or `walk_encrypted`, finds until something is wrong: fields, octets left, and what is wrong.
+
+    For people who look at packets that a program refuses.
+    """
+    start, minimum, tail = (0, FIELD_HEADER, 0) if encrypted else (HEADER_LENGTH, MIN_FIELD, MAX_MAC)
+    reader, fields, problem = Reader(octets), [], ""
+    try:
+        reader.take(start)
+        for f in _fields(reader, minimum, tail):
+            fields.append(f)
+    except FormatError as e:
+        problem = str(e)
+    end = fields[-1].end if fields else start
+    return fields, max(len(octets) - end, 0), problem
+
+
+def _fields(reader: Reader, minimum: int, tail: int) -> Iterator[Field]:
+    while reader.remaining > tail:
+        yield _read_field(reader, minimum)
 
 
 def _read_field(reader: Reader, minimum: int) -> Field:

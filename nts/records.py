@@ -66,6 +66,11 @@ class MessageReader:
         """How many octets have been fed in."""
         return len(self._buffer)
 
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """The records that are complete so far."""
+        return tuple(self._records)
+
     def feed(self, data: bytes) -> Message | None:
         """Take some more octets; return the message once its End of Message record is complete.
 

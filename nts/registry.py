@@ -80,6 +80,9 @@ class AeadId(IntEnum):
         return {15: 32, 16: 48, 17: 64}[self.value]
 
 
+OTHER_AEADS: dict[int, str] = {30: "AES_128_GCM_SIV", 31: "AES_256_GCM_SIV"}  # RFC 8452: named where met
+
+
 class Direction(IntEnum):
     """The last octet of the exporter context (section 5.1)."""
 
@@ -131,6 +134,6 @@ FIELD_NAMES: dict[int, str] = {
 KISS_NTSN = b"NTSN"  # section 7.4: NTS NAK
 
 
-def exporter_context(aead: AeadId, direction: Direction) -> bytes:
+def exporter_context(aead: int, direction: Direction) -> bytes:
     """The five octets of per-association context for the TLS exporter (section 5.1): protocol, AEAD, direction."""
     return bytes([0, Protocol.NTPV4, 0, aead, direction])

@@ -6,6 +6,7 @@ Keys and cookies are shown only where `secrets` is true; otherwise their length 
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import itertools
 from collections.abc import Callable
@@ -16,7 +17,17 @@ from nts.errors import FormatError
 from nts.ke_session import Result
 from nts.ntp import Header
 from nts.records import Message, Record
-from nts.registry import ERROR_NAMES, FIELD_NAMES, TAG_LENGTH, AeadId, FieldType, Protocol, RecordType, Stratum
+from nts.registry import (
+    ERROR_NAMES,
+    FIELD_NAMES,
+    OTHER_AEADS,
+    TAG_LENGTH,
+    AeadId,
+    FieldType,
+    Protocol,
+    RecordType,
+    Stratum,
+)
 from nts.ts_session import Answer, Exchange
 
 _COOKIE_FIELDS = (FieldType.COOKIE, FieldType.COOKIE_PLACEHOLDER)
@@ -41,16 +52,20 @@ def record_lines(message: Message, *, secrets: bool) -> list[str]:
 
 def record_dicts(message: Message, *, secrets: bool) -> list[dict[str, Any]]:
     """The same for JSON."""
-    return [
-        {
-            "type": r.type,
-            "name": r.name,
-            "critical": r.critical,
-            "length": len(r.body),
-            "value": _record_value(r, secrets),
-        }
-        for r in message.records
-    ]
+    rows, offset = [], 0
+    for r in message.records:
+        rows.append(
+            {
+                "offset": offset,
+                "type": r.type,
+                "name": r.name,
+                "critical": r.critical,
+                "length": len(r.body),
+                "value": _record_value(r, secrets),
+            }
+        )
+        offset += records.HEADER_LENGTH + len(r.body)
+    return rows
 
 
 def _record_value(record: Record, secrets: bool) -> str:
@@ -84,7 +99,8 @@ def _listed(numbers: list[int], name: Callable[[int], str]) -> str:
 
 def aead_name(number: int) -> str:
     """An AEAD algorithm's registered name."""
-    return "AEAD_" + AeadId(number).name if number in set(AeadId) else "unknown"
+    names = {**{a.value: a.name for a in AeadId}, **OTHER_AEADS}
+    return "AEAD_" + names[number] if number in names else "unknown"
 
 
 def _protocol(number: int) -> str:
@@ -181,22 +197,66 @@ def reference_id(header: Header) -> str:
     return ".".join(map(str, header.reference_id))
 
 
-def packet_lines(packet: bytes, *, secrets: bool) -> list[str]:
-    """An NTP packet field by field, with offsets; whatever is wrong with it is said in the last line."""
-    lines = []
+def packet_lines(packet: bytes, *, secrets: bool, plaintext: bytes | None = None) -> list[str]:
+    """An NTP packet field by field, with offsets; what is wrong with its form is said in the last line.
+
+    `plaintext` is what its authenticator holds, for whoever could decrypt it.
+    """
     try:
-        header = Header.decode(packet)
-        lines += _header_lines(header)
-        fields, mac = extensions.walk(packet)
-        for f in fields:
-            length = extensions.FIELD_HEADER + len(f.body)
-            lines.append(f"{f.offset:5}  {f.type:#06x} {FIELD_NAMES.get(f.type, 'unknown')}, length {length}")
-            lines += [f"       {line}" for line in _field_value(f, secrets)]
-        if mac:
-            lines.append(f"{len(packet) - mac:5}  {mac} octets of MAC or remains")
+        lines = _header_lines(Header.decode(packet))
     except FormatError as e:
-        lines.append(f"       malformed: {e}")
+        return [f"       malformed: {e}"]
+    fields, rest, problem = extensions.scan(packet)
+    for f in fields:
+        lines += _field_lines(f, secrets)
+        if f.type == FieldType.AUTHENTICATOR and plaintext is not None:
+            lines += [f"       {line}" for line in _encrypted_lines(plaintext, secrets)]
+            plaintext = None  # of the first one
+    if problem:
+        lines.append(f"       malformed: {problem}")
+    elif rest:
+        lines.append(f"{len(packet) - rest:5}  {rest} octets of MAC or remains")
     return lines
+
+
+def _encrypted_lines(plaintext: bytes, secrets: bool) -> list[str]:
+    fields, _rest, problem = extensions.scan(plaintext, encrypted=True)
+    lines = [line for f in fields for line in _field_lines(f, secrets)]
+    lines += [f"       malformed: {problem}"] if problem else []
+    return ["decrypted:", *lines] if lines else ["decrypted: nothing"]
+
+
+def _field_lines(f: extensions.Field, secrets: bool) -> list[str]:
+    head = f"{f.offset:5}  {f.type:#06x} {FIELD_NAMES.get(f.type, 'unknown')}, length {f.end - f.offset}"
+    return [head, *(f"       {line}" for line in _field_value(f, secrets))]
+
+
+def packet_dict(packet: bytes, *, secrets: bool, plaintext: bytes | None = None) -> dict[str, Any]:
+    """The same for JSON."""
+    fields, rest, problem = extensions.scan(packet)
+    result: dict[str, Any] = {"length": len(packet)}
+    try:
+        result["header"] = _header_dict(Header.decode(packet))
+    except FormatError as e:
+        return {**result, "malformed": str(e)}
+    result["fields"] = [_field_dict(f, secrets) for f in fields]
+    if plaintext is not None:
+        inside, _, trouble = extensions.scan(plaintext, encrypted=True)
+        result["decrypted"] = [_field_dict(f, secrets) for f in inside]
+        problem = problem or trouble
+    if rest:
+        result["rest"] = rest
+    return {**result, "malformed": problem} if problem else result
+
+
+def _field_dict(f: extensions.Field, secrets: bool) -> dict[str, Any]:
+    names = {"offset": f.offset, "type": f.type, "name": FIELD_NAMES.get(f.type, "unknown"), "length": f.end - f.offset}
+    return {**names, "value": _field_value(f, secrets)}
+
+
+def _header_dict(h: Header) -> dict[str, Any]:
+    stamps = {n: _stamp(getattr(h, n)) for n in ("reference_time", "origin", "receive", "transmit")}
+    return {**dataclasses.asdict(h), "reference_id": reference_id(h), **stamps}
 
 
 def _header_lines(h: Header) -> list[str]:
@@ -220,11 +280,15 @@ def _field_value(f: extensions.Field, secrets: bool) -> list[str]:
     if f.type in _COOKIE_FIELDS:
         return [secret(f.body, secrets)]
     if f.type == FieldType.AUTHENTICATOR:
-        parts = extensions.decode_authenticator(f.body)
-        encrypted = len(parts.ciphertext) - TAG_LENGTH
+        try:
+            parts = extensions.decode_authenticator(f.body)
+        except FormatError as e:
+            return [f"malformed: {e}"]
+        encrypted = max(len(parts.ciphertext) - TAG_LENGTH, 0)
         return [
-            f"nonce {parts.nonce.hex()}",
-            f"tag {parts.ciphertext[:TAG_LENGTH].hex()}, {encrypted} encrypted octets",
+            f"nonce of {len(parts.nonce)} octets: {parts.nonce.hex()}",
+            f"ciphertext of {len(parts.ciphertext)} octets: {encrypted} of them encrypted fields, the others the tag",
+            *([f"Additional Padding of {parts.spare} octets"] if parts.spare else []),
         ]
     return [f.body.hex()]
 

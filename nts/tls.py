@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """TLS for NTS-KE (RFC 8915 sections 3 to 5.1): version 1.3 only, ALPN ntske/1 on both sides, the key exporter.
 
-The only module that imports OpenSSL. Functions here translate its errors into ours.
+The only module that imports OpenSSL, but for `nts.check`, which must offer and see what is ruled out here. Functions
+here translate its errors into ours.
 """
 
 from __future__ import annotations

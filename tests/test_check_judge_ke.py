@@ -7,12 +7,14 @@ import functools
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nts import records
 from nts.check import judge_ke
 from nts.check.ke_answer import End, KeAnswer
 from nts.check.ke_forge import AEAD_15, END, NTPV4, UNKNOWN_TYPE, aeads, protocols, record
-from nts.check.model import Finding, Severity, Verdict
+from nts.check.model import Finding, Severity, Verdict, failed, passed
 from nts.check.peer.craft import random_cookies, response
 from nts.registry import ErrorCode, RecordType
 
@@ -149,9 +151,9 @@ CASES: list[tuple[Judge, KeAnswer, Verdict, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("judge", "given", "verdict", "text"), CASES, ids=[str(i) for i in range(len(CASES))])
-def test_judgement(judge: Judge, given: KeAnswer, verdict: Verdict, text: str) -> None:
-    finding = judge(given)
+@pytest.mark.parametrize(("judge", "answered", "verdict", "text"), CASES, ids=[str(i) for i in range(len(CASES))])
+def test_judgement(judge: Judge, answered: KeAnswer, verdict: Verdict, text: str) -> None:
+    finding = judge(answered)
     assert (finding.verdict, text in finding.text) == (verdict, True), finding
 
 
@@ -160,7 +162,7 @@ def test_a_server_in_another_family_breaks_a_should_only() -> None:
 
 
 def menu(**answers: KeAnswer) -> list[Finding]:
-    return list(judge_ke.menu({int(name[1:]): given for name, given in answers.items()}))
+    return list(judge_ke.menu({int(name[1:]): a for name, a in answers.items()}))
 
 
 def chosen(*numbers: int) -> KeAnswer:
@@ -196,8 +198,43 @@ def test_exporter_contexts(number: int | None, echoed: bool, verdict: Verdict) -
     assert judge_ke.exporter_context(number, echoed=echoed).verdict is verdict
 
 
+def test_evidence_is_short_whatever_comes() -> None:
+    many = [
+        response(more=record(UNKNOWN_TYPE, critical=False) * 20_000),
+        response(protocols=bytes(60_000)),
+        response(aeads=bytes(60_000)),
+        response(cookies=[b"%d" % i for i in range(10_000)]),
+        response(cookies=[bytes(i) for i in range(1, 300)]),
+        (ERROR_1 + COOKIE) * 1000 + END,
+    ]
+    for octets in many:
+        for judge in JUDGES:
+            assert len(judge(answer(octets)).text) < 500
+
+
 def test_cookies_never_get_into_a_finding() -> None:
     cookie = b"\xfeNOT TO BE SEEN"
     shown = repr(answer(response(cookies=[cookie]))) + judge_ke.agreed(answer(response(cookies=[cookie]))).text
     assert "NOT TO BE SEEN" not in shown
     assert cookie.hex() not in shown
+
+
+def test_what_passed_alike_is_said_once() -> None:
+    findings = [("a", passed("so")), ("b", failed("thus")), ("c", passed("so")), ("d", passed("else"))]
+    assert list(judge_ke.together(findings)) == [failed("b: thus"), passed("a, c: so"), passed("d: else")]
+
+
+JUDGES = {judge: None for judge, *_ in CASES}
+RECORDS = st.builds(
+    record, st.integers(0, 9) | st.just(1024), st.sampled_from([b"", b"\0\0", b"\0\x0f"]) | st.binary(max_size=9),
+    critical=st.booleans(),
+)  # fmt: skip
+OCTETS = st.binary(max_size=64) | st.lists(RECORDS, max_size=8).map(b"".join)
+
+
+@given(OCTETS, st.sampled_from(End), st.booleans())
+def test_no_judgement_raises(octets: bytes, end: End, handshake: bool) -> None:
+    answered = KeAnswer(octets, end, handshake=handshake, address="2001:db8::1")
+    for judge in JUDGES:
+        assert judge(answered).text
+    assert list(judge_ke.menu({15: answered, 30: answered}))

@@ -20,7 +20,14 @@ from nts import certs
 from nts.errors import ExitCode
 from tests.support import ROOT, Process, Suite, free_port, run, write_ini
 
-SCRIPTS = ("ntske_server.py", "ntsts_server.py", "ntske_client.py", "ntsts_client.py", "server_helper.py")
+SCRIPTS = (
+    "ntske_server.py",
+    "ntsts_server.py",
+    "ntske_client.py",
+    "ntsts_client.py",
+    "server_helper.py",
+    "nts_check.py",
+)
 
 
 def one_error(done: subprocess.CompletedProcess[str], code: int, pattern: str) -> None:
@@ -43,7 +50,7 @@ def test_help_has_worked_examples(script: str) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_the_wrong_interpreter_is_one_line_that_names_the_remedy(script: str) -> None:
-    arguments = {"ntske_client.py": ["localhost"]}.get(script, [])
+    arguments = {"ntske_client.py": ["localhost"], "nts_check.py": ["server", "localhost"]}.get(script, [])
     done = subprocess.run(
         [sys.executable, "-S", str(ROOT / script), *arguments], capture_output=True, text=True, timeout=30, check=False
     )

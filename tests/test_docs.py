@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import pkgutil
 import re
 
 import pytest
@@ -58,12 +59,12 @@ def test_the_tables_of_the_architecture_name_what_exists() -> None:
     rows = re.findall(r"^\| [^|]+ \| (`nts/[^|]+) \| ([^|]+) \|$", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
     assert len(rows) > 20
     for files, functions in rows:
-        modules = re.findall(r"`nts/(\w+)\.py`", files)
+        modules = [m.replace("/", ".") for m in re.findall(r"`nts/([\w/]+)\.py`", files)]
         for name in re.findall(r"`([\w.]+)`", functions):
             found = []
             for module in modules:
                 try:
-                    resolve(f"{module}.{name}")
+                    pkgutil.resolve_name(f"nts.{module}:{name}")
                 except AttributeError:
                     continue
                 found.append(module)

@@ -25,6 +25,22 @@ SIDEWAYS = {
     ("cookies", "keyring"),
 }  # fmt: skip
 MODULES = sorted((ROOT / "nts").glob("[!_]*.py"))  # not _engine_build.py, a program
+CHECK = ROOT / "nts/check"
+CHECK_LAYERS = (
+    ("model",),
+    ("runner", "forge", "ke_forge", "gcm_siv", "ke_answer", "judge_ke", "judge_ntp", "decode"),
+    ("probe", "ke_probe", "ntp_probe", "peer"),
+    ("server", "client"),
+    ("output",),
+    ("commands",),
+)
+CHECK_LAYER_OF = {name: number for number, names in enumerate(CHECK_LAYERS) for name in names}
+CHECK_SIDEWAYS = {
+    ("judge_ke", "ke_answer"), ("judge_ke", "gcm_siv"), ("judge_ntp", "forge"),
+    ("probe", "ke_probe"), ("probe", "ntp_probe"), ("ke_probe", "probe"), ("ntp_probe", "probe"),  # one thing in parts
+}  # fmt: skip
+CHECK_PURE = {*CHECK_LAYERS[0], *CHECK_LAYERS[1]} - {"runner"}
+CHECK_MODULES = sorted(p for p in CHECK.rglob("*.py") if p != CHECK / "__init__.py")
 MAX_LINES = 400
 
 
@@ -65,11 +81,44 @@ def test_the_shell_has_no_import_cycle() -> None:
 @pytest.mark.parametrize("path", [*sorted(ROOT.glob("nts*_*.py")), ROOT / "server_helper.py"], ids=lambda p: p.stem)
 def test_scripts_are_thin(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 90
-    assert imports(path) <= {"nts." + p.stem for p in MODULES} | {"argparse", "json", "os", "pathlib", "time",
-                                                                  "__future__"}  # fmt: skip
+    shell = {"nts." + p.stem for p in MODULES} | ({"nts.check"} if path.stem == "nts_check" else set())
+    assert imports(path) <= shell | {"argparse", "json", "os", "pathlib", "time", "__future__"}
+
+
+def part(path: Path) -> str:
+    """The part of nts/check that a module belongs to."""
+    return path.relative_to(CHECK).with_suffix("").parts[0]
+
+
+def of_check(path: Path) -> set[str]:
+    """The parts of nts/check that a module imports."""
+    names = {n for n in imports(path) if n.startswith("nts.check.")}
+    return {n.split(".")[2] for n in names} | imported_from(path, "nts.check")
+
+
+def imported_from(path: Path, package: str) -> set[str]:
+    """What a module imports by `from package import ...`."""
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return {a.name for n in nodes if isinstance(n, ast.ImportFrom) and n.module == package for a in n.names}
+
+
+@pytest.mark.parametrize("path", CHECK_MODULES, ids=lambda p: str(p.relative_to(CHECK)))
+def test_a_part_of_nts_check_imports_only_from_lower_ones(path: Path) -> None:
+    own = part(path)
+    assert own in CHECK_LAYER_OF, f"{own} is in no layer"
+    for other in of_check(path) - {own}:
+        allowed = CHECK_LAYER_OF[other] < CHECK_LAYER_OF[own] or (own, other) in CHECK_SIDEWAYS
+        assert allowed, f"{own} imports {other}"
+    if own in CHECK_PURE:
+        assert not imports(path) & IMPURE
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: p.stem)
+def test_nothing_else_knows_of_nts_check(path: Path) -> None:
+    assert not {n for n in imports(path) if n == "nts.check" or n.startswith("nts.check.")}
+
+
+@pytest.mark.parametrize("path", [*MODULES, *CHECK_MODULES], ids=lambda p: str(p.relative_to(ROOT / "nts")))
 def test_module_is_short_and_says_what_it_is(path: Path) -> None:
     text = path.read_text()
     assert len(text.splitlines()) <= MAX_LINES
@@ -79,3 +128,4 @@ def test_module_is_short_and_says_what_it_is(path: Path) -> None:
 
 def test_every_layer_module_exists() -> None:
     assert {p.stem for p in MODULES} >= set(LAYER_OF)
+    assert {part(p) for p in CHECK_MODULES} == set(CHECK_LAYER_OF)

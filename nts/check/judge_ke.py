@@ -13,12 +13,13 @@ from dataclasses import replace
 from nts import ke_client, records
 from nts.check import gcm_siv
 from nts.check.ke_answer import CLOSED, End, KeAnswer
-from nts.check.model import Finding, Severity, failed, passed, warned
+from nts.check.model import Finding, Severity, Verdict, failed, passed, warned
 from nts.errors import FormatError, NTSError
 from nts.records import Record
 from nts.registry import ALPN, COOKIES_WANTED, ERROR_NAMES, AeadId, ErrorCode, Protocol, RecordType
 
 COOKIE_LENGTHS = range(12, 257)  # octets that all clients known to us can store
+_LISTED = 12
 _NTPV4 = [Protocol.NTPV4]
 _OFFERED = (AeadId.AES_SIV_CMAC_256,)
 
@@ -28,9 +29,23 @@ def labelled(label: str, finding: Finding) -> Finding:
     return replace(finding, text=f"{label}: {finding.text}")
 
 
-def listed(numbers: Iterable[int]) -> str:
-    """Numbers as people write them."""
-    return ", ".join(map(str, numbers)) or "none"
+def together(findings: Iterable[tuple[str, Finding]]) -> Iterator[Finding]:
+    """Findings of several stimuli with their labels; what passed alike is said once."""
+    alike: dict[str, list[str]] = {}
+    for label, finding in findings:
+        if finding.verdict is Verdict.PASS:
+            alike.setdefault(finding.text, []).append(label)
+        else:
+            yield labelled(label, finding)
+    for text, labels in alike.items():
+        yield passed(f"{', '.join(labels)}: {text}")
+
+
+def listed(things: Iterable[object]) -> str:
+    """Some things as people write them, the first few of many: what a server sends may have no end."""
+    texts = [str(t) for t in things]
+    more = len(texts) - _LISTED
+    return ", ".join(texts[:_LISTED] + [f"{more} more"] * (more > 0)) or "none"
 
 
 # --- what came, in words ---------------------------------------------------------------------------------------------
@@ -47,7 +62,7 @@ def seen(answer: KeAnswer) -> str:
         parts.append(f"{len(answer.cookies)} cookie{'s' * (len(answer.cookies) != 1)}")
     if answer.message.trailing:
         parts.append(f"{answer.message.trailing} octets after the end")
-    return ", ".join(parts) or "a message without a record but its end"
+    return listed(parts) if parts else "a message without a record but its end"
 
 
 _SHORT = {RecordType.NEXT_PROTOCOL: "protocols", RecordType.AEAD_ALGORITHM: "AEAD"}
@@ -57,7 +72,8 @@ def _shown(record: Record) -> str:
     try:
         match record.type:
             case RecordType.NEXT_PROTOCOL | RecordType.AEAD_ALGORITHM:
-                return f"{_SHORT[RecordType(record.type)]} [{', '.join(map(str, records.u16_list(record)))}]"
+                numbers = records.u16_list(record)
+                return f"{_SHORT[RecordType(record.type)]} [{listed(numbers) if numbers else ''}]"
             case RecordType.ERROR:
                 code = records.single_u16(record)
                 return f"Error {code} ({ERROR_NAMES.get(code, 'unknown')})"
@@ -96,11 +112,9 @@ def nothing_given(answer: KeAnswer) -> Finding:
     """Of a connection without ntske/1, in which no key exchange may take place (section 4)."""
     if answer.cookies:
         return failed(f"served all the same: {seen(answer)}")
-    if answer.problem or answer.end is End.FLOOD:
-        return warned(seen(answer))
-    if not answer.handshake:
-        return passed(f"the server {answer.ending}")
-    return passed(f"no cookies: {seen(answer)}")
+    # OpenSSL itself ends a handshake in which the server selects what was not offered: no merit of the server.
+    odd = answer.problem or answer.end in (End.FLOOD, End.BROKEN)
+    return (warned if odd else passed)(seen(answer))
 
 
 # --- responses that agree --------------------------------------------------------------------------------------------
@@ -114,7 +128,7 @@ def agreed(answer: KeAnswer, offered: tuple[AeadId, ...] = _OFFERED) -> Finding:
         ke_client.judge_response(answer.message, offered)
         protocols = records.u16_list(answer.of(RecordType.NEXT_PROTOCOL)[0])
     except NTSError as e:
-        return failed(str(e))
+        return failed(f"{e} ({seen(answer)})")
     if protocols != _NTPV4:
         return failed(f"next protocols {listed(protocols)}, not all of which were offered")
     return passed(seen(answer))

@@ -59,8 +59,6 @@ class Answer:
     """outside of the ciphertext"""
     inner: tuple[Field, ...] = ()
     """inside of it, when it is authentic"""
-    tail: int = 0
-    """octets behind the last field, which would be a MAC"""
     reason: str = ""
     """why it is not better"""
 
@@ -107,9 +105,9 @@ class Answer:
         return len(self.octets) - len(self.request.packet)
 
     def __str__(self) -> str:
-        if self.kind is Kind.SILENCE:
-            return "nothing"
-        text = f"{self.kind.value}, {len(self.octets)} octets"
+        text = self.kind.value
+        if self.octets:
+            text += f", {len(self.octets)} octets"
         if self.kind is Kind.TIME:
             text += f", {counted(len(self.cookies), 'cookie')}"
         elif self.kind is Kind.KISS and self.header is not None:
@@ -130,11 +128,11 @@ def _classify(request: Request, octets: bytes) -> Answer:
     except FormatError as e:
         return Answer(request, Kind.OTHER, octets, reason=str(e))
     try:
-        fields, tail = extensions.walk(octets)
+        fields, _mac = extensions.walk(octets)
     except FormatError as e:
         return Answer(request, Kind.MALFORMED, octets, header, reason=str(e))
     kind, inner, reason = _kind(request, header, octets, fields)
-    return Answer(request, kind, octets, header, tuple(fields), inner, tail, reason)
+    return Answer(request, kind, octets, header, tuple(fields), inner, reason)
 
 
 def _kind(
@@ -192,7 +190,6 @@ def flaws_of_time(answer: Answer) -> list[str]:
         f"{counted(clear, 'cookie')} outside of the ciphertext": clear > 0,
         "a cookie placeholder in a reply": answer.count(FieldType.COOKIE_PLACEHOLDER) > 0,
         "an identifier or an authenticator inside the ciphertext": inside > 0,
-        f"{answer.tail} octets behind the last field": answer.tail > 0,
     })  # fmt: skip
 
 

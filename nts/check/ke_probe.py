@@ -20,6 +20,7 @@ from OpenSSL import SSL
 
 from nts import ke_session, records, sockets, tls
 from nts.aead import SessionKeys
+from nts.check import judge_ke
 from nts.check.ke_answer import MAX_ANSWER, End, KeAnswer
 from nts.check.ke_forge import REQUEST, request
 from nts.check.model import Direction, Protocol
@@ -108,8 +109,6 @@ class _Session:
     """One connection. Methods return when they are done or the server has ended it; `end` says which."""
 
     def __init__(self, sock: socket.socket, name: str, stimulus: Stimulus, timeout: float) -> None:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # one TLS record, one segment
         self._sock, self._stimulus, self._timeout = sock, stimulus, timeout
         self._alert: int | None = None
         context = stimulus.context()
@@ -242,6 +241,7 @@ class KeProbe:
     def __init__(self, probe: ServerProbe) -> None:
         self._probe = probe
         self._endpoint: sockets.Endpoint | None = None
+        self._address = ""
 
     @cached_property
     def name(self) -> str:
@@ -288,12 +288,12 @@ class KeProbe:
         Raises KeResponseError when it cannot, and what `ask` raises.
         """
         offered = tuple(aeads)
-        answer = self.ask(request(offer=offered), what=f"a request for cookies, AEAD {_listed(offered)}")
+        answer = self.ask(request(offer=offered), what=f"a request for cookies, AEAD {judge_ke.listed(offered)}")
         if not answer.cookies:
             raise KeResponseError(f"the key exchange gave no cookies: the server {answer.ending}")
         chosen = [a for r in answer.of(RecordType.AEAD_ALGORITHM) for a in records.u16_list(r)]
         if not chosen or chosen[0] not in set(AeadId):
-            raise KeResponseError(f"the key exchange chose AEAD {_listed(chosen) or 'none'}")
+            raise KeResponseError(f"the key exchange chose AEAD {judge_ke.listed(chosen)}")
         return Fetched(answer.keys(AeadId(chosen[0])), *answer.time_server, tuple(answer.cookies[:COOKIES_WANTED]))
 
     def _attempt(self, stimulus: Stimulus) -> KeAnswer:
@@ -301,14 +301,14 @@ class KeProbe:
         probe.ke_pace.wait()
         deadline = time.monotonic() + probe.target.timeout
         with self.connect(deadline) as sock:
-            address = sockets.numeric_host(sock.getpeername())
             session = _Session(sock, self.name, stimulus, probe.target.timeout)
             session.run(deadline)
-            answer = session.answer(address)
+            answer = session.answer(self._address)
         if answer.handshake:
             protocol = Protocol.NTS_KE if stimulus.octets else Protocol.NONE
             note(Direction.SENT, f"{stimulus.what} ({stimulus.offer})", protocol, stimulus.octets)
-            note(Direction.NOTE, f"{answer.tls_version}, ALPN {answer.alpn.decode('ascii', 'replace') or 'none'}")
+            alpn = answer.alpn.decode("ascii", "replace") or "none"
+            note(Direction.NOTE, f"agreed with {answer.address}: {answer.tls_version}, ALPN {alpn}")
         else:
             note(Direction.SENT, f"a TLS handshake ({stimulus.offer})")
         if answer.octets:
@@ -318,18 +318,21 @@ class KeProbe:
         return answer
 
     def connect(self, deadline: float) -> socket.socket:
-        """A TCP connection before the deadline, on the monotonic clock. ResolveError or ConnectError."""
+        """A non-blocking TCP connection before the deadline, on the monotonic clock. ResolveError or ConnectError."""
         target = self._probe.target
         known = [self._endpoint] if self._endpoint else None
         found = known or sockets.resolve(target.host, target.port, socket.SOCK_STREAM, target.family)
         sock = ke_session.connect(target.host, found, deadline)
-        self._endpoint = sockets.Endpoint(sock.family, sock.getpeername())
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # one TLS record, one segment
+            self._endpoint = sockets.Endpoint(sock.family, sock.getpeername())
+            self._address = sockets.numeric_host(sock.getpeername())
+        except OSError as e:
+            sock.close()
+            raise ConnectError(f"{target.host} port {target.port} broke the connection: {e.strerror}") from None
         return sock
 
 
 def _no_tls(answer: KeAnswer) -> TLSError:
     return TLSError(f"no TLS 1.3 handshake: the server {answer.ending}")
-
-
-def _listed(numbers: Iterable[int]) -> str:
-    return ", ".join(map(str, numbers))

@@ -40,7 +40,7 @@ _WORST_FIRST = list(Verdict)
 
 
 class Severity(Enum):
-    """How much a failure matters."""
+    """How much a failure matters, the worst first."""
 
     CRIT = "CRIT"
     """security"""
@@ -178,11 +178,15 @@ class Group(Generic[P]):
 def conclude(
     check: Check[P], findings: Iterable[Finding], exhibits: Iterable[Exhibit] = (), seconds: float = 0.0
 ) -> Result[P]:
-    """The result of a check: its worst finding decides. No finding at all is a mistake of the check's author."""
+    """The result of a check: its worst findings decide, and among them the most severe.
+
+    No finding at all is a mistake of the check's author.
+    """
     found = tuple(findings)
     if not found:
         raise AssertionError(f"{check.name} found nothing")
-    worst = min(found, key=lambda f: _WORST_FIRST.index(f.verdict))
-    same = [f.text for f in found if f.verdict is worst.verdict]
-    evidence = "; ".join(dict.fromkeys(same))
-    return Result(check, worst.verdict, worst.severity or check.severity, evidence, found, tuple(exhibits), seconds)
+    verdict = min((f.verdict for f in found), key=_WORST_FIRST.index)
+    decisive = [f for f in found if f.verdict is verdict]
+    severity = min((f.severity or check.severity for f in decisive), key=list(Severity).index)
+    evidence = "; ".join(dict.fromkeys(f.text for f in decisive))
+    return Result(check, verdict, severity, evidence, found, tuple(exhibits), seconds)

@@ -16,7 +16,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nts import sockets
@@ -64,15 +64,15 @@ class _Shot:
     """A request on its way, on a socket of its own."""
 
     def __init__(self, request: Request, endpoint: sockets.Endpoint) -> None:
-        self.request, self.replies, self.refused = request, list[bytes](), False
+        self.request, self.replies, self.error = request, list[bytes](), ""
         self.sock = socket.socket(endpoint.family, socket.SOCK_DGRAM)
+        self.started = time.monotonic()
         try:
             self.sock.setblocking(False)
             self.sock.connect(endpoint.address)
-            self.started = time.monotonic()
             self.sock.send(request.packet)
-        except OSError:  # no route, or refused before: nothing will come
-            self.refused = True
+        except OSError as e:  # no route, say: nothing will come
+            self.error = e.strerror or str(e)
 
     def collect(self) -> None:
         """Take what has come."""
@@ -81,17 +81,18 @@ class _Shot:
                 self.replies.append(self.sock.recv(_ROOM))
             except BlockingIOError:
                 return
-            except OSError:  # the network says that nobody listens there
-                self.refused = True
+            except OSError as e:  # the network says that nobody listens there
+                self.error = e.strerror or str(e)
                 return
 
     @property
     def done(self) -> bool:
         """Whether the reply has come, or as much as we shall take."""
-        return self.refused or len(self.replies) >= MAX_REPLIES or self.answer().belongs
+        return bool(self.error) or len(self.replies) >= MAX_REPLIES or self.answer().belongs
 
     def answer(self) -> Answer:
-        return judge_ntp.judge(self.request, self.replies)
+        answer = judge_ntp.judge(self.request, self.replies)
+        return replace(answer, reason=self.error) if answer.kind is Kind.SILENCE else answer
 
     def wait(self, seconds: float) -> Answer:
         """The answer, once it has come or time is up."""
@@ -162,7 +163,8 @@ class NtpProbe:
         if answer.is_rate_kiss:
             raise Skipped("could not be judged: the server asks for fewer requests (RATE); try a slower --pace")
         if answer.kind is Kind.SILENCE:
-            raise PathTrouble("no answer, and none to a usual NTS request right after, so that silence proves nothing")
+            why = f" ({answer.reason})" if answer.reason else ""
+            raise PathTrouble(f"no answer, and none to a usual NTS request either{why}: silence proves nothing")
         if answer.kind is not Kind.TIME:
             raise Skipped(f"could not be judged: a usual request gets {answer}")
 
@@ -229,6 +231,8 @@ class NtpProbe:
             if after_block and len(shots) % BLOCK:
                 after_block()
             yield shots
+        except OSError as e:  # no more sockets, or none of this address family
+            raise Skipped(f"could not be judged: cannot send: {e.strerror}") from None
         finally:
             for shot in shots:
                 shot.sock.close()
@@ -241,4 +245,4 @@ class NtpProbe:
             what = str(answer) if reply is answer.octets else "another packet"
             note(Direction.RECEIVED, what, Protocol.NTP, reply)
         if not shot.replies:
-            note(Direction.NOTE, "port unreachable" if shot.refused else "no reply")
+            note(Direction.NOTE, f"no reply: {shot.error}" if shot.error else "no reply")

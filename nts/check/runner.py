@@ -39,7 +39,7 @@ def _findings(check: Check[R], probe: R) -> Iterator[Finding]:
         yield Finding(Verdict.SKIP, str(e))
     except PathTrouble as e:
         yield Finding(Verdict.PATH, str(e))
-    except NTSError as e:  # a key exchange that a check needs first, say
+    except (NTSError, OSError) as e:  # a key exchange that a check needs first, say
         yield Finding(Verdict.SKIP, f"could not be judged: {e}")
 
 

@@ -7,17 +7,16 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rich.padding import Padding
 from rich.text import Text
 
 from nts.check.model import Check
 from nts.check.output.summary import in_groups
-from nts.check.output.terminal import console
+from nts.check.output.terminal import console, labelled
 from nts.check.output.text import section
 
 
 def _texts(check: Check[Any]) -> dict[str, str]:
-    return {"sends": check.sends, "passes": check.expects, "the RFC": check.rule}
+    return {"sends": check.sends, "passes": check.expects, "rule": check.rule}
 
 
 def show(checks: Iterable[Check[Any]]) -> None:
@@ -28,13 +27,11 @@ def show(checks: Iterable[Check[Any]]) -> None:
         if check.group != group:
             group = check.group
             screen.print(Text(f"{group}\n", "bold underline" if screen.is_terminal else ""))
-        head = Text(f"{check.id:>3} ") + Text(check.name, "bold")
-        head.append(f"  {check.severity.value}, {section(check.section)}, {check.ref}", "dim")
+        about = f"  {check.severity.value}, {section(check.section)}, {check.ref}"
+        head = Text.assemble(f"{check.id} ", (check.name, "bold"), (about, "dim"))
         screen.print(head, soft_wrap=not screen.is_terminal)
         for label, text in _texts(check).items():
-            line = Text(f"{label}: ", "dim") + Text(text)
-            screen.print(Padding(line, (0, 0, 0, 4)) if screen.is_terminal else Text("    ") + line,
-                         soft_wrap=not screen.is_terminal)  # fmt: skip
+            labelled(screen, label, text)
         screen.print()
 
 

@@ -105,8 +105,10 @@ def meaning(report: Report) -> str:
         text = f"The {report.command} does not conform: {_names(report.fatal)}"
     elif unjudged == len(report.results):
         text, rest = f"Nothing could be judged about the {report.command}", ""
+    elif report.counts[Verdict.PASS] == len(report.results):
+        text = "Every check passes"
     else:
-        text = "No failure at MUST or CRIT"
+        text = f"The {report.command} conforms: no failure at MUST or CRIT"
     return f"{text}{rest}."
 
 

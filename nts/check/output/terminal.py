@@ -36,6 +36,18 @@ def console(file: TextIO) -> Console:
     return Console(file=file, markup=False, highlight=False, emoji=False)
 
 
+def labelled(screen: Console, label: str, text: str) -> None:
+    """A text with a label beside it: wrapped beside the label on a terminal, one line elsewhere."""
+    if not screen.is_terminal:
+        screen.print(Text(f"  {label:{LABEL - 2}}{text}"), soft_wrap=True)
+        return
+    grid = Table.grid(expand=True)
+    grid.add_column(width=LABEL)
+    grid.add_column(ratio=1, overflow="fold")
+    grid.add_row(Text(f"  {label}", "dim"), Text(text))
+    screen.print(grid)
+
+
 class Screen:
     """The rows and the progress of one run. With `rows` False, only the progress, and only on a terminal."""
 
@@ -148,19 +160,9 @@ class Screen:
         self._print(Text.assemble(verdict, (check.name, "bold"), about))
         texts = {"seen": result.evidence, "sends": check.sends, "passes": check.expects, "rule": check.rule}
         for label, text in texts.items():
-            self._labelled(label, text)
+            labelled(self.console, label, text)
         if self.verbose:
             for exhibit in result.exhibits:
-                self._labelled(exhibit.direction.value, exhibit.text)
+                labelled(self.console, exhibit.direction.value, exhibit.text)
                 for line in decoded(exhibit):
-                    self._labelled("", line)
-
-    def _labelled(self, label: str, text: str) -> None:
-        if not self.console.is_terminal:
-            self._print(Text(f"  {label:{LABEL - 2}}{text}"))
-            return
-        grid = Table.grid(expand=True)
-        grid.add_column(width=LABEL)
-        grid.add_column(ratio=1, overflow="fold")
-        grid.add_row(Text(f"  {label}", "dim"), Text(text))
-        self._print(grid)
+                    labelled(self.console, "", line)

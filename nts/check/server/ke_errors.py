@@ -31,9 +31,12 @@ def _each(
     probe: ServerProbe, stimuli: dict[str, bytes], *, may_close: bool = False, wait: float | None = None
 ) -> Iterator[Finding]:
     """Each of these requests, by what is wrong with it, is to get Error 1."""
-    for label, octets in stimuli.items():
+
+    def judged(label: str, octets: bytes) -> tuple[str, Finding]:
         answer = probe.ke.ask(octets, wait=wait, what=f"a request with {label}")
-        yield judge_ke.labelled(label, judge_ke.error(answer, may_close=may_close))
+        return label, judge_ke.error(answer, may_close=may_close)
+
+    yield from judge_ke.together(judged(*stimulus) for stimulus in stimuli.items())
 
 
 @group.check(

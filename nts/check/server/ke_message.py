@@ -71,11 +71,15 @@ def ke_close_notify(probe: ServerProbe) -> Iterator[Finding]:
     rule="Messages say themselves where they end; nothing may depend on how TLS or TCP cut them.",
 )  # fmt: skip
 def ke_segmented(probe: ServerProbe) -> Iterator[Finding]:
+    yield from judge_ke.together(_segmented(probe))
+
+
+def _segmented(probe: ServerProbe) -> Iterator[tuple[str, Finding]]:
     octets = probe.ke.ask(REQUEST, each=1, what="a request in TLS records of one octet")
-    yield judge_ke.labelled("one octet in each TLS record", judge_ke.agreed(octets))
+    yield "in single octets", judge_ke.agreed(octets)
     middle = len(NTPV4) + 1
     halves = probe.ke.ask(REQUEST[:middle], _PAUSE, REQUEST[middle:], what="a request in halves, with a pause between")
-    yield judge_ke.labelled("in halves", judge_ke.agreed(halves))
+    yield "in halves", judge_ke.agreed(halves)
 
 
 @group.check(
@@ -95,10 +99,13 @@ def ke_1024(probe: ServerProbe) -> Iterator[Finding]:
     rule="Unknown records that are not critical are ignored; the type has 15 bits, the body any length.",
 )  # fmt: skip
 def ke_noncrit_unknown(probe: ServerProbe) -> Iterator[Finding]:
-    for kind in UNKNOWN_TYPES:
-        label = f"type {kind:#06x}"
-        answer = probe.ke.ask(request(record(kind, b"odd", critical=False)), what=f"a request with {label}")
-        yield judge_ke.labelled(label, judge_ke.agreed(answer))
+    yield from judge_ke.together(_with_unknown(probe, kind) for kind in UNKNOWN_TYPES)
+
+
+def _with_unknown(probe: ServerProbe, kind: int) -> tuple[str, Finding]:
+    label = f"type {kind:#06x}"
+    answer = probe.ke.ask(request(record(kind, b"odd", critical=False)), what=f"a request with {label}")
+    return label, judge_ke.agreed(answer)
 
 
 @group.check(

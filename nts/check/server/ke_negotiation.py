@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import select
+import contextlib
 import socket
-import time
 from collections.abc import Iterator
-from itertools import cycle
 
 from nts import sockets
 from nts.check import gcm_siv, judge_ke
@@ -30,14 +28,15 @@ from nts.check.model import (
     PathTrouble,
     Protocol,
     Severity,
+    Skipped,
     Verdict,
     failed,
     passed,
 )
 from nts.check.probe import ServerProbe
 from nts.errors import ResolveError
-from nts.records import is_ip_address
-from nts.registry import AeadId, RecordType
+from nts.records import encode_u16s, is_ip_address
+from nts.registry import MAX_COOKIE, AeadId, RecordType
 from nts.registry import Direction as KeyDirection
 from nts.registry import Protocol as NextProtocol
 
@@ -111,10 +110,11 @@ def ke_aead_menu(probe: ServerProbe) -> Iterator[Finding]:
 def ke_1024_record(probe: ServerProbe) -> Iterator[Finding]:
     for more, label in ((b"", "without record 1024"), (record(COMPLIANT_CONTEXT, critical=False), "with record 1024")):
         answer = probe.ke.ask(request(more, offer=[gcm_siv.AEAD_ID]), what=f"a request with AEAD 30 {label}")
-        if not answer.cookies:
+        chosen = [r.body for r in answer.of(RecordType.AEAD_ALGORITHM)]
+        if answer.message is None or chosen != [encode_u16s(gcm_siv.AEAD_ID)] or not answer.cookies:
             yield passed(f"AEAD 30 is not offered ({judge_ke.seen(answer)})")
             return
-        echoed = any(r.type == COMPLIANT_CONTEXT for r in answer.message.records) if answer.message else False
+        echoed = any(r.type == COMPLIANT_CONTEXT for r in answer.message.records)
         yield judge_ke.labelled(label, judge_ke.exporter_context(_context(probe, answer), echoed=echoed))
 
 
@@ -123,36 +123,36 @@ def _context(probe: ServerProbe, answer: KeAnswer) -> int | None:
 
     PathTrouble when no reply comes at all.
     """
-    server, port = answer.time_server
+    cookie, (server, port) = answer.cookies[0], answer.time_server
+    if len(cookie) > MAX_COOKIE:
+        raise Skipped(f"could not be judged: a cookie of {len(cookie)} octets fits in no NTP packet")
     endpoint = sockets.resolve(sockets.absolute(server), port, socket.SOCK_DGRAM, probe.target.family)[0]
-    replies = []
-    for number, cookie in zip((gcm_siv.AEAD_ID, AeadId.AES_SIV_CMAC_256), cycle(answer.cookies)):
+    silent = True
+    for number in (gcm_siv.AEAD_ID, AeadId.AES_SIV_CMAC_256):
         keys = gcm_siv.Keys(*(answer.export(number, d, gcm_siv.KEY_LENGTH) for d in KeyDirection))
         for _ in range(_TRIES):
-            reply = _ask_time(probe, endpoint, gcm_siv.request(keys, cookie, probe.random.randbytes), number)
-            replies += [reply] if reply else []
-            if reply and gcm_siv.is_authentic(keys, reply):
+            packet = gcm_siv.request(keys, cookie, probe.random.randbytes)
+            reply = _ask_time(probe, endpoint, packet, f"a time request under the keys of context {number:d}")
+            if gcm_siv.is_authentic(keys, reply):
                 return number
             if reply:
+                silent = False
                 break
-    if not replies:
+    if silent:
         raise PathTrouble(f"no reply from {sockets.shown(endpoint.address)} by NTP, in {2 * _TRIES} attempts")
     return None
 
 
-def _ask_time(probe: ServerProbe, endpoint: sockets.Endpoint, packet: bytes, number: int) -> bytes:
+def _ask_time(probe: ServerProbe, endpoint: sockets.Endpoint, packet: bytes, what: str) -> bytes:
     """The first reply; empty when there is none."""
     probe.ntp_pace.wait()
-    probe.record.add(Direction.SENT, f"a time request, context {number}", Protocol.NTP, packet)
-    reply, end = b"", time.monotonic() + probe.target.patience
-    try:
-        with socket.socket(endpoint.family, socket.SOCK_DGRAM) as sock:
-            sock.connect(endpoint.address)
-            sock.send(packet)
-            if select.select([sock], [], [], max(0.0, end - time.monotonic()))[0]:
-                reply = sock.recv(_ROOM)
-    except OSError:
-        pass  # nobody listens there
+    probe.record.add(Direction.SENT, what, Protocol.NTP, packet)
+    reply = b""
+    with contextlib.suppress(OSError), socket.socket(endpoint.family, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(probe.target.patience)
+        sock.connect(endpoint.address)
+        sock.send(packet)
+        reply = sock.recv(_ROOM)
     if reply:
         probe.record.add(Direction.RECEIVED, f"{len(reply)} octets", Protocol.NTP, reply)
     else:

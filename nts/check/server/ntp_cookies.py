@@ -125,7 +125,7 @@ def ntp_cookie_chain(probe: ServerProbe) -> Iterator[Finding]:
 @group.check(
     40, "ntp-replay-address", section="5.7", severity=Severity.MUST, ref="A67",
     sends="The same packet twice, from two ports.",
-    expects="Time, both times.",
+    expects="An authentic reply, both times.",
     rule="All that a server needs is in the cookie: it keeps no state of a client, so neither the port nor an earlier"
     " use of the cookie matters.",
 )  # fmt: skip

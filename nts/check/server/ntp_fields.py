@@ -22,7 +22,7 @@ group: Group[ServerProbe] = Group("NTP: extension fields")
 @group.check(
     45, "ntp-nonce-shapes", section="5.6", severity=Severity.MUST, ref="A56 A61",
     sends="Nonces of 15, 24 and 32 octets, one of 8 with 8 octets of Additional Padding, one of 16 with 64.",
-    expects="Time for each.",
+    expects="An authentic reply to each.",
     rule="The nonce is of any length that the AEAD algorithm takes and padded to four octets; Additional Padding may"
     " be more than is due.",
 )  # fmt: skip
@@ -53,7 +53,7 @@ def ntp_nonce_short_nopad(probe: ServerProbe) -> Iterator[Finding]:
     47, "ntp-ef-placement", section="5.7", severity=Severity.MUST, ref="A66",
     sends=f"A field of {UNKNOWN_LENGTH} octets and of a type for experiments: in front of all others, inside the"
     " ciphertext, behind the authenticator.",
-    expects="Time in all three cases.",
+    expects="An authentic reply in all three cases.",
     rule="Other extension fields may be in front of the authenticator, inside it or behind it. Those behind are not"
     " authenticated and are ignored; the packet stays good.",
 )  # fmt: skip
@@ -66,7 +66,7 @@ def ntp_ef_placement(probe: ServerProbe) -> Iterator[Finding]:
     yield from judge_ntp.findings([probe.ntp.ask(make) for make in makes], judge_ntp.expect_time)
 
 
-_CARDINALITY: list[Make] = [
+CARDINALITY: list[Make] = [
     lambda f: f.request("no identifier", f.cookie(), f.seal()),
     lambda f: f.request("two identifiers", f.uid(), f.uid(), f.cookie(), f.seal()),
     lambda f: f.request("the identifier encrypted", f.cookie(), f.seal(f.uid())),
@@ -76,6 +76,7 @@ _CARDINALITY: list[Make] = [
     lambda f: f.request("no authenticator", f.uid(), f.cookie()),
     lambda f: f.request("two authenticators", f.uid(), f.cookie(), f.seal(), f.seal()),
 ]
+"""requests that lack something, or have it twice"""
 
 
 @group.check(
@@ -88,12 +89,13 @@ _CARDINALITY: list[Make] = [
     " authenticated and not encrypted.",
 )  # fmt: skip
 def ntp_cardinality(probe: ServerProbe) -> Iterator[Finding]:
-    *answers, last = probe.ntp.volley([*_CARDINALITY, _another_cookie_encrypted])
+    *answers, last = probe.ntp.volley([*CARDINALITY, another_cookie_encrypted])
     yield from judge_ntp.findings(answers, judge_ntp.expect_no_authentic_time)
     yield from judge_ntp.findings([last], _no_second_cookie)
 
 
-def _another_cookie_encrypted(forge: Forge) -> Request:
+def another_cookie_encrypted(forge: Forge) -> Request:
+    """One cookie where it has to be, and one where none may be."""
     return forge.usual("another cookie encrypted", seal=forge.seal(forge.cookie()))
 
 

@@ -38,9 +38,12 @@ group: Group[ServerProbe] = Group("NTP: robustness")
     " another one.",
 )  # fmt: skip
 def ntp_modes_versions(probe: ServerProbe) -> Iterator[Finding]:
-    makes: list[Make] = [partial(_with_mode, mode=m) for m in MODES]
-    makes += [partial(_with_version, version=v) for v in VERSIONS]
-    yield from judge_ntp.findings(probe.ntp.volley(makes), _judge_oddity)
+    yield from judge_ntp.findings(probe.ntp.volley(oddities()), _judge_oddity)
+
+
+def oddities() -> list[Make]:
+    """NTS requests in order but for mode or version."""
+    return [*(partial(_with_mode, mode=m) for m in MODES), *(partial(_with_version, version=v) for v in VERSIONS)]
 
 
 def _with_mode(forge: Forge, mode: int) -> Request:
@@ -64,7 +67,7 @@ def _judge_oddity(answer: Answer) -> Finding:
     return failed(text) if wrong else passed(text)
 
 
-def _lies() -> list[Make]:
+def lies() -> list[Make]:
     """Requests that are sealed as they stand, with a length in them that is not true."""
     return [
         *(partial(_lying_identifier, length=n) for n in (0, 2, 3, 35, OVERRUN)),
@@ -98,7 +101,7 @@ def _lying_seal(
 
 @group.check(
     51, "ntp-malformed-sweep", section="RFC 7822 7.5", severity=Severity.CRIT, ref="B01 B05",
-    sends="18 packets with a length in them that is not true (fields, nonce, ciphertext; 47 and 51 octets), and a"
+    sends="20 packets with a length in them that is not true (fields, nonce, ciphertext; 47 and 51 octets), and a"
     " usual request cut short, at every fourth octet, with --fast at every octet. Once each.",
     expects="No time, but for what is a plain request as it stands; and the server still answers usual requests.",
     rule="Extension fields lie within the packet and have lengths that are multiples of four; a packet that breaks"
@@ -110,7 +113,7 @@ def ntp_malformed_sweep(probe: ServerProbe) -> Iterator[Finding]:
     step = SWEEP_STEP if probe.ntp.pace.interval else 1
     cuts = [partial(_cut, length=n) for n in range(step, whole, step)]
     try:
-        answers = probe.ntp.volley([*_lies(), *cuts], tries=1)
+        answers = probe.ntp.volley([*lies(), *cuts], tries=1)
     except PathTrouble:
         yield failed("it answered a usual request before these packets, and none after them")
         return

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: MIT
+"""Decodes NTS traffic offline, field by field, and says what is wrong with it.
+
+The input is a capture (pcap or pcapng) of NTS-KE, NTP or both, or messages in hexadecimal, parted by blank lines. With
+a key log of the client or server (ntske_client.py --keylog FILE; SSLKEYLOGFILE) TLS is opened, and with the keys that
+it exports or that a server's master keys find in the cookies, the encrypted extension fields. Without any key the
+structure is shown.
+
+examples:
+  tcpdump -i any -w nts.pcap 'tcp port 4460 or udp port 123'   a capture to start with
+  nts_check.py decode nts.pcap --keylog keys.log               all of it, with the client's key log
+  nts_check.py decode nts.pcap --master-keys master_keys       the same from the server's side
+  nts_check.py decode nts.pcap --chrony-keys /var/lib/chrony/ntskeys --json
+  nts_check.py decode --hex 80010002000080040002000f80000000   one message
+  xclip -o | nts_check.py decode - --as ntp                    hexadecimal from stdin
+
+exit codes: 0 decoded, 1 decoded and something is wrong with it, 2 the input cannot be read
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+from nts import cli
+from nts.errors import ConfigError, ExitCode, FormatError
+from nts.registry import KE_PORT, NTP_PORT
+
+if TYPE_CHECKING:
+    from nts.check.decode.cookie_keys import Opener
+    from nts.check.decode.decoder import Decoder, Settings
+    from nts.check.decode.tls_keys import KeyLog
+
+T = TypeVar("T")
+_MAX_KEY_FILE = 1 << 26  # octets of a file with keys
+_HINT = "nts_check.py decode --help shows what is understood"
+
+
+def add(subparsers: Any) -> None:
+    """Declares the subcommand."""
+    description, _, examples = (__doc__ or "").partition("\nexamples:")
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "decode", help="decode a capture or hex, offline", description=description, epilog="examples:" + examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument("file", nargs="?", metavar="FILE", help="a capture, or a file of hexadecimal; - is stdin")
+    parser.add_argument("--hex", metavar="HEX", help="a message in hexadecimal, instead of FILE")
+    parser.add_argument("--as", dest="kind", choices=("ntp", "ke"), help="what hexadecimal is (default: a guess)")
+    parser.add_argument("--keylog", action="append", default=[], metavar="FILE", help="TLS secrets, NSS format")
+    parser.add_argument("--master-keys", action="append", default=[], metavar="DIR", help="a folder of this suite's")
+    parser.add_argument("--chrony-keys", action="append", default=[], metavar="FILE", help="ntskeys of a chronyd")
+    parser.add_argument("--ntpsec-keys", action="append", default=[], metavar="FILE", help="nts-keys of NTPsec's ntpd")
+    for name, port in (("ke", KE_PORT), ("ntp", NTP_PORT)):
+        text = f"another port of {name.upper()} than {port}; may be repeated"
+        parser.add_argument(f"--{name}-port", action="append", type=cli.port, default=[], metavar="N", help=text)
+    parser.add_argument("--json", action="store_true", help="the result as JSON on stdout")
+    parser.add_argument("--show-secrets", action="store_true", help="show keys and cookies, which are secret")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The subcommand. ConfigError when an input cannot be read."""
+    from nts.check.decode import show
+    from nts.check.decode.decoder import Decoder
+
+    if (args.file is None) == (args.hex is None):
+        raise ConfigError("give either FILE or --hex", hint=_HINT)
+    decoder, notes = Decoder(_settings(args)), []
+    if args.hex is not None:
+        _feed_hex(decoder, args.hex, args.kind, "--hex")
+    else:
+        notes = _feed_file(decoder, args.file, args.kind)
+    decoded = decoder.finish()
+    decoded.notes[:0] = notes
+    if not decoded.items:
+        decoded.notes.append("neither NTS-KE nor NTP found; --ke-port and --ntp-port tell of other ports")
+    if args.json:
+        print(json.dumps(show.as_dict(decoded, args.file or "--hex", secrets=args.show_secrets), indent=2))
+    else:
+        print("\n".join(show.lines(decoded, secrets=args.show_secrets)))
+    return ExitCode.FAILURE if decoded.wrong else ExitCode.OK
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    from nts.check.decode import cookie_keys, tls_keys
+    from nts.check.decode.decoder import Settings
+
+    log: KeyLog = {}
+    for path in args.keylog:
+        for random, secrets in _parsed(path, tls_keys.parse_keylog).items():
+            log.setdefault(random, {}).update(secrets)
+    openers: list[Opener] = [_ring(Path(folder)) for folder in args.master_keys]
+    openers += [_parsed(path, cookie_keys.read_chrony) for path in args.chrony_keys]
+    openers += [_parsed(path, cookie_keys.read_ntpsec) for path in args.ntpsec_keys]
+    return Settings(
+        log, tuple(openers), frozenset({KE_PORT, *args.ke_port}), frozenset({NTP_PORT, *args.ntp_port})
+    )  # fmt: skip
+
+
+def _ring(folder: Path) -> Opener:
+    from nts import keystore
+    from nts.check.decode.cookie_keys import OurOpener
+
+    snapshot = keystore.load(folder)
+    for problem in snapshot.problems:
+        cli.warn(problem)
+    if not snapshot.files:
+        raise ConfigError(f"no master key in {folder}", hint="it is a folder of files like 1a2b.key")
+    return OurOpener(snapshot.ring)
+
+
+def _parsed(path: str, parse: Callable[[str], T]) -> T:
+    """A file with keys, parsed."""
+    try:
+        with Path(path).open("rb") as f:
+            return parse(f.read(_MAX_KEY_FILE).decode("ascii", errors="replace"))
+    except OSError as e:
+        raise ConfigError(f"cannot read {path}: {e.strerror}", hint=_HINT) from None
+    except FormatError as e:
+        raise ConfigError(f"{path}: {e}", hint=_HINT) from None
+
+
+def _feed_file(decoder: Decoder, name: str, kind: str | None) -> list[str]:
+    """Hand the contents of a file on; notes of what is wrong with the file."""
+    try:
+        if name == "-":
+            return _feed(decoder, sys.stdin.buffer, kind, "stdin")
+        with Path(name).open("rb") as f:
+            return _feed(decoder, f, kind, name)
+    except OSError as e:
+        raise ConfigError(f"cannot read {name}: {e.strerror}", hint=_HINT) from None
+
+
+def _feed(decoder: Decoder, f: BinaryIO, kind: str | None, name: str) -> list[str]:
+    from nts.check.decode import capture, hexinput
+
+    head = f.read(capture.MAGIC_LENGTH)
+    if not capture.is_capture(head):
+        _feed_hex(decoder, (head + f.read(hexinput.MAX_TEXT)).decode("ascii", errors="replace"), kind, name)
+        return []
+    tally = capture.Tally()
+    try:
+        for packet in capture.read(head, f, tally):
+            decoder.add(packet)
+    except FormatError as e:
+        raise ConfigError(f"{name}: {e}", hint=_HINT) from None
+    return tally.notes()
+
+
+def _feed_hex(decoder: Decoder, text: str, kind: str | None, name: str) -> None:
+    from nts.check.decode import hexinput
+    from nts.check.model import Protocol
+
+    try:
+        for octets in hexinput.messages(text):
+            ntp = kind == "ntp" if kind else hexinput.guess(octets) is Protocol.NTP
+            decoder.message(octets, ntp=ntp)
+    except FormatError as e:
+        raise ConfigError(f"{name} is neither a capture nor hexadecimal that can be read: {e}", hint=_HINT) from None

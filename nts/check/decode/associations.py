@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""Which keys belong to which packet: associations, the cookies they have been given, and what opens them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from nts import extensions
+from nts.check.decode import tls_keys
+from nts.check.decode.aeads import Keys
+from nts.check.decode.cookie_keys import Opened, Opener
+from nts.check.decode.ntp_packet import Packet
+from nts.check.decode.tls_keys import KeyLog
+from nts.registry import FieldType
+
+MAX_TRIALS = 200_000  # decryptions in the dark, for packets whose cookie tells nothing
+MAX_LOG_KEYS = 4096  # pairs of keys made of a key log without knowing what they are for
+
+
+@dataclass
+class Association:
+    """A client's keys with a server."""
+
+    number: int
+    origin: str
+    """where the keys are from, in words"""
+    candidates: list[Keys]
+    """the first is the right one, once a packet has been decrypted"""
+    requests: int = 0
+    replies: int = 0
+    cookies: int = 0
+    """how many it was seen to be given"""
+
+    @property
+    def keys(self) -> Keys:
+        """Its keys."""
+        return self.candidates[0]
+
+    def unlock(self, packet: Packet) -> bool:
+        """Decrypt a packet with its keys, and note which ones they are."""
+        for keys in self.candidates:
+            if packet.unlock(keys):
+                self.candidates = [keys]
+                return True
+        return False
+
+
+@dataclass
+class Associations:
+    """All of them."""
+
+    log: KeyLog
+    openers: tuple[Opener, ...]
+    known: list[Association] = field(default_factory=list)
+    _by_cookie: dict[bytes, Association] = field(default_factory=dict)
+    _by_keys: dict[Keys, Association] = field(default_factory=dict)
+    _log_keys: list[Keys] | None = None
+    _trials: int = MAX_TRIALS
+
+    def make(self, origin: str, candidates: list[Keys]) -> Association:
+        """The association with these keys, new or not."""
+        for keys in candidates:
+            if keys in self._by_keys:
+                return self._by_keys[keys]
+        made = Association(len(self.known) + 1, origin, candidates)
+        self.known.append(made)
+        self._by_keys.update(dict.fromkeys(candidates, made))
+        return made
+
+    def give(self, association: Association, cookies: Iterable[bytes]) -> None:
+        """It has been given these cookies."""
+        for cookie in cookies:
+            self._by_cookie[as_field(cookie)] = association
+            association.cookies += 1
+
+    def has_given(self, cookie: bytes) -> bool:
+        """Whether the cookie was given to anybody before."""
+        return as_field(cookie) in self._by_cookie
+
+    def open(self, cookie: bytes) -> Opened | None:
+        """What is in a cookie, by the master keys at hand."""
+        return next((opened for o in self.openers if (opened := o.open(cookie)) is not None), None)
+
+    def of_request(self, packet: Packet, opened: Opened | None) -> Association | None:
+        """Whose request it is: by its cookie, or else by the keys that decrypt it. It is decrypted if it can be."""
+        found = self._by_cookie.get(as_field(packet.cookie)) if packet.cookie is not None else None
+        if found is None and opened is not None:
+            found = self.make(f"a cookie under key {opened.key_id} of {opened.source}", [opened.keys])
+        if found is None:
+            return self.by_trial(packet)
+        found.unlock(packet)
+        return found
+
+    def by_trial(self, packet: Packet) -> Association | None:
+        """The association whose keys decrypt a packet."""
+        if packet.authenticator is None:
+            return None
+        for association in reversed(self.known):
+            if self._spend() and association.unlock(packet):
+                return association
+        for keys in self._keys_of_log():
+            if self._spend() and packet.unlock(keys):
+                return self.make("the key log", [keys])
+        return None
+
+    def _spend(self) -> bool:
+        self._trials -= 1
+        return self._trials >= 0
+
+    def _keys_of_log(self) -> list[Keys]:
+        if self._log_keys is None:
+            self._log_keys = list(islice(tls_keys.all_keys(self.log), MAX_LOG_KEYS))
+        return self._log_keys
+
+    def notes(self) -> Iterator[str]:
+        """What had to be left out."""
+        if self._trials < 0:
+            yield "not every packet was tried with every key: there are too many of both"
+
+
+def as_field(cookie: bytes) -> bytes:
+    """A cookie as it lies in a packet: padded."""
+    return extensions.encode(FieldType.COOKIE, cookie)[extensions.FIELD_HEADER :] if len(cookie) < 65500 else cookie

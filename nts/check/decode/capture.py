@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: MIT
+"""Capture files (pcap, pcapng) down to UDP datagrams and TCP segments, through dpkt.
+
+dpkt's parsers are not made for hostile input: whatever they raise is caught here, and what they may read at once is
+bounded.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, NamedTuple
+
+import dpkt
+
+from nts.errors import FormatError
+
+MAX_BLOCK = 1 << 24  # octets of one packet with all that a file says of it
+_PCAP = {bytes.fromhex(m) for m in ("a1b2c3d4", "d4c3b2a1", "a1b23c4d", "4d3cb2a1", "a1b2cd34", "34cdb2a1")}
+_PCAPNG = bytes.fromhex("0a0d0d0a")
+MAGIC_LENGTH = 4
+_LATEST = 2**33  # seconds since 1970; a time beyond is not one
+
+
+class Endpoint(NamedTuple):
+    """An address and a port."""
+
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Datagram:
+    """A UDP datagram."""
+
+    frame: int
+    """its number in the capture, from 1"""
+    time_ns: int | None
+    """since 1970"""
+    source: Endpoint
+    target: Endpoint
+    payload: bytes = field(repr=False)
+    missing: int = 0
+    """octets at its end that were not captured"""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A TCP segment."""
+
+    frame: int
+    time_ns: int | None
+    source: Endpoint
+    target: Endpoint
+    sequence: int
+    """of the first octet of its payload, or of SYN"""
+    payload: bytes = field(repr=False)
+    missing: int = 0
+    syn: bool = False
+    ack: bool = False
+    fin: bool = False
+    reset: bool = False
+
+
+@dataclass
+class Tally:
+    """What was seen, and what had to be left out."""
+
+    frames: int = 0
+    fragments: int = 0
+    odd: int = 0
+    """frames that are no IP, or are malformed"""
+    damage: str = ""
+    """why the file was not read to its end"""
+
+    def notes(self) -> list[str]:
+        """The same in words."""
+        notes = [self.damage] if self.damage else []
+        if self.fragments:
+            notes.append(f"{self.fragments} IP fragments left out: they are not put together here")
+        if self.odd and self.odd == self.frames:
+            notes.append(f"none of the {self.frames} frames is an IP packet")
+        return notes
+
+
+def is_capture(magic: bytes) -> bool:
+    """Whether a file that begins with these octets is a capture."""
+    return magic[:MAGIC_LENGTH] in _PCAP or magic[:MAGIC_LENGTH] == _PCAPNG
+
+
+class _Source:
+    """A file that begins with octets read already, and from which nobody reads much at once."""
+
+    def __init__(self, head: bytes, file: BinaryIO) -> None:
+        self._head, self._file = head, file
+
+    def read(self, count: int = -1) -> bytes:
+        if not 0 <= count <= MAX_BLOCK:
+            raise ValueError("a block of an impossible length")
+        first, self._head = self._head[:count], self._head[count:]
+        return first + self._file.read(count - len(first))
+
+
+def read(head: bytes, file: BinaryIO, tally: Tally) -> Iterator[Datagram | Segment]:
+    """The UDP datagrams and TCP segments of a capture, `head` being what was read of `file` already.
+
+    FormatError when it is no capture or of an unknown link type; a capture that ends early is read up to there.
+    """
+    reader, unwrap = _open(head[:MAGIC_LENGTH], _Source(head, file))
+    for time, frame in _frames(reader, tally):
+        tally.frames += 1
+        try:
+            packet = unwrap(frame)
+            if packet is None:
+                tally.odd += 1
+            elif _is_fragment(packet):
+                tally.fragments += 1
+            else:
+                yield from _transport(packet, tally.frames, _ns(time))
+        except Exception:  # dpkt's, of all kinds: it parses more than we ask for
+            tally.odd += 1
+
+
+def _frames(reader: Iterable[tuple[Any, bytes]], tally: Tally) -> Iterator[tuple[Any, bytes]]:
+    try:
+        yield from reader
+    except GeneratorExit:
+        raise
+    except Exception:  # struct.error, dpkt.Error, ValueError, ...
+        tally.damage = f"the capture is damaged or cut off after frame {tally.frames}: the rest of it is not read"
+
+
+def _open(magic: bytes, source: _Source) -> tuple[Any, Callable[[bytes], Any]]:
+    try:
+        reader = dpkt.pcapng.Reader(source) if magic == _PCAPNG else dpkt.pcap.Reader(source)
+        link = reader.datalink() & 0xFFFF  # above: the length of a frame check sequence
+    except Exception:
+        raise FormatError("the capture's header is damaged") from None
+    if link not in _LINKS:
+        raise FormatError(f"a capture of link type {link}, which is none of {', '.join(map(str, _LINKS))}")
+    return reader, _LINKS[link]
+
+
+def _raw(packet: bytes) -> Any:
+    """An IP packet without anything in front."""
+    match packet[0] >> 4 if packet else 0:
+        case 4:
+            return dpkt.ip.IP(packet)
+        case 6:
+            return dpkt.ip6.IP6(packet)
+    return None
+
+
+def _within(kind: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """The IP packet in a frame of this kind; None when there is none."""
+
+    def unwrap(frame: bytes) -> Any:
+        packet = kind(frame)
+        while isinstance(packet, dpkt.Packet) and not isinstance(packet, dpkt.ip.IP | dpkt.ip6.IP6):
+            packet = packet.data
+        return packet if isinstance(packet, dpkt.Packet) else None
+
+    return unwrap
+
+
+_LINKS: dict[int, Callable[[bytes], Any]] = {
+    0: lambda frame: _raw(frame[4:]),  # loopback of the BSDs
+    1: _within(dpkt.ethernet.Ethernet),
+    12: _raw,
+    14: _raw,
+    101: _raw,
+    108: lambda frame: _raw(frame[4:]),
+    113: _within(dpkt.sll.SLL),
+    228: _raw,
+    229: _raw,
+    276: _within(dpkt.sll2.SLL2),
+}
+
+
+def _is_fragment(packet: Any) -> bool:
+    if isinstance(packet, dpkt.ip.IP):
+        return bool(packet.mf or packet.offset)
+    pieces = [h for h in packet.all_extension_headers if isinstance(h, dpkt.ip6.IP6FragmentHeader)]
+    return any(h.frag_off or h.m_flag for h in pieces)
+
+
+def _ns(time: Any) -> int | None:
+    return round(time * 1_000_000) * 1000 if 0 <= time < _LATEST else None
+
+
+def _transport(packet: Any, number: int, time: int | None) -> Iterator[Datagram | Segment]:
+    inner = packet.data
+    if not isinstance(inner, dpkt.udp.UDP | dpkt.tcp.TCP):
+        return
+    source, target = (
+        Endpoint(str(ipaddress.ip_address(address)), port)
+        for address, port in ((packet.src, inner.sport), (packet.dst, inner.dport))
+    )
+    data = bytes(inner.data)
+    if isinstance(inner, dpkt.udp.UDP):
+        length = max(inner.ulen - 8, 0) if inner.ulen else len(data)
+        yield Datagram(number, time, source, target, data[:length], max(length - len(data), 0))
+        return
+    length = _ip_payload(packet) - inner.off * 4
+    flags = inner.flags
+    yield Segment(
+        number, time, source, target, inner.seq, data, max(length - len(data), 0), bool(flags & dpkt.tcp.TH_SYN),
+        bool(flags & dpkt.tcp.TH_ACK), bool(flags & dpkt.tcp.TH_FIN), bool(flags & dpkt.tcp.TH_RST),
+    )  # fmt: skip
+
+
+def _ip_payload(packet: Any) -> int:
+    """How many octets the packet says to carry; 0 when it does not say, as on its way into a network card."""
+    if isinstance(packet, dpkt.ip.IP):
+        return packet.len - packet.hl * 4 if packet.len else 0
+    return packet.plen - sum(h.length for h in packet.all_extension_headers) if packet.plen else 0

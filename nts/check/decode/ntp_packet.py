@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""One NTP packet: its fields, and what its authenticator holds for whoever has the keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from nts import extensions
+from nts.check.decode.aeads import Keys, open_sealed
+from nts.errors import AuthError, FormatError
+from nts.extensions import Authenticator, Field
+from nts.ntp import HEADER_LENGTH, Header
+from nts.registry import FIELD_NAMES, KISS_NTSN, FieldType, Mode, Stratum
+
+_MAX_PACKET = 1 << 13  # octets; none on an unknown port is longer
+
+
+@dataclass
+class Packet:
+    """An NTP packet. Everything in it may be wrong."""
+
+    octets: bytes = field(repr=False)
+    plaintext: bytes | None = field(default=None, repr=False)
+    """of its authenticator, once `unlock` has succeeded"""
+
+    @cached_property
+    def header(self) -> Header | None:
+        """Its header; None when it is too short for one."""
+        try:
+            return Header.decode(self.octets)
+        except FormatError:
+            return None
+
+    @cached_property
+    def _scanned(self) -> tuple[list[Field], int, str]:
+        return extensions.scan(self.octets)
+
+    @property
+    def fields(self) -> list[Field]:
+        """The fields in clear, up to the first malformed one."""
+        return self._scanned[0]
+
+    @property
+    def rest(self) -> int:
+        """How many octets there are behind the last field."""
+        return self._scanned[1]
+
+    @property
+    def malformed(self) -> str:
+        """What is wrong with the form of its fields; empty: nothing."""
+        return self._scanned[2]
+
+    def of(self, kind: FieldType) -> list[Field]:
+        """The fields of a type."""
+        return [f for f in self.fields if f.type == kind]
+
+    @property
+    def has_nts(self) -> bool:
+        """Whether any field is one of NTS."""
+        return any(f.type in FIELD_NAMES for f in self.fields)
+
+    @property
+    def is_request(self) -> bool:
+        """Whether it is a client's."""
+        return self.header is not None and self.header.mode == Mode.CLIENT
+
+    @property
+    def is_reply(self) -> bool:
+        """Whether it is a server's."""
+        return self.header is not None and self.header.mode == Mode.SERVER
+
+    @property
+    def is_nak(self) -> bool:
+        """Whether it is an NTS NAK (RFC 8915 section 5.7)."""
+        h = self.header
+        return h is not None and self.is_reply and (h.stratum, h.reference_id) == (Stratum.KISS, KISS_NTSN)
+
+    @cached_property
+    def unique_id(self) -> bytes | None:
+        """The body of its first Unique Identifier."""
+        found = self.of(FieldType.UNIQUE_IDENTIFIER)
+        return found[0].body if found else None
+
+    @cached_property
+    def cookie(self) -> bytes | None:
+        """The body of its first cookie in clear."""
+        found = self.of(FieldType.COOKIE)
+        return found[0].body if found else None
+
+    @cached_property
+    def authenticator(self) -> tuple[Field, Authenticator | None, str] | None:
+        """Its first authenticator; what is in it, or else what is wrong with it."""
+        found = self.of(FieldType.AUTHENTICATOR)
+        if not found:
+            return None
+        try:
+            return found[0], extensions.decode_authenticator(found[0].body), ""
+        except FormatError as e:
+            return found[0], None, str(e)
+
+    def unlock(self, keys: Keys) -> bool:
+        """Decrypt it with the key for its direction, C2S in requests and S2C in replies; whether it was authentic."""
+        if self.authenticator is None or self.authenticator[1] is None:
+            return False
+        at, parts, _ = self.authenticator
+        assert parts is not None
+        key = keys.s2c if self.is_reply else keys.c2s
+        try:
+            plaintext = open_sealed(keys.aead, key, parts.nonce, parts.ciphertext, self.octets[: at.offset])
+        except AuthError:
+            return False
+        self.plaintext = plaintext
+        return True
+
+    @property
+    def inner(self) -> tuple[list[Field], str]:
+        """The decrypted fields, and what is wrong with their form."""
+        fields, _rest, problem = extensions.scan(self.plaintext or b"", encrypted=True)
+        return fields, problem
+
+    def inner_of(self, kind: FieldType) -> list[Field]:
+        """The decrypted fields of a type."""
+        return [f for f in self.inner[0] if f.type == kind]
+
+
+def may_be_ntp(octets: bytes) -> bool:
+    """Whether it can be an NTP packet of a client or a server, on a port that nothing is known of."""
+    if not HEADER_LENGTH <= len(octets) <= _MAX_PACKET:
+        return False
+    return octets[0] >> 3 & 7 in (3, 4) and octets[0] & 7 in (Mode.CLIENT, Mode.SERVER)
+
+
+def looks_like_nts(octets: bytes) -> bool:
+    """Whether it can hardly be anything but NTP with NTS fields, whatever port it is on."""
+    if not may_be_ntp(octets) or len(octets) % 4:
+        return False
+    first = int.from_bytes(octets[HEADER_LENGTH : HEADER_LENGTH + 2], "big")
+    return first in FIELD_NAMES and bool(Packet(octets).fields)

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: MIT
+"""What was decoded, for people and as JSON. Keys and cookies are shown only where `secrets` is true."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from nts import report
+from nts.check.decode.aeads import Keys
+from nts.check.decode.associations import Association
+from nts.check.decode.cookie_keys import Opened
+from nts.check.decode.decoder import Decoded, Item, KeItem, NtpItem
+from nts.check.decode.problems import Problem
+from nts.check.decode.rules_ke import Parsed
+from nts.check.decode.tls_messages import printable
+from nts.check.decode.tls_session import Session
+
+_KINDS = {1: "symmetric active", 2: "symmetric passive", 3: "request", 4: "reply", 5: "broadcast"}
+
+
+def lines(decoded: Decoded, *, secrets: bool) -> Iterator[str]:
+    """For a person."""
+    for item in decoded.items:
+        yield " ".join(filter(None, (_where(item), _title(item))))
+        body = _ke_lines(item, secrets) if isinstance(item, KeItem) else _ntp_lines(item, secrets)
+        yield from (f"  {line}" for line in body)
+        yield from (f"  {'WRONG' if p.wrong else 'note '} {p}" for p in item.problems)
+        yield ""
+    for association in decoded.associations:
+        yield f"association {association.number}: {_association(association, secrets)}"
+    yield from (f"note: {note}" for note in decoded.notes)
+    yield summary(decoded)
+
+
+def summary(decoded: Decoded) -> str:
+    """All in one line."""
+    packets = [i for i in decoded.items if isinstance(i, NtpItem)]
+    plain = sum(i.packet.plaintext is not None for i in packets)
+    sealed = sum(i.packet.authenticator is not None for i in packets)
+    return (
+        f"{len(decoded.items) - len(packets)} of NTS-KE, {len(packets)} NTP packets, {plain} of {sealed} decrypted; "
+        f"{decoded.wrong or 'nothing'} wrong"
+    )
+
+
+def _where(item: Item) -> str:
+    if not item.frame or item.source is None:
+        return ""
+    when = f"  {report.utc(item.time_ns)}" if item.time_ns is not None else ""
+    return f"frame {item.frame}{when}  {item.source} > {item.target} "
+
+
+def _title(item: Item) -> str:
+    if isinstance(item, NtpItem):
+        header = item.packet.header
+        kind = "packet" if header is None else _KINDS.get(header.mode, f"packet of mode {header.mode}")
+        nak = " (NTS NAK)" if item.packet.is_nak else ""
+        to = f" to frame {item.request.frame}" if item.request and item.request.frame else ""
+        return f"NTP {kind}{nak}{to}, {len(item.packet.octets)} octets{_of(item)}"
+    assert isinstance(item, KeItem)
+    if item.session is None:
+        return f"NTS-KE message{_of(item)}"
+    suite = f", {item.session.suite.name}" if item.session.suite else ""
+    return f"NTS-KE, {item.session.version}{suite}{_of(item)}"
+
+
+def _of(item: Item) -> str:
+    return f", association {item.association.number}" if item.association else ""
+
+
+def _ke_lines(item: KeItem, secrets: bool) -> Iterator[str]:
+    if item.session is not None:
+        yield from (f"{name}: {value}" for name, value in _tls_dict(item.session).items() if value)
+    for name, parsed in (("request", item.request), ("response", item.response)):
+        if parsed is not None:
+            yield f"{name}:"
+            yield from report.record_lines(parsed.message, secrets=secrets)
+    yield from (f"cookie {line}" for line in _counted(_opened(o, secrets) for o in item.opened))
+    if item.association is not None:
+        yield f"keys: {_keys(item.association.keys, secrets)}"
+
+
+def _ntp_lines(item: NtpItem, secrets: bool) -> Iterator[str]:
+    yield from report.packet_lines(item.packet.octets, secrets=secrets, plaintext=item.packet.plaintext)
+    if item.opened is not None:
+        yield f"its cookie: {_opened(item.opened, secrets)}"
+    yield from (f"fresh cookie: {line}" for line in _counted(_opened(o, secrets) for o in item.inside))
+
+
+def _counted(texts: Iterable[str]) -> Iterator[str]:
+    """Each text once, with how often it came."""
+    counts: dict[str, int] = {}
+    for text in texts:
+        counts[text] = counts.get(text, 0) + 1
+    yield from (f"{count} x {text}" if count > 1 else text for text, count in counts.items())
+
+
+def _opened(opened: Opened, secrets: bool) -> str:
+    return f"under key {opened.key_id} of {opened.source}: {_keys(opened.keys, secrets)}"
+
+
+def _keys(keys: Keys, secrets: bool) -> str:
+    c2s, s2c = report.secret(keys.c2s, secrets), report.secret(keys.s2c, secrets)
+    return f"{report.aead_name(keys.aead)}, c2s {c2s}, s2c {s2c}"
+
+
+def _association(association: Association, secrets: bool) -> str:
+    counts = f"{association.requests} requests, {association.replies} replies, {association.cookies} cookies given"
+    return f"{association.origin}; {_keys(association.keys, secrets)}; {counts}"
+
+
+def _tls_dict(session: Session) -> dict[str, str]:
+    hello, alpn = session.client.hello, session.server.alpn
+    return {
+        "server name": hello.server_name if hello else "",
+        "protocols offered": ", ".join(map(printable, hello.alpn)) if hello else "",
+        "protocol selected": ", ".join(map(printable, alpn)) if alpn else "",
+        "records": f"{session.client.records} from the client, {session.server.records} from the server",
+    }
+
+
+# --- JSON -------------------------------------------------------------------------------------------------------------
+
+
+def as_dict(decoded: Decoded, name: str, *, secrets: bool) -> dict[str, Any]:
+    """The same for JSON."""
+    return {
+        "input": name,
+        "items": [_item_dict(item, secrets) for item in decoded.items],
+        "associations": [_association_dict(a, secrets) for a in decoded.associations],
+        "notes": decoded.notes,
+        "summary": summary(decoded),
+        "wrong": decoded.wrong,
+    }
+
+
+def _item_dict(item: KeItem | NtpItem, secrets: bool) -> dict[str, Any]:
+    result: dict[str, Any] = {"kind": "ntp" if isinstance(item, NtpItem) else "ke"}
+    if item.frame:
+        result["frame"] = item.frame
+        result["time"] = report.utc(item.time_ns) if item.time_ns is not None else None
+        result["source"], result["target"] = str(item.source), str(item.target)
+    if item.association is not None:
+        result["association"] = item.association.number
+    result |= _ntp_dict(item, secrets) if isinstance(item, NtpItem) else _ke_dict(item, secrets)
+    return {**result, "problems": [_problem_dict(p) for p in item.problems]}
+
+
+def _ke_dict(item: KeItem, secrets: bool) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    if item.session is not None:
+        suite = item.session.suite.name if item.session.suite else None
+        result["tls"] = {"version": item.session.version, "cipher": suite}
+        result["tls"] |= {name.replace(" ", "_"): value for name, value in _tls_dict(item.session).items()}
+    for name, parsed in (("request", item.request), ("response", item.response)):
+        if parsed is not None:
+            result[name] = _records_dict(parsed, secrets)
+    return {**result, "cookies": [_opened_dict(o, secrets) for o in item.opened]}
+
+
+def _records_dict(parsed: Parsed, secrets: bool) -> dict[str, Any]:
+    rows = report.record_dicts(parsed.message, secrets=secrets)
+    return {"records": rows, "trailing": parsed.message.trailing, "complete": not parsed.problem}
+
+
+def _ntp_dict(item: NtpItem, secrets: bool) -> dict[str, Any]:
+    packet = report.packet_dict(item.packet.octets, secrets=secrets, plaintext=item.packet.plaintext)
+    result: dict[str, Any] = {**packet, "authentic": item.packet.plaintext is not None}
+    if item.request is not None and item.request.frame:
+        result["reply_to"] = item.request.frame
+    if item.opened is not None:
+        result["cookie"] = _opened_dict(item.opened, secrets)
+    if item.inside:
+        result["fresh_cookies"] = [_opened_dict(o, secrets) for o in item.inside]
+    return result
+
+
+def _opened_dict(opened: Opened, secrets: bool) -> dict[str, Any]:
+    return {"source": opened.source, "key_id": opened.key_id, **_keys_dict(opened.keys, secrets)}
+
+
+def _keys_dict(keys: Keys, secrets: bool) -> dict[str, Any]:
+    aead = {"id": keys.aead, "name": report.aead_name(keys.aead)}
+    return {"aead": aead, "c2s": report.secret(keys.c2s, secrets), "s2c": report.secret(keys.s2c, secrets)}
+
+
+def _association_dict(a: Association, secrets: bool) -> dict[str, Any]:
+    counts = {"requests": a.requests, "replies": a.replies, "cookies": a.cookies}
+    return {"number": a.number, "origin": a.origin, **_keys_dict(a.keys, secrets), **counts}
+
+
+def _problem_dict(p: Problem) -> dict[str, Any]:
+    return {"severity": p.severity.value, "wrong": p.wrong, "text": p.text, "section": p.section}

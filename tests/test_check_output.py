@@ -1,0 +1,472 @@
+# SPDX-License-Identifier: MIT
+"""What nts_check makes of results: a terminal, JSON, JUnit XML and HTML say the same, and nothing hostile or secret."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import jsonschema
+import pytest
+
+from nts.check import runner
+from nts.check.model import Direction, Exhibit, Protocol, Severity, Verdict, conclude, failed, passed
+from nts.check.output import as_html, catalogue, summary, text
+from nts.check.output.render import Options, Session, write
+from nts.errors import ConfigError
+from nts.registry import FieldType
+from tests import check_samples
+from tests.support import ROOT
+
+SCHEMA = json.loads((ROOT / "docs/nts_check.schema.json").read_text())
+FORBIDDEN = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # all but the line end
+
+
+def show(options: Options, *names: str, interrupt_at: str = "") -> int:
+    """Run the made-up checks as a subcommand does."""
+    probe = check_samples.probe()
+    checks = [c for c in check_samples.CHECKS if not names or c.name in names]
+    session = Session("server", probe.target.host, checks, options, intro="a run", seed=42, pace=0.5)
+    with session:
+        for result in runner.run(session.checks, probe, session.start):
+            if result.check.name == interrupt_at:
+                raise KeyboardInterrupt
+            session.add(result)
+    return session.finish()
+
+
+def all_outputs(folder: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """Every form of the same run, at the highest verbosity."""
+    junit, html = folder / "r.xml", folder / "r.html"
+    assert show(Options(verbose=True, junit=junit, html=html)) == 1
+    outputs = {"text": capsys.readouterr().out, "junit": junit.read_text(), "html": html.read_text()}
+    assert show(Options(json=True, verbose=True)) == 1
+    return {**outputs, "json": capsys.readouterr().out}
+
+
+# --- lines -----------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_terminal_each_check_is_one_plain_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert show(Options()) == 1
+    out = capsys.readouterr().out
+    assert not FORBIDDEN.search(out)
+    for name, verdict in check_samples.verdicts().items():
+        (line,) = re.findall(rf"^{re.escape(verdict.value)} +\d+ {name} .*$", out, re.MULTILINE)
+        assert len(line.split(maxsplit=4)) == 5
+    assert [x for x in out.splitlines() if x in ("TLS and ALPN", "NTS-KE messages", "NTP packets")] == [
+        "TLS and ALPN", "NTS-KE messages", "NTP packets",
+    ]  # fmt: skip
+
+
+def test_the_summary_counts_and_says_what_it_means(capsys: pytest.CaptureFixture[str]) -> None:
+    show(Options())
+    counts, meaning = capsys.readouterr().out.splitlines()[-2:]
+    assert counts.startswith("8 checks: 2 PASS, 2 WARN, 2 FAIL (1 MUST, 1 SHOULD), 1 PATH?, 1 SKIP; ")
+    assert meaning == "The server does not conform: alpn-absent; 2 could not be judged. Exit code 1."
+
+
+@pytest.mark.parametrize(
+    ("names", "code", "meaning"),
+    [
+        (["tls13-only", "ke-crit-unknown"], 0, "Every check passes. Exit code 0."),
+        (["ke-aead-15-last"], 0, "The server conforms: no failure at MUST or CRIT. Exit code 0."),
+        (["ke-aead-menu"], 0, "Nothing could be judged about the server. Exit code 0."),
+        (["alpn-absent"], 1, "The server does not conform: alpn-absent. Exit code 1."),
+    ],
+)
+def test_only_a_failure_at_must_or_crit_makes_the_exit_code_1(
+    names: list[str], code: int, meaning: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert show(Options(), *names) == code
+    assert capsys.readouterr().out.endswith(f"{meaning}\n")
+
+
+def test_findings_come_worst_first_with_what_the_rfc_says(capsys: pytest.CaptureFixture[str]) -> None:
+    show(Options())
+    out = capsys.readouterr().out
+    heads = re.findall(r"^\S+ +(\S+)  \w+, RFC 8915 section", out, re.MULTILINE)
+    assert heads == [
+        "alpn-absent", "ke-aead-15-last", "ntp-placeholder-encrypted", "ke-truncated", "ntp-ef-placement",
+    ]  # fmt: skip
+    assert "  rule    ALPN is required, and the protocol is ntske/1.\n" in out
+    assert "New Cookie for NTPv4" not in out
+    show(Options(verbose=True), "alpn-absent")
+    assert "New Cookie for NTPv4          <100 octets>" in capsys.readouterr().out
+
+
+def test_an_interrupted_run_is_reported_as_far_as_it_went(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    options = Options(junit=tmp_path / "r.xml", html=tmp_path / "r.html")
+    assert show(options, interrupt_at="ke-truncated") == 130
+    counts, meaning = capsys.readouterr().out.splitlines()[-2:]
+    assert counts.startswith("3 of 8 checks: 2 PASS, 1 FAIL (1 MUST); ")
+    assert meaning == "Interrupted, with a failure at MUST or CRIT in alpn-absent. Exit code 130."
+    assert ET.parse(tmp_path / "r.xml").getroot().get("tests") == "3"
+    assert "3 of 8" in (tmp_path / "r.html").read_text()
+    assert show(Options(json=True), interrupt_at="ke-truncated") == 130
+    values = json.loads(capsys.readouterr().out)
+    jsonschema.validate(values, SCHEMA)
+    assert values["summary"]["interrupted"] is True
+    assert (values["summary"]["planned"], values["summary"]["checks"]) == (8, 3)
+
+
+def test_another_error_inside_a_run_is_not_swallowed() -> None:
+    with pytest.raises(ZeroDivisionError), Session("server", "h", [], Options(), intro=""):
+        raise ZeroDivisionError
+
+
+# --- a terminal ------------------------------------------------------------------------------------------------------
+
+PROGRAM = """
+from nts.check.output.render import Options
+from tests.test_check_output import show
+raise SystemExit(show(Options()))
+"""
+
+
+def on_terminal(columns: int, program: str = PROGRAM, **env: str) -> str:
+    """What a program writes to a pseudo-terminal of this width."""
+    master, slave = pty.openpty()
+    environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
+    environment |= {"TERM": "xterm", "COLUMNS": str(columns), "LINES": "40", "PYTHONUTF8": "1", **env}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=slave, stderr=slave, stdin=slave, cwd=ROOT, env=environment
+    ) as process:
+        os.close(slave)
+        data, end = b"", time.monotonic() + 30
+        try:
+            while time.monotonic() < end and select.select([master], [], [], end - time.monotonic())[0]:
+                data += os.read(master, 65536)
+        except OSError:
+            pass  # the other side is closed
+        finally:
+            os.close(master)
+            process.kill() if time.monotonic() >= end else process.wait(10)
+    return data.decode()
+
+
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+
+
+@pytest.mark.parametrize("columns", [80, 160])
+def test_on_a_terminal_evidence_is_wrapped_and_never_cut(columns: int) -> None:
+    shown = on_terminal(columns)
+    assert "\x1b[32mPASS" in shown
+    assert "\x1b[1;31mFAIL" in shown
+    lines = [re.sub(r".*\r", "", ESCAPES.sub("", x).rstrip("\r")) for x in shown.split("\n")]
+    assert max(map(len, lines)) <= columns
+    words = " ".join(" ".join(lines).split())
+    assert "packets over 228 octets vanish" in words
+    assert ("MUST: served 8 cookies" in words) == (columns == 80), "a column of its own if there is room"
+
+
+def test_a_terminal_is_told_what_is_being_done_and_left_in_order() -> None:
+    slow = PROGRAM.replace("raise", "import time\nfrom tests import check_samples\n"
+        "check_samples.CHECKS[:] = check_samples.CHECKS[:2]\n"
+        "start = show.__globals__['Session'].start\n"
+        "show.__globals__['Session'].start = lambda s, c: (start(s, c), time.sleep(0.3))\nraise", 1)  # fmt: skip
+    shown = on_terminal(100, slow)
+    assert "alpn-absent: a handshake without ALPN" in shown
+    assert "1/2" in shown
+    assert shown.rfind("\x1b[?25h") > shown.rfind("\x1b[?25l") >= 0, "the cursor is back"
+
+
+def test_no_color_and_a_dumb_terminal_are_respected() -> None:
+    assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", on_terminal(80, NO_COLOR="1"))
+    assert "\x1b" not in on_terminal(80, TERM="dumb")
+
+
+# --- hostile peers and secrets ---------------------------------------------------------------------------------------
+
+
+def test_what_a_hostile_peer_says_is_text_in_every_output(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Control codes, markup of three kinds, marks of writing direction, half a surrogate pair."""
+    outputs = all_outputs(tmp_path, capsys)
+    for name, output in outputs.items():
+        assert not FORBIDDEN.search(output), name
+        assert "owned" in output, "it is shown, though"
+    assert "<script" not in outputs["html"]
+    assert "[bold]x[/bold] $name" in outputs["text"]
+    assert r"\x1b[31m\x1b]0;owned\x07<script>" in json.loads(outputs["json"])["results"][-1]["evidence"]
+    ET.fromstring(outputs["junit"])
+    shown = on_terminal(120)
+    assert "\x1b]0;" not in shown
+    assert "\x07" not in shown
+    assert "\u202e" not in shown
+
+
+def test_a_hostile_target_is_text_too(tmp_path: Path) -> None:
+    options = Options(json=True, html=tmp_path / "r.html", junit=tmp_path / "r.xml")
+    session = Session("client", "<b>\x1b[1m&", [], options, intro="\x1b[1m")
+    with session:
+        pass
+    session.finish()
+    assert "<b>\\x1b" not in (tmp_path / "r.html").read_text()
+    assert r"&lt;b&gt;\x1b[1m&amp;" in (tmp_path / "r.html").read_text()
+    assert ET.parse(tmp_path / "r.xml").getroot().get("name") == r"nts_check client <b>\x1b[1m&"
+
+
+def test_no_output_shows_a_cookie(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for name, output in all_outputs(tmp_path, capsys).items():
+        for start in (0, 30, 60):
+            assert check_samples.COOKIE[start : start + 16].hex() not in output, name
+        assert "100 octets" in output, name
+
+
+def test_a_long_text_of_a_peer_is_cut_and_says_so() -> None:
+    shown = text.printable("x" * 100_000)
+    assert len(shown) < 1100
+    assert shown.endswith("... (99000 more characters)")
+    many = Exhibit(Direction.RECEIVED, "many", Protocol.NTS_KE, b"\0\x09\0\0" * 5000)
+    lines = text.decoded(many)
+    assert len(lines) == text.MAX_LINES + 1
+    assert lines[-1].endswith("... 4801 more lines")
+
+
+@pytest.mark.parametrize(
+    ("octets", "last"),
+    [
+        (check_samples.request(15), "   12  critical      0 End of Message"),
+        (check_samples.request(15)[:9], "    6            3 octets that are no whole record"),
+        (check_samples.request(15)[:-4], "   12            no End of Message record"),
+        (check_samples.request(15) * 2, "   28  critical      0 End of Message"),
+        (check_samples.request(15) + b"\xff", "   16            1 octets that are no whole record"),
+    ],
+)
+def test_a_broken_message_is_decoded_as_far_as_it_goes(octets: bytes, last: str) -> None:
+    assert text.decoded(Exhibit(Direction.SENT, "", Protocol.NTS_KE, octets))[-1] == last
+
+
+def test_octets_of_no_protocol_are_only_counted() -> None:
+    assert text.decoded(Exhibit(Direction.SENT, "", Protocol.NONE, b"secret")) == ["       6 octets"]
+    assert text.decoded(Exhibit(Direction.NOTE, "")) == []
+
+
+def test_a_packet_is_decoded_field_by_field() -> None:
+    lines = text.decoded(Exhibit(Direction.SENT, "", Protocol.NTP, check_samples.packet()))
+    assert any(f"{FieldType.COOKIE:#06x} NTS Cookie" in line for line in lines)
+
+
+# --- JSON ------------------------------------------------------------------------------------------------------------
+
+
+def json_of(capsys: pytest.CaptureFixture[str], *, verbose: bool = False) -> dict[str, Any]:
+    show(Options(json=True, verbose=verbose))
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    values: dict[str, Any] = json.loads(captured.out)
+    return values
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_json_is_as_its_schema_says(capsys: pytest.CaptureFixture[str], verbose: bool) -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    values = json_of(capsys, verbose=verbose)
+    jsonschema.validate(values, SCHEMA)
+    assert {r["name"]: r["verdict"] for r in values["results"]} == {
+        name: verdict.value for name, verdict in check_samples.verdicts().items()
+    }
+    counts = {"planned": 8, "checks": 8, "pass": 2, "warn": 2, "fail": 2, "path": 1, "skip": 1, "exit_code": 1}
+    assert {k: values["summary"][k] for k in counts} == counts
+    assert values["summary"]["failures"] == {"CRIT": 0, "MUST": 1, "SHOULD": 1, "INFO": 0}
+    assert values["summary"]["conforms"] is False
+    assert (values["seed"], values["pace"], values["target"]) == (42, 0.5, "time.example.net")
+    assert ("exhibits" in values["results"][0]) == verbose
+
+
+def test_the_schema_refuses_what_is_not_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    values = json_of(capsys)
+    for path, wrong in (("verdict", "GOOD"), ("severity", "MAY"), ("surprise", 1)):
+        result = {**values["results"][0], path: wrong}
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**values, "results": [result]}, SCHEMA)
+
+
+def test_every_member_of_the_json_is_explained() -> None:
+    documented = (ROOT / "docs/nts_check.md").read_text()
+    definitions = SCHEMA["$defs"]
+    result = definitions["result"]["properties"]
+    for name in {*SCHEMA["properties"], *result, *definitions["summary"]["properties"]}:
+        assert f"`{name}`" in documented, name
+
+
+# --- JUnit XML -------------------------------------------------------------------------------------------------------
+
+
+def test_junit_has_a_failure_only_for_what_decides_the_exit_code(tmp_path: Path) -> None:
+    show(Options(json=True, junit=tmp_path / "r.xml"))
+    root = ET.parse(tmp_path / "r.xml").getroot()
+    assert (root.tag, root.get("tests"), root.get("failures"), root.get("skipped")) == ("testsuites", "8", "1", "2")
+    assert [s.get("name") for s in root.findall("testsuite")] == ["TLS and ALPN", "NTS-KE messages", "NTP packets"]
+    kinds = {c.get("name"): [child.tag for child in c] for c in root.iter("testcase")}
+    assert kinds == {
+        "tls13-only": [], "alpn-absent": ["failure"], "ke-crit-unknown": [], "ke-truncated": ["system-out"],
+        "ke-aead-15-last": ["system-out"], "ke-aead-menu": ["skipped"], "ntp-placeholder-encrypted": ["skipped"],
+        "ntp-ef-placement": ["system-out"],
+    }  # fmt: skip
+    failure = root.find(".//failure")
+    assert failure is not None
+    assert failure.get("message") == "MUST: served 8 cookies to a client that did not offer ALPN at all"
+    assert "RFC 8915 section 4: ALPN is required" in (failure.text or "")
+    for suite in root.findall("testsuite"):
+        assert suite.get("tests") == str(len(suite.findall("testcase")))
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", suite.get("timestamp") or "")
+
+
+# --- HTML ------------------------------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """Checks that what is opened is closed, and collects what a reader and a browser see."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def page_of(folder: Path) -> tuple[str, Page]:
+    show(Options(json=True, html=folder / "r.html"))
+    source = (folder / "r.html").read_text()
+    return source, Page(source)
+
+
+def test_the_page_is_well_formed_and_needs_nothing_else(tmp_path: Path) -> None:
+    source, page = page_of(tmp_path)
+    names = [tag for tag, _ in page.tags]
+    assert not {"script", "link", "img", "iframe", "object", "form", "base"} & set(names)
+    assert not re.search(r"url\(|@import|https?://", source)
+    for tag, attributes in page.tags:
+        assert not [a for a in attributes if a in ("src", "style") or a.startswith("on")]
+        assert tag != "a" or (attributes["href"] or "").startswith("#")
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids)) == 8
+    assert {a["href"] for t, a in page.tags if t == "a"} == {f"#{i}" for i in ids}
+    for needed in ("prefers-color-scheme: dark", "@media print", "max-width: 44rem", "default-src 'none'", "viewport"):
+        assert needed in source
+
+
+def test_the_page_shows_findings_whole_and_folds_what_passed(tmp_path: Path) -> None:
+    _, page = page_of(tmp_path)
+    words = " ".join(page.words)
+    assert [a["id"] for t, a in page.tags if t == "details"] == ["tls13-only", "ke-crit-unknown"]
+    assert [a["id"] for t, a in page.tags if t == "article"] == [
+        "alpn-absent", "ke-aead-15-last", "ntp-placeholder-encrypted", "ke-truncated", "ntp-ef-placement",
+        "ke-aead-menu",
+    ]  # fmt: skip
+    for expected in (
+        "The server does not conform: alpn-absent", "New Cookie for NTPv4          <100 octets>",
+        "ALPN is required, and the protocol is ntske/1.", "no cookies come", "65520 unknown (399 times), 15 AEAD",
+        "packets over 228 octets vanish", "seed",
+    ):  # fmt: skip
+        assert expected in words
+    for section in ("What to look at", "All checks", "Passed"):
+        assert section in page.words
+
+
+def test_a_page_where_all_is_well_has_no_findings() -> None:
+    results = tuple(check_samples.results("tls13-only"))
+    report = summary.Report("server", "h:1", 0, None, None, planned=1, results=results)
+    page = Page(as_html.page(report))
+    assert "What to look at" not in page.words
+    assert "Every check passes." in page.words
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_report_replaces_the_old_one_whole_and_others_may_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "r.html"
+    path.write_text("old")
+    (tmp_path / "link.html").symlink_to(path)
+    umask = os.umask(0o022)
+    try:
+        write(tmp_path / "link.html", "new")
+    finally:
+        os.umask(umask)
+    assert path.read_text() == "new"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link.html", "r.html"]
+
+
+def test_a_place_that_cannot_be_written_is_an_error_before_anything_is_checked(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for options, complaint in (
+        (Options(html=tmp_path / "none" / "r.html"), "there is no folder"),
+        (Options(junit=tmp_path / "folder"), "it is there and is no file"),
+        (Options(html=Path("/dev/null")), "it is there and is no file"),
+        (Options(html=tmp_path / "r", junit=tmp_path / "folder/../r"), "two reports cannot be one file"),
+    ):
+        with pytest.raises(ConfigError, match=complaint):
+            Session("server", "h", [], options, intro="")
+
+
+def test_a_full_disk_is_one_error_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("nts.files.rename", full)
+    with pytest.raises(ConfigError, match=r"cannot write .*r\.html: No space left on device"):
+        write(tmp_path / "r.html", "text")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- order and documentation -----------------------------------------------------------------------------------------
+
+
+def test_groups_stay_together_in_the_order_of_their_first_check() -> None:
+    mixed = [check_samples.CHECKS[i] for i in (0, 2, 1, 6, 3)]
+    assert [c.group for c in summary.in_groups(mixed)] == [
+        "TLS and ALPN", "TLS and ALPN", "NTS-KE messages", "NTS-KE messages", "NTP packets",
+    ]  # fmt: skip
+
+
+def test_a_finding_of_its_own_severity_decides_by_that_one() -> None:
+    check = check_samples.CHECKS[0]
+    result = conclude(check, [passed("fine"), failed("not so fine", Severity.INFO)])
+    report = summary.Report("server", "h", 0, None, None, planned=1, results=(result,))
+    assert report.exit_code == 0
+    assert report.failures[Severity.INFO] == 1
+    assert result.verdict is Verdict.FAIL
+
+
+def test_markdown_escapes_what_is_markup_there() -> None:
+    words = catalogue.markdown("Title", check_samples.CHECKS)
+    assert "ntp-ef-placement" in words
+    assert catalogue._escaped("a|b <c> [d]*") == r"a\|b \<c\> \[d\]\*"
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (59.4, "59 s"), (192, "3 min 12 s")])
+def test_durations_are_for_people(seconds: float, words: str) -> None:
+    assert text.duration(seconds) == words
+
+
+def test_a_folder_that_may_not_be_written_is_an_error_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(ConfigError, match="permission denied"):
+        Options(html=tmp_path / "r.html").check()
