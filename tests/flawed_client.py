@@ -11,11 +11,11 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 from OpenSSL import SSL
 
 from nts import extensions, ke_session, sockets, ts_client
 from nts.aead import SessionKeys
+from nts.check import gcm_siv
 from nts.check.client.recipes import Enough, Outcome, Place
 from nts.errors import FormatError, NTSError
 from nts.ntp import Header
@@ -186,11 +186,7 @@ class FlawedClient:
         cookies = [body for kind, _, body in found if kind == 5]
         if chosen == encode_u16s(15):
             return Outcome(self._query(place, _State(keys, ("127.0.0.1", place.ntp_port), cookies)))
-        packet = Header(mode=Mode.CLIENT, transmit=1).encode()
-        packet += extensions.encode(FieldType.UNIQUE_IDENTIFIER, os.urandom(32))
-        packet += extensions.encode(FieldType.COOKIE, cookies[0])
-        nonce = os.urandom(12)
-        body = extensions.encode_authenticator(nonce, AESGCMSIV(key).encrypt(nonce, b"", packet)) + bytes(4)
+        packet = gcm_siv.request(gcm_siv.Keys(key, key), cookies[0], os.urandom)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.sendto(packet + extensions.encode(FieldType.AUTHENTICATOR, body), ("127.0.0.1", place.ntp_port))
+            sock.sendto(packet, ("127.0.0.1", place.ntp_port))
         return Outcome(False)
