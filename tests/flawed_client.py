@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 from OpenSSL import SSL
 
 from nts import extensions, ke_session, sockets, ts_client
 from nts.aead import SessionKeys
+from nts.check import gcm_siv
 from nts.check.client.recipes import Enough, Outcome, Place
 from nts.errors import FormatError, NTSError
 from nts.ntp import Header
@@ -24,6 +25,7 @@ from nts.ts_client import Query, Verdict
 from tests.support import GOOD_REQUEST, RawKe, record, split_records
 
 _READING = 3.0  # seconds
+_POLL = 0.1  # seconds between the requests of a resident client
 Where = tuple[str, int]
 
 
@@ -52,6 +54,8 @@ class FlawedClient:
     """octets that it reads of a response"""
     any_reply: bool = False
     """takes the time from whatever comes"""
+    reads_on: bool = False
+    """takes cookies from copies of an answer it has had already"""
     hasty: bool = False
     """believes every NTS NAK at once, and runs key exchanges until it has the time"""
     hoards: bool = False
@@ -62,22 +66,33 @@ class FlawedClient:
     """asks without NTS when it gets no answer"""
     repeats: bool = False
     """always sends the same Unique Identifier"""
-    context_of_15: bool = False
-    """offers AEAD 30, and extracts its keys with 15 in the context"""
+    counts: bool = False
+    """numbers its requests in the Unique Identifier, which should be random"""
+    greedy: bool = False
+    """always asks for nine more cookies"""
+    gcm_context: int | None = None
+    """offers AEAD 30, and extracts its keys with this number in the context"""
 
     _states: dict[Path, _State] = field(default_factory=dict)
+    _number: int = 0
     _uid: bytes = field(default_factory=lambda: os.urandom(32))
 
     def meet(self, place: Place, enough: Enough) -> Outcome:
         with contextlib.suppress(NTSError, SSL.Error, OSError):
-            if self.context_of_15:
-                return self._with_aead_30(place)
+            if self.gcm_context:
+                return self._with_aead_30(place, self.gcm_context)
             if self.forgets or place.folder not in self._states:
                 self._states[place.folder] = self._exchange(place)
             state = self._states[place.folder]
             accepted = False
-            for _ in range(place.count):
-                accepted = self._query(place, state)
+            end = time.monotonic() + place.seconds
+            for i in itertools.count(1):
+                accepted = self._query(place, state) or (accepted and self.resident)
+                if self.resident and (enough(accepted) or time.monotonic() > end):
+                    break
+                if not self.resident and i >= place.count:
+                    break
+                time.sleep(_POLL if self.resident else 0)
             return Outcome(accepted)
         return Outcome(False)
 
@@ -113,7 +128,7 @@ class FlawedClient:
         if not state.cookies:
             return False
         cookie = state.cookies.pop(0)
-        placeholders = ts_client.count_placeholders(len(state.cookies), len(cookie))
+        placeholders = 9 if self.greedy else ts_client.count_placeholders(len(state.cookies), len(cookie))
         query = ts_client.build_query(state.keys, cookie, placeholders, self._random)
         family = socket.AF_INET6 if ":" in state.where[0] else socket.AF_INET
         endpoint = sockets.resolve(*state.where, socket.SOCK_DGRAM, family)[0]
@@ -126,13 +141,13 @@ class FlawedClient:
         return accepted
 
     def _await(self, sock: socket.socket, query: Query, place: Place, state: _State) -> bool:
-        end = time.monotonic() + place.wait
+        end, accepted = time.monotonic() + place.wait, False
         while (left := end - time.monotonic()) > 0:
             sock.settimeout(left)
             try:
                 datagram = sock.recv(65535)
             except OSError:
-                return False
+                break
             if self.hoards:
                 with contextlib.suppress(FormatError):
                     fields = extensions.walk(datagram)[0]
@@ -145,32 +160,33 @@ class FlawedClient:
             judgement = ts_client.judge(datagram, query)
             fresh = tuple(judgement.cookies)
             state.cookies = [*state.cookies, *fresh] if self.hoards else [*ts_client.restock((*state.cookies,), fresh)]
-            if self.any_reply or judgement.verdict is Verdict.TIME:
+            if judgement.verdict is Verdict.TIME and self.reads_on:
+                end, accepted = min(end, time.monotonic() + _POLL), True
+            elif self.any_reply or judgement.verdict is Verdict.TIME:
                 return True
             if judgement.verdict is Verdict.UNUSABLE:
                 return False
-        return False
+        return accepted
 
     def _random(self, length: int) -> bytes:
-        return self._uid if self.repeats and length == 32 else os.urandom(length)
+        if length == len(self._uid) and self.counts:
+            self._number += 1
+            return self._number.to_bytes(length, "big")
+        return self._uid if self.repeats and length == len(self._uid) else os.urandom(length)
 
-    def _with_aead_30(self, place: Place) -> Outcome:
+    def _with_aead_30(self, place: Place, number: int) -> Outcome:
         """Agree on AEAD 30 where that is possible, and send one request."""
         request = GOOD_REQUEST.replace(record(4, encode_u16s(15)), record(4, encode_u16s(30, 15)))
         with RawKe(place.ke_port, place.ca) as client:
             client.handshake().send(request)
             found = split_records(client.receive())
             (chosen,) = [body for kind, _, body in found if kind == 4]
-            keys, context = client.export(AeadId.AES_SIV_CMAC_256), bytes([0, 0, 0, 15, 0])
+            keys, context = client.export(AeadId.AES_SIV_CMAC_256), bytes([0, 0, 0, number, 0])
             key = client.tls.export_keying_material(b"EXPORTER-network-time-security", 16, context)
         cookies = [body for kind, _, body in found if kind == 5]
         if chosen == encode_u16s(15):
             return Outcome(self._query(place, _State(keys, ("127.0.0.1", place.ntp_port), cookies)))
-        packet = Header(mode=Mode.CLIENT, transmit=1).encode()
-        packet += extensions.encode(FieldType.UNIQUE_IDENTIFIER, os.urandom(32))
-        packet += extensions.encode(FieldType.COOKIE, cookies[0])
-        nonce = os.urandom(12)
-        body = extensions.encode_authenticator(nonce, AESGCMSIV(key).encrypt(nonce, b"", packet)) + bytes(4)
+        packet = gcm_siv.request(gcm_siv.Keys(key, key), cookies[0], os.urandom)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.sendto(packet + extensions.encode(FieldType.AUTHENTICATOR, body), ("127.0.0.1", place.ntp_port))
+            sock.sendto(packet, ("127.0.0.1", place.ntp_port))
         return Outcome(False)

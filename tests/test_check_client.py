@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from nts.check import runner
-from nts.check.client import CASES, judge
+from nts.check.client import CASES, chronyd, judge, requests
 from nts.check.client.probe import ClientProbe, Seen
 from nts.check.client.recipes import (
     Client,
@@ -26,31 +28,55 @@ from nts.check.client.recipes import (
     ours,
 )
 from nts.check.model import Check, Result, Severity, Verdict
-from nts.check.peer import Authority, NtpPeer
+from nts.check.peer import Authority, NtpPeer, craft
 from nts.check.peer.faults import FAULTS, Side, find
 from nts.check.peer.ke import KeSession
 from nts.check.peer.ntp import NtpTalk
+from nts.registry import FieldType
 from tests import support
 from tests.flawed_client import FlawedClient
 
-PARALLEL = 6  # most of it is waiting
+PARALLEL = 8  # most of it is waiting
 NUMBERS = [f"C{n:02}" for n in range(1, 25)]
 
-FLAWS: dict[str, FlawedClient] = {
-    **{number: FlawedClient(any_reply=True) for number in ("C01", "C02", "C03", "C04", "C05", "C06", "C11")},
-    "C07": FlawedClient(hoards=True),
-    "C08": FlawedClient(hasty=True),
-    "C09": FlawedClient(hasty=True),
-    "C10": FlawedClient(hasty=True, falls_back=True),
-    "C12": FlawedClient(falls_back=True),
-    "C13": FlawedClient(hoards=True),
-    **{number: FlawedClient(any_response=True) for number in ("C14", "C15", "C16", "C17", "C19", "C20")},
-    "C18": FlawedClient(response_limit=4096),
-    "C21": FlawedClient(any_handshake=True),
-    "C22": FlawedClient(forgets=True),
-    "C23": FlawedClient(repeats=True),
-    "C24": FlawedClient(context_of_15=True),
-}
+LIAR, CARELESS, HASTY = FlawedClient(any_reply=True), FlawedClient(any_response=True), FlawedClient(hasty=True)
+FLAWS: tuple[tuple[str, FlawedClient, str], ...] = (  # case, client, evidence
+    ("C01", LIAR, "plain-reply: takes the time; crypto-nak: takes the time"),
+    ("C02", LIAR, "stripped-authenticator: takes the time"),
+    ("C03", LIAR, "stripped-uid: takes the time"),
+    ("C04", LIAR, "wrong-uid: takes the time; uid-prefix: takes the time; older-uid: takes the time"),
+    ("C05", LIAR, "bad-tag: takes the time; c2s-key: takes the time; bit-flip: takes the time"),
+    ("C06", LIAR, "bad-origin: takes the time"),
+    ("C06", FlawedClient(reads_on=True, hoards=True), "replay: a replayed reply's cookies are stored again .*"),
+    ("C07", FlawedClient(hoards=True), "clear-cookies: .* stored and spent; trailing-cookies: .* stored and spent"),
+    ("C08", HASTY, "forged-nak: runs another key exchange; forged-nak, then a genuine reply: takes no time.*"),
+    ("C09", HASTY, "nak-then-time: takes no time.*; nak-then-time: runs another key exchange"),
+    ("C10", HASTY, r"nak: \d+ key exchanges within .*"),
+    ("C10", FlawedClient(forgets=True), r"nak: the old cookies are given up \(0 NTP requests\)"),
+    ("C10", FlawedClient(falls_back=True), "nak: falls back to plain NTP .*"),
+    ("C11", LIAR, "kiss-rate: takes the time; kiss-deny: takes the time; kiss-rstr: takes the time"),
+    (
+        "C11", FlawedClient(resident=True),
+        r"kiss-rate after .*: \d\d requests.*; kiss-deny after .*: \d\d more .*; kiss-rstr after .*: \d\d more .*",
+    ),
+    ("C12", FlawedClient(falls_back=True), "ntp-silence: falls back to plain NTP .*"),
+    ("C12", FlawedClient(greedy=True), "ntp-silence: 9 placeholders in a request"),
+    ("C13", FlawedClient(hoards=True), r"silence after nine cookies a reply: \d\d cookies in stock"),
+    ("C13", FlawedClient(greedy=True), "cookie-length-change: sends packets of .*"),
+    ("C14", CARELESS, "error-in-good-response: goes on .*; warning: goes on .*"),
+    ("C15", CARELESS, "unknown-critical: goes on .*"),
+    ("C16", CARELESS, "missing-eom: goes on .*; duplicate-aead: goes on .*"),
+    ("C17", CARELESS, "no-aead: goes on .*; unoffered-aead: goes on .*; unoffered-protocol: goes on .*"),
+    ("C18", FlawedClient(response_limit=4096), "oversize-response: takes no time .*"),
+    ("C18", CARELESS, "slow-drip: goes on without a whole response.*"),
+    ("C19", CARELESS, "IPv4 address .*: takes no time .*; server-zone: goes on .*; duplicate-server: goes on .*"),
+    ("C20", CARELESS, "port-zero: goes on .*; port-three-octets: goes on .*"),
+    ("C21", FlawedClient(any_handshake=True), "tls12-only: goes on .*; self-signed: goes on .*"),
+    ("C22", FlawedClient(forgets=True), "a restart without NTS-KE: takes no time .*"),
+    ("C23", FlawedClient(repeats=True), "identifiers come more than once.*"),
+    ("C23", FlawedClient(counts=True), "identifiers are not random: .*"),
+    ("C24", FlawedClient(gcm_context=15), "AEAD 30 with record 1024: keys with 15 in the context"),
+)  # fmt: skip
 UNSEEN = {  # what a client that does not poll cannot show
     "C11": {"whether kisses make it poll less: the client does not poll by itself"},
     "C12": {"the key exchange that should follow is up to whoever starts the client"},
@@ -63,10 +89,12 @@ class Pool:
 
     def __init__(self, pool: ThreadPoolExecutor, authority: Authority) -> None:
         jobs: dict[tuple[str, str], tuple[Client, Check[ClientProbe]]] = {}
+        cases = {case.id: case for case in CASES}
         for case in CASES:
-            jobs["flawed", case.id] = FLAWS[case.id], case
             jobs["right", case.id] = FlawedClient(), case
             jobs["ours", case.id] = ours(), case
+        for i, (number, flawed, _) in enumerate(FLAWS):
+            jobs["flawed", str(i)] = flawed, cases[number]
         self._futures: dict[tuple[str, str], Future[Result[ClientProbe]]] = {
             key: pool.submit(run_case, client, case, authority) for key, (client, case) in jobs.items()
         }
@@ -111,15 +139,24 @@ def test_case_passes_a_right_client(results: Pool, client: str, number: str) -> 
     assert result.exhibits
 
 
-@pytest.mark.parametrize("number", NUMBERS)
-def test_case_fails_a_client_with_the_flaw(results: Pool, number: str) -> None:
-    result = results["flawed", number]
-    assert result.verdict is Verdict.FAIL, [f.text for f in result.findings]
+def test_every_case_has_a_client_that_fails_it() -> None:
+    assert {number for number, _, _ in FLAWS} == set(NUMBERS)
+
+
+@pytest.mark.parametrize("index", range(len(FLAWS)), ids=[number for number, _, _ in FLAWS])
+def test_case_fails_a_client_with_the_flaw(results: Pool, index: int) -> None:
+    _, _, evidence = FLAWS[index]
+    result = results["flawed", str(index)]
+    findings = [(f.verdict.value, f.text) for f in result.findings]
+    assert result.verdict is Verdict.FAIL, findings
+    for part in evidence.split("; "):
+        assert any(re.fullmatch(part, f.text) for f in result.findings if f.verdict is Verdict.FAIL), (part, findings)
 
 
 def test_plain_ntp_is_critical_whatever_the_case_is(results: Pool) -> None:
     """A80."""
-    assert any("plain NTP" in f.text and f.severity is Severity.CRIT for f in results["flawed", "C12"].findings)
+    plain = str(next(i for i, (number, client, _) in enumerate(FLAWS) if number == "C12" and client.falls_back))
+    assert any("plain NTP" in f.text and f.severity is Severity.CRIT for f in results["flawed", plain].findings)
 
 
 def test_no_exhibit_of_text_holds_a_secret(results: Pool) -> None:
@@ -144,6 +181,37 @@ def test_client_that_never_works_is_not_judged(authority: Authority) -> None:
     for result in runner.run(runner.select(CASES, ["C01", "C14", "C21", "C22"], []), probe):
         assert result.verdict is Verdict.SKIP
         assert "sound servers" in result.evidence or "key exchange" in result.evidence
+
+
+def test_client_whose_every_run_begins_with_a_key_exchange(authority: Authority) -> None:
+    """What it might keep cannot be seen, and is not held against it."""
+    probe = ClientProbe(FlawedClient(forgets=True, keeps=False), authority)
+    results = list(runner.run(runner.select(CASES, ["C10", "C13", "C22"], []), probe))
+    assert [r.verdict for r in results] == [Verdict.PASS, Verdict.PASS, Verdict.SKIP]
+    for result in results:
+        assert any(f.verdict is Verdict.SKIP and "begins with a key exchange" in f.text for f in result.findings)
+
+
+def test_aead_30_with_the_right_keys_passes(authority: Authority) -> None:
+    result = run_case(FlawedClient(gcm_context=30), CASES[-1], authority)
+    assert [f.text for f in result.findings] == [
+        f"AEAD 30 {how} record 1024: keys with 30 in the context" for how in ("with", "without")
+    ]
+
+
+def test_recipe_without_its_client_skips(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chronyd, "_PATH", "/nowhere")
+    result = run_case(chronyd.ChronydClient(), CASES[0], authority)
+    assert (result.verdict, result.evidence) == (Verdict.SKIP, "there are no chronyd and chronyc on this machine")
+
+
+def test_ports_can_be_fixed(authority: Authority) -> None:
+    """For a client whose configuration names them."""
+    ke, ntp = support.free_port(), support.free_port(socket.SOCK_DGRAM)
+    probe = ClientProbe(FlawedClient(), authority, ke_port=ke, ntp_port=ntp)
+    for _ in range(2):
+        with probe.scene(find("nak")) as scene:
+            assert (scene.ke.port, scene.ntp.port) == (ke, ntp)
 
 
 # --- judgements, where no client would show them --------------------------------------------------------------------
@@ -180,6 +248,49 @@ def test_hammering_and_crashing_are_seen() -> None:
         (finding,) = judge.protected(Seen("x", False, code=code))
         assert finding.verdict is Verdict.FAIL
         assert "signal 11" in finding.text
+
+
+def nts_packet(*fields: tuple[int, int, bytes]) -> bytes:
+    """A packet of these fields: type, length of the body, what it begins with."""
+    return bytes([0x23]) + bytes(47) + b"".join(craft.field(t, start.ljust(n, b"\0")) for t, n, start in fields)
+
+
+UID, COOKIE, PLACEHOLDER, AUTH = FieldType
+GOOD_AUTH = (AUTH, 36, bytes([0, 16, 0, 16]))
+
+
+@pytest.mark.parametrize(
+    ("rule", "fields"),
+    [
+        ("one identifier", [(UID, 32, b""), (COOKIE, 100, b""), (COOKIE, 100, b""), GOOD_AUTH]),
+        ("nothing of NTS after", [(UID, 32, b""), (COOKIE, 100, b""), GOOD_AUTH, (PLACEHOLDER, 100, b"")]),
+        ("an identifier of 32", [(UID, 28, b""), (COOKIE, 100, b""), GOOD_AUTH]),
+        ("a nonce of 16", [(UID, 32, b""), (COOKIE, 100, b""), (AUTH, 28, bytes([0, 8, 0, 16]))]),
+        ("a nonce of 16", [(UID, 32, b""), (COOKIE, 100, b""), (AUTH, 28, bytes([9, 9, 9, 9]))]),
+        ("placeholders as long", [(UID, 32, b""), (COOKIE, 100, b""), (PLACEHOLDER, 96, b""), GOOD_AUTH]),
+        ("placeholders of zeros", [(UID, 32, b""), (COOKIE, 100, b""), (PLACEHOLDER, 100, b"x"), GOOD_AUTH]),
+        ("nothing", [(UID, 32, b""), (COOKIE, 100, b""), (PLACEHOLDER, 100, b""), GOOD_AUTH]),
+    ],
+)
+def test_each_rule_of_a_request_can_be_broken(rule: str, fields: list[tuple[int, int, bytes]]) -> None:
+    with NtpPeer() as peer:
+        talk = NtpTalk(nts_packet(*fields), ("127.0.0.1", 4000), peer)
+        broken = [f.text for f in requests._shape(Seen("x", False, requests=[talk])) if f.verdict is Verdict.FAIL]
+    assert [text.startswith(rule) for text in broken] == ([True] if rule != "nothing" or broken else [])
+
+
+def test_what_links_requests_is_seen() -> None:
+    """A81, B14: a header that varies, and one port for all."""
+    with NtpPeer() as peer:
+        packets = [nts_packet((UID, 32, os.urandom(32)), (COOKIE, 100, b""), GOOD_AUTH) for _ in range(2)]
+        packets[1] = packets[1][:2] + b"\6" + packets[1][3:]
+        talks = [NtpTalk(p, ("127.0.0.1", 123), peer) for p in packets]
+        findings = [*requests._freshness(Seen("x", False, requests=talks))]
+        assert any("octets 2 to 2" in f.text for f in findings if f.verdict is Verdict.WARN)
+        assert any("one port" in f.text for f in findings if f.verdict is Verdict.WARN)
+        assert any("nonces come" in f.text for f in findings if f.verdict is Verdict.FAIL)
+        shape = [f.text for f in requests._shape(Seen("x", False, requests=talks)) if f.verdict is Verdict.FAIL]
+        assert any(text.startswith("not from port 123") for text in shape)
 
 
 # --- every fault -----------------------------------------------------------------------------------------------------

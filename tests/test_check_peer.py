@@ -13,11 +13,13 @@ import pytest
 from OpenSSL import SSL
 
 from nts import cookies, ke_session, ts_session
-from nts.check.peer import KeBehaviour, NtpBehaviour, Pair, pair
+from nts.check.peer import KeBehaviour, NtpBehaviour, NtpTalk, Pair, pair
 from nts.check.peer import ke as ke_peer
 from nts.check.peer.authority import Authority
+from nts.check.peer.faults import exchange, find
+from nts.check.peer.faults import time as faults_time
 from nts.check.peer.ke import KePeer, KeTalk
-from nts.errors import ALPNError, CertificateError, KeErrorRecord, NtsNak, TLSError
+from nts.errors import ALPNError, CertificateError, FormatError, KeErrorRecord, NtsNak, TLSError
 from nts.registry import AeadId
 from nts.state import ClientState
 from tests import support
@@ -35,7 +37,7 @@ def sound(authority: Authority) -> Iterator[Pair]:
         yield servers
 
 
-def exchange(servers: Pair, host: str = "localhost") -> ke_session.Result:
+def fetch(servers: Pair, host: str = "localhost") -> ke_session.Result:
     options = ke_session.Options(host, servers.ke.port, tuple(AeadId), ca=servers.authority.ca, family=socket.AF_UNSPEC)
     return ke_session.exchange(options)
 
@@ -97,7 +99,7 @@ def test_without_alpn_nothing_is_served(sound: Pair) -> None:
 
 
 def test_cookies_of_the_one_open_at_the_other(sound: Pair) -> None:
-    result = exchange(sound)
+    result = fetch(sound)
     assert cookies.open_cookie(sound.ntp.ring, result.agreement.cookies[0]) == result.keys
     assert result.agreement.port == sound.ntp.port
 
@@ -105,7 +107,7 @@ def test_cookies_of_the_one_open_at_the_other(sound: Pair) -> None:
 def test_slow_client_does_not_delay_another(sound: Pair) -> None:
     with RawKe(sound.ke.port, alpn=[b"ntske/1"]):
         started = time.monotonic()
-        exchange(sound)
+        fetch(sound)
         assert time.monotonic() - started < 4  # the default timeout is 5
 
 
@@ -148,7 +150,7 @@ def test_a_mistake_in_an_answer_is_not_hidden(authority: Authority) -> None:
 def test_faulty_key_exchange(authority: Authority, ke: object, error: type[Exception]) -> None:
     assert callable(ke)
     with pair(ke(authority), authority=authority) as servers, pytest.raises(error):
-        exchange(servers)
+        fetch(servers)
 
 
 def test_wrong_exporter_context_makes_naks(authority: Authority, tmp_path: Path) -> None:
@@ -167,3 +169,47 @@ def test_faulty_time_server(authority: Authority, tmp_path: Path) -> None:
         assert len(servers.ntp.sent) == 2
         (request,) = servers.ntp.requests
         assert cookies.open_cookie(servers.ntp.ring, result.answer.judgement.cookies[0]) == request.keys
+
+
+GARBAGE = (b"", b"\x80", GOOD_REQUEST[:7], record(0x3FFF) + END, END, bytes(60000))
+
+
+@pytest.mark.parametrize("name", [f.name for f in exchange.FAULTS])
+def test_no_request_upsets_a_faulty_key_exchange(authority: Authority, name: str) -> None:
+    """`pair` raises what an answer did not expect."""
+    with pair(find(name).ke(authority, KeBehaviour(timeout=0.05)), authority=authority) as servers:
+        for octets in GARBAGE:
+            with RawKe(servers.ke.port).handshake() as client, contextlib.suppress(SSL.Error):
+                client.send(octets) if octets else None
+                client.tls.shutdown()
+                client.tls.recv(1) if name not in ("ke-silence", "slow-drip") else None
+        assert len(servers.ke.sessions) == len(GARBAGE)
+
+
+@pytest.mark.parametrize("name", [f.name for f in faults_time.FAULTS])
+def test_no_datagram_upsets_a_faulty_time_server(sound: Pair, name: str) -> None:
+    """Without a request to answer there is FormatError, or the fault does not need one."""
+    answer = find(name).answer
+    assert answer is not None
+    uid, cookie = bytes([1, 4, 0, 36]) + bytes(32), bytes([2, 4, 0, 104]) + bytes(100)
+    header = bytes([0x23]) + bytes(47)
+    for packet in (
+        b"",
+        bytes(47),
+        header,
+        header + bytes(28),
+        header + uid,
+        header + uid + cookie,
+        header + 2 * cookie,
+    ):
+        talk = NtpTalk(packet, ("127.0.0.1", 4000), sound.ntp)
+        with contextlib.suppress(FormatError):
+            assert all(isinstance(reply, (bytes, float)) for reply in answer(talk))
+        assert not talk.is_authentic
+
+
+def test_time_server_that_is_asked_for_more_than_it_can_say_is_silent(sound: Pair) -> None:
+    sound.ntp.behave(answer=find("nak").answer)
+    assert support.ask_udp(sound.ntp.port, bytes([0x23]) + bytes(47), timeout=0.2) is None
+    assert support.eventually(lambda: sound.ntp.is_idle)
+    assert [r.is_nts for r in sound.ntp.requests] == [False]

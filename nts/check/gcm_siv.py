@@ -43,11 +43,16 @@ def request(keys: Keys, cookie: bytes, draw: Callable[[int], bytes]) -> bytes:
 
 def is_authentic(keys: Keys, reply: bytes) -> bool:
     """Whether a reply has an authenticator that is good under the S2C key."""
+    return sealed_with(keys.s2c, reply)
+
+
+def sealed_with(key: bytes, packet: bytes) -> bool:
+    """Whether a packet has an authenticator that is good under this key."""
     try:
-        for f in extensions.walk(reply)[0]:
+        for f in extensions.walk(packet)[0]:
             if f.type == FieldType.AUTHENTICATOR:
                 parts = extensions.decode_authenticator(f.body)
-                AESGCMSIV(keys.s2c).decrypt(parts.nonce, parts.ciphertext, reply[: f.offset])
+                AESGCMSIV(key).decrypt(parts.nonce, parts.ciphertext, packet[: f.offset])
                 return True
     except (FormatError, InvalidTag, ValueError):
         pass

@@ -10,32 +10,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
-
-from nts import extensions
+from nts.check import gcm_siv
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe, until_accepted, until_asked
+from nts.check.ke_forge import COMPLIANT_CONTEXT
 from nts.check.model import Finding, Group, Severity, failed, passed, warned
-from nts.check.peer import SOUND_KE, KeTalk, NtpTalk, craft
+from nts.check.peer import SOUND_KE, KeTalk, craft
 from nts.check.peer.faults.exchange import parsed
-from nts.errors import FormatError
 from nts.records import encode_u16s, u16_list
-from nts.registry import AeadId, FieldType, RecordType
+from nts.registry import AeadId, RecordType
 
 GROUP: Group[ClientProbe] = Group("Algorithms")
-
-AES_128_GCM_SIV = 30
-COMPLIANT_CONTEXT = 1024  # "Compliant AES-128-GCM-SIV Exporter Context", of the NTS-KE record types
-_KEY_LENGTH = 16
-_RULE = "The exporter's context holds the number of the algorithm agreed on."
 
 
 @GROUP.check(
     "C24", "client-aead-30", section="5.1", severity=Severity.INFO, ref="A40 A94",
     sends="Where AEAD 30 (AES-128-GCM-SIV) is offered: a response that agrees on it, with and without record 1024.",
     expects="The client's keys come with 30 in the exporter's context both times; or AEAD 30 is not offered.",
-    rule=_RULE,
+    rule="The exporter's context holds the number of the algorithm agreed on.",
 )  # fmt: skip
 def client_aead_30(probe: ClientProbe) -> Iterator[Finding]:
     with probe.scene(what="sound servers") as scene:
@@ -45,7 +37,7 @@ def client_aead_30(probe: ClientProbe) -> Iterator[Finding]:
         yield judge.unseen("no NTS-KE request came")
         return
     offered = [i for r in parsed(requests[0]) if r.type == RecordType.AEAD_ALGORITHM for i in u16_list(r)]
-    if AES_128_GCM_SIV not in offered:
+    if gcm_siv.AEAD_ID not in offered:
         yield passed(f"offers {', '.join(map(str, offered))}: AEAD 30 is not among them")
         return
     for echo in (True, False):
@@ -58,18 +50,19 @@ def _context(probe: ClientProbe, echo: bool) -> Iterator[Finding]:
 
     def agree(talk: KeTalk) -> None:
         talk.request()
-        contexts = (AES_128_GCM_SIV, AeadId.AES_SIV_CMAC_256)
-        c2s_keys.append({int(c): talk.export_octets(_KEY_LENGTH, c)[0] for c in contexts})
+        contexts = (gcm_siv.AEAD_ID, AeadId.AES_SIV_CMAC_256)
+        c2s_keys.append({int(c): talk.export_octets(gcm_siv.KEY_LENGTH, c)[0] for c in contexts})
         more = craft.record(COMPLIANT_CONTEXT, critical=False) if echo else b""
         more += craft.record(RecordType.PORT, encode_u16s(talk.behaviour.ntp_port))
-        talk.send(craft.response(aeads=encode_u16s(AES_128_GCM_SIV), more=more))
+        talk.send(craft.response(aeads=encode_u16s(gcm_siv.AEAD_ID), more=more))
 
     what = f"AEAD 30 {'with' if echo else 'without'} record 1024"
     with probe.scene(what=what, ke=replace(SOUND_KE, answer=agree)) as scene:
         seen = scene.meet(until=until_asked(1), wait=judge.SHORT)
     yield from judge.protected(seen)
-    used = {c for talk in seen.nts_requests for keys in c2s_keys for c, key in keys.items() if _sealed_with(talk, key)}
-    if used == {AES_128_GCM_SIV}:
+    candidates = [(context, key) for keys in c2s_keys for context, key in keys.items()]
+    used = {c for talk in seen.nts_requests for c, key in candidates if gcm_siv.sealed_with(key, talk.datagram)}
+    if used == {gcm_siv.AEAD_ID}:
         yield passed(f"{what}: keys with 30 in the context")
     elif not used:
         yield judge.unseen(f"{what}: no request that either key fits ({judge.did(seen)})")
@@ -77,13 +70,3 @@ def _context(probe: ClientProbe, echo: bool) -> Iterator[Finding]:
         yield failed(f"{what}: keys with 15 in the context")
     else:
         yield warned(f"{what}: keys with 15 in the context, as chrony had it before that record")
-
-
-def _sealed_with(talk: NtpTalk, key: bytes) -> bool:
-    try:
-        parts = extensions.decode_authenticator(talk.body(FieldType.AUTHENTICATOR))
-        offset = next(f.offset for f in talk.fields if f.type == FieldType.AUTHENTICATOR)
-        AESGCMSIV(key).decrypt(parts.nonce, parts.ciphertext, talk.datagram[:offset])
-    except (FormatError, InvalidTag, ValueError):
-        return False
-    return True

@@ -76,7 +76,10 @@ class ChronydClient:
 
     def _ask(self, control: Path, *arguments: str) -> str | None:
         command = [str(self._chronyc), "-n", "-c", "-h", str(control), *arguments]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        try:
+            result = subprocess.run(command, capture_output=True, text=True, timeout=_START, check=False)
+        except subprocess.TimeoutExpired:
+            return None
         return result.stdout if result.returncode == 0 else None
 
     def _answers(self, control: Path) -> bool:

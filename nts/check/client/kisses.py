@@ -143,7 +143,7 @@ def _obeys(probe: ClientProbe, code: str) -> Iterator[Finding]:
         return
     rhythm, after = at[GENUINE] - at[GENUINE - 1], at[GENUINE + 1 :]
     if code == "rate":
-        expected = WATCH / rhythm
+        expected = WATCH / max(rhythm, 0.001)
         text = f"{seen.what}: {len(after)} requests within {WATCH:g} s, one each {rhythm:.2g} s before"
         yield passed(text) if len(after) < expected / 1.5 else failed(text)
     elif after:

@@ -56,6 +56,8 @@ def client_requests(probe: ClientProbe) -> Iterator[Finding]:
     yield judge.spent_once(seen)
     if len(seen.nts_requests) < ENOUGH:
         yield judge.unseen(f"only {len(seen.nts_requests)} requests came")
+    if not seen.nts_requests:
+        return
     yield from _shape(seen)
     yield from _freshness(seen)
 

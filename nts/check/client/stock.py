@@ -31,7 +31,7 @@ def cookie_in_clear(probe: ClientProbe) -> Iterator[Finding]:
 
 def _clear_cookies(probe: ClientProbe, name: str) -> Iterator[Finding]:
     with probe.scene(find(name)) as scene:
-        seen = scene.meet(count=MANY, until=until_asked(MANY))
+        seen = scene.meet(count=MANY, wait=1.0, until=until_asked(MANY))
         clear = {f.body for reply in scene.ntp.sent for f in extensions.walk(reply)[0] if f.type == FieldType.COOKIE}
     yield from judge.protected(seen)
     if clear & set(seen.spent):

@@ -5,22 +5,20 @@ from __future__ import annotations
 
 import os
 
-from nts.records import Record, encode_u16s
+from nts.check.forge import raw_field
+from nts.check.ke_forge import record
+from nts.records import encode_u16s
 from nts.registry import AeadId, Protocol, RecordType
-from nts.wire import pad4, u16
+from nts.wire import pad4
 
-END = Record(RecordType.END_OF_MESSAGE, True, b"").encode()
+__all__ = ["END", "field", "random_cookies", "record", "response"]
 
-
-def record(kind: int, body: bytes = b"", *, critical: bool = True) -> bytes:
-    """One NTS-KE record."""
-    return Record(kind, critical, body).encode()
+END = record(RecordType.END_OF_MESSAGE)
 
 
 def field(kind: int, body: bytes) -> bytes:
     """An extension field, padded to four octets but not to any minimum."""
-    body = pad4(body)
-    return u16(kind) + u16(4 + len(body)) + body
+    return raw_field(kind, pad4(body))
 
 
 def random_cookies(count: int = 8, length: int = 100) -> list[bytes]:

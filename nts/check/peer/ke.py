@@ -314,7 +314,7 @@ class KePeer:
         with sock:
             try:
                 self._talk(sock, session)
-            except (Stopped, TimeoutError, tls.AlpnRefused) as e:
+            except (Stopped, TimeoutError, tls.AlpnRefused, FormatError) as e:  # the last: nothing to answer like this
                 session.problem = str(e) or type(e).__name__
             except (tls.Error, OSError) as e:
                 session.problem = tls.reason(e)

@@ -11,6 +11,7 @@ from nts.aead import SessionKeys
 from nts.check.peer.craft import END, record
 from nts.check.peer.faults.register import KeAnswer, Register, Then
 from nts.check.peer.ke import KeTalk, fresh_ring
+from nts.errors import FormatError
 from nts.records import MessageReader, Record, encode_u16s
 from nts.registry import ERROR_NAMES, AeadId, ErrorCode, RecordType
 
@@ -34,9 +35,10 @@ def edited(edit: Edit, end: bytes = END, *, each: int = 16384, pause: float = 0.
 
 
 def parsed(response: bytes) -> list[Record]:
-    """The records of a sound response but for its end."""
+    """The records of a message but for its end. FormatError when it is not whole."""
     message = MessageReader(LONG).feed(response)
-    assert message is not None
+    if message is None:
+        raise FormatError("no whole message")
     return list(message.records[:-1])
 
 
