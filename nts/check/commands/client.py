@@ -20,6 +20,7 @@ exit codes: 0 no failure of severity MUST or CRIT, 1 there is one, 2 usage or fi
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nts import cli
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         client.name,
         cases,
         commands.report_options(args),
-        intro=f"NTS client {client.name}, {len(cases)} cases",
+        intro=f"NTS client {client.name}, {len(cases)} case{'s' * (len(cases) > 1)}",
     )
     with temporary_authority() as authority, session:
         probe = ClientProbe(client, authority, ke_port=args.ke_port, ntp_port=args.ntp_port)
@@ -85,7 +86,12 @@ def _client(args: argparse.Namespace) -> Client:
         return chronyd.ChronydClient()
     if args.command:
         try:
-            return recipes.CommandClient(args.command.split()[0], args.command, args.again)
+            return recipes.CommandClient(_name(args.command), args.command, args.again)
         except recipes.UnknownPlaceholder as e:
             raise ConfigError(str(e), hint="nts_check.py client --help has examples") from None
     return recipes.ManualClient(cli.say)
+
+
+def _name(command: str) -> str:
+    """What a command is called in reports: its program."""
+    return Path(command.split(maxsplit=1)[0]).name if command.strip() else command
