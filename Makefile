@@ -11,6 +11,8 @@ PYTHON := .venv/bin/python
 NATIVE := libaes_siv
 FUZZ_SECONDS := 4
 PYTEST_ARGS :=
+# Tests wait more than they compute: more of them at a time than a small machine has CPUs.
+PYTEST := -m pytest -n 3 --dist loadfile
 BENCH_ARGS :=
 # chronyd as ./bootstrap test unpacks it where the system has none; sbin is not on every user's path.
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbin
@@ -73,16 +75,16 @@ sanitize: ## the same and a fuzzing run under AddressSanitizer and UndefinedBeha
 
 .PHONY: test
 test: build dev ## all tests in Python (PYTEST_ARGS='-k name' for some)
-	$(PYTHON) -m pytest $(PYTEST_ARGS)
+	$(PYTHON) $(PYTEST) $(PYTEST_ARGS)
 
 .PHONY: interop
 interop: build dev ## only the tests with a real chronyd
-	$(PYTHON) -m pytest -m interop $(PYTEST_ARGS)
+	$(PYTHON) $(PYTEST) -m interop $(PYTEST_ARGS)
 
 .PHONY: coverage
 coverage: build dev ## all tests in Python, and how much of nts/ they run: fails under 95 %
 	@rm -rf build/coverage && mkdir -p build/coverage
-	$(PYTHON) -m coverage run -m pytest $(PYTEST_ARGS)
+	$(PYTHON) -m coverage run $(PYTEST) $(PYTEST_ARGS)
 	@$(PYTHON) -m coverage combine --quiet
 	$(PYTHON) -m coverage report
 

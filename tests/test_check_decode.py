@@ -160,6 +160,15 @@ def test_input_that_cannot_be_read_is_a_usage_error(
     assert str(caught.value).isprintable()
 
 
+def test_the_script_prints_an_error_in_one_line(files: Path) -> None:
+    good = run("nts_check.py", "decode", files / "ntp.hex", "--master-keys", files / "master")
+    assert (good.returncode, good.stderr) == (0, "")
+    assert "2 of 2 decrypted; nothing wrong" in good.stdout
+    bad = run("nts_check.py", "decode", files / "chrony")
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert [line.split(":")[0] for line in bad.stderr.splitlines()] == ["nts_check.py", "hint"]
+
+
 # --- what tcpdump catches of a real chronyd ---------------------------------------------------------------------------
 
 

@@ -126,6 +126,32 @@ def test_records_of_any_size_and_key_updates_are_followed(size: int, update: boo
     assert (item.association.keys.c2s, item.association.keys.s2c) == (captures.exported(0), captures.exported(1))
 
 
+@pytest.mark.parametrize(("compliant", "count"), [(True, 1), (False, 2)])
+def test_record_1024_says_which_context_a_key_exchange_for_aes_gcm_siv_used(compliant: bool, count: int) -> None:
+    extra = record(1024, critical=False) if compliant else b""
+    request = NEXT_PROTOCOL_NTPV4 + record(4, b"\0\x1e") + extra + END
+    response = NEXT_PROTOCOL_NTPV4 + record(4, b"\0\x1e") + extra + record(5, bytes(64), critical=False) * 8 + END
+    item = ke(decode_packets(packets(made_session(request, response).flights)))
+    assert item.association is not None
+    assert item.association.keys.c2s == captures.exported(0, 30, 16)
+    assert len(item.association.candidates) == count
+
+
+def test_an_algorithm_unknown_here_is_said_to_be() -> None:
+    request, response = (m.replace(AEAD_15, record(4, b"\0\x63")) for m in (GOOD_REQUEST, RESPONSE))
+    item = ke(decode_packets(packets(made_session(request, response).flights)))
+    assert item.association is None
+    assert "AEAD algorithm 99 is not known here" in told(item)
+
+
+def test_plain_ntp_is_found_at_the_port_that_the_key_exchange_names() -> None:
+    response = RESPONSE.replace(AEAD_15, AEAD_15 + record(7, b"\x10\x1b"))
+    plain = bytes([0x23]) + bytes(47)
+    made = [udp(captures.CLIENT, ("192.0.2.2", port), plain) for port in (4123, 4124)]
+    decoded = decode_packets(made + packets(made_session(GOOD_REQUEST, response).flights))
+    assert [i.target for i in decoded.items if isinstance(i, NtpItem)] == [("192.0.2.2", 4123)]
+
+
 def without(*labels: str) -> str:
     """The key log without the secrets of these names."""
     return "".join(line for line in captures.KEYLOG.splitlines(True) if line.split()[0] not in labels)

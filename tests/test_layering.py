@@ -36,7 +36,7 @@ CHECK_LAYERS = (
 )
 CHECK_LAYER_OF = {name: number for number, names in enumerate(CHECK_LAYERS) for name in names}
 CHECK_SIDEWAYS = {
-    ("judge_ke", "ke_answer"), ("judge_ke", "gcm_siv"), ("judge_ntp", "forge"),
+    ("judge_ke", "ke_answer"), ("judge_ke", "gcm_siv"), ("judge_ntp", "forge"), ("decode", "gcm_siv"),
     ("probe", "ke_probe"), ("probe", "ntp_probe"), ("ke_probe", "probe"), ("ntp_probe", "probe"),  # one thing in parts
 }  # fmt: skip
 CHECK_PURE = {*CHECK_LAYERS[0], *CHECK_LAYERS[1]} - {"runner"}

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from nts.check.model import Check, Exhibit, Finding, PathTrouble, Result, Skipped, Verdict, conclude
@@ -41,6 +43,10 @@ def _findings(check: Check[R], probe: R) -> Iterator[Finding]:
         yield Finding(Verdict.PATH, str(e))
     except (NTSError, OSError) as e:  # a key exchange that a check needs first, say
         yield Finding(Verdict.SKIP, f"could not be judged: {e}")
+    except Exception as e:  # a mistake in a check must not cost the results of the others
+        place = traceback.extract_tb(e.__traceback__)[-1]
+        where = f"{Path(place.filename).name} line {place.lineno}"
+        yield Finding(Verdict.SKIP, f"the check itself failed, please report it: {type(e).__name__} in {where}")
 
 
 class UnknownCheck(ValueError):

@@ -42,11 +42,7 @@ _HINT = "nts_check.py decode --help shows what is understood"
 
 def add(subparsers: Any) -> None:
     """Declares the subcommand."""
-    description, _, examples = (__doc__ or "").partition("\nexamples:")
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "decode", help="decode a capture or hex, offline", description=description, epilog="examples:" + examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-    )  # fmt: skip
+    parser = cli.subcommand(subparsers, "decode", __doc__)
     parser.add_argument("file", nargs="?", metavar="FILE", help="a capture, or a file of hexadecimal; - is stdin")
     parser.add_argument("--hex", metavar="HEX", help="a message in hexadecimal, instead of FILE")
     parser.add_argument("--as", dest="kind", choices=("ntp", "ke"), help="what hexadecimal is (default: a guess)")

@@ -12,12 +12,12 @@ from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
 from nts.aead import AesSiv
+from nts.check import gcm_siv
 from nts.errors import AuthError
 from nts.registry import AeadId
 
-GCM_SIV = {30: 16, 31: 32}
+GCM_SIV = {gcm_siv.AEAD_ID: gcm_siv.KEY_LENGTH, 31: 32}
 """key lengths in octets"""
-GCM_SIV_NONCE = 12  # octets: N_MIN and N_MAX (RFC 8452 section 6)
 KEY_LENGTHS: dict[int, int] = {**{int(a): a.key_length for a in AeadId}, **GCM_SIV}
 
 

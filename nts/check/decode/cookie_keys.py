@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from nts import cookies
-from nts.check.decode.aeads import GCM_SIV, GCM_SIV_NONCE, KEY_LENGTHS, Keys, open_sealed
+from nts.check import gcm_siv
+from nts.check.decode.aeads import GCM_SIV, KEY_LENGTHS, Keys, open_sealed
 from nts.errors import AuthError, FormatError
 from nts.keyring import KeyRing
 from nts.registry import AeadId
@@ -27,7 +28,10 @@ from nts.wire import Reader
 
 MAX_KEYS = 64  # of one file
 _SIV_NONCE = 16
-_CHRONY_AEADS = {2 * 32: int(AeadId.AES_SIV_CMAC_256), 2 * 16: 30}  # by the length of both keys
+_CHRONY_AEADS = {
+    2 * 32: int(AeadId.AES_SIV_CMAC_256),
+    2 * gcm_siv.KEY_LENGTH: gcm_siv.AEAD_ID,
+}  # by the length of both keys
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class ChronyOpener:
     def open(self, cookie: bytes) -> Opened | None:
         key_id = int.from_bytes(cookie[:4], "big")
         for key in self.keys:
-            plaintext = _open(cookie, key, GCM_SIV_NONCE if key.aead in GCM_SIV else _SIV_NONCE, b"")
+            plaintext = _open(cookie, key, gcm_siv.NONCE_LENGTH if key.aead in GCM_SIV else _SIV_NONCE, b"")
             if key.id == key_id and plaintext is not None and len(plaintext) in _CHRONY_AEADS:
                 half = len(plaintext) // 2
                 keys = Keys(_CHRONY_AEADS[len(plaintext)], plaintext[:half], plaintext[half:])

@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nts import extensions
-from nts.check.decode.aeads import GCM_SIV, GCM_SIV_NONCE, Keys
+from nts.check.decode.aeads import GCM_SIV, Keys
 from nts.check.decode.ntp_packet import Packet
 from nts.check.decode.problems import Problem, crit, info, must, should
+from nts.check.gcm_siv import NONCE_LENGTH
 from nts.extensions import Authenticator, Field
 from nts.ntp import VERSION, Header
 from nts.registry import (
@@ -137,8 +138,8 @@ def _placeholders(placeholders: list[Field], cookies: list[Field]) -> Iterator[P
 def _has_room(parts: Authenticator, keys: Keys | None) -> bool:
     """The Additional Padding rule. Where the algorithm is not known, only what is wrong with all is."""
     needed = NONCE_REQUIRED
-    if (keys is not None and keys.aead in GCM_SIV) or (keys is None and len(parts.nonce) == GCM_SIV_NONCE):
-        needed = GCM_SIV_NONCE
+    if (keys is not None and keys.aead in GCM_SIV) or (keys is None and len(parts.nonce) == NONCE_LENGTH):
+        needed = NONCE_LENGTH
     return len(pad4(parts.nonce)) + parts.spare >= needed
 
 
