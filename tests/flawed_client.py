@@ -101,7 +101,7 @@ class FlawedClient:
     def _exchange(self, place: Place) -> _State:
         if self.any_handshake or self.any_response or self.response_limit < 1 << 17:
             return self._careless_exchange(place)
-        options = ke_session.Options(place.host, place.ke_port, (AeadId(15),), ca=place.ca, timeout=5.0)
+        options = ke_session.Options(place.host, place.ke_port, (AeadId(15),), ca=place.ca, timeout=20.0)
         result = ke_session.exchange(options)
         where = (result.agreement.server or result.address, result.agreement.port)
         return _State(result.keys, where, list(result.agreement.cookies))

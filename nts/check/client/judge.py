@@ -12,7 +12,7 @@ from nts.registry import MAX_PACKET
 
 MAX_CONNECTIONS = 3  # in one meeting: a few addresses or one quick repetition are no loop
 DROPPED_POLLS = 3  # requests of a daemon that must go without an effect
-SHORT = 0.5  # seconds for a client to wait for what does not come
+SHORT = 1.0  # seconds for a client to wait for what does not come
 
 
 def unseen(text: str) -> Finding:

@@ -94,7 +94,7 @@ class Scene:
     def __init__(self, probe: ClientProbe, what: str, ke: KePeer, ntp: NtpPeer, folder: Path) -> None:
         self._probe, self.what, self.ke, self.ntp, self.folder = probe, what, ke, ntp, folder
 
-    def meet(self, *, until: Until, count: int = 1, wait: float = 3.0, seconds: float = 15.0) -> Seen:
+    def meet(self, *, until: Until, count: int = 1, wait: float = 5.0, seconds: float = 20.0) -> Seen:
         """Let the client in. `until` is for clients that do not end by themselves; `count` is of wanted requests."""
         client, ke, ntp = self._probe.client, self.ke, self.ntp
         first_session, first_request = len(ke.sessions), len(ntp.requests)
