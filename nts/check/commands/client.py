@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from nts.check.client.recipes import Client
 
 RECIPES = ("ours", "chronyd")
+HOST = "127.0.0.1"
+"""where the servers of the cases listen"""
 
 
 def add(subparsers: Any) -> None:
@@ -53,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from nts.check.client.probe import ClientProbe
     from nts.check.output import catalogue
     from nts.check.output.render import Session
+    from nts.check.output.summary import several
     from nts.check.peer import temporary_authority
 
     cases = commands.selected(CASES, args)
@@ -62,13 +65,15 @@ def run(args: argparse.Namespace) -> int:
     if args.again and not args.command:
         args.usage_error("--again goes with --command")
     client = _client(args)
+    commands.check_ports(HOST, args.ke_port, args.ntp_port)
     session = Session(
         "client",
         client.name,
         cases,
         commands.report_options(args),
-        intro=f"NTS client {client.name}, {len(cases)} cases",
+        intro=f"NTS client {client.name}, {several(len(cases), 'case')}",
     )
+    commands.heed_sigterm()
     with temporary_authority() as authority, session:
         probe = ClientProbe(client, authority, ke_port=args.ke_port, ntp_port=args.ntp_port)
         for result in runner.run(session.checks, probe, session.start):
@@ -83,7 +88,9 @@ def _client(args: argparse.Namespace) -> Client:
         return recipes.ours()
     if args.recipe == "chronyd":
         return chronyd.ChronydClient()
-    if args.command:
+    if args.command is not None:
+        if not args.command.strip():
+            raise ConfigError("--command is empty", hint="nts_check.py client --help has examples")
         try:
             return recipes.CommandClient(args.command.split()[0], args.command, args.again)
         except recipes.UnknownPlaceholder as e:
