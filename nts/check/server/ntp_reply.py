@@ -8,7 +8,7 @@ from functools import partial
 
 from nts.check import judge_ntp
 from nts.check.forge import Forge, Request
-from nts.check.model import Finding, Group, Severity, failed, passed, warned
+from nts.check.model import Finding, Group, PathTrouble, Severity, Skipped, failed, passed, warned
 from nts.check.ntp_probe import Make
 from nts.check.probe import ServerProbe
 from nts.registry import MAX_PLACEHOLDERS, Leap, Stratum
@@ -72,12 +72,18 @@ def _many_shapes() -> list[Make]:
     " request.",
 )  # fmt: skip
 def ntp_no_amplify(probe: ServerProbe) -> Iterator[Finding]:
-    probe.ntp.volley(_many_shapes(), tries=1)
+    trouble: Skipped | PathTrouble | None = None
+    try:
+        probe.ntp.volley(_many_shapes(), tries=1)
+    except (Skipped, PathTrouble) as e:  # what came before it counts all the same
+        trouble = e
     exchanges = probe.ntp.tally
     worst = sorted(exchanges, key=lambda e: e.sent - e.received)[:SHOWN]
     excessive = [e for e in worst if e.received > e.sent + judge_ntp.SLACK]
     for exchange in excessive:
         yield failed(f"{exchange.label}: {exchange.received} octets in reply to {exchange.sent}")
+    if trouble and not excessive:
+        raise trouble
     if not excessive:
         answered = sum(e.received > 0 for e in exchanges)
         yield passed(f"{answered} replies to {len(exchanges)} requests, none longer than its request")
