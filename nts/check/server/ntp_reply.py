@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from nts import ts_client
 from nts.check import judge_ntp
 from nts.check.forge import Forge, Request
+from nts.check.judge_ntp import Kind
 from nts.check.model import Finding, Group, PathTrouble, Severity, Skipped, failed, passed, warned
 from nts.check.ntp_probe import Make
 from nts.check.probe import ServerProbe
@@ -33,7 +35,10 @@ def ntp_basic(probe: ServerProbe) -> Iterator[Finding]:
         yield failed("the cookie that comes back is the one that was spent", Severity.MUST)
     header = answer.header
     if header and (header.leap == Leap.UNSYNCHRONISED or not 0 < header.stratum <= Stratum.MAX_SYNCHRONISED):
-        yield warned(f"the server's clock is not synchronised: leap {header.leap}, stratum {header.stratum}")
+        kiss = f" ({ts_client.kiss_code(header)})" if header.stratum == Stratum.KISS else ""
+        yield warned(f"the server's clock is not synchronised: leap {header.leap}, stratum {header.stratum}{kiss}")
+    if answer.kind is Kind.TIME and header and not (header.receive and header.transmit):
+        yield warned("an authentic reply without time: its receive or its transmit timestamp is zero")
 
 
 def _many_shapes() -> list[Make]:
