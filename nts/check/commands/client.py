@@ -12,7 +12,7 @@ examples:
 In a command {host}, {ke_port}, {ca} stand for the NTS-KE server and the CA to trust, {state} for a file and {dir} for
 a folder that are the client's own, {count} for how many time requests are wanted, {wait} for the seconds to wait for
 an answer, {ntp_port} for where the time server is. --again is the command for a client that has its {state} already
-and needs no key exchange.
+and needs no key exchange. Of a client that is started by hand, only what the servers see is judged.
 
 exit codes: 0 no failure of severity MUST or CRIT, 1 there is one, 2 usage or file, 130 interrupted
 """
