@@ -119,7 +119,8 @@ def _judge_aead(record: Record | None, offered: tuple[AeadId, ...]) -> AeadId:
         raise FormatError("no AEAD Algorithm Negotiation record")
     aeads = records.u16_list(record)
     if not aeads:
-        raise KeResponseError(f"the server supports none of the AEAD algorithms {', '.join(map(str, offered))}")
+        shown = ", ".join(map(str, offered))
+        raise KeResponseError(f"the server supports none of the AEAD algorithms offered ({shown})")
     if len(aeads) > 1:
         raise FormatError("more than one AEAD algorithm")
     if aeads[0] not in offered:

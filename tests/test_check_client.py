@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import sys
@@ -38,6 +39,7 @@ from nts.registry import FieldType
 from tests import support
 from tests.flawed_client import FlawedClient
 
+SCRIPTS = "ntske_client.py", "ntsts_client.py"
 PARALLEL = 8  # most of it is waiting
 NUMBERS = [f"C{n:02}" for n in range(1, 25)]
 
@@ -190,6 +192,13 @@ def test_client_whose_every_run_begins_with_a_key_exchange(authority: Authority)
     probe = ClientProbe(FlawedClient(forgets=True, keeps=False), authority)
     results = list(runner.run(runner.select(CASES, ["C10", "C13", "C22"], []), probe))
     assert [r.verdict for r in results] == [Verdict.PASS, Verdict.PASS, Verdict.SKIP]
+    python, ke, ts = (shlex.quote(str(p)) for p in (sys.executable, *(support.ROOT / n for n in SCRIPTS)))
+    once = CommandClient(
+        "once",
+        f"{python} {ke} -c {{ca}} -o {{state}} {{host}} {{ke_port}} && {python} {ts} -f {{state}} --timeout {{wait}}",
+    )
+    results += runner.run(runner.select(CASES, ["C12"], []), ClientProbe(once, authority))
+    assert results[-1].verdict is Verdict.PASS
     for result in results:
         assert any(f.verdict is Verdict.SKIP and "begins with a key exchange" in f.text for f in result.findings)
 

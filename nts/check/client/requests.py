@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from nts import extensions
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe, Seen, until_accepted, until_asked
-from nts.check.model import Finding, Group, Severity, failed, passed, warned
+from nts.check.model import Finding, Group, Severity, Verdict, failed, passed, warned
 from nts.check.peer import NtpTalk
 from nts.errors import FormatError
 from nts.extensions import Field
@@ -54,13 +54,16 @@ def client_requests(probe: ClientProbe) -> Iterator[Finding]:
     with probe.scene(what="sound servers") as scene:
         seen = scene.meet(count=CAPTURED, until=until_asked(CAPTURED), seconds=70)
     yield from judge.protected(seen)
-    yield judge.spent_once(seen)
-    if len(seen.nts_requests) < ENOUGH:
-        yield judge.unseen(f"only {len(seen.nts_requests)} requests came")
-    if not seen.nts_requests:
+    count = len(seen.nts_requests)
+    if count < ENOUGH:
+        yield judge.unseen(f"only {count} requests came")
+    if not count:
         return
-    yield from _shape(seen)
-    yield from _freshness(seen)
+    findings = [judge.spent_once(seen), *_shape(seen), *_freshness(seen)]
+    wrong = [f for f in findings if f.verdict is not Verdict.PASS]
+    yield from wrong
+    if not wrong:
+        yield passed(f"{count} requests, in form and order as required, and with nothing in common")
 
 
 def _shape(seen: Seen) -> Iterator[Finding]:

@@ -57,6 +57,9 @@ def cookie_silence(probe: ClientProbe) -> Iterator[Finding]:
         seen = scene.meet(count=9, wait=0.2, until=until_asked(40), seconds=30)
     yield from judge.judge(seen, fault)
     yield judge.spent_once(seen)
+    if not seen.resident and len(seen.sessions) >= len(seen.requests) > 1:
+        yield judge.unseen("how the stock is refilled: each run begins with a key exchange")
+        return
     asked = [len(r.placeholders) for r in seen.nts_requests][:COOKIES_WANTED]
     if max(asked, default=0) > MAX_PLACEHOLDERS:
         yield failed(f"{seen.what}: {max(asked)} placeholders in a request", Severity.MUST)

@@ -20,6 +20,7 @@ exit codes: 0 no failure of severity MUST or CRIT, 1 there is one, 2 usage or fi
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nts import cli
@@ -92,7 +93,12 @@ def _client(args: argparse.Namespace) -> Client:
         if not args.command.strip():
             raise ConfigError("--command is empty", hint="nts_check.py client --help has examples")
         try:
-            return recipes.CommandClient(args.command.split()[0], args.command, args.again)
+            return recipes.CommandClient(_name(args.command), args.command, args.again)
         except recipes.UnknownPlaceholder as e:
             raise ConfigError(str(e), hint="nts_check.py client --help has examples") from None
     return recipes.ManualClient(cli.say)
+
+
+def _name(command: str) -> str:
+    """What a command is called in reports: its program."""
+    return Path(command.split(maxsplit=1)[0]).name if command.strip() else command
