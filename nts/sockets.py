@@ -112,9 +112,9 @@ def _bind_error(address: str, port: int, kind: socket.SocketKind, e: OSError) ->
     protocol = "TCP" if kind == socket.SOCK_STREAM else "UDP"
     shown = f"[{address}]" if ":" in address else address
     hint = {
-        errno.EADDRINUSE: "another server runs there (or this one, already); stop it or change port in server.ini",
+        errno.EADDRINUSE: "another server runs there (or this one, already); stop it or choose another port",
         errno.EACCES: "ports below 1024 need root or CAP_NET_BIND_SERVICE",
-        errno.EADDRNOTAVAIL: "listen in server.ini names an address that this machine does not have",
+        errno.EADDRNOTAVAIL: "this machine does not have that address; choose another one to listen on",
     }.get(e.errno or 0)
     return ConfigError(f"cannot listen on {protocol} {shown}:{port}: {e.strerror}", hint=hint)
 

@@ -244,6 +244,8 @@ FAULTS: list[tuple[str, str, Answer, Severity, str]] = [
 
 WARNINGS: list[tuple[str, str, Answer, str]] = [
     ("ntp-basic", "unsynchronised", only(NTS, time_(header=lambda t: t.header(leap=3, stratum=16))), "synchronised"),
+    ("ntp-basic", "kiss", only(NTS, time_(header=lambda t: t.header(stratum=0, reference=b"INIT"))), "0 (INIT)"),
+    ("ntp-basic", "no-time", only(NTS, time_(header=lambda t: t.header(receive=0))), "timestamp is zero"),
     ("ntp-placeholders", "fewer", only(NTS, one_cookie), "1 cookie instead of 8"),
     ("ntp-placeholder-badlen", "nak", only(has(PLACEHOLDER), kiss()), "NTSN"),
     ("ntp-placeholder-ff", "always-one", only(NTS, one_cookie), "1 cookie instead of 2"),

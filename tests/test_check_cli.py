@@ -72,6 +72,8 @@ def test_wrong_usage_exits_with_2(arguments: list[str], complaint: str) -> None:
         (["--skip", "zz*"], "no check is called 'zz\\*'"),
         (["--only", "ke-basic", "--skip", "6"], "no check is left to run"),
         (["--ca", "/none.pem"], "/none.pem does not exist"),
+        (["--ca", "/dev/null"], "/dev/null does not exist"),
+        (["--ca", __file__], "holds no usable PEM certificate"),
         (["--html", "/none/r.html"], "cannot write /none/r.html: there is no folder"),
         (["--junit", "/"], "cannot write /: it is there and is no file"),
         (["--junit", "r", "--html", "./r"], "two reports cannot be one file"),

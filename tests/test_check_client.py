@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -176,14 +177,14 @@ class Dead:
     keeps: bool = False
 
     def meet(self, place: Place, enough: Enough) -> Outcome:
-        return Outcome(False)
+        return Outcome(False, code=127)
 
 
 def test_client_that_never_works_is_not_judged(authority: Authority) -> None:
     probe = ClientProbe(Dead(), authority)
     for result in runner.run(runner.select(CASES, ["C01", "C14", "C21", "C22"], []), probe):
         assert result.verdict is Verdict.SKIP
-        assert "sound servers" in result.evidence or "key exchange" in result.evidence
+        assert "sound servers either (exit code 127)" in result.evidence or "key exchange" in result.evidence
 
 
 def test_client_whose_every_run_begins_with_a_key_exchange(authority: Authority) -> None:
@@ -303,6 +304,16 @@ def test_what_links_requests_is_seen() -> None:
         assert any(text.startswith("not from port 123") for text in shape)
 
 
+def test_a_short_nonce_that_comes_again_is_seen() -> None:
+    """What follows it differs, and must not hide it."""
+    with NtpPeer() as peer:
+        auths = [(AUTH, 36, bytes([0, 8, 0, 16]) + b"constant" + os.urandom(16)) for _ in range(2)]
+        packets = [nts_packet((UID, 32, os.urandom(32)), (COOKIE, 100, b""), auth) for auth in auths]
+        talks = [NtpTalk(p, ("127.0.0.1", 123), peer) for p in packets]
+        findings = [*requests._freshness(Seen("x", False, requests=talks))]
+    assert any("nonces come" in f.text for f in findings if f.verdict is Verdict.FAIL)
+
+
 # --- every fault -----------------------------------------------------------------------------------------------------
 
 NOT_IN_A_CASE = (
@@ -384,6 +395,8 @@ def test_command_line_explains_its_cases() -> None:
         (("--command", "client {port}"), "'port' is none of {ke_port}"),
         (("--recipe", "ours", "--again", "true"), "--again goes with --command"),
         (("--recipe", "ours", "--only", "nonsense"), "no check is called 'nonsense'"),
+        (("--command", " "), "--command is empty"),
+        (("--command", ""), "--command is empty"),
     ],
 )
 def test_command_line_mistakes_are_told(arguments: tuple[str, ...], words: str) -> None:
@@ -391,6 +404,33 @@ def test_command_line_mistakes_are_told(arguments: tuple[str, ...], words: str) 
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("option", "kind"), [("--ke-port", socket.SOCK_STREAM), ("--ntp-port", socket.SOCK_DGRAM)])
+def test_a_port_that_is_in_use_is_told_at_once(option: str, kind: socket.SocketKind) -> None:
+    with socket.socket(socket.AF_INET, kind) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+        done = support.run("nts_check.py", "client", "--recipe", "ours", "--only", "C01", option, port)
+    assert done.returncode == 2
+    assert "cannot listen" in done.stderr
+    assert "server.ini" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_client_ends_with_the_run(tmp_path: Path, number: int) -> None:
+    """Also when it is not Ctrl-C that ends it: a chronyd would run on."""
+    pid = tmp_path / "pid"
+    command = [sys.executable, str(support.ROOT / "nts_check.py"), "client", "--only", "C01", "--command"]
+    process = support.Process([*command, f"echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 300"], tmp_path / "log")
+    try:
+        assert support.eventually(pid.exists, 20)
+    finally:
+        code = process.stop(number)
+    assert code == 130
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+    assert process.output().splitlines()[-1] == "Interrupted. Exit code 130."
 
 
 def test_every_fault_is_fit_for_the_list() -> None:

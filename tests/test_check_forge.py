@@ -194,6 +194,20 @@ def test_the_reply_that_is_for_the_request_is_taken() -> None:
     assert judge_ntp.judge(request, [b"junk", reply]).octets == b"junk"
 
 
+def test_a_refusal_does_not_undo_time() -> None:
+    """A server that sends NTSN, and time right behind it, has given time."""
+    maker = forge()
+    request = maker.usual()
+    uid = raw_field(FieldType.UNIQUE_IDENTIFIER, request.unique_id or b"")
+    nak, plain = (
+        Header(mode=4, stratum=stratum, reference_id=refid, origin=request.transmit).encode() + uid
+        for stratum, refid in ((0, b"NTSN"), (2, b"GPS\0"))
+    )
+    assert judge_ntp.judge(request, [nak, plain]).kind is Kind.PLAIN
+    assert judge_ntp.judge(request, [nak, nak]).octets is nak
+    assert judge_ntp.expect_nak(judge_ntp.judge(request, [nak, plain])).severity is Severity.CRIT
+
+
 @bounded(300)
 @given(st.lists(st.binary(max_size=300), max_size=3))
 def test_any_octets_are_judged(datagrams: list[bytes]) -> None:

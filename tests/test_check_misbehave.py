@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from nts.check.commands import misbehave
-from nts.check.peer import NtpPeer
+from nts.check.peer import NtpPeer, craft
 from nts.check.peer.faults import FAULTS, UnknownFault, find
 from nts.check.peer.ke import KeSession
 from nts.check.peer.ntp import NtpTalk
+from nts.registry import FieldType
 from tests import support
 from tests.support import END, GOOD_REQUEST, Process, record
 
@@ -145,3 +146,18 @@ def test_whatever_a_client_sends_is_one_line(received: bytes, words: str) -> Non
 def test_whatever_is_asked_of_the_time_server_is_one_line(packet: bytes, words: str) -> None:
     with NtpPeer() as peer:
         assert words in misbehave._request_line(NtpTalk(packet, ("127.0.0.1", 4000), peer))
+
+
+def test_one_is_not_several() -> None:
+    fields = ((FieldType.UNIQUE_IDENTIFIER, 32), (FieldType.COOKIE, 100), (FieldType.COOKIE_PLACEHOLDER, 100))
+    packet = bytes([0x23]) + bytes(47) + b"".join(craft.field(kind, bytes(n)) for kind, n in fields)
+    packet += craft.field(FieldType.AUTHENTICATOR, bytes(36))
+    with NtpPeer() as peer:
+        assert misbehave._request_line(NtpTalk(packet, ("127.0.0.1", 4000), peer)).endswith(", 1 placeholder")
+
+
+def test_a_refusal_is_told_in_words(tmp_path: Path) -> None:
+    with misbehaving(tmp_path, "alpn-refused", "--count", 1, "--timeout", 60) as process:
+        start_clients(process, tmp_path)
+        assert process.popen.wait(20) == 0
+    assert process.output().splitlines()[-1].endswith("key exchange: no TLS handshake: ntske/1 refused")

@@ -121,6 +121,18 @@ def test_no_amplify_judges_all_exchanges_of_the_run(servers: Pair) -> None:
     assert found["ntp-no-amplify"].evidence == "mode 7: 480 octets in reply to 228"
 
 
+def test_no_amplify_judges_what_was_seen_before_the_server_went_away(servers: Pair) -> None:
+    """A server that amplified, and then answers nobody, has amplified."""
+    servers.ntp.behave(answer=only(mode_is(7), lambda t: [bytes(480)]))
+    probe = probe_for(servers.ke.port)
+    results(probe, ["ntp-modes-versions"])
+    servers.ntp.behave(answer=lambda t: [])
+    found = results(probe, ["ntp-no-amplify"])["ntp-no-amplify"]
+    servers.ntp.behave(answer=sound)
+    assert (found.verdict, found.severity) == (Verdict.FAIL, Severity.CRIT), found.evidence
+    assert found.evidence == "mode 7: 480 octets in reply to 228"
+
+
 # --- chronyd ---------------------------------------------------------------------------------------------------------
 
 CHRONY = dict.fromkeys(NAMES, "PASS") | {

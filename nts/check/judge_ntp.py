@@ -44,6 +44,7 @@ class Kind(Enum):
     OTHER = "a packet that is no reply of a server"
 
 
+_RANK = {Kind.TIME: 0, Kind.PLAIN: 1, Kind.UNPROVEN: 1}  # all others are alike, and the first of equals counts
 REFUSALS = (Kind.SILENCE, Kind.NAK, Kind.KISS, Kind.CRYPTO_NAK)
 
 
@@ -116,10 +117,13 @@ class Answer:
 
 
 def judge(request: Request, datagrams: Sequence[bytes]) -> Answer:
-    """The answer among what came back: the first datagram that is for this request, else the first of all."""
+    """The answer among what came back: the first datagram that is for this request, else the first of all.
+
+    What could pass for time goes before what could not: a refusal does not undo it.
+    """
     answers = [_classify(request, d) for d in datagrams]
-    best = [a for a in answers if a.belongs and a.kind is Kind.TIME] or [a for a in answers if a.belongs] or answers
-    return best[0] if best else Answer(request, Kind.SILENCE)
+    best = [a for a in answers if a.belongs] or answers[:1]
+    return min(best, key=lambda a: _RANK.get(a.kind, len(_RANK)), default=Answer(request, Kind.SILENCE))
 
 
 def _classify(request: Request, octets: bytes) -> Answer:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe, Scene, Seen, until_accepted, until_asked
+from nts.check.judge_ntp import counted
 from nts.check.model import Finding, Group, Severity, failed, passed
 from nts.check.peer import SOUND_KE, NtpTalk
 from nts.check.peer.faults import Then, find
@@ -82,11 +83,11 @@ def kiss_nak_for_ever(probe: ClientProbe) -> Iterator[Finding]:
     with probe.scene(fault, ke=replace(SOUND_KE, answer=first_only)) as scene:
         seen = scene.meet(until=lambda s: s.seconds > WATCH and len(s.requests) > 0, count=3)
         yield from judge.judge(seen, fault)
+        text = f"{seen.what}: {counted(len(seen.sessions), 'key exchange')} within {seen.seconds:.0f} s"
         if len(seen.sessions) > MAX_EXCHANGES:
-            text = f"{seen.what}: {len(seen.sessions)} key exchanges within {seen.seconds:.0f} s"
             yield failed(text, Severity.MUST)
         else:
-            yield passed(f"{seen.what}: {len(seen.sessions)} key exchanges within {seen.seconds:.0f} s")
+            yield passed(text)
         yield from _keeps_asking(probe, scene, seen)
 
 

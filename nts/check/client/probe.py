@@ -122,6 +122,7 @@ class ClientProbe:
         self.client, self.authority, self.record = client, authority, Record()
         self._ports = ke_port, ntp_port
         self._works: bool | None = None
+        self._ended = ""
 
     def take_exhibits(self) -> list[Exhibit]:
         return self.record.take()
@@ -152,11 +153,13 @@ class ClientProbe:
         """Silence proves nothing of a client that would be silent anyway."""
         if self._works is None:
             with self._scene(None, "sound servers", SOUND_KE, SOUND_NTP) as scene:
-                self._works = until_accepted(scene.meet(until=until_accepted))
+                seen = scene.meet(until=until_accepted)
+                self._works = until_accepted(seen)
+                self._ended = "" if seen.code is None else f" (exit code {seen.code})"
             if self._works:
                 self.record.take()  # of no interest to the case that happens to be the first
         if not self._works:
-            raise Skipped("the client does not get the time from sound servers either")
+            raise Skipped(f"the client does not get the time from sound servers either{self._ended}")
 
     def exhibit(self, seen: Seen, ntp: NtpPeer) -> None:
         """Keep what a person needs to see of a meeting."""

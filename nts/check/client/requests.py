@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 from nts import extensions
@@ -82,6 +83,12 @@ def _nonce_rule(talk: NtpTalk) -> bool:
         return False
 
 
+def _nonces(talk: NtpTalk) -> Iterator[bytes]:
+    with contextlib.suppress(FormatError):
+        for body in talk.bodies(FieldType.AUTHENTICATOR):
+            yield extensions.decode_authenticator(body).nonce
+
+
 def _once(talk: NtpTalk) -> bool:
     kinds = [f.type for f in talk.fields]
     single = (FieldType.UNIQUE_IDENTIFIER, FieldType.COOKIE, FieldType.AUTHENTICATOR)
@@ -122,7 +129,7 @@ def _freshness(seen: Seen) -> Iterator[Finding]:
     """What must differ from one request to the next, and what must not."""
     requests = seen.nts_requests
     uids = [u for r in requests for u in r.bodies(FieldType.UNIQUE_IDENTIFIER)]
-    nonces = [a[:20] for r in requests for a in r.bodies(FieldType.AUTHENTICATOR)]
+    nonces = [nonce for r in requests for nonce in _nonces(r)]
     for what, values, severity in (
         ("identifiers", uids, Severity.MUST),
         ("nonces", nonces, Severity.MUST),

@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import pkgutil
+import signal
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -50,10 +52,23 @@ def selected(checks: Sequence[Check[R]], args: argparse.Namespace) -> list[Check
     try:
         chosen = runner.select(checks, args.only, args.skip)
     except runner.UnknownCheck as e:
-        raise ConfigError(str(e), hint="--list shows all names") from None
+        raise ConfigError(str(e)) from None
     if not chosen:
         raise ConfigError("no check is left to run", hint="--only and --skip leave nothing")
     return in_groups(chosen)
+
+
+def check_ports(host: str, ke: int, ntp: int) -> None:
+    """See early that a server can listen there, TCP and UDP; 0 is any port. ConfigError when it cannot."""
+    from nts import sockets
+
+    for kind, port in ((socket.SOCK_STREAM, ke), (socket.SOCK_DGRAM, ntp)):
+        sockets.close_all(sockets.listening(kind, (host,), port))
+
+
+def heed_sigterm() -> None:
+    """From now on SIGTERM is like Ctrl-C: results are reported, and what was started here is stopped."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def add_reports(parser: argparse.ArgumentParser) -> None:

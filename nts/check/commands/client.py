@@ -12,7 +12,7 @@ examples:
 In a command {host}, {ke_port}, {ca} stand for the NTS-KE server and the CA to trust, {state} for a file and {dir} for
 a folder that are the client's own, {count} for how many time requests are wanted, {wait} for the seconds to wait for
 an answer, {ntp_port} for where the time server is. --again is the command for a client that has its {state} already
-and needs no key exchange.
+and needs no key exchange. Of a client that is started by hand, only what the servers see is judged.
 
 exit codes: 0 no failure of severity MUST or CRIT, 1 there is one, 2 usage or file, 130 interrupted
 """
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from nts.check.client.recipes import Client
 
 RECIPES = ("ours", "chronyd")
+HOST = "127.0.0.1"
+"""where the servers of the cases listen"""
 
 
 def add(subparsers: Any) -> None:
@@ -54,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from nts.check.client.probe import ClientProbe
     from nts.check.output import catalogue
     from nts.check.output.render import Session
+    from nts.check.output.summary import several
     from nts.check.peer import temporary_authority
 
     cases = commands.selected(CASES, args)
@@ -63,13 +66,15 @@ def run(args: argparse.Namespace) -> int:
     if args.again and not args.command:
         args.usage_error("--again goes with --command")
     client = _client(args)
+    commands.check_ports(HOST, args.ke_port, args.ntp_port)
     session = Session(
         "client",
         client.name,
         cases,
         commands.report_options(args),
-        intro=f"NTS client {client.name}, {len(cases)} case{'s' * (len(cases) > 1)}",
+        intro=f"NTS client {client.name}, {several(len(cases), 'case')}",
     )
+    commands.heed_sigterm()
     with temporary_authority() as authority, session:
         probe = ClientProbe(client, authority, ke_port=args.ke_port, ntp_port=args.ntp_port)
         for result in runner.run(session.checks, probe, session.start):
@@ -84,7 +89,9 @@ def _client(args: argparse.Namespace) -> Client:
         return recipes.ours()
     if args.recipe == "chronyd":
         return chronyd.ChronydClient()
-    if args.command:
+    if args.command is not None:
+        if not args.command.strip():
+            raise ConfigError("--command is empty", hint="nts_check.py client --help has examples")
         try:
             return recipes.CommandClient(_name(args.command), args.command, args.again)
         except recipes.UnknownPlaceholder as e:

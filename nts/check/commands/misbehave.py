@@ -15,12 +15,12 @@ exit codes: 0 ended as told or by Ctrl-C, 2 usage or a port that cannot be had
 from __future__ import annotations
 
 import argparse
-import signal
 import textwrap
 import time
 from typing import TYPE_CHECKING, Any
 
 from nts import cli
+from nts.check import commands
 from nts.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         fault = faults.find(args.fault)
     except faults.UnknownFault as e:
         raise ConfigError(str(e), hint="nts_check.py misbehave --list") from None
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    commands.heed_sigterm()
     try:
         with temporary_authority() as authority, _servers(fault, authority, args) as servers:
             print("\n".join(_instructions(fault, servers, args.listen)), flush=True)
@@ -165,6 +165,7 @@ def _records(octets: bytes) -> str:
 def _request_line(talk: NtpTalk) -> str:
     """What a client asked of the time server."""
     from nts import sockets
+    from nts.check.judge_ntp import counted
 
     where = f"{sockets.shown(talk.client)}: request of {len(talk.datagram)} octets"
     if not talk.fields:
@@ -173,4 +174,4 @@ def _request_line(talk: NtpTalk) -> str:
         return f"{where} with extension fields, but not all of NTS"
     cookie = "cookie opens" if talk.keys else "cookie does not open"
     authentic = "authentic" if talk.is_authentic else "not authentic"
-    return f"{where}: NTS, {cookie}, {authentic}, {len(talk.placeholders)} placeholders"
+    return f"{where}: NTS, {cookie}, {authentic}, {counted(len(talk.placeholders), 'placeholder')}"

@@ -9,7 +9,7 @@ examples:
   nts_check.py server --list                              what is checked, and why
 
 exit codes: 0 no failure of severity MUST or CRIT, 1 there is one, 2 usage or file, 10 to 14 the server cannot be
-reached (10 name, 11 connect, 12 TLS, 13 certificate, 14 ALPN), 130 interrupted
+reached (10 name, 11 connect, 12 TLS, 14 ALPN; a bad certificate is a failure of cert-chain), 130 interrupted
 """
 
 from __future__ import annotations
@@ -37,9 +37,13 @@ def add(subparsers: Any) -> None:
     )
     parser.add_argument("-n", "--verify-name", metavar="NAME", help="name the certificate must be for (default: HOST)")
     cli.add_family(parser)
-    parser.add_argument("--timeout", type=cli.duration, default=5.0, metavar="S", help="seconds (default: 5)")
+    parser.add_argument(
+        "--timeout", type=cli.duration, default=5.0, metavar="S", help="seconds for a key exchange (default: 5)"
+    )
     speed = parser.add_mutually_exclusive_group()
-    speed.add_argument("--pace", type=cli.pause, metavar="S", help="at most one packet in S seconds (default: 1)")
+    speed.add_argument(
+        "--pace", type=cli.pause, metavar="S", help="at most one packet, and one connection, in S seconds (default: 1)"
+    )
     speed.add_argument("--fast", action="store_true", help="no pauses, short waits: for servers of your own only")
     parser.add_argument("--seed", type=cli.seed, metavar="N", help="repeat the random choices of an earlier run")
     commands.add_selection(parser)
@@ -47,11 +51,23 @@ def add(subparsers: Any) -> None:
     parser.set_defaults(run=run, usage_error=parser.error)
 
 
+def _check_ca(ca: Path | None) -> None:
+    """See early that it can be used: a certificate that cannot be judged must not look good. ConfigError."""
+    from nts import tls
+
+    if ca is None:
+        return
+    if not ca.is_file():
+        raise ConfigError(f"{ca} does not exist", hint="-c names the file of the CA that signed the server's")
+    tls.ClientChannel(name="localhost", verify=True, ca=ca, keylog=None)
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the checks; the exit code."""
     from nts.check import runner
     from nts.check.output import catalogue
     from nts.check.output.render import Session
+    from nts.check.output.summary import several
     from nts.check.probe import ServerProbe, Target
     from nts.check.server import CHECKS
 
@@ -61,8 +77,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.host is None:
         args.usage_error("the following arguments are required: host (or --list)")
-    if args.ca is not None and not args.ca.is_file():
-        raise ConfigError(f"{args.ca} does not exist", hint="-c names the file of the CA that signed the server's")
+    _check_ca(args.ca)
     target = Target(
         args.host, args.port, args.ca, args.verify_name, args.family, args.timeout,
         SHORT_PATIENCE if args.fast else PATIENCE,
@@ -73,8 +88,9 @@ def run(args: argparse.Namespace) -> int:
     speed = f"at most a packet in {pace:g} s" if pace else "without pauses"
     session = Session(
         "server", where, checks, commands.report_options(args), seed=probe.seed, pace=pace,
-        intro=f"NTS server {where}, {len(checks)} checks, {speed}, seed {probe.seed}",
+        intro=f"NTS server {where}, {several(len(checks), 'check')}, {speed}, seed {probe.seed}",
     )  # fmt: skip
+    commands.heed_sigterm()
     probe.ke.reach()
     with session:
         for result in runner.run(session.checks, probe, session.start):

@@ -77,14 +77,15 @@ def by_gravity(results: Iterable[R]) -> list[R]:
     return sorted(results, key=lambda r: (GRAVITY.index(r.verdict), severities.index(r.severity)))
 
 
-def _several(count: int, noun: str) -> str:
+def several(count: int, noun: str) -> str:
+    """Such as "1 check" or "2 checks"."""
     return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def counts_line(report: Report) -> str:
     """Such as "52 checks: 49 PASS, 1 WARN, 2 FAIL (1 MUST, 1 SHOULD)"."""
     done = len(report.results)
-    total = _several(report.planned, "check")
+    total = several(report.planned, "check")
     head = total if done == report.planned else f"{done} of {total}"
     parts = []
     for verdict in ORDER:

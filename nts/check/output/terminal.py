@@ -28,6 +28,7 @@ COLOURS = {
     Verdict.SKIP: "dim",
 }
 ROOMY = 100  # columns from which on number, severity and section have columns of their own
+NARROW = 30  # columns that the evidence needs beside the name, or it goes below
 LABEL = 10  # columns of the labels beside a finding's texts
 
 
@@ -122,12 +123,15 @@ class Screen:
         evidence = Text(result.evidence, "" if result.verdict is not Verdict.SKIP else "dim")
         grid = Table.grid(padding=(0, 2, 0, 0), expand=True)
         if self.console.width < ROOMY:
-            grid.add_column(width=5)
-            grid.add_column(width=self._name_width)
-            grid.add_column(ratio=1, overflow="fold")
             if result.verdict in (Verdict.FAIL, Verdict.WARN):
                 evidence = Text.assemble((f"{result.severity.value}: ", "bold"), evidence)
-            grid.add_row(verdict, name, evidence)
+            narrow = self.console.width < 5 + self._name_width + NARROW
+            grid.add_column(width=5)
+            if not narrow:
+                grid.add_column(width=self._name_width)
+            grid.add_column(ratio=1, overflow="fold")
+            for row in [(verdict, name), ("", evidence)] if narrow else [(verdict, name, evidence)]:
+                grid.add_row(*row)
             return grid
         grid.add_column(width=5)
         grid.add_column(width=3, justify="right")

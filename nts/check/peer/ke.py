@@ -53,7 +53,7 @@ def strict_alpn(offered: list[bytes]) -> bytes | None:
     """Select ntske/1, or end the handshake with alert 120 (RFC 7301)."""
     if ALPN in offered:
         return ALPN
-    raise tls.AlpnRefused
+    raise tls.AlpnRefused("the client does not offer ntske/1")
 
 
 def no_alpn(_offered: list[bytes]) -> bytes | None:

@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from nts import ts_client
 from nts.check import judge_ntp
 from nts.check.forge import Forge, Request
-from nts.check.model import Finding, Group, Severity, failed, passed, warned
+from nts.check.judge_ntp import Kind
+from nts.check.model import Finding, Group, PathTrouble, Severity, Skipped, failed, passed, warned
 from nts.check.ntp_probe import Make
 from nts.check.probe import ServerProbe
 from nts.registry import MAX_PLACEHOLDERS, Leap, Stratum
@@ -33,7 +35,10 @@ def ntp_basic(probe: ServerProbe) -> Iterator[Finding]:
         yield failed("the cookie that comes back is the one that was spent", Severity.MUST)
     header = answer.header
     if header and (header.leap == Leap.UNSYNCHRONISED or not 0 < header.stratum <= Stratum.MAX_SYNCHRONISED):
-        yield warned(f"the server's clock is not synchronised: leap {header.leap}, stratum {header.stratum}")
+        kiss = f" ({ts_client.kiss_code(header)})" if header.stratum == Stratum.KISS else ""
+        yield warned(f"the server's clock is not synchronised: leap {header.leap}, stratum {header.stratum}{kiss}")
+    if answer.kind is Kind.TIME and header and not (header.receive and header.transmit):
+        yield warned("an authentic reply without time: its receive or its transmit timestamp is zero")
 
 
 def _many_shapes() -> list[Make]:
@@ -72,12 +77,18 @@ def _many_shapes() -> list[Make]:
     " request.",
 )  # fmt: skip
 def ntp_no_amplify(probe: ServerProbe) -> Iterator[Finding]:
-    probe.ntp.volley(_many_shapes(), tries=1)
+    trouble: Skipped | PathTrouble | None = None
+    try:
+        probe.ntp.volley(_many_shapes(), tries=1)
+    except (Skipped, PathTrouble) as e:  # what came before it counts all the same
+        trouble = e
     exchanges = probe.ntp.tally
     worst = sorted(exchanges, key=lambda e: e.sent - e.received)[:SHOWN]
     excessive = [e for e in worst if e.received > e.sent + judge_ntp.SLACK]
     for exchange in excessive:
         yield failed(f"{exchange.label}: {exchange.received} octets in reply to {exchange.sent}")
+    if trouble and not excessive:
+        raise trouble
     if not excessive:
         answered = sum(e.received > 0 for e in exchanges)
         yield passed(f"{answered} replies to {len(exchanges)} requests, none longer than its request")

@@ -149,7 +149,8 @@ def long_response(talk: KeTalk) -> None:
 
 FAULTS.ke(
     "slow-drip", f"takes {DRIP_SECONDS:g} seconds to send its response", "4",
-    "a client may give up, but must not wait for ever or take half a message for a whole one", Then.USE, slow_drip,
+    "a client may give up, but must not wait for ever or take half a message for a whole one", Then.BE_PATIENT,
+    slow_drip,
 )  # fmt: skip
 FAULTS.ke(
     "endless-response", "sends records without an end", "4",

@@ -20,7 +20,7 @@ _NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 def _refuse(_offered: list[bytes]) -> bytes | None:
-    raise tls.AlpnRefused
+    raise tls.AlpnRefused("ntske/1 refused")
 
 
 FAULTS.change(

@@ -30,6 +30,8 @@ class Then(Enum):
     """and send no octet of application data"""
     DROP = "drop the reply"
     """and wait for a genuine one"""
+    BE_PATIENT = "use it, or give up after a while"
+    """but not wait for ever, and not use half of it"""
     SURVIVE = "take the time or drop the reply, and go on working"
     GIVE_UP = "take no time from it"
     """the answer is authentic, or must be taken seriously, and brings no time"""
