@@ -15,7 +15,8 @@
  * and has included x86_ctr.h before. What it gets is FN(run), a siv_run of at most LANES messages.
  *
  * Invariants: nothing branches on, or indexes by, a secret; texts, keys and tags that come to lie in memory lie
- * in struct FN(scratch), which is wiped. Lanes beyond the last message repeat the first one, and write nothing.
+ * in struct FN(scratch), which is wiped, and round keys are loaded at each use, so that a compiler has no reason to
+ * keep copies of them elsewhere. Lanes beyond the last message repeat the first one, and write nothing.
  */
 #include "x86_vec.h"
 
@@ -52,6 +53,7 @@ static INLINE VEC FN(round_key)(struct FN(cmac_key) const *key, unsigned r, int 
 /* state = AES(state ^ block) */
 static INLINE void FN(absorb)(struct FN(cmac_key) const *key, VEC *state, VEC const *block)
 {
+    siv_reload(key->round_key);
     UNROLL
     /* Data and first round key meet outside the chain of dependent instructions, which takes the time. */
     EACH_VEC (v)

@@ -11,6 +11,7 @@ scripts import the rest of the package inside `main`.
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import io
 import os
@@ -170,6 +171,7 @@ def run(main: Callable[[], int]) -> None:
         fail("Python {}.{} or newer is needed".format(*_OLDEST_PYTHON), "use .venv/bin/python after ./bootstrap build")
         sys.exit(ExitCode.USAGE)
     _open_standard_streams()
+    atexit.register(_give_up_on_stderr)
     try:
         code = main()
         sys.stdout.flush()
@@ -205,6 +207,14 @@ def _open_standard_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a path or a name that the locale cannot show
+
+
+def _give_up_on_stderr() -> None:
+    """Drop what could not be written so far: the interpreter would try again, and make the exit code 120."""
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _interpreter_hint() -> str:

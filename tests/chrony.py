@@ -11,6 +11,7 @@ import contextlib
 import functools
 import os
 import pwd
+import re
 import shutil
 import socket
 import subprocess
@@ -72,6 +73,26 @@ def unavailable() -> str | None:
             return (
                 f"{chronyd} does not run as this user ({e}): run the tests as root, or deselect them: -m 'not interop'"
             )
+
+
+@functools.cache
+def version() -> tuple[int, ...]:
+    """Of the chronyd there is, for what differs from one to the next. For tests that require() it."""
+    chronyd = shutil.which("chronyd", path=_PATH) or "chronyd"
+    told = subprocess.run([chronyd, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
+    found = re.search(r"version (\d+(?:\.\d+)*)", told)
+    assert found is not None, told
+    return tuple(map(int, found[1].split(".")))
+
+
+def has_gcm_siv() -> bool:
+    """Whether it speaks AEAD 30 and seals its cookies with it: since 4.4, with the libraries that go with that."""
+    return version() >= (4, 4)
+
+
+def has_record_1024() -> bool:
+    """Whether it asks, and answers, by record 1024 for AEAD 30's number in the exporter's context: since 4.6.1."""
+    return version() >= (4, 6, 1)
 
 
 def require() -> None:

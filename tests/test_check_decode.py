@@ -290,7 +290,8 @@ def check_chronyd_as_client(
     check_all_decrypted(by_log)
     (exchange,) = by_kind(by_log)[0]
     assert {(a["c2s"], a["s2c"]) for a in by_log["associations"]} == keys
-    assert [r["type"] for r in exchange["request"]["records"]] == [1, 4, 0]
+    asks_1024 = [1024] * chrony.has_record_1024()
+    assert [r["type"] for r in exchange["request"]["records"]] == [1, 4, *asks_1024, 0]
     assert [r["type"] for r in exchange["response"]["records"]] == [1, 4, 7, *[5] * 8, 0]
     assert exchange["tls"]["protocol_selected"] == "ntske/1"
     assert [i["fields"] for i in by_kind(by_log)[1]] == [i["fields"] for i in asked]

@@ -403,8 +403,9 @@ def test_output_that_cannot_be_written_is_no_traceback(suite: Suite, tmp_path: P
     assert code == (1 if "/dev/full" in how and not how.startswith("2") else 0)
 
 
-def test_errors_do_not_end_up_on_stdout(tmp_path: Path) -> None:
-    command = f"{sys.executable} {ROOT / 'ntske_client.py'} no-such-host.invalid -o {tmp_path / 'c.ini'} 2>&-"
+@pytest.mark.parametrize("how", ["2>&-", "2> /dev/full"])
+def test_errors_do_not_end_up_on_stdout_and_keep_their_exit_code(tmp_path: Path, how: str) -> None:
+    command = f"{sys.executable} {ROOT / 'ntske_client.py'} no-such-host.invalid -o {tmp_path / 'c.ini'} {how}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (10, "", "")
 
