@@ -245,9 +245,9 @@ void nts_engine_send(nts_engine *engine, size_t i, uint8_t const *reply, size_t 
 
 /* ---- Sending ------------------------------------------------------------------------------------------- */
 
-static int64_t ns_between(struct timespec const *a, struct timespec const *b)
+static int64_t ns_of(struct timespec const *t)
 {
-    return (int64_t)(b->tv_sec - a->tv_sec) * NS_PER_S + b->tv_nsec - a->tv_nsec;
+    return (int64_t)t->tv_sec * NS_PER_S + t->tv_nsec;
 }
 
 /* Moves what is known a little towards what was seen. */
@@ -288,7 +288,7 @@ static void send_step(nts_engine *engine, int fd, struct request *const *answere
         sent += done > 0 ? (size_t)done : 1;
     }
     clock_gettime(CLOCK_REALTIME, now);
-    learn(&loop->send_ns[n], ns_between(&sealed, now) / (int64_t)n);
+    learn(&loop->send_ns[n], (ns_of(now) - ns_of(&sealed)) / (int64_t)n);
 }
 
 /* One batch from one socket; how many datagrams it was. */
@@ -347,11 +347,6 @@ size_t nts_engine_serve(nts_engine *engine, size_t odd)
 }
 
 /* ---- Both, again and again ----------------------------------------------------------------------------- */
-
-static int64_t ns_of(struct timespec const *t)
-{
-    return (int64_t)t->tv_sec * NS_PER_S + t->tv_nsec;
-}
 
 /* Whether the folder has changed since it was last looked at, or so recently that another change would not show. */
 static int has_changed(struct loop *loop, char const *path)

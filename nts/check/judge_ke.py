@@ -13,7 +13,7 @@ from dataclasses import replace
 from nts import ke_client, records
 from nts.check import gcm_siv
 from nts.check.ke_answer import CLOSED, End, KeAnswer
-from nts.check.model import Finding, Severity, Verdict, failed, passed, warned
+from nts.check.model import Finding, Severity, Verdict, counted, failed, passed, warned
 from nts.errors import FormatError, NTSError
 from nts.records import Record
 from nts.registry import ALPN, COOKIES_WANTED, ERROR_NAMES, AeadId, ErrorCode, Protocol, RecordType
@@ -59,7 +59,7 @@ def seen(answer: KeAnswer) -> str:
         return f"{answer.problem or 'no answer'}: the server {answer.ending} after {answer.seconds:.1f} s"
     parts = [_shown(r) for r in answer.message.records[:-1] if r.type != RecordType.NEW_COOKIE]
     if answer.cookies:
-        parts.append(f"{len(answer.cookies)} cookie{'s' * (len(answer.cookies) != 1)}")
+        parts.append(counted(len(answer.cookies), "cookie"))
     if answer.message.trailing:
         parts.append(f"{answer.message.trailing} octets after the end")
     return listed(parts) if parts else "a message without a record but its end"
@@ -143,7 +143,7 @@ def cookie_count(answer: KeAnswer) -> Finding:
         return failed(f"{count} cookies, only {len(set(answer.cookies))} of them distinct")
     if any(r.critical for r in answer.of(RecordType.NEW_COOKIE)):
         return failed("New Cookie records with the critical bit set")
-    text = f"{count} distinct cookie{'s' * (count != 1)}"
+    text = counted(count, "distinct cookie")
     return passed(text) if count == COOKIES_WANTED else warned(f"{text}, and {COOKIES_WANTED} are usual")
 
 

@@ -15,7 +15,7 @@ from enum import Enum
 from nts import extensions, ts_client
 from nts.aead import AesSiv
 from nts.check.forge import Request
-from nts.check.model import Finding, Severity, Verdict, failed, passed, warned
+from nts.check.model import Finding, Severity, Verdict, counted, failed, passed, warned
 from nts.errors import AuthError, FormatError
 from nts.extensions import Field
 from nts.ntp import HEADER_LENGTH, Header
@@ -167,11 +167,6 @@ def _open(request: Request, octets: bytes, seal: Field) -> tuple[Field, ...]:
 
 
 # --- findings that checks share --------------------------------------------------------------------------------------
-
-
-def counted(number: int, noun: str) -> str:
-    """A number and its noun: 1 cookie, 2 cookies."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def true_of(statements: dict[str, bool]) -> list[str]:

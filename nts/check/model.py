@@ -102,6 +102,11 @@ def failed(text: str, severity: Severity | None = None) -> Finding:
     return Finding(Verdict.FAIL, text, severity)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and its noun: 1 cookie, 2 cookies."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 class Skipped(Exception):
     """Raised by a probe or a check that cannot go on; the text says why in one line."""
 

@@ -8,8 +8,7 @@ from dataclasses import replace
 
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe, Scene, Seen, until_accepted, until_asked
-from nts.check.judge_ntp import counted
-from nts.check.model import Finding, Group, Severity, failed, passed
+from nts.check.model import Finding, Group, Severity, counted, failed, passed
 from nts.check.peer import SOUND_KE, NtpTalk
 from nts.check.peer.faults import Then, find
 from nts.check.peer.ke import KeTalk, sound

@@ -54,9 +54,9 @@ def run(args: argparse.Namespace) -> int:
     from nts.check import runner
     from nts.check.client import CASES
     from nts.check.client.probe import ClientProbe
+    from nts.check.model import counted
     from nts.check.output import catalogue
     from nts.check.output.render import Session
-    from nts.check.output.summary import several
     from nts.check.peer import temporary_authority
 
     cases = commands.selected(CASES, args)
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         client.name,
         cases,
         commands.report_options(args),
-        intro=f"NTS client {client.name}, {several(len(cases), 'case')}",
+        intro=f"NTS client {client.name}, {counted(len(cases), 'case')}",
     )
     commands.heed_sigterm()
     with temporary_authority() as authority, session:
@@ -100,5 +100,5 @@ def _client(args: argparse.Namespace) -> Client:
 
 
 def _name(command: str) -> str:
-    """What a command is called in reports: its program."""
-    return Path(command.split(maxsplit=1)[0]).name if command.strip() else command
+    """What a command, which is not empty, is called in reports: its program."""
+    return Path(command.split(maxsplit=1)[0]).name

@@ -165,7 +165,7 @@ def _records(octets: bytes) -> str:
 def _request_line(talk: NtpTalk) -> str:
     """What a client asked of the time server."""
     from nts import sockets
-    from nts.check.judge_ntp import counted
+    from nts.check.model import counted
 
     where = f"{sockets.shown(talk.client)}: request of {len(talk.datagram)} octets"
     if not talk.fields:

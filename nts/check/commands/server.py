@@ -64,10 +64,11 @@ def _check_ca(ca: Path | None) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the checks; the exit code."""
+    from nts import sockets
     from nts.check import runner
+    from nts.check.model import counted
     from nts.check.output import catalogue
     from nts.check.output.render import Session
-    from nts.check.output.summary import several
     from nts.check.probe import ServerProbe, Target
     from nts.check.server import CHECKS
 
@@ -84,11 +85,11 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     pace = 0.0 if args.fast else PACE if args.pace is None else args.pace
     probe = ServerProbe(target, pace=pace, seed=args.seed)
-    where = f"[{args.host}]:{args.port}" if ":" in args.host else f"{args.host}:{args.port}"
+    where = sockets.shown((args.host, args.port))
     speed = f"at most a packet in {pace:g} s" if pace else "without pauses"
     session = Session(
         "server", where, checks, commands.report_options(args), seed=probe.seed, pace=pace,
-        intro=f"NTS server {where}, {several(len(checks), 'check')}, {speed}, seed {probe.seed}",
+        intro=f"NTS server {where}, {counted(len(checks), 'check')}, {speed}, seed {probe.seed}",
     )  # fmt: skip
     commands.heed_sigterm()
     probe.ke.reach()

@@ -24,7 +24,6 @@ from nts.registry import (
 )
 from nts.wire import pad4
 
-_NAMES = FIELD_NAMES
 _ALIGNMENT = 3  # octets by which padding may make a reply longer (section 5.5)
 
 
@@ -57,7 +56,7 @@ def _form(packet: Packet, header: Header) -> Iterator[Problem]:
     elif packet.rest:
         tail = packet.octets[size - packet.rest :]
         kind, length = int.from_bytes(tail[:2], "big"), int.from_bytes(tail[2:4], "big")
-        if kind in _NAMES and length == packet.rest:
+        if kind in FIELD_NAMES and length == packet.rest:
             yield must(f"its last field has {length} octets: under 28 it is taken for a MAC", "RFC 7822 7.5.1.4")
         else:
             yield info(f"{packet.rest} octets of a MAC or of remains at its end", "RFC 7822 7.5.1.4")
@@ -69,7 +68,7 @@ def _fields(packet: Packet, header: Header) -> Iterator[Problem]:
         yield must(f"NTS fields in a packet of mode {header.mode}", "5.3")
     for kind in (FieldType.UNIQUE_IDENTIFIER, FieldType.AUTHENTICATOR):
         if len(packet.of(kind)) > 1:
-            yield must(f"{len(packet.of(kind))} fields {_NAMES[kind]}", "5.7")
+            yield must(f"{len(packet.of(kind))} fields {FIELD_NAMES[kind]}", "5.7")
     authenticator = packet.authenticator
     if authenticator is None:
         return
@@ -80,7 +79,7 @@ def _fields(packet: Packet, header: Header) -> Iterator[Problem]:
         yield must("the padding of its authenticator is not of zeros", "5.6")
     for f in packet.fields:
         if f.offset > at.offset and f.type in (FieldType.UNIQUE_IDENTIFIER, FieldType.COOKIE):
-            yield must(f"{_NAMES[f.type]} behind the authenticator, so it is not authenticated", "5.7")
+            yield must(f"{FIELD_NAMES[f.type]} behind the authenticator, so it is not authenticated", "5.7")
         elif f.offset > at.offset and f.type != FieldType.AUTHENTICATOR:
             yield info(f"a field of type {f.type:#06x} behind the authenticator: receivers discard it", "5.7")
     inner, problem = packet.inner
@@ -88,7 +87,7 @@ def _fields(packet: Packet, header: Header) -> Iterator[Problem]:
         yield must(f"what is encrypted: {problem}", "5.6")
     for kind in (FieldType.UNIQUE_IDENTIFIER, FieldType.AUTHENTICATOR):
         if any(f.type == kind for f in inner):
-            yield must(f"{_NAMES[kind]} is encrypted", "5.7")
+            yield must(f"{FIELD_NAMES[kind]} is encrypted", "5.7")
 
 
 def _is_zero_padded(at: Field, parts: Authenticator) -> bool:

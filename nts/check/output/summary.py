@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from nts.check.model import Check, Result, Severity, Verdict
+from nts.check.model import Check, Result, Severity, Verdict, counted
 from nts.check.output.text import duration
 from nts.errors import ExitCode
 
@@ -77,15 +77,10 @@ def by_gravity(results: Iterable[R]) -> list[R]:
     return sorted(results, key=lambda r: (GRAVITY.index(r.verdict), severities.index(r.severity)))
 
 
-def several(count: int, noun: str) -> str:
-    """Such as "1 check" or "2 checks"."""
-    return f"{count} {noun}{'s' * (count != 1)}"
-
-
 def counts_line(report: Report) -> str:
     """Such as "52 checks: 49 PASS, 1 WARN, 2 FAIL (1 MUST, 1 SHOULD)"."""
     done = len(report.results)
-    total = several(report.planned, "check")
+    total = counted(report.planned, "check")
     head = total if done == report.planned else f"{done} of {total}"
     parts = []
     for verdict in ORDER:
