@@ -3,11 +3,13 @@
  * loop.c - sockets: receive a batch with the kernel's timestamps, have it answered, send. Nothing but system calls
  * and counters; what a packet means is respond.c's business.
  *
- * Transmit timestamps. A batch is received and authenticated as a whole, but leaves in steps of a few replies. The
- * clock is read anew before each step, as the last thing before sealing. How long each sending takes is known from
- * earlier steps, and added: reply i of a step is stamped as if the clock were read i sendings later. So the last reply
- * of a batch is as well stamped as the first, but for a sending that has to wake up a CPU, which delays those behind it
- * in its step. Steps are therefore as short as can be, unless a full batch says that more is waiting.
+ * Transmit timestamps. A batch is received and authenticated as a whole, but each reply is stamped, sealed and sent by
+ * itself: a sending that has to wake up a CPU takes microseconds, and what was stamped before it would leave late. Only
+ * where one full batch follows another does throughput come first: replies then leave in steps, stamped by what each
+ * sending is known to take.
+ *
+ * Odd packets wait in a queue for the reference. It gets one at a time, when nothing else waits, and otherwise so
+ * rarely that it takes no more than a small share of the time.
  */
 #define _GNU_SOURCE /* recvmmsg, sendmmsg, struct in6_pktinfo */
 #include <errno.h>
@@ -21,9 +23,8 @@
 
 #include "internal.h"
 
-#define STEP 2          /* replies in one sealing and sending */
-#define MAX_STEP 8      /* the same, where more is waiting */
-#define MAX_BATCHES (NTS_MAX_ODD / NTS_BATCH) /* in one call of nts_engine_serve, from each socket */
+#define LONG_STEP 8   /* replies in one sealing and sending, where more is waiting */
+#define MAX_BATCHES 4 /* in one call of nts_engine_serve, from each socket */
 #define MAX_WAKES 8
 #define PACKET_ROOM (NTS_MAX_REQUEST + 4) /* a longer datagram is seen to be longer */
 #define CONTROL_ROOM 128
@@ -31,6 +32,14 @@
 #define UNIX_EPOCH 2208988800u /* in seconds since 1900 */
 #define FILE_TICK_NS 20000000 /* longer than a step of any kernel's file times */
 #define LEARN_NS 16            /* how much one step can change what is known: an interruption tells nothing */
+#define ODD_EACH 20            /* the reference gets the twentieth part of the time */
+#define ODD_MOST_NS 1000000    /* one that took longer was interrupted */
+
+/* Stamps are so much earlier than the clock. A query measures half the difference between its two ways, from stamp
+ * to arrival. A client that reads the clock itself has just been asleep, and takes longer from there to the network
+ * than a busy server; one that has the kernel stamp takes no time at all. This lies between the two, so that neither
+ * sees more error than chrony's servers show it: docs/performance.md. */
+#define LEAD_NS 160
 
 /* A datagram's way in and out: peer, control messages, buffers. */
 struct slot {
@@ -56,19 +65,27 @@ struct loop {
     struct request requests[NTS_BATCH];
     struct mmsghdr in[NTS_BATCH];
     struct iovec in_vector[NTS_BATCH];
-    struct mmsghdr out[MAX_STEP];
-    struct iovec out_vector[MAX_STEP];
-    int64_t send_ns[MAX_STEP + 1]; /* the usual duration of sending each of so many replies */
-    struct stat folder;        /* of the master keys, when last looked at */
-    int folder_seen;           /* the caller has just looked after the keys */
-    size_t odd_count, odd_allowed;
-    nts_odd odd[NTS_MAX_ODD];
+    struct mmsghdr out[LONG_STEP];
+    struct iovec out_vector[LONG_STEP];
+    int full;        /* the last batch was */
+    int64_t send_ns; /* what sending one reply of a step usually takes */
+    struct stat folder; /* of the master keys, when last looked at */
+    int folder_seen;    /* the caller has just looked after the keys */
+    nts_odd odd[NTS_MAX_ODD]; /* a ring */
     struct odd_way odd_ways[NTS_MAX_ODD];
+    size_t odd_first, odd_count;
+    int64_t odd_since; /* monotonic ns; 0: the reference is not at work */
+    int64_t odd_due;   /* when it may be again, even if something else waits */
 };
 
-static uint64_t ntp_time(int64_t seconds, int64_t nanoseconds)
+static int64_t ns_of(struct timespec const *t)
 {
-    return (uint64_t)(seconds + UNIX_EPOCH) << 32 | ((uint64_t)nanoseconds << 32) / NS_PER_S;
+    return (int64_t)t->tv_sec * NS_PER_S + t->tv_nsec;
+}
+
+static uint64_t ntp_time(int64_t ns)
+{
+    return (uint64_t)(ns / NS_PER_S + UNIX_EPOCH) << 32 | ((uint64_t)(ns % NS_PER_S) << 32) / NS_PER_S;
 }
 
 /* ---- Setting up ---------------------------------------------------------------------------------------- */
@@ -188,7 +205,7 @@ static uint64_t read_control(struct msghdr *header)
     header->msg_controllen = source == NULL ? 0 : CMSG_ALIGN(source->cmsg_len);
     if (arrived.tv_sec == 0) /* the first datagrams after the option was set may come without */
         clock_gettime(CLOCK_REALTIME, &arrived);
-    return ntp_time(arrived.tv_sec, arrived.tv_nsec);
+    return ntp_time(ns_of(&arrived));
 }
 
 /* ---- Odd packets --------------------------------------------------------------------------------------- */
@@ -197,10 +214,11 @@ static void hand_over(nts_engine *engine, int fd, size_t i)
 {
     struct loop *const loop = engine->loop;
     struct msghdr const *const header = &loop->in[i].msg_hdr;
-    nts_odd *const odd = &loop->odd[loop->odd_count];
-    struct odd_way *const way = &loop->odd_ways[loop->odd_count];
+    size_t const last = (loop->odd_first + loop->odd_count) % NTS_MAX_ODD;
+    nts_odd *const odd = &loop->odd[last];
+    struct odd_way *const way = &loop->odd_ways[last];
 
-    if (loop->odd_count >= loop->odd_allowed) {
+    if (loop->odd_count == NTS_MAX_ODD) {
         engine->cells[NTS_DROP_BUSY]++;
         return;
     }
@@ -216,19 +234,17 @@ static void hand_over(nts_engine *engine, int fd, size_t i)
         memcpy(way->control, header->msg_control, header->msg_controllen);
 }
 
-size_t nts_engine_odd_count(nts_engine const *engine)
+nts_odd const *nts_engine_odd(nts_engine const *engine)
 {
-    return engine->loop->odd_count;
+    struct loop const *const loop = engine->loop;
+
+    return loop->odd_count == 0 ? NULL : &loop->odd[loop->odd_first];
 }
 
-nts_odd const *nts_engine_odd(nts_engine const *engine, size_t i)
+void nts_engine_odd_done(nts_engine *engine, uint8_t const *reply, size_t length)
 {
-    return &engine->loop->odd[i];
-}
-
-void nts_engine_send(nts_engine *engine, size_t i, uint8_t const *reply, size_t length)
-{
-    struct odd_way *const way = &engine->loop->odd_ways[i];
+    struct loop *const loop = engine->loop;
+    struct odd_way *const way = &loop->odd_ways[loop->odd_first];
     struct iovec vector = {.iov_len = length};
     struct msghdr const header = {
         .msg_name = &way->peer,
@@ -239,16 +255,16 @@ void nts_engine_send(nts_engine *engine, size_t i, uint8_t const *reply, size_t 
         .msg_controllen = way->control_len,
     };
 
+    if (loop->odd_count == 0)
+        return;
     memcpy(&vector.iov_base, &reply, sizeof reply); /* sendmsg only reads it */
-    (void)!sendmsg(way->socket, &header, MSG_DONTWAIT);
+    if (length != 0)
+        (void)!sendmsg(way->socket, &header, MSG_DONTWAIT);
+    loop->odd_first = (loop->odd_first + 1) % NTS_MAX_ODD;
+    loop->odd_count--;
 }
 
 /* ---- Sending ------------------------------------------------------------------------------------------- */
-
-static int64_t ns_of(struct timespec const *t)
-{
-    return (int64_t)t->tv_sec * NS_PER_S + t->tv_nsec;
-}
 
 /* Moves what is known a little towards what was seen. */
 static void learn(int64_t *known, int64_t seen)
@@ -258,22 +274,19 @@ static void learn(int64_t *known, int64_t seen)
     *known += change > LEARN_NS ? LEARN_NS : change < -LEARN_NS ? -LEARN_NS : change;
 }
 
-/* Seals and sends up to MAX_STEP replies. One that cannot be sent is lost like any datagram, and does not keep back the
- * others. `now` is the clock, before and after. */
+/* Seals and sends up to LONG_STEP replies. One that cannot be sent is lost like any datagram, and does not keep back
+ * the others. `now` is the clock, before and after. */
 static void send_step(nts_engine *engine, int fd, struct request *const *answered, size_t n, struct timespec *now)
 {
     struct loop *const loop = engine->loop;
-    struct timespec const begin = *now;
     struct timespec sealed;
-    uint64_t transmit[MAX_STEP];
+    uint64_t transmit[LONG_STEP];
 
-    for (size_t i = 0; i < n; i++) {
-        int64_t const ns = begin.tv_nsec + (int64_t)i * loop->send_ns[n];
-
-        transmit[i] = ntp_time(begin.tv_sec + ns / NS_PER_S, ns % NS_PER_S);
-    }
+    for (size_t i = 0; i < n; i++)
+        transmit[i] = ntp_time(ns_of(now) - LEAD_NS + (int64_t)i * loop->send_ns);
     nts_finish(engine, answered, transmit, n);
-    clock_gettime(CLOCK_REALTIME, &sealed);
+    if (n != 1)
+        clock_gettime(CLOCK_REALTIME, &sealed);
     for (size_t i = 0; i < n; i++) {
         size_t const slot = (size_t)(answered[i] - loop->requests);
 
@@ -288,7 +301,8 @@ static void send_step(nts_engine *engine, int fd, struct request *const *answere
         sent += done > 0 ? (size_t)done : 1;
     }
     clock_gettime(CLOCK_REALTIME, now);
-    learn(&loop->send_ns[n], (ns_of(now) - ns_of(&sealed)) / (int64_t)n);
+    if (n != 1)
+        learn(&loop->send_ns, (ns_of(now) - ns_of(&sealed)) / (int64_t)n);
 }
 
 /* One batch from one socket; how many datagrams it was. */
@@ -298,6 +312,7 @@ static size_t serve_batch(nts_engine *engine, int fd)
     struct request *answered[NTS_BATCH];
     size_t count = 0;
     struct timespec now;
+    int long_steps;
     int const got = receive(loop, fd);
 
     if (got <= 0) /* nothing left, or an error that the network reports of an earlier reply */
@@ -316,22 +331,21 @@ static size_t serve_batch(nts_engine *engine, int fd)
         if (loop->requests[i].reply_len != 0)
             answered[count++] = &loop->requests[i];
     }
+    long_steps = got == NTS_BATCH && loop->full;
+    loop->full = got == NTS_BATCH;
     clock_gettime(CLOCK_REALTIME, &now);
-    for (size_t i = 0, n = 1; i < count; i += n, n = got == NTS_BATCH ? MAX_STEP : STEP) {
-        /* The first one goes alone: it is the likeliest to wake up a CPU. */
+    for (size_t i = 0, n = 1; i < count; i += n, n = long_steps ? LONG_STEP : 1) {
         n = n < count - i ? n : count - i;
         send_step(engine, fd, answered + i, n, &now);
     }
     return (size_t)got;
 }
 
-size_t nts_engine_serve(nts_engine *engine, size_t odd)
+size_t nts_engine_serve(nts_engine *engine)
 {
     struct loop *const loop = engine->loop;
     size_t total = 0;
 
-    loop->odd_count = 0;
-    loop->odd_allowed = odd < NTS_MAX_ODD ? odd : NTS_MAX_ODD;
     for (size_t i = 0; i < loop->sockets; i++) {
         if (loop->polls[i].revents == 0)
             continue;
@@ -362,29 +376,54 @@ static int has_changed(struct loop *loop, char const *path)
            ns_of(&now) - ns_of(&loop->folder.st_ctim) < FILE_TICK_NS;
 }
 
-int nts_engine_run(nts_engine *engine, char const *folder, int timeout_ms, size_t odd)
+static int64_t monotonic_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return ns_of(&now);
+}
+
+/* It is the reference's turn from now on, until nts_engine_run is called again. */
+static int odd_turn(struct loop *loop, int64_t now)
+{
+    loop->odd_since = now;
+    return 1;
+}
+
+/* What the reference has done decides when it may work again while something else waits. */
+static void odd_end(struct loop *loop, int64_t now)
+{
+    int64_t const spent = now - loop->odd_since;
+
+    if (loop->odd_since != 0)
+        loop->odd_due = now + (ODD_EACH - 1) * (spent < ODD_MOST_NS ? spent : ODD_MOST_NS);
+    loop->odd_since = 0;
+}
+
+int nts_engine_run(nts_engine *engine, char const *folder, int timeout_ms)
 {
     struct loop *const loop = engine->loop;
-    struct timespec now;
-    int64_t end;
+    int64_t now = monotonic_ns();
+    int64_t const end = now + (int64_t)timeout_ms * 1000000;
 
-    loop->odd_count = 0; /* those of the last call have been seen to */
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    end = ns_of(&now) + (int64_t)timeout_ms * 1000000;
-    for (;;) {
-        int64_t const left = end - ns_of(&now);
-        int const ready = left <= 0 ? 0 : nts_engine_wait(engine, (int)(left / 1000000) + 1);
+    odd_end(loop, now);
+    while (now < end) {
+        int const ready = nts_engine_wait(engine, loop->odd_count != 0 ? 0 : (int)((end - now) / 1000000) + 1);
 
-        if (ready <= 0)
-            return ready;
+        if (ready < 0)
+            return -1;
+        if (ready == 0)
+            return loop->odd_count == 0 ? 0 : odd_turn(loop, now);
         if (!loop->folder_seen && has_changed(loop, folder)) {
             loop->folder_seen = 1;
             return 0;
         }
         loop->folder_seen = 0;
-        nts_engine_serve(engine, odd);
-        if (loop->odd_count != 0)
-            return 1;
-        clock_gettime(CLOCK_MONOTONIC, &now);
+        nts_engine_serve(engine);
+        now = monotonic_ns();
+        if (loop->odd_count != 0 && now >= loop->odd_due)
+            return odd_turn(loop, now);
     }
+    return 0;
 }

@@ -46,7 +46,7 @@ enum {
     NTS_MAX_REQUEST = 2048, /* octets; nts.ts_server.MAX_REQUEST */
     NTS_MAX_KEYS = 128,
     NTS_MAX_SOCKETS = 64,
-    NTS_MAX_ODD = 256 /* packets that wait for the reference: all of one nts_engine_serve */
+    NTS_MAX_ODD = 256 /* packets that wait for the reference */
 };
 
 typedef struct nts_engine nts_engine;
@@ -111,22 +111,22 @@ int nts_engine_attach(nts_engine *engine, int const *sockets, size_t n, int cons
  * descriptor of `wake` is readable. */
 int nts_engine_wait(nts_engine *engine, int timeout_ms);
 
-/* Answers what has come, up to a bound, and returns how many datagrams that were. At most `odd` of them (no more
- * than NTS_MAX_ODD) are kept for the reference; the odd ones beyond that are dropped as NTS_DROP_BUSY. */
-size_t nts_engine_serve(nts_engine *engine, size_t odd);
+/* Answers what has come, up to a bound, and returns how many datagrams that were. Odd ones wait for the reference;
+ * those for which there is no room are dropped as NTS_DROP_BUSY. */
+size_t nts_engine_serve(nts_engine *engine);
 
-/* Waits and serves, again and again, until there is something to do that is not the engine's. Returns 1 when odd
- * packets wait, -1 when a descriptor of `wake` is readable, and 0 when it is time to look after keys and system
- * variables: after timeout_ms, or as soon as datagrams have come and `folder`, that of the master keys, is seen to
- * have changed. These datagrams are answered by the next call. */
-int nts_engine_run(nts_engine *engine, char const *folder, int timeout_ms, size_t odd);
+/* Waits and serves, again and again, until there is something to do that is not the engine's. Returns 1 when an odd
+ * packet's turn has come: because nothing else waits, or because the last one was long enough ago. Returns -1 when
+ * a descriptor of `wake` is readable, and 0 when it is time to look after keys and system variables: after
+ * timeout_ms, or as soon as datagrams have come and `folder`, that of the master keys, is seen to have changed. These
+ * datagrams are answered by the next call. */
+int nts_engine_run(nts_engine *engine, char const *folder, int timeout_ms);
 
-/* How many packets wait for the reference, and each of them; they are gone at the next nts_engine_serve. */
-size_t nts_engine_odd_count(nts_engine const *engine);
-nts_odd const *nts_engine_odd(nts_engine const *engine, size_t i);
+/* The odd packet that has waited longest; NULL when there is none. */
+nts_odd const *nts_engine_odd(nts_engine const *engine);
 
-/* Sends the reference's reply to odd packet i. */
-void nts_engine_send(nts_engine *engine, size_t i, uint8_t const *reply, size_t length);
+/* The reference is through with that packet: sends its reply, unless that has no octets, and forgets the packet. */
+void nts_engine_odd_done(nts_engine *engine, uint8_t const *reply, size_t length);
 
 /* cffi:end */
 

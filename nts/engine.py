@@ -20,7 +20,6 @@ from nts.ts_server import Outcome, SystemVariables, Verdict
 class OddPacket:
     """A datagram that the engine leaves to the reference."""
 
-    index: int
     datagram: bytes
     received: int
     """NTP timestamp"""
@@ -56,7 +55,7 @@ class Engine:
 
     @property
     def max_odd(self) -> int:
-        """How many odd packets one `serve` can leave."""
+        """How many odd packets can wait."""
         return int(self._lib.NTS_MAX_ODD)
 
     def set_keys(self, ring: KeyRing) -> None:
@@ -93,31 +92,30 @@ class Engine:
         """1 when there are datagrams, 0 when not in time, -1 when a descriptor of `wake` is readable."""
         return int(self._lib.nts_engine_wait(self._engine, timeout_ms))
 
-    def serve(self, odd: int) -> list[OddPacket]:
-        """Answer what has come. Up to `odd` odd packets come back; more of them are dropped and counted."""
-        self._lib.nts_engine_serve(self._engine, odd)
-        return self._odd_packets()
+    def serve(self) -> int:
+        """Answer what has come, and return how many datagrams that were. Odd ones wait, as far as there is room."""
+        return int(self._lib.nts_engine_serve(self._engine))
 
-    def run(self, folder: bytes, timeout_ms: int, odd: int) -> list[OddPacket] | None:
-        """Wait and serve until odd packets have come, or keys and system variables want looking after: an empty list.
+    def run(self, folder: bytes, timeout_ms: int) -> int:
+        """Wait and serve until there is something to do that is not the engine's.
 
-        The latter is so after the timeout, and when datagrams have come and `folder` has changed; they are answered
-        by the next call. None when a descriptor of `wake` is readable.
+        1 when an odd packet's turn has come: nothing else waits, or the last one was long enough ago. 0 when it is
+        time to look after keys and system variables: after the timeout, or when datagrams have come and `folder` has
+        changed; they are answered by the next call. -1 when a descriptor of `wake` is readable.
         """
-        if self._lib.nts_engine_run(self._engine, folder, timeout_ms, odd) < 0:
+        return int(self._lib.nts_engine_run(self._engine, folder, timeout_ms))
+
+    def odd(self) -> OddPacket | None:
+        """The odd packet that has waited longest."""
+        found = self._lib.nts_engine_odd(self._engine)
+        if found == self._ffi.NULL:
             return None
-        return self._odd_packets()
+        return OddPacket(bytes(self._ffi.buffer(found.packet, found.length)), found.received)
 
-    def _odd_packets(self) -> list[OddPacket]:
-        packets = []
-        for i in range(self._lib.nts_engine_odd_count(self._engine)):
-            found = self._lib.nts_engine_odd(self._engine, i)
-            packets.append(OddPacket(i, bytes(self._ffi.buffer(found.packet, found.length)), found.received))
-        return packets
-
-    def send(self, odd: OddPacket, reply: bytes) -> None:
-        """Send the reference's reply to an odd packet of the last `serve`."""
-        self._lib.nts_engine_send(self._engine, odd.index, reply, len(reply))
+    def odd_done(self, reply: bytes | None) -> None:
+        """Send the reference's reply, if any, to the packet of `odd`, and forget the packet."""
+        reply = reply or b""
+        self._lib.nts_engine_odd_done(self._engine, reply, len(reply))
 
     def answer(
         self, datagrams: Sequence[bytes], received: Sequence[int], transmit: int, random: Callable[[int], bytes]

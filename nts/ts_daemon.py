@@ -14,7 +14,6 @@ import os
 import selectors
 import socket
 import struct
-import time
 
 from nts import aead, cli, keystore, ntp, sockets, ts_server, workers
 from nts.clock import Clock
@@ -99,32 +98,6 @@ class PythonWorker:
                     receiver.sock.sendmsg([reply], source, 0, peer)
 
 
-class OddBudget:
-    """How many odd packets may go to the reference: so many that it never takes more than a quarter of the time.
-
-    Unused time is saved up, for bursts. What a packet costs is measured, in CPU time.
-    """
-
-    SHARE = 0.25
-    BURST = 0.2  # seconds
-    _MOST = 1e-3  # seconds; a packet that took longer says nothing of the next
-
-    def __init__(self, now: float) -> None:
-        self._credit, self._last = self.BURST, now
-        self._cost = 100e-6  # seconds for one packet
-
-    def allowance(self, now: float) -> int:
-        """How many packets the time saved up until `now` is good for."""
-        self._credit = min(self.BURST, self._credit + self.SHARE * (now - self._last))
-        self._last = now
-        return max(0, int(self._credit / self._cost))
-
-    def spend(self, packets: int, seconds: float) -> None:
-        """`packets` have taken `seconds` of CPU time."""
-        self._credit -= seconds
-        self._cost += (min(seconds / packets, self._MOST) - self._cost) / 8
-
-
 class NativeWorker:
     """The loop of one process around the native engine: looks after keys, system variables, and odd packets."""
 
@@ -142,17 +115,12 @@ class NativeWorker:
         engine.count_into(self._cells)
         engine.attach(self._sockets, stop.descriptors())
         folder = os.fsencode(self._watcher.folder)
-        budget = OddBudget(time.monotonic())
-        while True:
+        self._refresh()
+        while (turn := engine.run(folder, _ROUND_MS)) >= 0:
             self._refresh()
-            allowance = min(engine.max_odd, budget.allowance(time.monotonic()))
-            odd = engine.run(folder, _ROUND_MS, allowance)
-            if odd is None:
-                return
-            if odd:
-                started = time.thread_time()
+            odd = engine.odd() if turn == 1 else None
+            if odd is not None:
                 self._answer(odd)
-                budget.spend(len(odd), time.thread_time() - started)
 
     def _refresh(self) -> None:
         ring, system = self._watcher.ring(), self._clock.system()
@@ -163,14 +131,12 @@ class NativeWorker:
             self._engine.set_system(system)
             self._system = system
 
-    def _answer(self, odd: list[OddPacket]) -> None:
+    def _answer(self, odd: OddPacket) -> None:
         """What the engine leaves over goes to the reference."""
         assert self._ring is not None
         assert self._system is not None
-        for packet in odd:
-            reply = _respond(packet.datagram, packet.received, self._ring, self._system, self._cells)
-            if reply is not None:
-                self._engine.send(packet, reply)
+        reply = _respond(odd.datagram, odd.received, self._ring, self._system, self._cells)
+        self._engine.odd_done(reply)
 
 
 def serve(config: ServerConfig, *, verbose: bool) -> None:

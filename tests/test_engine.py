@@ -7,26 +7,24 @@ All in one thread: a client sends, the engine is told to wait and serve, the cli
 from __future__ import annotations
 
 import os
-import random
 import socket
 import statistics
 import struct
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from nts import ntp, sockets, ts_client
-from nts.engine import Engine
+from nts.engine import Engine, OddPacket
 from nts.errors import LibraryError
 from nts.keyring import KeyRing, MasterKey
 from nts.ntp import Header
 from nts.registry import AeadId
 from nts.ts_client import Query
-from nts.ts_daemon import OddBudget
 from nts.ts_server import MAX_REQUEST, Verdict
 from tests.strategies import (
     REQUEST,
@@ -69,12 +67,19 @@ class Bench:
         for datagram in datagrams:
             self.client.sendto(datagram, self.servers[server].getsockname())
 
-    def serve(self, odd: int = 0) -> list[bytes]:
-        """All that has come; the odd packets among it."""
-        found, timeout = [], 1000
+    def serve(self) -> None:
+        """All that has come."""
+        timeout = 1000
         while self.engine.wait(timeout) == 1:
-            found += [p.datagram for p in self.engine.serve(odd)]
+            self.engine.serve()
             timeout = 0  # on loopback, what has been sent is there
+
+    def odd_ones(self) -> list[OddPacket]:
+        """The odd packets that wait, without replies."""
+        found = []
+        while (odd := self.engine.odd()) is not None:
+            found.append(odd)
+            self.engine.odd_done(None)
         return found
 
     def replies(self) -> list[tuple[bytes, int]]:
@@ -207,9 +212,8 @@ def test_the_reply_leaves_from_the_address_asked() -> None:
     for address in ("127.0.0.1", "127.0.0.2", "127.8.8.8"):
         bench.client.sendto(PLAIN, (address, port))
         bench.client.sendto(ODD.encode(), (address, port))
-        assert bench.engine.wait(1000) == 1
-        (odd,) = bench.engine.serve(1)
-        bench.engine.send(odd, b"the reference's")
+        bench.serve()
+        bench.engine.odd_done(b"the reference's")
         assert [bench.client.recvfrom(100)[1] for _ in range(2)] == [(address, port)] * 2
     bench.close()
 
@@ -242,6 +246,7 @@ def test_every_verdict_is_counted_where_it_belongs(bench: Bench) -> None:
         "NAK_AUTH": bytes(bad_tag), "DROP_LENGTH": b"odd", "DROP_VERSION": bytes(48), "DROP_MODE": b"\x24" + bytes(47),
         "DROP_MAC": b"\x1b" + bytes(67), "DROP_BUSY": ODD.encode(),
     }  # fmt: skip
+    bench.exchange(*[ODD.encode()] * bench.engine.max_odd)
     for i, (name, datagram) in enumerate(datagrams.items()):
         assert len(bench.exchange(*[datagram] * (i + 1))) == (i + 1) * (not name.startswith("DROP"))
     assert bench.counted() == {name: i + 1 for i, name in enumerate(datagrams)}
@@ -270,44 +275,87 @@ def test_the_largest_request_is_answered(bench: Bench) -> None:
 @NATIVE
 def test_odd_packets_come_back_in_order_and_their_replies_get_through(bench: Bench) -> None:
     packets = [replace(ODD, unique_ids=(bytes([i]) * 32,)).encode() for i in range(5)]
-    before = time.time_ns()
+    before, stamps = time.time_ns(), []
     bench.send(*(x for p in packets for x in (p, PLAIN)))
-    assert bench.engine.wait(1000) == 1
-    found = bench.engine.serve(10)
-    assert [p.datagram for p in found] == packets
-    stamps = [ntp.unix_ns(p.received, before) for p in found]
+    bench.serve()
+    for packet in packets:
+        odd = bench.engine.odd()
+        assert odd is not None
+        assert odd.datagram == packet
+        stamps.append(ntp.unix_ns(odd.received, before))
+        bench.engine.odd_done(respond(packet).reply)
+    assert bench.engine.odd() is None
     assert before <= stamps[0]
     assert stamps == sorted(stamps)
-    for packet in found:
-        bench.engine.send(packet, respond(packet.datagram).reply or b"")
     replies = [data for data, _ in bench.replies() if len(data) > 48]
     assert [open_reply(r, ODD.keys).unique_id for r in replies] == [bytes([i]) * 32 for i in range(5)]
     assert bench.counted() == {"ANSWERED_PLAIN": 5}
 
 
 @NATIVE
-@pytest.mark.parametrize(("sent", "allowed", "kept"), [(5, 2, 2), (5, 0, 0), (100, 70, 70), (200, 10_000, 200)])
-def test_odd_packets_beyond_the_allowance_are_dropped(bench: Bench, sent: int, allowed: int, kept: int) -> None:
-    bench.send(*[ODD.encode()] * sent)
-    assert bench.engine.wait(1000) == 1
-    assert len(bench.engine.serve(allowed)) == kept
-    assert bench.counted().get("DROP_BUSY", 0) == sent - kept
-    bench.send(ODD.encode())  # and a new call, a new allowance
-    assert bench.engine.wait(1000) == 1
-    assert len(bench.engine.serve(1)) == 1
+def test_odd_packets_without_a_reply_and_none_at_all(bench: Bench) -> None:
+    bench.engine.odd_done(b"to nobody")
+    bench.send(ODD.encode())
+    bench.serve()
+    assert len(bench.odd_ones()) == 1
+    assert bench.odd_ones() == []
+    assert bench.replies() == []
 
 
 @NATIVE
-def test_no_more_odd_packets_than_there_is_room_for(bench: Bench) -> None:
-    bench.send(*[ODD.encode()] * 150)
-    second = bound("127.0.0.1")
-    bench.engine.attach([bench.servers[0], second], [])
-    for _ in range(150):
-        bench.client.sendto(ODD.encode(), second.getsockname())
-    assert bench.engine.wait(1000) == 1
-    assert len(bench.engine.serve(10_000)) == bench.engine.max_odd
-    assert bench.counted() == {"DROP_BUSY": 300 - bench.engine.max_odd}
-    second.close()
+def test_odd_packets_for_which_there_is_no_room_are_dropped(bench: Bench) -> None:
+    """Those that came first are kept, whichever socket they came to; and room that is given back is used again."""
+    room = bench.engine.max_odd
+    other = bound("127.0.0.1")
+    bench.engine.attach([*bench.servers, other], [])
+    packets = [replace(ODD, unique_ids=(i.to_bytes(32, "big"),)).encode() for i in range(room + 10)]
+    for expected, dropped in ((packets[: room + 3], 3), (packets[-room:], 3), (packets[3:], 10)):
+        bench.send(*expected[:40])
+        bench.serve()
+        for packet in expected[40:]:
+            bench.client.sendto(packet, other.getsockname())
+        bench.serve()
+        assert [p.datagram for p in bench.odd_ones()] == expected[:room]
+        assert bench.counted().get("DROP_BUSY", 0) == dropped
+    other.close()
+
+
+@NATIVE
+def test_odd_packets_have_every_turn_while_nothing_else_waits(bench: Bench) -> None:
+    bench.send(*[ODD.encode()] * 20)
+    turns = [turn(bench) for _ in range(20)]
+    assert turns == [1] * 20
+    assert bench.engine.odd() is None
+
+
+@NATIVE
+def test_odd_packets_have_a_share_of_the_time_while_something_else_waits() -> None:
+    """The one that has a turn takes some time, and the next has to wait many times as long; the others do not."""
+    bench = Bench("127.0.0.1", "127.0.0.1")
+    full, end = os.pipe()
+    os.write(end, b"!")
+    os.dup2(full, bench.servers[1].fileno())  # from now on something waits there, and never goes away
+    bench.send(*[ODD.encode()] * 3)
+    assert turn(bench) == 1  # the first one has waited for nobody
+    for _ in range(2):
+        bench.send(PLAIN)
+        started = time.monotonic()
+        while turn(bench) == 0:
+            pass
+        assert time.monotonic() - started >= 0.018  # a millisecond counts, of the two that the last one took
+        assert len(bench.client.recv(100)) == len(PLAIN)
+    bench.close()
+    os.close(full)
+    os.close(end)
+
+
+def turn(bench: Bench) -> int:
+    """What the engine wants done within 5 ms. If it is an odd packet, that takes 2 ms."""
+    wanted = bench.engine.run(b"no folder", 5)
+    if wanted == 1:
+        time.sleep(0.002)
+        bench.engine.odd_done(None)
+    return wanted
 
 
 # --- the loop --------------------------------------------------------------------------------------------------------
@@ -318,7 +366,7 @@ def test_a_wait_ends_in_time_with_datagrams_or_with_a_wake_up(bench: Bench) -> N
     started = time.monotonic()
     assert bench.engine.wait(60) == 0
     assert 0.05 < time.monotonic() - started < 5
-    assert bench.engine.serve(0) == []
+    assert bench.engine.serve() == 0
     bench.send(PLAIN)
     assert bench.engine.wait(-1) == 1
     os.write(bench.wake_write, b"!")
@@ -439,53 +487,3 @@ def test_an_engine_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("nts.engine.Verdict", list(Verdict)[:-1])
     with pytest.raises(LibraryError, match="older or newer"):
         Engine()
-
-
-# --- the budget for odd packets --------------------------------------------------------------------------------------
-
-
-def spent_in_a_flood(costs: Sequence[float], rounds: int, idle: float = 0.002) -> float:
-    """The share of time that a flood gets when each round takes `idle` seconds beside the odd packets."""
-    draw, now, spent = random.Random(1), 0.0, 0.0
-    budget = OddBudget(now)
-    for _ in range(rounds):
-        packets = min(256, budget.allowance(now))
-        if packets:
-            seconds = sum(draw.choice(costs) for _ in range(packets))
-            budget.spend(packets, seconds)
-            now += seconds
-            spent += seconds
-        now += idle
-    return spent / now
-
-
-@pytest.mark.parametrize(
-    "costs", [[1e-6], [100e-6], [2e-3], [20e-3], [50e-6, 5e-3]], ids=["fast", "usual", "slow", "very-slow", "mixed"]
-)
-def test_a_flood_gets_its_share_of_the_time_and_no_more(costs: list[float]) -> None:
-    share = spent_in_a_flood(costs, 20_000)
-    assert share < OddBudget.SHARE + 0.02
-    if min(costs) > 1e-6:  # of faster ones there is no room for more
-        assert share > OddBudget.SHARE / 2
-
-
-def test_a_burst_is_honoured_at_once_and_time_is_not_saved_up_beyond_it() -> None:
-    budget = OddBudget(10.0)
-    first = budget.allowance(10.0)
-    assert first == pytest.approx(OddBudget.BURST / 100e-6, abs=1)
-    budget.spend(first, OddBudget.BURST)
-    assert budget.allowance(10.0) <= 1
-    assert budget.allowance(1e6) == pytest.approx(first, abs=2)
-
-
-def test_it_recovers_from_a_packet_that_took_long() -> None:
-    budget = OddBudget(0.0)
-    budget.spend(1, 2.0)
-    assert budget.allowance(2.0) == 0
-    later = 2.0 + 3 / OddBudget.SHARE
-    for _ in range(200):  # the cost is learnt anew
-        packets = budget.allowance(later)
-        assert packets > 0
-        budget.spend(packets, 100e-6 * packets)
-        later += 1
-    assert budget.allowance(later) > 400

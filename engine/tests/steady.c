@@ -164,7 +164,7 @@ static void run(nts_engine *engine, int family, unsigned long batches)
     socklen_t to_len, own_len;
     int const server = bound_socket(family, &to, &to_len);
     int const client = bound_socket(family, &own, &own_len);
-    unsigned long before, replies = 0, odd = 0;
+    unsigned long before, replies = 0, odd = 0, silent = 0;
     long alive_before;
     uint64_t answered;
     int wake[2];
@@ -189,24 +189,29 @@ static void run(nts_engine *engine, int family, unsigned long batches)
             expected[kind->verdict]++;
         }
         CHECK(nts_engine_wait(engine, 1000) == 1);
-        served = nts_engine_serve(engine, 2);
+        served = nts_engine_serve(engine);
         CHECK(served == BURST);
-        for (size_t i = 0; i < nts_engine_odd_count(engine); i++, odd++) {
-            nts_odd const *const packet = nts_engine_odd(engine, i);
+        /* The queue is long at times, so that it overflows, and empty at others. */
+        for (int left = batch % 256 < 160 ? 0 : NTS_MAX_ODD + 1; left != 0 && nts_engine_odd(engine) != NULL; left--) {
+            nts_odd const *const packet = nts_engine_odd(engine);
 
             CHECK(packet->length == kinds[7].len && memcmp(packet->packet, kinds[7].packet, packet->length) == 0);
-            nts_engine_send(engine, i, packet->packet, HEADER_LEN);
+            nts_engine_odd_done(engine, packet->packet, odd % 8 == 7 ? 0 : HEADER_LEN);
+            silent += odd++ % 8 == 7;
         }
         replies += drain(client);
     }
     CHECK(alive == alive_before);
     if (strcmp(aes_siv_backend(), "libcrypto") != 0 && !CHECK(allocations == before))
         fprintf(stderr, "%lu allocations in %lu batches\n", allocations - before, batches);
+    for (; nts_engine_odd(engine) != NULL; odd++, silent++)
+        nts_engine_odd_done(engine, NULL, 0);
     CHECK(cells[NTS_DROP_BUSY] + odd == expected[NTS_HANDOVER]);
+    CHECK(batches < 200 || cells[NTS_DROP_BUSY] != 0);
     cells[NTS_DROP_BUSY] = 0;
     CHECK(memcmp(cells, expected, sizeof cells) == 0);
     answered = cells[NTS_ANSWERED_PLAIN] + cells[NTS_ANSWERED_NTS] + cells[NTS_NAK_COOKIE] + cells[NTS_NAK_AUTH];
-    CHECK(replies == answered + odd);
+    CHECK(replies == answered + odd - silent);
     CHECK(nts_engine_wait(engine, 0) == 0);
     CHECK(write(wake[1], "", 1) == 1 && nts_engine_wait(engine, -1) == -1);
     close(wake[0]);

@@ -138,7 +138,9 @@ class Bench:
         return self.requests(self.native, kind)[1]
 
     @contextlib.contextmanager
-    def loading(self, mode: str, server: Server, kind: Kind, *arguments: float) -> Iterator[subprocess.Popen[str]]:
+    def loading(
+        self, mode: str, server: Server, kind: Kind, *arguments: float | str
+    ) -> Iterator[subprocess.Popen[str]]:
         """load.c at work; it is stopped at the end of the block, if it still is."""
         path, _ = self.requests(server, kind)
         command = [PROGRAMS / "load", mode, server.port, path, *arguments]
@@ -148,7 +150,7 @@ class Bench:
             finally:
                 process.terminate()
 
-    def load(self, mode: str, server: Server, kind: Kind, *arguments: float) -> Load:
+    def load(self, mode: str, server: Server, kind: Kind, *arguments: float | str) -> Load:
         """What load.c found."""
         with self.loading(mode, server, kind, *arguments) as process:
             return result(process)

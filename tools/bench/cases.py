@@ -8,7 +8,9 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
+from typing import TypeVar
 
 from tools.bench import machine, tables
 from tools.bench.bench import FLOOR, SOCKETS, WINDOW, Bench, Load, Measurement, answers, result
@@ -17,6 +19,7 @@ from tools.bench.servers import Server, last_line
 
 QUERIES, GAP_US = 2000, 300  # for timestamps
 BACKGROUND = 32  # requests in flight beside them
+STAMPS = {"user": "for a client that reads the clock", "kernel": "for a client that has the kernel stamp"}
 PORTS = 128  # source ports, where it matters how requests are spread
 SOAK = 10_000_000  # requests, where no number was asked for
 WARM_UP = 20_000  # requests before, after which every buffer has been touched
@@ -24,11 +27,12 @@ PAGE = 4096
 HEAD_START = 0.3  # seconds, for a load that runs beside what is measured
 
 Measurements = dict[str, list[Measurement]]
+T = TypeVar("T")
 
 
-def _in_turns(bench: Bench, runs: Mapping[str, Callable[[], Measurement]]) -> Measurements:
+def _in_turns(bench: Bench, runs: Mapping[str, Callable[[], T]]) -> dict[str, list[T]]:
     """Every run once in every round."""
-    found: Measurements = {name: [] for name in runs}
+    found: dict[str, list[T]] = {name: [] for name in runs}
     for _ in range(bench.settings.rounds):
         for name, run in runs.items():
             found[name].append(run())
@@ -108,7 +112,9 @@ def nak(bench: Bench) -> None:
 
 # --- odd packets -----------------------------------------------------------------------------------------------------
 
-_ALONE, _TO_NOBODY, _BESIDE = "alone", "beside a flood to nobody", "beside the odd ones"
+_ALONE = "alone"
+FLOODS = {100_000: "beside 100,000/s", 0: "beside a flood"}
+"""requests per second, 0 for as many as can be sent; and how the table calls them"""
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,7 @@ def _nobody(like: Server) -> Iterator[Server]:
         yield replace(like, port=sock.getsockname()[1])
 
 
-def _flooded(bench: Bench, server: Server, target: Server | None) -> _Flooded:
+def _flooded(bench: Bench, server: Server, target: Server | None = None, rate: int = 0) -> _Flooded:
     """The usual load on a server, with one request in flight from each port, while `target` is flooded."""
     bench.requests(server, Kind.NTS)
     if target is None:
@@ -136,7 +142,7 @@ def _flooded(bench: Bench, server: Server, target: Server | None) -> _Flooded:
     with contextlib.ExitStack() as stack:
         with machine.running_on(bench.cpus.flood):
             seconds = bench.settings.seconds + 2 * HEAD_START
-            flood = stack.enter_context(bench.loading("flood", target, Kind.ODD, seconds, SOCKETS))
+            flood = stack.enter_context(bench.loading("flood", target, Kind.ODD, seconds, SOCKETS, rate))
         time.sleep(HEAD_START)
         usual = bench.measure(server, Kind.NTS, sockets=PORTS)
         return _Flooded(usual, result(flood))
@@ -151,27 +157,28 @@ def odd(bench: Bench) -> None:
 
 def _odd(bench: Bench, server: Server) -> None:
     with _nobody(server) as nobody:
-        targets = {_ALONE: None, _TO_NOBODY: nobody, _BESIDE: server}
-        found: dict[str, list[_Flooded]] = {name: [] for name in targets}
-        for _ in range(bench.settings.rounds):
-            for name, target in targets.items():
-                found[name].append(_flooded(bench, server, target))
-    rates = {name: [f.usual.answers / f.usual.seconds for f in runs] for name, runs in found.items()}
+        runs = {_ALONE: partial(_flooded, bench, server)}
+        for rate, name in FLOODS.items():
+            runs[f"{name} to nobody"] = partial(_flooded, bench, server, nobody, rate)
+            runs[f"{name} of odd ones"] = partial(_flooded, bench, server, server, rate)
+        found = _in_turns(bench, runs)
+    rates = {name: [f.usual.answers / f.usual.seconds for f in measured] for name, measured in found.items()}
     rows = [
         [
             name,
             f"{median(rates[name]):,.0f}",
             f"{tables.ratio(rates, name, _ALONE):.2f}",
-            f"{median(f.usual.lost / (f.usual.lost + f.usual.answers) for f in runs):.1%}",
-            f"{median(f.usual.cpu / f.usual.seconds for f in runs):.0%}",
-            *_odd_ones([f.flood for f in runs if f.flood is not None]),
+            f"{median(f.usual.lost / (f.usual.lost + f.usual.answers) for f in measured):.1%}",
+            f"{median(f.usual.cpu / f.usual.seconds for f in measured):.0%}",
+            *_odd_ones([f.flood for f in measured if f.flood is not None]),
         ]
-        for name, runs in found.items()
+        for name, measured in found.items()
     ]
     notes = []
     if server is bench.native:
-        kept = tables.ratio(rates, _BESIDE, _TO_NOBODY)
-        notes = [tables.goal("beside the odd ones / beside a flood to nobody", 0.5, kept)]
+        _, _, odd_ones, flood_to_nobody, flood_of_odd_ones = rates
+        for one, other in ((odd_ones, _ALONE), (flood_of_odd_ones, flood_to_nobody)):
+            notes.append(tables.goal(f"{one} / {other}", 0.5, tables.ratio(rates, one, other)))
     head = ["usual load", "answered/s", "kept", "lost", "server's CPU", "odd/s", "answered/s", "share"]
     tables.show(f"odd: {server.name}, NTS requests per second beside a flood of odd ones", head, rows, notes)
 
@@ -231,33 +238,32 @@ def scale(bench: Bench) -> None:
 # --- timestamps ------------------------------------------------------------------------------------------------------
 
 
-def _offsets(bench: Bench, server: Server, loaded: bool) -> Load:
+def _offsets(bench: Bench, server: Server, stamp: str, loaded: bool) -> Load:
     """Errors of the offset in microseconds, with or without other requests."""
     bench.requests(server, Kind.NTS)
     if not loaded:
-        return bench.load("offset", server, Kind.NTS, QUERIES, GAP_US)
+        return bench.load("offset", server, Kind.NTS, QUERIES, GAP_US, stamp)
     with bench.loading("closed", server, Kind.NTS, 3600, 0, SOCKETS, BACKGROUND // SOCKETS):
         time.sleep(HEAD_START)
-        return bench.load("offset", server, Kind.NTS, QUERIES, GAP_US)
+        return bench.load("offset", server, Kind.NTS, QUERIES, GAP_US, stamp)
 
 
 def timestamps(bench: Bench) -> None:
-    """error of the served time, idle and loaded"""
+    """error of the served time, idle and loaded, for clients that stamp themselves or have the kernel do it"""
     servers = [s for s in (bench.native, bench.chrony) if s is not None]
-    rows, notes = [], []
-    for loaded in (False, True):
-        mode = f"{BACKGROUND} in flight" if loaded else "idle"
-        found: dict[str, list[Load]] = {s.name: [] for s in servers}
-        for _ in range(bench.settings.rounds):
-            for server in servers:
-                found[server.name].append(_offsets(bench, server, loaded))
-        figures = {key: {s: [x[key] for x in runs] for s, runs in found.items()} for key in ("median", "p99")}
-        rows += [[f"{name}, {mode}", *_range(figures["median"][name]), *_range(figures["p99"][name])] for name in found]
-        if len(servers) == 2:
-            half, most = (tables.ratio(figures[key], servers[0].name, servers[1].name) for key in ("median", "p99"))
-            notes.append(f"{servers[0].name} / {servers[1].name}, {mode}: median {half:.2f}, 99 % {most:.2f}")
-    head = ["", "median", "range", "99 %", "range"]
-    tables.show("timestamps: offset error on a shared clock, microseconds", head, rows, notes)
+    for stamp, title in STAMPS.items():
+        rows, notes = [], []
+        for loaded in (False, True):
+            mode = f"{BACKGROUND} in flight" if loaded else "idle"
+            found = _in_turns(bench, {s.name: partial(_offsets, bench, s, stamp, loaded) for s in servers})
+            figures = {key: {s: [x[key] for x in runs] for s, runs in found.items()} for key in ("median", "p99")}
+            for name in found:
+                rows.append([f"{name}, {mode}", *_range(figures["median"][name]), *_range(figures["p99"][name])])
+            if len(servers) == 2:
+                half, most = (tables.ratio(figures[key], servers[0].name, servers[1].name) for key in figures)
+                notes.append(f"{servers[0].name} / {servers[1].name}, {mode}: median {half:.2f}, 99 % {most:.2f}")
+        head = ["", "median", "range", "99 %", "range"]
+        tables.show(f"timestamps: offset error in microseconds, {title}", head, rows, notes)
 
 
 def _range(values: Sequence[float]) -> tuple[str, str]:

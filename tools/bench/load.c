@@ -5,15 +5,17 @@
  * usage: load closed PORT REQUESTS SECONDS ANSWERS SOCKETS WINDOW
  *            Each of SOCKETS sockets keeps WINDOW requests in flight, until SECONDS are over or ANSWERS answers have
  *            come (0: whatever comes). What has not been answered for TIMEOUT counts as lost and is replaced.
- *        load flood PORT REQUESTS SECONDS SOCKETS
- *            Sends as fast as it can, whatever is answered.
- *        load offset PORT REQUESTS COUNT GAP
- *            COUNT queries one by one, GAP microseconds apart; what the server's timestamps are off.
+ *        load flood PORT REQUESTS SECONDS SOCKETS RATE
+ *            Sends RATE requests per second (0: as many as it can), whatever is answered.
+ *        load offset PORT REQUESTS COUNT GAP STAMP
+ *            COUNT queries one by one, GAP microseconds apart; what the server's timestamps are off. The client's
+ *            transmit timestamp is its own reading of the clock before sending, or (STAMP is "kernel") the kernel's.
  *
  * REQUESTS is a file: length (16 bits, big-endian) and octets of each. The result is one line of JSON.
  */
 #define _GNU_SOURCE /* recvmmsg, sendmmsg */
 #include <endian.h>
+#include <linux/net_tstamp.h>
 #include <netinet/in.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -22,6 +24,8 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
+
+#include <linux/errqueue.h> /* wants <time.h> before it */
 
 #define BATCH 64
 #define ROOM 2048
@@ -33,7 +37,7 @@
 #define LOOK (NS / 200) /* how often to look for what is lost */
 #define UNIX_EPOCH UINT64_C(2208988800)
 
-enum { HEADER = 48, AUTHENTICATOR = 0x0404, SERVER_MODE = 4 };
+enum { HEADER = 48, AUTHENTICATOR = 0x0404, SERVER_MODE = 4, CONTROL = 256 };
 
 struct request {
     size_t length;
@@ -274,17 +278,22 @@ static void closed(size_t n, double seconds, long wanted, int window)
 
 /* ---- flood --------------------------------------------------------------------------------------------- */
 
-static void flood(size_t n, double seconds)
+static void flood(size_t n, double seconds, double rate)
 {
     int64_t const start = now_ns(), end = start + (int64_t)(seconds * (double)NS);
-    int64_t stopped;
+    struct timespec const pause = {.tv_nsec = 100000};
+    int64_t stopped = start;
 
-    for (size_t i = 0; now_ns() < end; i = (i + 1) % n) {
-        send_some(clients[i].fd, BATCH);
+    for (size_t i = 0; stopped < end; i = (i + 1) % n, stopped = now_ns()) {
+        double const due = rate == 0 ? BATCH : (double)(stopped - start) * rate / (double)NS - (double)count.sent;
+
+        if (due < 1)
+            nanosleep(&pause, NULL);
+        else
+            send_some(clients[i].fd, due < BATCH ? (int)due : BATCH);
         while (receive_some(clients[i].fd) == BATCH)
             ;
     }
-    stopped = now_ns();
     while (now_ns() - stopped < TIMEOUT) /* what is still on its way */
         for (size_t i = 0; i < n; i++)
             receive_some(clients[i].fd);
@@ -307,25 +316,44 @@ static uint64_t timestamp(uint8_t const *packet, size_t offset)
     return be64toh(big_endian);
 }
 
+/* A kernel's timestamp among the control messages; 0 when there is none. */
+static uint64_t stamp_of(struct msghdr *header)
+{
+    struct scm_timestamping stamps;
+
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c != NULL; c = CMSG_NXTHDR(header, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_TIMESTAMPING)
+            continue;
+        memcpy(&stamps, CMSG_DATA(c), sizeof stamps);
+        return ntp_time(&stamps.ts[0]);
+    }
+    return 0;
+}
+
+/* When the request that was sent last left; 0 when that is not known. */
+static uint64_t departure(int fd)
+{
+    _Alignas(struct cmsghdr) uint8_t control[CONTROL];
+    struct msghdr header = {.msg_control = control, .msg_controllen = sizeof control};
+
+    return recvmsg(fd, &header, MSG_ERRQUEUE | MSG_DONTWAIT) < 0 ? 0 : stamp_of(&header);
+}
+
 /* The kernel's receive timestamp of the reply to this request; 0 when none comes. */
 static uint64_t wait_for_reply(int fd, uint8_t *reply, struct request const *request)
 {
-    _Alignas(struct cmsghdr) uint8_t control[64];
+    _Alignas(struct cmsghdr) uint8_t control[CONTROL];
     struct iovec vector = {.iov_base = reply, .iov_len = ROOM};
 
     for (;;) {
         struct msghdr header = {
             .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
-        struct cmsghdr *c;
-        struct timespec arrived;
 
         if (recvmsg(fd, &header, 0) < HEADER)
             return 0;
-        c = CMSG_FIRSTHDR(&header);
-        if (c == NULL || timestamp(reply, 24) != timestamp(request->octets, 40))
-            continue; /* a late one: its origin is not our transmit timestamp */
-        memcpy(&arrived, CMSG_DATA(c), sizeof arrived);
-        return ntp_time(&arrived);
+        if (timestamp(reply, 24) == timestamp(request->octets, 40))
+            return stamp_of(&header);
+        /* Else a late one: its origin is not our transmit timestamp. */
     }
 }
 
@@ -337,16 +365,17 @@ static int by_size(void const *a, void const *b)
 }
 
 /* Server and client share a clock, so the offset that they measure (RFC 5905 section 8) is all error. */
-static void offset(int fd, int queries, long gap_us)
+static void offset(int fd, int queries, long gap_us, int by_kernel)
 {
     static double errors[MAX_QUERIES]; /* microseconds */
     static uint8_t reply[ROOM];
     struct timeval const patience = {.tv_usec = 200000};
     struct timespec const gap = {.tv_nsec = gap_us * 1000};
-    int const on = 1;
+    unsigned const stamps = SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_RX_SOFTWARE |
+                            (by_kernel ? SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_OPT_TSONLY : 0);
     size_t n = 0;
 
-    if (setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on) != 0 ||
+    if (setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPING, &stamps, sizeof stamps) != 0 ||
         setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) != 0)
         die("socket options");
     for (int i = 0; i < queries && i < MAX_QUERIES; i++) {
@@ -357,9 +386,9 @@ static void offset(int fd, int queries, long gap_us)
         clock_gettime(CLOCK_REALTIME, &left);
         if (send(fd, request->octets, request->length, 0) < 0)
             continue;
-        uint64_t const t1 = ntp_time(&left), t4 = wait_for_reply(fd, reply, request);
+        uint64_t const t1 = by_kernel ? departure(fd) : ntp_time(&left), t4 = wait_for_reply(fd, reply, request);
 
-        if (t4 == 0)
+        if (t1 == 0 || t4 == 0)
             continue;
         int64_t const there = (int64_t)(timestamp(reply, 32) - t1), back = (int64_t)(timestamp(reply, 40) - t4);
         double const us = (double)(there + back) / 2 * 1e6 / 4294967296.0;
@@ -376,8 +405,8 @@ static void offset(int fd, int queries, long gap_us)
 static int usage(void)
 {
     fprintf(stderr, "usage: load closed PORT REQUESTS SECONDS ANSWERS SOCKETS WINDOW\n"
-                    "       load flood PORT REQUESTS SECONDS SOCKETS\n"
-                    "       load offset PORT REQUESTS COUNT GAP\n");
+                    "       load flood PORT REQUESTS SECONDS SOCKETS RATE\n"
+                    "       load offset PORT REQUESTS COUNT GAP STAMP\n");
     return 2;
 }
 
@@ -390,10 +419,10 @@ int main(int argc, char **argv)
         read_requests(argv[3]);
     if (strcmp(mode, "closed") == 0 && argc == 8)
         closed(open_clients(port, atoi(argv[6])), atof(argv[4]), atol(argv[5]), atoi(argv[7]));
-    else if (strcmp(mode, "flood") == 0 && argc == 6)
-        flood(open_clients(port, atoi(argv[5])), atof(argv[4]));
-    else if (strcmp(mode, "offset") == 0 && argc == 6)
-        offset(connected(port), atoi(argv[4]), atol(argv[5]));
+    else if (strcmp(mode, "flood") == 0 && argc == 7)
+        flood(open_clients(port, atoi(argv[5])), atof(argv[4]), atof(argv[6]));
+    else if (strcmp(mode, "offset") == 0 && argc == 7)
+        offset(connected(port), atoi(argv[4]), atol(argv[5]), strcmp(argv[6], "kernel") == 0);
     else
         return usage();
     return 0;
