@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The native packet engine (`engine/`), bound in cffi's API mode by `_engine_build.py`.
 
-It answers the common part of `ts_server.respond` and hands the rest over. One call serves a batch, without the GIL.
+It answers the common part of `ts_server.respond` and hands the rest over. Its calls run without the GIL.
 """
 
 from __future__ import annotations
