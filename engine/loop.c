@@ -70,6 +70,7 @@ struct loop {
     int full;        /* the last batch was */
     int64_t send_ns; /* what sending one reply of a step usually takes */
     struct stat folder; /* of the master keys, when last looked at */
+    int folder_fresh;   /* it had just changed, then */
     int folder_seen;    /* the caller has just looked after the keys */
     nts_odd odd[NTS_MAX_ODD]; /* a ring */
     struct odd_way odd_ways[NTS_MAX_ODD];
@@ -90,9 +91,9 @@ static uint64_t ntp_time(int64_t ns)
 
 /* ---- Setting up ---------------------------------------------------------------------------------------- */
 
-/* Kernel timestamps; and on a socket for all addresses, which of them was asked. Replies leave with "don't fragment"
- * set: no reply of use is longer than what passes anywhere, fragments can be forged, and the kernel need not make up
- * an identification for each. */
+/* Kernel timestamps; and on a socket for all addresses, which of them was asked. Replies over IPv4 leave with "don't
+ * fragment" set: no reply of use is longer than what passes anywhere, fragments can be forged, and the kernel need not
+ * make up an identification for each. */
 static int set_options(int fd)
 {
     struct sockaddr_storage own = {0};
@@ -362,18 +363,21 @@ size_t nts_engine_serve(nts_engine *engine)
 
 /* ---- Both, again and again ----------------------------------------------------------------------------- */
 
-/* Whether the folder has changed since it was last looked at, or so recently that another change would not show. */
+/* Whether the folder has changed since it was last looked at, or had changed so recently then that another change does
+ * not show. */
 static int has_changed(struct loop *loop, char const *path)
 {
     struct stat const before = loop->folder;
+    int const fresh = loop->folder_fresh;
     struct timespec now;
 
+    clock_gettime(CLOCK_REALTIME, &now);
     if (stat(path, &loop->folder) != 0)
         memset(&loop->folder, 0, sizeof loop->folder);
-    clock_gettime(CLOCK_REALTIME, &now);
-    return before.st_ino != loop->folder.st_ino || ns_of(&before.st_mtim) != ns_of(&loop->folder.st_mtim) ||
-           ns_of(&before.st_ctim) != ns_of(&loop->folder.st_ctim) ||
-           ns_of(&now) - ns_of(&loop->folder.st_ctim) < FILE_TICK_NS;
+    loop->folder_fresh = ns_of(&now) - ns_of(&loop->folder.st_ctim) < FILE_TICK_NS;
+    return fresh || before.st_ino != loop->folder.st_ino ||
+           ns_of(&before.st_mtim) != ns_of(&loop->folder.st_mtim) ||
+           ns_of(&before.st_ctim) != ns_of(&loop->folder.st_ctim);
 }
 
 static int64_t monotonic_ns(void)
