@@ -245,7 +245,7 @@ def findings(answers: Iterable[Answer], judged: Callable[[Answer], Finding]) -> 
     labels: dict[Finding, list[str]] = {}
     for answer in answers:
         labels.setdefault(judged(answer), []).append(answer.request.label)
-    return [replace(finding, text=f"{_listed(names)}: {finding.text}") for finding, names in labels.items()]
+    return [replace(finding, text=f"{listed(names)}: {finding.text}") for finding, names in labels.items()]
 
 
 def sweep(answers: Sequence[Answer], judged: Callable[[Answer], Finding], what: str) -> list[Finding]:
@@ -256,6 +256,7 @@ def sweep(answers: Sequence[Answer], judged: Callable[[Answer], Finding], what: 
     return notable or [passed(f"{len(answers)} {what}: {tally}")]
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Names of requests, the first few of many."""
     more = len(names) - MAX_LISTED
     return ", ".join(names[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")

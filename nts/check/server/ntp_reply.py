@@ -10,7 +10,7 @@ from nts import ts_client
 from nts.check import judge_ntp
 from nts.check.forge import Forge, Request
 from nts.check.judge_ntp import Kind
-from nts.check.model import Finding, Group, PathTrouble, Severity, Skipped, failed, passed, warned
+from nts.check.model import Finding, Group, PathTrouble, Severity, Silenced, Skipped, failed, passed, warned
 from nts.check.ntp_probe import Make
 from nts.check.probe import ServerProbe
 from nts.registry import MAX_PLACEHOLDERS, Leap, Stratum
@@ -29,7 +29,7 @@ group: Group[ServerProbe] = Group("NTP: the reply")
     " cookies inside the ciphertext only.",
 )  # fmt: skip
 def ntp_basic(probe: ServerProbe) -> Iterator[Finding]:
-    answer = probe.ntp.ask(Forge.usual)
+    answer = probe.ntp.ask(Forge.usual, linger=True)
     yield from judge_ntp.findings([answer], partial(judge_ntp.expect_time, cookies=1))
     if probe.ntp.forge.ticket.cookie in answer.cookies:
         yield failed("the cookie that comes back is the one that was spent", Severity.MUST)
@@ -77,10 +77,10 @@ def _many_shapes() -> list[Make]:
     " request.",
 )  # fmt: skip
 def ntp_no_amplify(probe: ServerProbe) -> Iterator[Finding]:
-    trouble: Skipped | PathTrouble | None = None
+    trouble: Skipped | PathTrouble | Silenced | None = None
     try:
         probe.ntp.volley(_many_shapes(), tries=1)
-    except (Skipped, PathTrouble) as e:  # what came before it counts all the same
+    except (Skipped, PathTrouble, Silenced) as e:  # what came before it counts all the same
         trouble = e
     exchanges = probe.ntp.tally
     worst = sorted(exchanges, key=lambda e: e.sent - e.received)[:SHOWN]
