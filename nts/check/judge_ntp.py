@@ -21,7 +21,6 @@ from nts.extensions import Field
 from nts.ntp import HEADER_LENGTH, Header
 from nts.registry import KISS_NTSN, FieldType, Mode, Stratum
 
-SLACK = 3  # octets that a reply may have more than its request, for alignment (RFC 8915 section 5.5)
 MAX_LISTED = 12  # requests that one finding names
 CRYPTO_NAK_LENGTH = HEADER_LENGTH + 4  # RFC 5905 section 9.2: a header and a key identifier of zero
 

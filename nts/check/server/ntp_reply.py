@@ -13,7 +13,7 @@ from nts.check.judge_ntp import Kind
 from nts.check.model import Finding, Group, PathTrouble, Severity, Silenced, Skipped, failed, passed, warned
 from nts.check.ntp_probe import Make
 from nts.check.probe import ServerProbe
-from nts.registry import MAX_PLACEHOLDERS, Leap, Stratum
+from nts.registry import ALIGNMENT_SLACK, MAX_PLACEHOLDERS, Leap, Stratum
 
 SHOWN = 5  # of the exchanges that break a rule
 
@@ -84,7 +84,7 @@ def ntp_no_amplify(probe: ServerProbe) -> Iterator[Finding]:
         trouble = e
     exchanges = probe.ntp.tally
     worst = sorted(exchanges, key=lambda e: e.sent - e.received)[:SHOWN]
-    excessive = [e for e in worst if e.received > e.sent + judge_ntp.SLACK]
+    excessive = [e for e in worst if e.received > e.sent + ALIGNMENT_SLACK]
     for exchange in excessive:
         yield failed(f"{exchange.label}: {exchange.received} octets in reply to {exchange.sent}")
     if trouble and not excessive:
