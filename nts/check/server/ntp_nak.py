@@ -78,7 +78,8 @@ def _flips(probe: ServerProbe) -> Iterator[Make]:
     43, "ntp-bitflip-sweep", section="5.6", severity=Severity.CRIT, ref="A57",
     sends="Usual requests with one bit flipped after sealing: in each octet of the header, in 4 of the Unique"
     " Identifier, in 8 of the cookie. Once each.",
-    expects="Never an authentic reply. Time without protection is a warning.",
+    expects="Never an authentic reply, and the server still answers usual requests. Time without protection is a"
+    " warning.",
     rule="The authenticator covers all octets in front of it, so a change anywhere there makes the request"
     " inauthentic.",
 )  # fmt: skip
