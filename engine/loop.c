@@ -31,9 +31,9 @@
 #define NS_PER_S 1000000000
 #define UNIX_EPOCH 2208988800u /* in seconds since 1900 */
 #define FILE_TICK_NS 20000000 /* longer than a step of any kernel's file times */
-#define LEARN_NS 16            /* how much one step can change what is known: an interruption tells nothing */
-#define ODD_EACH 20            /* the reference gets the twentieth part of the time */
-#define ODD_MOST_NS 1000000    /* one that took longer was interrupted */
+#define LEARN_NS 16           /* how much one step can change what is known: an interruption tells nothing */
+#define ODD_EACH 20           /* the reference gets the twentieth part of the time */
+#define ODD_MOST_NS 1000000   /* one that took longer was interrupted */
 
 /* Stamps are so much earlier than the clock. A query measures half the difference between its two ways, from stamp
  * to arrival. A client that reads the clock itself has just been asleep, and takes longer from there to the network
@@ -67,16 +67,16 @@ struct loop {
     struct iovec in_vector[NTS_BATCH];
     struct mmsghdr out[LONG_STEP];
     struct iovec out_vector[LONG_STEP];
-    int full;        /* the last batch was */
-    int64_t send_ns; /* what sending one reply of a step usually takes */
-    struct stat folder; /* of the master keys, when last looked at */
-    int folder_fresh;   /* it had just changed, then */
-    int folder_seen;    /* the caller has just looked after the keys */
+    int full;                 /* the last batch was */
+    int64_t send_ns;          /* what sending one reply of a long step usually takes */
+    struct stat folder;       /* of the master keys, when last looked at */
+    int folder_fresh;         /* it had just changed, then */
+    int folder_seen;          /* the caller has just looked after the keys */
     nts_odd odd[NTS_MAX_ODD]; /* a ring */
     struct odd_way odd_ways[NTS_MAX_ODD];
     size_t odd_first, odd_count;
-    int64_t odd_since; /* monotonic ns; 0: the reference is not at work */
-    int64_t odd_due;   /* when it may be again, even if something else waits */
+    int64_t odd_since;        /* monotonic ns; 0: the reference is not at work */
+    int64_t odd_due;          /* when it may be again, even if something else waits */
 };
 
 static int64_t ns_of(struct timespec const *t)
@@ -313,7 +313,7 @@ static size_t serve_batch(nts_engine *engine, int fd)
     struct request *answered[NTS_BATCH];
     size_t count = 0;
     struct timespec now;
-    int long_steps;
+    size_t step;
     int const got = receive(loop, fd);
 
     if (got <= 0) /* nothing left, or an error that the network reports of an earlier reply */
@@ -332,13 +332,12 @@ static size_t serve_batch(nts_engine *engine, int fd)
         if (loop->requests[i].reply_len != 0)
             answered[count++] = &loop->requests[i];
     }
-    long_steps = got == NTS_BATCH && loop->full;
+    step = got == NTS_BATCH && loop->full ? LONG_STEP : 1;
     loop->full = got == NTS_BATCH;
     clock_gettime(CLOCK_REALTIME, &now);
-    for (size_t i = 0, n = 1; i < count; i += n, n = long_steps ? LONG_STEP : 1) {
-        n = n < count - i ? n : count - i;
+    /* The first one always goes alone: it is the likeliest to wake up a CPU. */
+    for (size_t i = 0, n = 1; i < count; i += n, n = step < count - i ? step : count - i)
         send_step(engine, fd, answered + i, n, &now);
-    }
     return (size_t)got;
 }
 

@@ -15,6 +15,7 @@ MAX_PLACEHOLDERS = 7  # section 5.7
 MIN_UNIQUE_ID = 32  # section 5.3, octets
 TAG_LENGTH = 16  # RFC 5297 section 2.6: the synthetic IV in front of a ciphertext, octets
 NONCE_REQUIRED = 16  # section 5.6: N_REQ for AES-SIV, whose N_MAX is larger; octets
+ALIGNMENT_SLACK = 3  # section 5.5: octets of padding that a reply may have more than its request
 MAX_PACKET = 1232  # section 5.7: UDP payload that fits in 1280 octets with IPv6 and UDP headers, unfragmented
 MAX_COOKIE = (
     MAX_PACKET - 128

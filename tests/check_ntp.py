@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 from nts.check import runner
@@ -68,6 +69,11 @@ def has(kind: int, count: int = 1) -> Callable[[NtpTalk], bool]:
     return lambda talk: len(talk.bodies(kind)) == count
 
 
+def forged(talk: NtpTalk) -> bool:
+    """Whether it is an NTS request that is not authentic."""
+    return talk.is_nts and not talk.is_authentic
+
+
 def authenticator_of(talk: NtpTalk) -> bytes:
     return (talk.bodies(AUTHENTICATOR) or [b""])[0]
 
@@ -122,14 +128,14 @@ def once_only() -> Answer:
     return answer
 
 
-def fragile() -> Answer:
-    """Does not survive a malformed packet."""
-    dead: list[bool] = []
+def fragile(deadly: Callable[[NtpTalk], bool], rest: float = math.inf) -> Answer:
+    """Does not survive such a packet: answers no more, or not the next so many."""
+    left = -1.0
 
     def answer(talk: NtpTalk) -> Iterable[bytes | float]:
-        if len(talk.datagram) % 4:
-            dead.append(True)
-        return [] if dead else sound(talk)
+        nonlocal left
+        left = rest if deadly(talk) else left - 1
+        return [] if left >= 0 else sound(talk)
 
     return answer
 
@@ -235,8 +241,10 @@ FAULTS: list[tuple[str, str, Answer, Severity, str]] = [
     ("ntp-modes-versions", "mode-6", only(mode_is(6), lambda t: [bytes(400)]), MUST, "mode 6"),
     ("ntp-modes-versions", "version-3", only(version_is(3), time_()), MUST, "version 3"),
     ("ntp-modes-versions", "version-5", only(version_is(5), kiss()), MUST, "version 5"),
+    ("ntp-bitflip-sweep", "dies", fragile(forged), CRIT, "none of 6 after them: bit "),
+    ("ntp-cardinality", "dies", fragile(has(UNIQUE_IDENTIFIER, 2)), MUST, "none of 6 after them: no identifier"),
     ("ntp-malformed-sweep", "careless", only(unsound, plain), CRIT, "without protection"),
-    ("ntp-malformed-sweep", "dies", fragile(), CRIT, "none after them"),
+    ("ntp-malformed-sweep", "dies", fragile(lambda t: len(t.datagram) % 4 > 0), CRIT, "none of 6 after them: "),
     ("ntp-plain", "origin", only(is_plain, lambda t: [t.header(origin=1)]), INFO, "origin"),
     ("ntp-plain", "version", only(version_is(3), plain), INFO, "version 4"),
     ("ntp-plain", "long", only(is_plain, long_plain), INFO, "80 octets"),

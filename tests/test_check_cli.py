@@ -201,6 +201,13 @@ def test_list_shows_what_would_be_run() -> None:
     assert not {"ke-silence", "ke-crit-unknown", "ntp-basic"} & set(names)
 
 
+@pytest.mark.parametrize(("more", "code"), [((), 0), (("--strict",), 3)], ids=["usual", "strict"])
+def test_a_mistyped_command_does_not_look_like_a_good_client(more: tuple[str, ...], code: int) -> None:
+    done = run(SCRIPT, "client", "--command", "/none/client {host}", "--only", "C14", *more)
+    assert done.returncode == code
+    assert done.stderr == f"{SCRIPT}: warning: nothing was judged: every check ended in SKIP or PATH?\n"
+
+
 def test_all_checks_of_the_lists_are_there_once() -> None:
     assert [c.id for c in CHECKS] == [str(n) for n in range(1, 53)]
     assert [c.id for c in CASES] == [f"C{n:02}" for n in range(1, 25)]

@@ -18,10 +18,11 @@ from nts.check.decode.associations import Associations
 from nts.check.decode.capture import Datagram, Endpoint
 from nts.check.decode.cookie_keys import Opened, Opener, OurOpener
 from nts.check.decode.decoder import Decoder, KeItem, NtpItem, Settings
+from nts.check.decode.ntp_packet import Packet
 from nts.check.model import Protocol
 from nts.errors import FormatError
 from nts.ntp import Header
-from nts.registry import KISS_NTSN, AeadId
+from nts.registry import KISS_NTSN, AeadId, FieldType
 from tests.strategies import (
     COOKIE,
     PLACEHOLDER,
@@ -197,6 +198,15 @@ def test_a_nak_to_a_bad_request_is_right() -> None:
     replied = decode(bad, answer(bad))[1]
     assert wrong(replied) == []
     assert replied.packet.is_nak
+
+
+def test_what_is_encrypted_is_scanned_once_and_anew_when_it_is_unlocked() -> None:
+    request = replace(REQUEST, inside=raw_field(PLACEHOLDER, bytes(100))).encode()
+    packet = Packet(request)
+    assert packet.inner_of(FieldType.COOKIE_PLACEHOLDER) == []
+    assert packet.unlock(Keys(KEYS.aead, KEYS.c2s, KEYS.s2c))
+    assert len(packet.inner_of(FieldType.COOKIE_PLACEHOLDER)) == 1
+    assert packet.inner is packet.inner
 
 
 def test_a_cookie_or_an_identifier_used_twice_is_told_and_a_copy_of_a_packet_is_not() -> None:

@@ -142,6 +142,20 @@ def leaving_it_open(talk: KeTalk) -> None:
     talk.wait(20)
 
 
+def closing_second(talk: KeTalk) -> None:
+    """Closes once the client has."""
+    talk.send(talk.respond(talk.request()))
+    talk.receive(time.monotonic() + 20)
+
+
+def idle_without_ntske(talk: KeTalk) -> None:
+    """Serves over ntske/1, and forgets all other connections."""
+    if talk.connection.get_alpn_proto_negotiated():
+        talk.send(talk.respond(talk.request()))
+    else:
+        talk.wait(20)
+
+
 def reset_after_response(talk: KeTalk) -> None:
     talk.send(talk.respond(talk.request()))
     talk.wait(0.1)  # RST overtakes what has not been read
@@ -203,6 +217,7 @@ ERROR_2 = saying(error(ErrorCode.INTERNAL_SERVER_ERROR))
 NO_EOM = responding(lambda octets: octets[: -len(END)])
 MISSING = responding(lambda octets: without_types(octets, RecordType.NEXT_PROTOCOL))
 EAGER = KeBehaviour(alpn=no_alpn, needs_alpn=False, timeout=QUICK)
+IDLE = KeBehaviour(idle_without_ntske, alpn=lambda offered: ALPN if ALPN in offered else None, needs_alpn=False)
 ERROR_CHECKS = [
     "ke-crit-unknown", "ke-no-npn", "ke-no-aead", "ke-dup-npn", "ke-dup-aead", "ke-npn-malformed",
     "ke-aead-malformed", "ke-client-forbidden",
@@ -220,6 +235,8 @@ FAULTS: list[Fault] = [
     ("alpn-select", "none", EAGER, FAIL, MUST, "no protocol"),
     ("alpn-select", "the first", KeBehaviour(alpn=lambda offered: offered[0]), FAIL, MUST, "selected h2"),
     ("alpn-absent", "served", replace(EAGER, alpn=lambda offered: ALPN), FAIL, MUST, "served all the same"),
+    ("alpn-absent", "open", IDLE, WARN, MUST, "left the connection open after 2.0 s"),
+    ("alpn-wrong", "open", IDLE, WARN, MUST, "left the connection open after 2.0 s"),
     ("alpn-wrong", "served", EAGER, FAIL, MUST, "served all the same"),
     ("alpn-wrong", "as h2", KeBehaviour(alpn=lambda offered: offered[0]), FAIL, MUST, "served all the same"),
     *((name, "no NPN", MISSING, FAIL, MUST, "no Next Protocol") for name in AGREEING_CHECKS),
@@ -236,6 +253,8 @@ FAULTS: list[Fault] = [
     ("ke-cookie-shape", "none", saying(response(cookies=[])), FAIL, MUST, "no cookies"),
     ("ke-close-notify", "FIN", KeBehaviour(without_close_notify), FAIL, MUST, "without close_notify"),
     ("ke-close-notify", "open", KeBehaviour(leaving_it_open), FAIL, MUST, "left the connection open"),
+    ("ke-close-notify", "second", KeBehaviour(closing_second), WARN, MUST, "once we had, and not by itself"),
+    ("ke-silence", "second", KeBehaviour(closing_second, timeout=QUICK), FAIL, MUST, "close_notify, once we had"),
     ("ke-close-notify", "RST", KeBehaviour(reset_after_response), FAIL, MUST, "reset"),
     ("ke-segmented", "one read", KeBehaviour(one_read), FAIL, MUST, "in single octets: "),
     ("ke-1024", "1023 octets", reading(at_most(1023)), FAIL, MUST, "Error 1"),
@@ -307,6 +326,26 @@ def test_a_bad_certificate_is_found(authority: Authority, what: dict[str, object
 
 def test_every_check_has_a_fault() -> None:
     assert {name for name, *_ in FAULTS} | {"cert-chain", "ke-1024-record"} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", ["alpn-absent", "alpn-wrong"])
+def test_a_server_that_refuses_all_cannot_be_judged_by_its_refusals(authority: Authority, name: str) -> None:
+    with pair(CLOSES, authority=authority) as servers:
+        result = check(probe(servers.ke.port, authority.ca), name)
+    assert result.verdict is SKIP
+    assert "a usual request gets no cookies either" in result.evidence
+
+
+def test_closing_after_a_while_is_waited_for(authority: Authority) -> None:
+    """A server is not rushed: it has as long for its close_notify as for its response."""
+
+    def slow(talk: KeTalk) -> None:
+        talk.send(talk.respond(talk.request()))
+        talk.wait(1.3)  # longer than the grace that other checks have for it
+
+    with pair(KeBehaviour(slow), authority=authority) as servers:
+        result = check(probe(servers.ke.port, authority.ca), "ke-close-notify")
+    assert result.verdict is PASS, result.evidence
 
 
 def test_a_server_that_selects_what_was_not_offered_is_no_good_one(authority: Authority) -> None:

@@ -6,29 +6,35 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from nts.check.forge import UNKNOWN_FIELD, Ticket, raw_field
-from nts.check.model import Verdict
-from nts.check.ntp_probe import MAX_REPLIES, SLOWEST
+from nts.check.model import Severity, Verdict
+from nts.check.ntp_probe import MAX_REPLIES, SLOWEST, TRIES
 from nts.check.peer import KeBehaviour, NtpBehaviour, Pair, craft, pair
 from nts.check.peer.ke import KeTalk
-from nts.check.peer.ntp import sound
+from nts.check.peer.ntp import NtpTalk, sound
 from nts.check.probe import ServerProbe, Target
 from tests import chrony
 from tests.check_ntp import (
     AUTHENTICATOR,
+    COOKIE,
     NAMES,
     NTS,
     PATIENCE,
+    UNIQUE_IDENTIFIER,
     Answer,
     explained,
+    forged,
+    fragile,
+    has,
     judged,
     kiss,
     only,
     probe_for,
+    refused,
     results,
 )
 from tests.support import closed_udp_port
@@ -57,6 +63,35 @@ def test_a_path_that_drops_long_packets_is_seen(servers: Pair) -> None:
     result = judged(servers, dropping, ["ntp-plain"])["ntp-plain"]
     assert result.verdict is Verdict.PATH
     assert "228 octets are answered, 540 are not" in result.evidence
+
+
+@pytest.mark.parametrize(
+    ("name", "deadly", "behind"),
+    [("ntp-bitflip-sweep", forged, 0), ("ntp-cardinality", has(UNIQUE_IDENTIFIER, 2), 6)],
+    ids=["sweep", "cardinality"],
+)
+def test_a_server_that_answers_again_after_some_rest_is_not_blamed(
+    servers: Pair, name: str, deadly: Callable[[NtpTalk], bool], behind: int
+) -> None:
+    """As one does that limits the rate of requests: all of a control's tries are lost, but not all later ones.
+
+    `behind` that packet come so many others of its block.
+    """
+    result = judged(servers, fragile(deadly, rest=behind + TRIES + 1), [name])[name]
+    assert result.verdict is Verdict.PATH, result.evidence
+
+
+@pytest.mark.parametrize("name", ["ntp-bitflip-sweep", "ntp-cardinality"])
+def test_a_server_that_was_silent_before_the_stimulus_is_not_blamed(servers: Pair, name: str) -> None:
+    result = judged(servers, lambda _talk: [], [name])[name]
+    assert result.verdict is Verdict.PATH, result.evidence
+
+
+def test_what_silenced_a_server_is_shown(servers: Pair) -> None:
+    result = judged(servers, fragile(has(COOKIE, 2)), ["ntp-cardinality"])["ntp-cardinality"]
+    assert result.verdict is Verdict.FAIL
+    assert "two cookies" in result.evidence
+    assert "two cookies" in [e.text for e in result.exhibits]
 
 
 def test_a_port_that_nobody_listens_on_is_noted() -> None:
@@ -133,6 +168,29 @@ def test_it_works_over_ipv6() -> None:
         probe = ServerProbe(Target("::1", both.ke.port, patience=PATIENCE), pace=0)
         assert not explained(results(probe))
         assert both.ntp.requests[0].client[0] == "::1"
+
+
+# --- more replies than one -------------------------------------------------------------------------------------------
+
+LATE = 0.03  # seconds from one reply to the next: less than the probe lingers
+
+
+@pytest.mark.parametrize("name", ["nak-badtag", "nak-badcookie"])
+def test_time_behind_a_refusal_is_seen(servers: Pair, name: str) -> None:
+    result = judged(servers, only(refused, lambda t: [t.kiss(), LATE, t.header() + t.uid()]), [name])[name]
+    assert (result.verdict, result.severity) == (Verdict.FAIL, Severity.CRIT), result.evidence
+    assert "time without protection" in result.evidence
+
+
+def test_a_second_reply_to_the_basic_request_counts(servers: Pair) -> None:
+    servers.ntp.behave(answer=lambda t: [*sound(t), LATE, *sound(t)])
+    probe = probe_for(servers.ke.port)
+    started = time.monotonic()
+    results(probe, ["ntp-basic"])
+    assert time.monotonic() - started < 5
+    servers.ntp.behave(answer=sound)
+    (exchange,) = probe.ntp.tally
+    assert exchange.received == 2 * exchange.sent
 
 
 # --- hostile servers -------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import select
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,35 @@ def test_only_a_failure_at_must_or_crit_makes_the_exit_code_1(
 ) -> None:
     assert show(Options(), *names) == code
     assert capsys.readouterr().out.endswith(f"{meaning}\n")
+
+
+@pytest.mark.parametrize("form", [Options(), Options(json=True)], ids=["lines", "JSON"])
+@pytest.mark.parametrize(
+    ("names", "code", "warned"),
+    [
+        (["ke-aead-menu", "ntp-placeholder-encrypted"], 3, True),
+        (["ke-aead-menu", "tls13-only"], 0, False),
+        (["ke-aead-menu", "alpn-absent"], 1, False),
+    ],
+    ids=["nothing", "a pass", "a failure"],
+)
+def test_a_run_in_which_nothing_was_judged_does_not_go_unnoticed(
+    form: Options, names: list[str], code: int, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert show(form, *names) == (0 if code == 3 else code)
+    assert ("warning: nothing was judged" in (capsys.readouterr().err.splitlines() or [""])[-1]) is warned
+    assert show(replace(form, strict=True), *names) == code
+    if form.json:
+        values = json.loads(capsys.readouterr().out)
+        jsonschema.validate(values, SCHEMA)
+        assert values["summary"]["exit_code"] == code
+
+
+def test_a_run_that_was_interrupted_before_anything_was_judged_is_just_that(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert show(Options(strict=True), interrupt_at="tls13-only") == 130
+    assert "nothing was judged" not in capsys.readouterr().err
 
 
 def test_findings_come_worst_first_with_what_the_rfc_says(capsys: pytest.CaptureFixture[str]) -> None:

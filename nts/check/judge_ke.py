@@ -109,12 +109,17 @@ def alpn_selected(answer: KeAnswer) -> Finding:
 
 
 def nothing_given(answer: KeAnswer) -> Finding:
-    """Of a connection without ntske/1, in which no key exchange may take place (section 4)."""
+    """Of a connection without ntske/1, in which no key exchange may take place (section 4).
+
+    The RFC does not say how it ends. One that stays open is a warning: it costs the server, and helps nobody.
+    """
+    text = seen(answer)
     if answer.cookies:
-        return failed(f"served all the same: {seen(answer)}")
+        return failed(f"served all the same: {text}")
+    if answer.message and not answer.closed:
+        text += f", and then the server {answer.ending}"
     # OpenSSL itself ends a handshake in which the server selects what was not offered: no merit of the server.
-    odd = answer.problem or answer.end in (End.FLOOD, End.BROKEN)
-    return (warned if odd else passed)(seen(answer))
+    return passed(text) if answer.closed and not answer.problem else warned(text)
 
 
 # --- responses that agree --------------------------------------------------------------------------------------------
@@ -163,11 +168,17 @@ def cookie_shape(answer: KeAnswer) -> Finding:
 
 
 def closed_properly(answer: KeAnswer) -> Finding:
-    """Section 4: close_notify follows the response."""
+    """Section 4: close_notify follows the response.
+
+    Client and server have to send it, and neither is told to be the first, nor how soon: a server that only returns the
+    client's is a warning.
+    """
     if answer.message is None:
         return failed(seen(answer))
     said = f"after its response the server {answer.ending}"
-    return passed(said) if answer.end is End.CLOSE_NOTIFY else failed(said)
+    if answer.end is not End.CLOSE_NOTIFY:
+        return failed(said)
+    return warned(f"{said}, and not by itself") if answer.prompted else passed(said)
 
 
 def one_response(answer: KeAnswer) -> Finding:
@@ -205,9 +216,9 @@ def error(answer: KeAnswer, code: ErrorCode = ErrorCode.BAD_REQUEST, *, may_clos
 
 
 def gave_up(answer: KeAnswer) -> Finding:
-    """Of a client that says nothing: Error 1, and then the end, or at least the end."""
+    """Of a client that says nothing: Error 1, and then the end, or at least the end, of the server's own accord."""
     finding = error(answer, may_close=True)
-    if answer.message is None or answer.end in CLOSED:
+    if answer.message is None or answer.closed:
         return labelled(f"after {answer.seconds:.0f} s", finding) if answer.message else finding
     return failed(f"{seen(answer)}, but then the server {answer.ending}")
 

@@ -21,7 +21,6 @@ from nts.extensions import Field
 from nts.ntp import HEADER_LENGTH, Header
 from nts.registry import KISS_NTSN, FieldType, Mode, Stratum
 
-SLACK = 3  # octets that a reply may have more than its request, for alignment (RFC 8915 section 5.5)
 MAX_LISTED = 12  # requests that one finding names
 CRYPTO_NAK_LENGTH = HEADER_LENGTH + 4  # RFC 5905 section 9.2: a header and a key identifier of zero
 
@@ -245,7 +244,7 @@ def findings(answers: Iterable[Answer], judged: Callable[[Answer], Finding]) -> 
     labels: dict[Finding, list[str]] = {}
     for answer in answers:
         labels.setdefault(judged(answer), []).append(answer.request.label)
-    return [replace(finding, text=f"{_listed(names)}: {finding.text}") for finding, names in labels.items()]
+    return [replace(finding, text=f"{listed(names)}: {finding.text}") for finding, names in labels.items()]
 
 
 def sweep(answers: Sequence[Answer], judged: Callable[[Answer], Finding], what: str) -> list[Finding]:
@@ -256,6 +255,7 @@ def sweep(answers: Sequence[Answer], judged: Callable[[Answer], Finding], what: 
     return notable or [passed(f"{len(answers)} {what}: {tally}")]
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Names of requests, the first few of many."""
     more = len(names) - MAX_LISTED
     return ", ".join(names[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")

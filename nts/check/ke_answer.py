@@ -96,6 +96,11 @@ class KeAnswer:
         return server, records.single_u16(ports[0]) if ports else NTP_PORT
 
     @property
+    def closed(self) -> bool:
+        """Whether the server ended the connection, in one way or another, before we had."""
+        return self.end in CLOSED and not self.prompted
+
+    @property
     def ending(self) -> str:
         """How it ended, in words."""
         late = ", once we had" if self.prompted and self.end in CLOSED else ""

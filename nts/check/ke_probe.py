@@ -76,6 +76,8 @@ class Stimulus:
     """send close_notify after the chunks"""
     again: bytes = b""
     """to send once the answer is complete"""
+    patient: bool = False
+    """wait for the server to close for all of `wait`, before we close; else for a moment only"""
     what: str = "a request"
 
     @property
@@ -167,11 +169,12 @@ class _Session:
             self._say(chunk)
         if stimulus.close:
             self._close()
-        self._listen(self._timeout if stimulus.wait is None else stimulus.wait, once=True)
+        until = time.monotonic() + (self._timeout if stimulus.wait is None else stimulus.wait)
+        self._listen(until - time.monotonic(), once=True)
         if self.complete and stimulus.again:
             self._say(stimulus.again)
         if self.complete:
-            self._listen(GRACE)
+            self._listen(max(GRACE, until - time.monotonic()) if stimulus.patient else GRACE)
         if self.end is None and not stimulus.close:
             self._close()
             self._listen(GRACE if self.complete else 0)
@@ -261,14 +264,15 @@ class KeProbe:
 
     def ask(
         self, *chunks: bytes | float, alpn: tuple[bytes, ...] = (ALPN,), newest: int | None = None, each: int = 0,
-        wait: float | None = None, close: bool = False, again: bytes = b"", what: str = "a request",
+        wait: float | None = None, close: bool = False, again: bytes = b"", patient: bool = False,
+        what: str = "a request",
     ) -> KeAnswer:  # fmt: skip
         """Connect, send the chunks, and see what comes of it; the arguments are those of `Stimulus`.
 
         A connection that breaks before TLS is set up is tried anew; when that does not help, ConnectError or
         TLSError. But a handshake that offers something unusual may fail.
         """
-        stimulus = Stimulus(chunks, alpn, newest, each, wait, close, again, what)
+        stimulus = Stimulus(chunks, alpn, newest, each, wait, close, again, patient, what)
         for left in reversed(range(ATTEMPTS)):
             try:
                 answer = self._attempt(stimulus)

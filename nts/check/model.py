@@ -115,6 +115,10 @@ class PathTrouble(Exception):
     """Raised by a probe when a control request goes unanswered too, so that silence proves nothing."""
 
 
+class Silenced(Exception):
+    """Raised by a probe when a peer answered right before a stimulus, and after it no more: that is a FAIL."""
+
+
 @dataclass(frozen=True)
 class Check(Generic[P]):
     """One rule and how it is put to the test."""

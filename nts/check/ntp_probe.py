@@ -6,7 +6,9 @@ Two ways to ask. `ask` is for a request that should be answered: silence is trie
 to that as the end of waiting, plus a grace of some round trips, as the network may change the order. What comes
 later than that is missed, which can spare a server a FAIL but never cause one.
 
-In both, silence counts only once a control request (a usual one, new) has been answered; else PathTrouble.
+In both, silence counts only once a control request (a usual one, new) has been answered; else PathTrouble. But a volley
+has a control request in front of it, too: a server that answers that one, and none any more after the block, is
+Silenced by what is in it.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from nts import sockets
 from nts.check import judge_ntp
 from nts.check.forge import Forge, Request, Ticket
 from nts.check.judge_ntp import Answer, Kind
-from nts.check.model import Direction, PathTrouble, Protocol, Skipped
+from nts.check.model import Direction, PathTrouble, Protocol, Silenced, Skipped
 from nts.registry import MAX_COOKIE
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ TRIES = 3  # of a stimulus that gets silence
 BLOCK = 8  # stimuli of a volley before the next control request
 MAX_REPLIES = 32  # to one request; what more comes is left in the kernel
 GRACE, GRACE_ROUND_TRIPS = 0.1, 4  # seconds, and how many round trips more
+PAUSES = (2, 4, 8)  # how many times the pace, before a server is asked again that answers no more
 SLOWEST = 4.0  # seconds between two packets, even if a server asks for fewer still
 _ROOM = 65535
 
@@ -86,9 +89,9 @@ class _Shot:
                 return
 
     @property
-    def done(self) -> bool:
-        """Whether the reply has come, or as much as we shall take."""
-        return bool(self.error) or len(self.replies) >= MAX_REPLIES or self.answer().belongs
+    def full(self) -> bool:
+        """Whether no more is to come, or taken."""
+        return bool(self.error) or len(self.replies) >= MAX_REPLIES
 
     def answer(self) -> Answer:
         answer = judge_ntp.judge(self.request, self.replies)
@@ -96,13 +99,18 @@ class _Shot:
 
     def wait(self, seconds: float) -> Answer:
         """The answer, once it has come or time is up."""
-        while not self.done:
-            left = self.started + seconds - time.monotonic()
-            if left <= 0 or not select.select([self.sock], [], [], left)[0]:
-                break
-            self.collect()
-        self.collect()  # a second reply may lie there already
+        self._gather(self.started + seconds, lambda: self.full or self.answer().belongs)
         return self.answer()
+
+    def linger(self, seconds: float) -> Answer:
+        """The answer, once there was time for more replies than one."""
+        self._gather(time.monotonic() + seconds, lambda: self.full)
+        return self.answer()
+
+    def _gather(self, until: float, enough: Callable[[], bool]) -> None:
+        while not enough() and (left := until - time.monotonic()) > 0 and select.select([self.sock], [], [], left)[0]:
+            self.collect()
+        self.collect()  # what lies there already
 
 
 class NtpProbe:
@@ -140,10 +148,13 @@ class NtpProbe:
 
     # --- one request -------------------------------------------------------------------------------------------------
 
-    def ask(self, make: Make, forge: Forge | None = None) -> Answer:
-        """The answer to a request that should get one; `forge` has another ticket than the one in use."""
+    def ask(self, make: Make, forge: Forge | None = None, *, linger: bool = False) -> Answer:
+        """The answer to a request that should get one.
+
+        `forge` has another ticket than the one in use; `linger` waits a moment for a second reply, where it matters.
+        """
         self._recover()
-        answer = self._try(make, TRIES, forge)
+        answer = self._try(make, TRIES, forge, linger=linger)
         if not _replied(answer):
             self.control()
             self._probe.record.add(Direction.NOTE, "a usual request right after was answered")
@@ -172,13 +183,15 @@ class NtpProbe:
         if self._trouble:  # do not try everything on a server that is not there
             self.control(1)
 
-    def _try(self, make: Make, tries: int, forge: Forge | None = None) -> Answer:
+    def _try(self, make: Make, tries: int, forge: Forge | None = None, *, linger: bool = False) -> Answer:
         """Until there is a reply."""
         for _ in range(tries):
             request = make(forge or self.forge)
             with self._sent([request]) as (shot,):
                 answer = shot.wait(self._probe.target.patience)
                 self._round_trip = time.monotonic() - shot.started
+                if linger and shot.replies:
+                    answer = shot.linger(self._grace)
                 if make is not _control or answer.kind is not Kind.TIME:
                     self._show(shot)
             if answer.is_rate_kiss:  # obeyed (RFC 5905 section 7.4), but by those only who set themselves a pace
@@ -187,25 +200,61 @@ class NtpProbe:
                 break
         return answer
 
+    @property
+    def _grace(self) -> float:
+        """Seconds for what may come after a reply, or after that to a later request."""
+        return min(self._probe.target.patience, GRACE + GRACE_ROUND_TRIPS * self._round_trip)
+
     # --- many --------------------------------------------------------------------------------------------------------
 
     def volley(self, makes: Iterable[Make], tries: int = TRIES) -> list[Answer]:
-        """The answers to requests that should get none, or a refusal, in the order of the requests."""
-        self._recover()
+        """The answers to requests that should get none, or a refusal, in the order of the requests.
+
+        Silenced when the server answers a usual request before them and none after.
+        """
+        self.control(1 if self._trouble else TRIES)
         pending = dict(enumerate(makes))
         answers: dict[int, Answer] = {}
         for number in range(tries):
             if pending:
                 answers |= self._round(pending, show_silence=not number)
             pending = {i: make for i, make in pending.items() if answers[i].kind is Kind.SILENCE}
-        self._probe.record.add(Direction.NOTE, f"usual requests after every {BLOCK} of these were answered")
+        self._probe.record.add(Direction.NOTE, f"usual requests before and after every {BLOCK} of these were answered")
         return [answers[i] for i in sorted(answers)]
+
+    def _after(self, block: Sequence[_Shot]) -> None:
+        """See that the server still answers after these requests, as it did before. Silenced, PathTrouble, Skipped."""
+        try:
+            self.control()
+        except PathTrouble:
+            for shot in block:
+                shot.collect()
+                self._show(shot)
+            if self._answers_later():
+                raise
+            tries, labels = TRIES + len(PAUSES), judge_ntp.listed([shot.request.label for shot in block])
+            raise Silenced(
+                f"it answered a usual request right before these packets, and none of {tries} after them: {labels}"
+            ) from None
+
+    def _answers_later(self) -> bool:
+        """Whether usual requests are answered again after some rest, as by a server that limits their rate."""
+        for pause in PAUSES:
+            time.sleep(pause * self.pace.interval)
+            try:
+                self.control(1)
+            except PathTrouble:
+                continue
+            except Skipped:
+                pass  # with no time, but it is there
+            return True
+        return False
 
     def _round(self, makes: dict[int, Make], show_silence: bool) -> dict[int, Answer]:
         """Each once."""
         requests = {i: make(self.forge) for i, make in makes.items()}
-        with self._sent(requests.values(), self.control) as shots:
-            time.sleep(min(self._probe.target.patience, GRACE + GRACE_ROUND_TRIPS * self._round_trip))
+        with self._sent(requests.values(), self._after) as shots:
+            time.sleep(self._grace)
             for shot in shots:
                 shot.collect()
             answers = {i: shot.answer() for i, shot in zip(requests, shots, strict=True)}
@@ -217,7 +266,7 @@ class NtpProbe:
 
     @contextlib.contextmanager
     def _sent(
-        self, requests: Iterable[Request], after_block: Callable[[], None] | None = None
+        self, requests: Iterable[Request], after_block: Callable[[Sequence[_Shot]], None] | None = None
     ) -> Iterator[Sequence[_Shot]]:  # fmt: skip
         """The requests on their way, at the pace; their sockets live as long as the block of code."""
         shots: list[_Shot] = []
@@ -227,9 +276,9 @@ class NtpProbe:
                 self.pace.wait()
                 shots.append(_Shot(request, self._endpoint))
                 if after_block and len(shots) % BLOCK == 0:
-                    after_block()
-            if after_block and len(shots) % BLOCK:
-                after_block()
+                    after_block(shots[-BLOCK:])
+            if after_block and (rest := len(shots) % BLOCK):
+                after_block(shots[-rest:])
             yield shots
         except OSError as e:  # no more sockets, or none of this address family
             raise Skipped(f"could not be judged: cannot send: {e.strerror}") from None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from nts.check.model import Check, Exhibit, Finding, PathTrouble, Result, Skipped, Verdict, conclude
+from nts.check.model import Check, Exhibit, Finding, PathTrouble, Result, Silenced, Skipped, Verdict, conclude
 from nts.errors import NTSError
 
 
@@ -39,6 +39,8 @@ def _findings(check: Check[R], probe: R) -> Iterator[Finding]:
         yield from check.run(probe)
     except Skipped as e:
         yield Finding(Verdict.SKIP, str(e))
+    except Silenced as e:
+        yield Finding(Verdict.FAIL, str(e))
     except PathTrouble as e:
         yield Finding(Verdict.PATH, str(e))
     except (NTSError, OSError) as e:  # a key exchange that a check needs first, say

@@ -78,10 +78,11 @@ def add_reports(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--junit", type=Path, metavar="FILE", help="also write JUnit XML, for CI systems")
     group.add_argument("--html", type=Path, metavar="FILE", help="also write one HTML page, for people")
     group.add_argument("--verbose", action="store_true", help="show for every check what went over the wire")
+    group.add_argument("--strict", action="store_true", help="exit with 3, not 0, when nothing could be judged: for CI")
 
 
 def report_options(args: argparse.Namespace) -> Options:
     """What `add_reports` was told."""
     from nts.check.output.render import Options
 
-    return Options(json=args.json, junit=args.junit, html=args.html, verbose=args.verbose)
+    return Options(json=args.json, junit=args.junit, html=args.html, verbose=args.verbose, strict=args.strict)

@@ -14,7 +14,8 @@ a folder that are the client's own, {count} for how many time requests are wante
 an answer, {ntp_port} for where the time server is. --again is the command for a client that has its {state} already
 and needs no key exchange. Of a client that is started by hand, only what the servers see is judged.
 
-exit codes: 0 no failure of severity MUST or CRIT, 1 there is one, 2 usage or file, 130 interrupted
+exit codes: 0 no failure of severity MUST or CRIT, 1 there is one, 2 usage or file, 3 with --strict when nothing could
+be judged, 130 interrupted
 """
 
 from __future__ import annotations

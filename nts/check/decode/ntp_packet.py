@@ -111,9 +111,10 @@ class Packet:
         except AuthError:
             return False
         self.plaintext = plaintext
+        self.__dict__.pop("inner", None)  # it was that of no plaintext
         return True
 
-    @property
+    @cached_property
     def inner(self) -> tuple[list[Field], str]:
         """The decrypted fields, and what is wrong with their form."""
         fields, _rest, problem = extensions.scan(self.plaintext or b"", encrypted=True)

@@ -13,6 +13,7 @@ from nts.check.gcm_siv import NONCE_LENGTH
 from nts.extensions import Authenticator, Field
 from nts.ntp import VERSION, Header
 from nts.registry import (
+    ALIGNMENT_SLACK,
     FIELD_NAMES,
     MAX_PLACEHOLDERS,
     MIN_UNIQUE_ID,
@@ -23,8 +24,6 @@ from nts.registry import (
     Stratum,
 )
 from nts.wire import pad4
-
-_ALIGNMENT = 3  # octets by which padding may make a reply longer (section 5.5)
 
 
 def judge(packet: Packet, keys: Keys | None) -> list[Problem]:
@@ -176,7 +175,7 @@ def judge_pair(request: Packet, reply: Packet) -> list[Problem]:
     if request.unique_id is not None and reply.unique_id != request.unique_id:
         what = "no Unique Identifier" if reply.unique_id is None else "a Unique Identifier that is not the request's"
         found.append(must(what, "5.3"))
-    if len(reply.octets) > len(request.octets) + _ALIGNMENT:
+    if len(reply.octets) > len(request.octets) + ALIGNMENT_SLACK:
         found.append(crit(f"{len(reply.octets)} octets in reply to {len(request.octets)}", "5.5"))
     if request.authenticator:
         found += _judge_protected(request, reply)

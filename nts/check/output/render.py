@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nts import files
+from nts import cli, files
 from nts.check.model import Check, Result
 from nts.check.output import as_html, as_json, as_junit
 from nts.check.output.summary import Report
@@ -30,6 +30,8 @@ class Options:
     junit: Path | None = None
     html: Path | None = None
     verbose: bool = False
+    strict: bool = False
+    """a run in which nothing could be judged has an exit code of its own"""
 
     def check(self) -> None:
         """See early that the files can be written: a run takes minutes. ConfigError when not."""
@@ -58,7 +60,9 @@ class Session:
         options.check()
         self.checks = list(checks)
         self._options, self._intro = options, printable(intro)
-        self._report = Report(command, printable(target), time.time_ns(), seed, pace, planned=len(self.checks))
+        self._report = Report(
+            command, printable(target), time.time_ns(), seed, pace, planned=len(self.checks), strict=options.strict
+        )  # fmt: skip
         self._started = time.monotonic()
         self._results: list[Result[Any]] = []
         self._interrupted = False
@@ -97,6 +101,8 @@ class Session:
             write(self._options.junit, as_junit.text(report))
         if self._options.html is not None:
             write(self._options.html, as_html.page(report))
+        if report.is_void:  # all is well, says the exit code, unless strict
+            cli.warn("nothing was judged: every check ended in SKIP or PATH?")
         return report.exit_code
 
 

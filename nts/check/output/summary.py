@@ -13,6 +13,7 @@ from nts.check.output.text import duration
 from nts.errors import ExitCode
 
 TOOL = "nts_check"
+NOTHING_JUDGED = 3  # an exit code that no other tool of the suite has
 INTERRUPTED = 130  # what a shell makes of Ctrl-C
 ORDER = (Verdict.PASS, Verdict.WARN, Verdict.FAIL, Verdict.PATH, Verdict.SKIP)
 """how verdicts are counted for a person"""
@@ -40,6 +41,8 @@ class Report:
     seconds: float = 0.0
     results: tuple[Result[Any], ...] = ()
     interrupted: bool = False
+    strict: bool = False
+    """whether a run in which nothing could be judged has an exit code of its own"""
 
     @property
     def counts(self) -> Counter[Verdict]:
@@ -57,10 +60,22 @@ class Report:
         return [r.check.name for r in self.results if r.fatal]
 
     @property
+    def unjudged(self) -> int:
+        """How many checks came to no judgement."""
+        return self.counts[Verdict.SKIP] + self.counts[Verdict.PATH]
+
+    @property
+    def is_void(self) -> bool:
+        """Whether nothing could be judged, though the run came to its end."""
+        return not self.interrupted and self.unjudged == len(self.results)
+
+    @property
     def exit_code(self) -> int:
-        """0 without a failure at MUST or CRIT, 1 with one, 130 when interrupted."""
+        """0 without a failure at MUST or CRIT, 1 with one, 130 when interrupted; when strict, 3 for a void run."""
         if self.interrupted:
             return INTERRUPTED
+        if self.strict and self.is_void:
+            return NOTHING_JUDGED
         return int(ExitCode.FAILURE if self.fatal else ExitCode.OK)
 
 
@@ -93,13 +108,12 @@ def counts_line(report: Report) -> str:
 
 def meaning(report: Report) -> str:
     """What the counts mean, in a sentence."""
-    unjudged = report.counts[Verdict.SKIP] + report.counts[Verdict.PATH]
-    rest = f"; {unjudged} could not be judged" if unjudged else ""
+    rest = f"; {report.unjudged} could not be judged" if report.unjudged else ""
     if report.interrupted:
         text = "Interrupted" + (f", with a failure at MUST or CRIT in {_names(report.fatal)}" if report.fatal else "")
     elif report.fatal:
         text = f"The {report.command} does not conform: {_names(report.fatal)}"
-    elif unjudged == len(report.results):
+    elif report.is_void:
         text, rest = f"Nothing could be judged about the {report.command}", ""
     elif report.counts[Verdict.PASS] == len(report.results):
         text = "Every check passes"

@@ -146,11 +146,12 @@ def ke_truncated(probe: ServerProbe) -> Iterator[Finding]:
 @group.check(
     23, "ke-silence", section="4.1.3", severity=Severity.MUST, ref="A21",
     sends="Nothing, after the TLS handshake.",
-    expects="Within 60 seconds Error 1 (Bad Request) and the end; a warning if the connection is just closed.",
+    expects="Within 60 seconds Error 1 (Bad Request) and the end, which must not wait for ours; a warning if the"
+    " connection is just closed.",
     rule="A server whose own time-out passes before a request is complete answers with Error 1.",
 )  # fmt: skip
 def ke_silence(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge_ke.gave_up(probe.ke.ask(wait=probe.target.silence, what="nothing"))
+    yield judge_ke.gave_up(probe.ke.ask(wait=probe.target.silence, patient=True, what="nothing"))
 
 
 @group.check(

@@ -57,11 +57,12 @@ def ke_cookie_shape(probe: ServerProbe) -> Iterator[Finding]:
 @group.check(
     10, "ke-close-notify", section="4", severity=Severity.MUST, ref="A07",
     sends="The usual request.",
-    expects="After the response, TLS close_notify rather than a bare end of the connection.",
+    expects="After the response, TLS close_notify rather than a bare end of the connection. A warning if it comes only"
+    " as the answer to ours.",
     rule="Client and server send close_notify after their message.",
 )  # fmt: skip
 def ke_close_notify(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge_ke.closed_properly(probe.ke.ask(REQUEST))
+    yield judge_ke.closed_properly(probe.ke.ask(REQUEST, patient=True))
 
 
 @group.check(

@@ -83,8 +83,8 @@ CARDINALITY: list[Make] = [
     48, "ntp-cardinality", section="5.7", severity=Severity.MUST, ref="A62",
     sends="Requests with none and with two of: Unique Identifier, cookie, authenticator. Identifier or cookie only"
     " inside the ciphertext; a second cookie there.",
-    expects="No authentic reply; for the second cookie inside the ciphertext, no second cookie. Time without"
-    " protection is a warning.",
+    expects="No authentic reply; for the second cookie inside the ciphertext, no second cookie; and the server still"
+    " answers usual requests. Time without protection is a warning.",
     rule="A request holds exactly one Unique Identifier, one cookie and one authenticator; identifier and cookie are"
     " authenticated and not encrypted.",
 )  # fmt: skip

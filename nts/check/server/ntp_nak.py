@@ -33,7 +33,7 @@ def nak_badtag(probe: ServerProbe) -> Iterator[Finding]:
         usual = forge.usual()
         return replace(usual.flipped(len(usual.packet) - 1, 0), label="a bit of the tag flipped")
 
-    yield from judge_ntp.findings([probe.ntp.ask(bad_tag)], judge_ntp.expect_nak)
+    yield from judge_ntp.findings([probe.ntp.ask(bad_tag, linger=True)], judge_ntp.expect_nak)
 
 
 @group.check(
@@ -45,8 +45,12 @@ def nak_badtag(probe: ServerProbe) -> Iterator[Finding]:
     " gets new ones.",
 )  # fmt: skip
 def nak_badcookie(probe: ServerProbe) -> Iterator[Finding]:
-    answer = probe.ntp.ask(lambda f: f.request("a random cookie", f.uid(), f.random_cookie(), f.seal()))
+    answer = probe.ntp.ask(_random_cookie, linger=True)
     yield from judge_ntp.findings([answer], judge_ntp.expect_nak)
+
+
+def _random_cookie(forge: Forge) -> Request:
+    return forge.request("a random cookie", forge.uid(), forge.random_cookie(), forge.seal())
 
 
 def _flips(probe: ServerProbe) -> Iterator[Make]:
@@ -74,7 +78,8 @@ def _flips(probe: ServerProbe) -> Iterator[Make]:
     43, "ntp-bitflip-sweep", section="5.6", severity=Severity.CRIT, ref="A57",
     sends="Usual requests with one bit flipped after sealing: in each octet of the header, in 4 of the Unique"
     " Identifier, in 8 of the cookie. Once each.",
-    expects="Never an authentic reply. Time without protection is a warning.",
+    expects="Never an authentic reply, and the server still answers usual requests. Time without protection is a"
+    " warning.",
     rule="The authenticator covers all octets in front of it, so a change anywhere there makes the request"
     " inauthentic.",
 )  # fmt: skip

@@ -10,10 +10,10 @@ from nts import ts_client
 from nts.check import judge_ntp
 from nts.check.forge import Forge, Request
 from nts.check.judge_ntp import Kind
-from nts.check.model import Finding, Group, PathTrouble, Severity, Skipped, failed, passed, warned
+from nts.check.model import Finding, Group, PathTrouble, Severity, Silenced, Skipped, failed, passed, warned
 from nts.check.ntp_probe import Make
 from nts.check.probe import ServerProbe
-from nts.registry import MAX_PLACEHOLDERS, Leap, Stratum
+from nts.registry import ALIGNMENT_SLACK, MAX_PLACEHOLDERS, Leap, Stratum
 
 SHOWN = 5  # of the exchanges that break a rule
 
@@ -29,7 +29,7 @@ group: Group[ServerProbe] = Group("NTP: the reply")
     " cookies inside the ciphertext only.",
 )  # fmt: skip
 def ntp_basic(probe: ServerProbe) -> Iterator[Finding]:
-    answer = probe.ntp.ask(Forge.usual)
+    answer = probe.ntp.ask(Forge.usual, linger=True)
     yield from judge_ntp.findings([answer], partial(judge_ntp.expect_time, cookies=1))
     if probe.ntp.forge.ticket.cookie in answer.cookies:
         yield failed("the cookie that comes back is the one that was spent", Severity.MUST)
@@ -77,14 +77,14 @@ def _many_shapes() -> list[Make]:
     " request.",
 )  # fmt: skip
 def ntp_no_amplify(probe: ServerProbe) -> Iterator[Finding]:
-    trouble: Skipped | PathTrouble | None = None
+    trouble: Skipped | PathTrouble | Silenced | None = None
     try:
         probe.ntp.volley(_many_shapes(), tries=1)
-    except (Skipped, PathTrouble) as e:  # what came before it counts all the same
+    except (Skipped, PathTrouble, Silenced) as e:  # what came before it counts all the same
         trouble = e
     exchanges = probe.ntp.tally
     worst = sorted(exchanges, key=lambda e: e.sent - e.received)[:SHOWN]
-    excessive = [e for e in worst if e.received > e.sent + judge_ntp.SLACK]
+    excessive = [e for e in worst if e.received > e.sent + ALIGNMENT_SLACK]
     for exchange in excessive:
         yield failed(f"{exchange.label}: {exchange.received} octets in reply to {exchange.sent}")
     if trouble and not excessive:

@@ -10,7 +10,7 @@ from nts import tls
 from nts.check import judge_ke
 from nts.check.ke_forge import REQUEST
 from nts.check.ke_probe import H2, TLS_1_2
-from nts.check.model import Direction, Finding, Group, Severity, failed, passed
+from nts.check.model import Direction, Finding, Group, Severity, Skipped, failed, passed
 from nts.check.probe import ServerProbe
 from nts.errors import CertificateError
 from nts.registry import ALPN
@@ -41,22 +41,32 @@ def alpn_select(probe: ServerProbe) -> Iterator[Finding]:
 
 @group.check(
     3, "alpn-absent", section="4", severity=Severity.MUST, ref="A03",
-    sends="A TLS handshake without ALPN, and a good request if it succeeds.",
-    expects="No cookies: the handshake is refused, or the connection is closed.",
+    sends="A usual request, as control; then a TLS handshake without ALPN, and a good request if it succeeds.",
+    expects="No cookies: the handshake is refused, or the connection is closed. A warning if it is still open after 60"
+    " seconds, which the RFC does not forbid.",
     rule="ALPN is mandatory; without ntske/1 the two sides do not speak NTS-KE.",
 )  # fmt: skip
 def alpn_absent(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge_ke.nothing_given(probe.ke.ask(REQUEST, alpn=()))
+    yield _without_ntske(probe, ())
 
 
 @group.check(
     4, "alpn-wrong", section="4", severity=Severity.MUST, ref="A03",
-    sends="A TLS handshake that offers h2 alone, and a good request if it succeeds.",
-    expects="No cookies: alert no_application_protocol (RFC 7301), or the connection is closed.",
+    sends="A usual request, as control; then a TLS handshake that offers h2 alone, and a good request if it succeeds.",
+    expects="No cookies: alert no_application_protocol (RFC 7301), or the connection is closed. A warning if it is"
+    " still open after 60 seconds, which the RFC does not forbid.",
     rule="ALPN is mandatory; without ntske/1 the two sides do not speak NTS-KE.",
 )  # fmt: skip
 def alpn_wrong(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge_ke.nothing_given(probe.ke.ask(REQUEST, alpn=(H2,)))
+    yield _without_ntske(probe, (H2,))
+
+
+def _without_ntske(probe: ServerProbe, alpn: tuple[bytes, ...]) -> Finding:
+    """What comes of such a handshake. Skipped when a usual request gets no cookies either: then that proves nothing."""
+    usual = probe.ke.ask(REQUEST, what="control: a usual request")
+    if not usual.cookies:
+        raise Skipped(f"could not be judged: a usual request gets no cookies either ({judge_ke.seen(usual)})")
+    return judge_ke.nothing_given(probe.ke.ask(REQUEST, alpn=alpn, wait=probe.target.silence, patient=True))
 
 
 @group.check(
