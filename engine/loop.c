@@ -363,7 +363,7 @@ size_t nts_engine_serve(nts_engine *engine)
 /* ---- Both, again and again ----------------------------------------------------------------------------- */
 
 /* Whether the folder has changed since it was last looked at, or had changed so recently then that another change does
- * not show. */
+ * not show. What seems to have changed in the future did so before the clock was set back, and hides no other. */
 static int has_changed(struct loop *loop, char const *path)
 {
     struct stat const before = loop->folder;
@@ -373,7 +373,7 @@ static int has_changed(struct loop *loop, char const *path)
     clock_gettime(CLOCK_REALTIME, &now);
     if (stat(path, &loop->folder) != 0)
         memset(&loop->folder, 0, sizeof loop->folder);
-    loop->folder_fresh = ns_of(&now) - ns_of(&loop->folder.st_ctim) < FILE_TICK_NS;
+    loop->folder_fresh = llabs(ns_of(&now) - ns_of(&loop->folder.st_ctim)) < FILE_TICK_NS;
     return fresh || before.st_ino != loop->folder.st_ino ||
            ns_of(&before.st_mtim) != ns_of(&loop->folder.st_mtim) ||
            ns_of(&before.st_ctim) != ns_of(&loop->folder.st_ctim);

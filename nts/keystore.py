@@ -159,8 +159,9 @@ class KeyWatcher:
         now = time.monotonic()
         signature = self._signature()
         if not signature or signature != self._seen or now >= self._next_scan:
-            # The times of a folder move in steps on many kernels: within one, a second change would go unseen.
-            settled = bool(signature) and time.time_ns() - max(signature[:2]) > _TICK_NS
+            # The times of a folder move in steps on many kernels: within one, a second change would go unseen. A
+            # change that seems to lie in the future was made before the clock was set back, and hides no other.
+            settled = bool(signature) and abs(time.time_ns() - signature[0]) > _TICK_NS
             self._seen, self._next_scan = signature if settled else (), now + _RESCAN
             self._reload()
         return self._ring
@@ -170,7 +171,7 @@ class KeyWatcher:
             status = self.folder.stat()
         except OSError:
             return ()
-        return (status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        return (status.st_ctime_ns, status.st_mtime_ns, status.st_ino)
 
     def _reload(self) -> None:
         try:

@@ -272,6 +272,20 @@ def test_nothing_is_read_while_nothing_changes(
     assert loads == []
 
 
+def test_a_folder_from_before_the_clock_was_set_back_is_read_once(
+    folder: Path, watcher: KeyWatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its times lie in the future, which must not make every look a reading of all files."""
+    loads: list[Path] = []
+    earlier = time.time_ns() - 3600 * 10**9
+    monkeypatch.setattr("nts.keystore.time.time_ns", lambda: earlier)
+    monkeypatch.setattr(keystore, "_RESCAN", 3600.0)
+    monkeypatch.setattr(watcher, "_reload", lambda: loads.append(folder))
+    for _ in range(10):
+        watcher.ring()
+    assert loads == [folder]
+
+
 def test_a_file_edited_in_place_is_seen_at_the_next_rescan(
     folder: Path, watcher: KeyWatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
