@@ -23,7 +23,7 @@
 
 #include "internal.h"
 
-#define LONG_STEP 8   /* replies in one sealing and sending, where more is waiting */
+#define LONG_STEP 16  /* replies in one sealing and sending, where more is waiting */
 #define MAX_BATCHES 4 /* in one call of nts_engine_serve, from each socket */
 #define MAX_WAKES 8
 #define PACKET_ROOM (NTS_MAX_REQUEST + 4) /* a longer datagram is seen to be longer */
