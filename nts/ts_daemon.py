@@ -145,9 +145,13 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     native, engine_line = choose_engine(ntp_config.engine)
     keystore.load(keys.master_keys_dir)  # an unreadable folder is an error now, not a warning later
     # Shared sockets never refuse to bind: try without sharing first, so that a port in use is seen.
-    sockets.close_all(sockets.listening(socket.SOCK_DGRAM, ntp_config.listen, ntp_config.port))
+    trial = sockets.listening(socket.SOCK_DGRAM, ntp_config.listen, ntp_config.port)
+    where = ", ".join(sockets.shown(s.getsockname()) for s in trial)
+    sockets.close_all(trial)
     bound = [
         sockets.listening(socket.SOCK_DGRAM, ntp_config.listen, ntp_config.port, share=True)
+        if ntp_config.listen
+        else sockets.listening_everywhere(ntp_config.port)
         for _ in range(ntp_config.workers)
     ]
     for sock in itertools.chain(*bound):
@@ -167,7 +171,6 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
             PythonWorker([Receiver(s) for s in bound[index]], clock, watcher, cells).run(stop)
 
     def announce() -> None:
-        where = ", ".join(sockets.shown(s.getsockname()) for s in bound[0])
         cli.say(f"NTP on UDP {where}; {ntp_config.workers} worker{'s' if ntp_config.workers > 1 else ''}")
         cli.say(_describe_clock(clock, ntp_config.clock))
         cli.say(engine_line)
