@@ -142,8 +142,11 @@ def local_addresses() -> list[str]:
 
 def _local_ipv4() -> list[str]:
     room = array.array("B", bytes(2 * MAX_LOCAL * _IFREQ.size))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        answer = fcntl.ioctl(sock, SIOCGIFCONF, _IFCONF.pack(len(room), room.buffer_info()[0]))
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            answer = fcntl.ioctl(sock, SIOCGIFCONF, _IFCONF.pack(len(room), room.buffer_info()[0]))
+    except OSError:  # a sandbox, perhaps: the sockets for all addresses do as well
+        return []
     (size, _) = _IFCONF.unpack(answer)
     return [socket.inet_ntoa(a) for _, a in _IFREQ.iter_unpack(room.tobytes()[:size])]
 

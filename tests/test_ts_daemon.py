@@ -719,6 +719,14 @@ def test_addresses_that_cannot_be_bound_are_left_to_the_sockets_for_all(monkeypa
     assert [h for h in hosts if h not in sockets.ANY] == ["127.0.0.1"]
 
 
+def test_a_kernel_that_does_not_list_its_addresses_is_no_obstacle(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sockets, "SIOCGIFCONF", 0x89FF)
+    monkeypatch.setattr(sockets, "IF_INET6", tmp_path / "none")
+    assert sockets.local_addresses() == []
+
+
 def test_ipv6_addresses_are_read_and_link_local_ones_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sockets, "IF_INET6", tmp_path / "if_inet6")
     ipv4 = sockets.local_addresses()
