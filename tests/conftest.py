@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nts.check.peer import Authority
 from nts.keyring import KeyRing, MasterKey
 from tests.support import Suite, running_suite
 
@@ -24,6 +25,12 @@ def own_suite(tmp_path: Path) -> Iterator[Suite]:
     """Both servers, for one test that does with them what it likes."""
     with running_suite(tmp_path) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A throwaway CA, for the servers that tests play themselves."""
+    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture

@@ -113,11 +113,6 @@ def run_case(client: Client, case: Check[ClientProbe], authority: Authority) -> 
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
 def results(authority: Authority) -> Iterator[Pool]:
     pool = ThreadPoolExecutor(PARALLEL)
     yield Pool(pool, authority)

@@ -37,11 +37,6 @@ QUICK = 0.6  # seconds that peers wait for a request
 Change = Callable[[bytes], bytes]
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("ca"))
-
-
 def probe(port: int, ca: Path | None = None, *, host: str = "127.0.0.1", **more: float) -> ServerProbe:
     settings = {"timeout": 3.0, "silence": 2.0, "patience": 1.0, **more}
     return ServerProbe(Target(host, port, ca, **settings), pace=0, seed=1)  # type: ignore[arg-type]

@@ -26,11 +26,6 @@ from tests import support
 from tests.support import END, GOOD_REQUEST, RawKe, record, split_records
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
 @pytest.fixture
 def sound(authority: Authority) -> Iterator[Pair]:
     with pair(authority=authority) as servers:

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from nts.aead import SessionKeys
 from nts.check.peer import Authority, KeBehaviour, KePeer, KeTalk, NtpBehaviour, NtpPeer
 from nts.check.peer.craft import random_cookies, response
@@ -28,11 +26,6 @@ from tests.client_cases import (
     write_association,
 )
 from tests.support import END, record
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 def test_time_client_resumes_from_the_stored_cookies_when_the_key_exchange_is_gone(

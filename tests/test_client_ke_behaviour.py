@@ -47,11 +47,6 @@ from tests.client_cases import (
 from tests.support import END, record
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
 @dataclass(frozen=True)
 class KeOutcome:
     completed: Completed
