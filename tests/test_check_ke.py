@@ -68,8 +68,8 @@ def test_our_own_server_passes(suite: Suite, name: str) -> None:
 
 @pytest.fixture(scope="module")
 def sound(authority: Authority) -> Iterator[ServerProbe]:
-    with pair(KeBehaviour(timeout=1.5), authority=authority) as servers:
-        yield probe(servers.ke.port, authority.ca, silence=10)
+    with pair(KeBehaviour(timeout=4), authority=authority) as servers:
+        yield probe(servers.ke.port, authority.ca, timeout=10, silence=20)
 
 
 @pytest.mark.parametrize("name", NAMES)
