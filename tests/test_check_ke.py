@@ -33,7 +33,7 @@ from tests.support import Suite, free_port
 KE_CHECKS = [c for c in CHECKS if int(c.id) <= 32]
 NAMES = [c.name for c in KE_CHECKS]
 FAIL, WARN, PASS, SKIP = Verdict.FAIL, Verdict.WARN, Verdict.PASS, Verdict.SKIP
-QUICK = 0.6  # seconds that peers wait for a request
+QUICK = 1.0  # seconds that peers wait for a request
 Change = Callable[[bytes], bytes]
 
 
