@@ -53,18 +53,34 @@ class Snapshot:
 
 def load(folder: Path) -> Snapshot:
     """Read the folder. A folder that does not exist is an empty one; ConfigError when it cannot be read."""
+    return _load(folder) or Snapshot((), ())
+
+
+def _load(folder: Path) -> Snapshot | None:
+    """The folder's contents, all of one and the same folder even if another takes its place; None: there is none."""
     try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208 - names are all that is wanted
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return Snapshot((), ())
+        return None
     except OSError as e:
         raise ConfigError(f"cannot read the master keys in {folder}: {e.strerror}") from None
+    try:
+        return _load_files(folder, opened)
+    finally:
+        os.close(opened)
+
+
+def _load_files(folder: Path, opened: int) -> Snapshot:
     found, problems = [], []
+    try:
+        names = sorted(os.listdir(opened))
+    except OSError as e:
+        raise ConfigError(f"cannot read the master keys in {folder}: {e.strerror}") from None
     for name in names:
         if name.startswith(".") or not name.endswith(".key"):
             continue  # our lock and temporary file, the ancestor's `.key+`, notes of the operator's
         try:
-            found.append(_load_file(folder / name))
+            found.append(_load_file(folder / name, opened))
         except FileNotFoundError:
             continue  # removed since the folder was listed
         except OSError as e:
@@ -74,10 +90,11 @@ def load(folder: Path) -> Snapshot:
     return Snapshot(tuple(sorted(found, key=lambda f: (f.mtime_ns, f.path.name))), tuple(problems))
 
 
-def _load_file(path: Path) -> KeyFile:
+def _load_file(path: Path, folder: int) -> KeyFile:
     if not _NAME.fullmatch(path.name):
         raise ValueError("not named with 4 lower-case hexadecimal digits and .key")
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # not to wait for a pipe's other end
+    # Without waiting for a pipe's other end.
+    descriptor = os.open(path.name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -175,9 +192,10 @@ class KeyWatcher:
 
     def _reload(self) -> None:
         try:
-            if self._snapshot.files and not self._signature():
+            found = _load(self.folder)
+            if found is None and self._snapshot.files:
                 raise ConfigError(f"{self.folder} has gone: the keys that were in it stay in use")
-            snapshot = load(self.folder)
+            snapshot = found or Snapshot((), ())
             problems = list(snapshot.problems)
         except ConfigError as e:
             snapshot, problems = self._snapshot, [str(e)]

@@ -267,7 +267,7 @@ def test_nothing_is_read_while_nothing_changes(
     loads: list[Path] = []
     monkeypatch.setattr(keystore, "_RESCAN", 3600.0)
     monkeypatch.setattr(watcher, "_next_scan", time.monotonic() + 3600)
-    monkeypatch.setattr(keystore, "load", loads.append)
+    monkeypatch.setattr(keystore, "_load", loads.append)
     assert all(watcher.ring() is before for _ in range(1000))
     assert loads == []
 
@@ -317,6 +317,24 @@ def test_the_last_good_ring_stays_while_the_folder_has_gone(
     assert watcher.ring().current == before
 
 
+def test_the_ring_stays_when_the_folder_goes_in_the_middle_of_a_reading(
+    folder: Path, watcher: KeyWatcher, reports: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between listing the folder and opening its files: that is not a revocation of every key."""
+    before = watcher.ring().current
+    listdir = os.listdir
+
+    def list_and_move(opened: int) -> list[str]:
+        names = listdir(opened)
+        folder.rename(folder.with_name("away"))
+        return names
+
+    monkeypatch.setattr(watcher, "_next_scan", 0.0)
+    monkeypatch.setattr(os, "listdir", list_and_move)
+    assert watcher.ring().current == before
+    assert reports == []
+
+
 def test_problems_are_said_once_and_again_when_they_come_back(
     folder: Path, watcher: KeyWatcher, reports: list[str]
 ) -> None:
@@ -341,7 +359,7 @@ def test_the_last_good_ring_stays_while_the_folder_cannot_be_read(
     def refuse(_folder: Path) -> keystore.Snapshot:
         raise ConfigError("cannot read the master keys: Permission denied")
 
-    monkeypatch.setattr(keystore, "load", refuse)
+    monkeypatch.setattr(keystore, "_load", refuse)
     monkeypatch.setattr(watcher, "_next_scan", 0.0)
     assert watcher.ring().current == before
     assert reports == ["cannot read the master keys: Permission denied"]

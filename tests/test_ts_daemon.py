@@ -564,6 +564,7 @@ def test_unreadable_folder_keeps_the_last_keys(tmp_path: Path) -> None:
     """A file in the folder's place cannot be read as a folder, not even by root."""
     with own_server(tmp_path) as own, Asker(own.ntp_port) as asker:
         cookie = mint(own)
+        assert len(asker.time(Request(cookie))) == 1  # so the worker has read the keys
         own.keys.rename(tmp_path / "away")
         own.keys.write_text("not a folder")
         assert len(asker.time(Request(cookie))) == 1
