@@ -41,6 +41,11 @@
  * sees more error than chrony's servers show it: docs/performance.md. */
 #define LEAD_NS 160
 
+/* Short replies over IPv4 leave with "don't fragment" set, which spares the kernel an identification for each; they are
+ * no longer than what every host takes (RFC 791 section 3.1). Longer ones may be fragmented on their way, whatever ICMP
+ * says of the path: see let_fragment() in nts/sockets.py. */
+#define SHORT_REPLY (576 - 20 - 8)
+
 /* A datagram's way in and out: peer, control messages, buffers. */
 struct slot {
     struct sockaddr_storage peer;
@@ -49,9 +54,16 @@ struct slot {
     uint8_t reply[NTS_MAX_REQUEST];
 };
 
+/* What is known of one of the sockets. */
+struct manner {
+    uint8_t full; /* the last batch was */
+    uint8_t ipv4;
+    uint8_t unfragmented; /* replies leave so, at present */
+};
+
 /* An odd packet's way out. */
 struct odd_way {
-    int socket;
+    size_t socket;
     struct sockaddr_storage peer;
     socklen_t peer_len;
     _Alignas(struct cmsghdr) uint8_t control[CONTROL_ROOM];
@@ -67,7 +79,7 @@ struct loop {
     struct iovec in_vector[NTS_BATCH];
     struct mmsghdr out[LONG_STEP];
     struct iovec out_vector[LONG_STEP];
-    int full;                 /* the last batch was */
+    struct manner manners[NTS_MAX_SOCKETS];
     int64_t send_ns;          /* what sending one reply of a long step usually takes */
     struct stat folder;       /* of the master keys, when last looked at */
     int folder_fresh;         /* it had just changed, then */
@@ -91,15 +103,12 @@ static uint64_t ntp_time(int64_t ns)
 
 /* ---- Setting up ---------------------------------------------------------------------------------------- */
 
-/* Kernel timestamps; and on a socket for all addresses, which of them was asked. Replies over IPv4 leave with "don't
- * fragment" set: no reply of use is longer than what passes anywhere, fragments can be forged, and the kernel need not
- * make up an identification for each. */
-static int set_options(int fd)
+/* Kernel timestamps; and on a socket for all addresses, which of them was asked. */
+static int set_options(int fd, struct manner *manner)
 {
     struct sockaddr_storage own = {0};
     socklen_t own_len = sizeof own;
     int const on = 1;
-    int const dont_fragment = IP_PMTUDISC_PROBE;
 
     if (getsockname(fd, (struct sockaddr *)&own, &own_len) != 0 ||
         setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on) != 0)
@@ -110,8 +119,7 @@ static int set_options(int fd)
         return !IN6_IS_ADDR_UNSPECIFIED(&six->sin6_addr) ||
                setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on) == 0;
     }
-    if (setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &dont_fragment, sizeof dont_fragment) != 0)
-        return 0;
+    manner->ipv4 = own.ss_family == AF_INET;
     return ((struct sockaddr_in const *)&own)->sin_addr.s_addr != htonl(INADDR_ANY) ||
            setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof on) == 0;
 }
@@ -131,7 +139,7 @@ int nts_engine_attach(nts_engine *engine, int const *sockets, size_t n, int cons
     for (size_t i = 0; i < loop->polled; i++)
         loop->polls[i] = (struct pollfd){.fd = i < n ? sockets[i] : wake[i - n], .events = POLLIN};
     for (size_t i = 0; i < n; i++)
-        if (!set_options(sockets[i]))
+        if (!set_options(sockets[i], &loop->manners[i]))
             return 0;
     for (size_t i = 0; i < NTS_BATCH; i++) {
         loop->in_vector[i] = (struct iovec){.iov_base = loop->slots[i].packet, .iov_len = PACKET_ROOM};
@@ -154,11 +162,8 @@ int nts_engine_wait(nts_engine *engine, int timeout_ms)
     struct loop *const loop = engine->loop;
     int const ready = poll(loop->polls, loop->polled, timeout_ms);
 
-    if (ready <= 0) { /* nothing, or a signal */
-        for (size_t i = 0; i < loop->sockets; i++)
-            loop->polls[i].revents = 0;
+    if (ready <= 0) /* nothing, or a signal */
         return 0;
-    }
     for (size_t i = loop->sockets; i < loop->polled; i++)
         if (loop->polls[i].revents != 0)
             return -1;
@@ -209,9 +214,24 @@ static uint64_t read_control(struct msghdr *header)
     return ntp_time(ns_of(&arrived));
 }
 
+/* ---- Fragments ----------------------------------------------------------------------------------------- */
+
+/* Sets for the next replies whether routers may fragment them, by the longest one's length. */
+static void choose_fragmenting(struct loop *loop, size_t socket, size_t longest)
+{
+    struct manner *const manner = &loop->manners[socket];
+    uint8_t const unfragmented = longest <= SHORT_REPLY;
+    int const how = unfragmented ? IP_PMTUDISC_PROBE : IP_PMTUDISC_OMIT;
+
+    if (!manner->ipv4 || manner->unfragmented == unfragmented)
+        return;
+    manner->unfragmented = unfragmented; /* even if the socket refuses, which then is as it was */
+    (void)setsockopt(loop->polls[socket].fd, IPPROTO_IP, IP_MTU_DISCOVER, &how, sizeof how);
+}
+
 /* ---- Odd packets --------------------------------------------------------------------------------------- */
 
-static void hand_over(nts_engine *engine, int fd, size_t i)
+static void hand_over(nts_engine *engine, size_t socket, size_t i)
 {
     struct loop *const loop = engine->loop;
     struct msghdr const *const header = &loop->in[i].msg_hdr;
@@ -227,7 +247,7 @@ static void hand_over(nts_engine *engine, int fd, size_t i)
     odd->length = (uint32_t)loop->requests[i].length;
     odd->received = loop->requests[i].received;
     memcpy(odd->packet, loop->slots[i].packet, loop->requests[i].length);
-    way->socket = fd;
+    way->socket = socket;
     way->peer = loop->slots[i].peer;
     way->peer_len = header->msg_namelen;
     way->control_len = header->msg_controllen;
@@ -259,8 +279,10 @@ void nts_engine_odd_done(nts_engine *engine, uint8_t const *reply, size_t length
     if (loop->odd_count == 0)
         return;
     memcpy(&vector.iov_base, &reply, sizeof reply); /* sendmsg only reads it */
-    if (length != 0)
-        (void)!sendmsg(way->socket, &header, MSG_DONTWAIT);
+    if (length != 0) {
+        choose_fragmenting(loop, way->socket, length);
+        (void)!sendmsg(loop->polls[way->socket].fd, &header, MSG_DONTWAIT);
+    }
     loop->odd_first = (loop->odd_first + 1) % NTS_MAX_ODD;
     loop->odd_count--;
 }
@@ -277,11 +299,13 @@ static void learn(int64_t *known, int64_t seen)
 
 /* Seals and sends up to LONG_STEP replies. One that cannot be sent is lost like any datagram, and does not keep back
  * the others. `now` is the clock, before and after. */
-static void send_step(nts_engine *engine, int fd, struct request *const *answered, size_t n, struct timespec *now)
+static void send_step(nts_engine *engine, size_t socket, struct request *const *answered, size_t n, struct timespec *now)
 {
     struct loop *const loop = engine->loop;
+    int const fd = loop->polls[socket].fd;
     struct timespec sealed;
     uint64_t transmit[LONG_STEP];
+    size_t longest = 0;
 
     for (size_t i = 0; i < n; i++)
         transmit[i] = ntp_time(ns_of(now) - LEAD_NS + (int64_t)i * loop->send_ns);
@@ -294,8 +318,9 @@ static void send_step(nts_engine *engine, int fd, struct request *const *answere
         loop->out_vector[i] = (struct iovec){.iov_base = answered[i]->reply, .iov_len = answered[i]->reply_len};
         loop->out[i].msg_hdr = loop->in[slot].msg_hdr; /* peer and control messages */
         loop->out[i].msg_hdr.msg_iov = &loop->out_vector[i];
-        loop->out[i].msg_hdr.msg_flags = 0;
+        longest = longest > answered[i]->reply_len ? longest : answered[i]->reply_len;
     }
+    choose_fragmenting(loop, socket, longest);
     for (size_t sent = 0; sent < n;) {
         int const done = sendmmsg(fd, loop->out + sent, (unsigned)(n - sent), MSG_DONTWAIT);
 
@@ -307,15 +332,16 @@ static void send_step(nts_engine *engine, int fd, struct request *const *answere
 }
 
 /* One batch from one socket; how many datagrams it was. */
-static size_t serve_batch(nts_engine *engine, int fd)
+static size_t serve_batch(nts_engine *engine, size_t socket)
 {
     struct loop *const loop = engine->loop;
     struct request *answered[NTS_BATCH];
     size_t count = 0;
     struct timespec now;
-    size_t step;
-    int const got = receive(loop, fd);
+    int const got = receive(loop, loop->polls[socket].fd);
+    size_t const step = got == NTS_BATCH && loop->manners[socket].full ? LONG_STEP : 1;
 
+    loop->manners[socket].full = got == NTS_BATCH;
     if (got <= 0) /* nothing left, or an error that the network reports of an earlier reply */
         return 0;
     for (size_t i = 0; i < (size_t)got; i++) {
@@ -325,19 +351,17 @@ static size_t serve_batch(nts_engine *engine, int fd)
     nts_prepare(engine, loop->requests, (size_t)got);
     for (size_t i = 0; i < (size_t)got; i++) {
         if (loop->requests[i].verdict == NTS_HANDOVER) {
-            hand_over(engine, fd, i);
+            hand_over(engine, socket, i);
             continue;
         }
         engine->cells[loop->requests[i].verdict]++;
         if (loop->requests[i].reply_len != 0)
             answered[count++] = &loop->requests[i];
     }
-    step = got == NTS_BATCH && loop->full ? LONG_STEP : 1;
-    loop->full = got == NTS_BATCH;
     clock_gettime(CLOCK_REALTIME, &now);
     /* The first one always goes alone: it is the likeliest to wake up a CPU. */
     for (size_t i = 0, n = 1; i < count; i += n, n = step < count - i ? step : count - i)
-        send_step(engine, fd, answered + i, n, &now);
+        send_step(engine, socket, answered + i, n, &now);
     return (size_t)got;
 }
 
@@ -350,7 +374,7 @@ size_t nts_engine_serve(nts_engine *engine)
         if (loop->polls[i].revents == 0)
             continue;
         for (int batches = 0; batches < MAX_BATCHES; batches++) {
-            size_t const got = serve_batch(engine, loop->polls[i].fd);
+            size_t const got = serve_batch(engine, i);
 
             total += got;
             if (got < NTS_BATCH)
@@ -375,7 +399,6 @@ static int has_changed(struct loop *loop, char const *path)
         memset(&loop->folder, 0, sizeof loop->folder);
     loop->folder_fresh = llabs(ns_of(&now) - ns_of(&loop->folder.st_ctim)) < FILE_TICK_NS;
     return fresh || before.st_ino != loop->folder.st_ino ||
-           ns_of(&before.st_mtim) != ns_of(&loop->folder.st_mtim) ||
            ns_of(&before.st_ctim) != ns_of(&loop->folder.st_ctim);
 }
 

@@ -11,6 +11,7 @@ enum { UNIQUE_IDENTIFIER = 0x0104, COOKIE = 0x0204, PLACEHOLDER = 0x0304, AUTHEN
 
 #define MIN_UNIQUE_ID_LEN (FIELD_HEADER_LEN + 32) /* RFC 8915 section 5.3 */
 #define MIN_FIELD_LEN 16                          /* RFC 7822 section 7.5 */
+#define MAX_MAC_LEN 24                            /* RFC 7822 section 7.5.1.4 */
 #define CLIENT_MODE 3
 
 /* Unique Identifier, cookie, placeholders, authenticator; the first two in either order. RFC 8915 section 5.7. */
@@ -72,8 +73,8 @@ void nts_classify(struct request *r)
             r->verdict = NTS_DROP_MODE;
         else if (r->length == HEADER_LEN)
             r->verdict = NTS_ANSWERED_PLAIN;
-        else if (version == 3)
-            r->verdict = NTS_DROP_MAC; /* no extension fields before NTPv4 */
+        else if (version == 3 || r->length <= HEADER_LEN + MAX_MAC_LEN)
+            r->verdict = NTS_DROP_MAC; /* no extension fields before NTPv4, nor where there is room for a MAC alone */
         else
             r->verdict = walk(r);
     }

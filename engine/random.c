@@ -30,13 +30,12 @@ static int seed(struct generator *g)
     return ok;
 }
 
-/* Fresh octets, of which the first become the key of the next refill. A failure has no cause in any input, and
- * nonces that repeat would be worse than a worker that ends and is replaced. */
+/* Fresh octets for the pool, which is all zero by now; the first of them become the key of the next refill. A failure
+ * has no cause in any input, and nonces that repeat would be worse than a worker that ends and is replaced. */
 static void refill(struct generator *g)
 {
     int out_len;
 
-    memset(g->pool, 0, sizeof g->pool);
     if ((++g->refills > RESEED_AFTER && !seed(g)) ||
         !EVP_EncryptUpdate(g->cipher, g->pool, &out_len, g->pool, (int)sizeof g->pool) ||
         !EVP_EncryptInit_ex(g->cipher, NULL, NULL, g->pool, zero_iv))

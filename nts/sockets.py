@@ -20,6 +20,7 @@ from nts.ntp import NS
 
 SO_TIMESTAMPNS = 35  # <asm-generic/socket.h>; also the type of the control message
 SO_RCVBUFFORCE = 33
+IP_MTU_DISCOVER, IP_PMTUDISC_OMIT = 10, 5  # <linux/in.h>
 IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 ANY = ("0.0.0.0", "::")  # a server listens everywhere unless told otherwise
 MAX_LOCAL = 16  # addresses that get a socket of their own
@@ -71,6 +72,16 @@ def enlarge_buffer(sock: socket.socket, octets: int) -> None:
         sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, octets)
     except OSError:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, octets)
+
+
+def let_fragment(sock: socket.socket) -> None:
+    """Have replies of any length arrive over IPv4: routers may fragment them, whatever ICMP says of a path's MTU.
+
+    Without this the kernel sets "don't fragment", and a reply for a narrower path (a tunnel, PPPoE) is lost; ICMP says so
+    too late or never, and if forged it could make the server fragment every reply.
+    """
+    if sock.family == socket.AF_INET:
+        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_OMIT)
 
 
 def enable_timestamps(sock: socket.socket) -> None:

@@ -156,6 +156,7 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     ]
     for sock in itertools.chain(*bound):
         sockets.enlarge_buffer(sock, RECEIVE_BUFFER)
+        sockets.let_fragment(sock)
     clock = Clock(ntp_config.clock, ntp_config.local_stratum)
     counters = workers.Counters(Verdict, ntp_config.workers)
 

@@ -128,6 +128,7 @@ static void check_lengths(void)
 
         CHECK(verdict == (n < HEADER_LEN || n % 4 != 0 ? NTS_DROP_LENGTH
                           : n == HEADER_LEN            ? NTS_ANSWERED_PLAIN
+                          : n <= HEADER_LEN + 24       ? NTS_DROP_MAC
                                                        : NTS_HANDOVER));
     }
     for (size_t n = NTS_MAX_REQUEST - 4; n <= NTS_MAX_REQUEST + 8; n++)
