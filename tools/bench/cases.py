@@ -15,11 +15,13 @@ from typing import TypeVar
 from tools.bench import machine, tables
 from tools.bench.bench import FLOOR, SOCKETS, WINDOW, Bench, Load, Measurement, answers, result
 from tools.bench.requests import Kind
-from tools.bench.servers import Server, last_line
+from tools.bench.servers import BenchError, Server, last_line
 
 QUERIES, GAP_US = 2000, 300  # for timestamps
+MAX_LOST = 0.01  # of those; if more are lost, the others tell nothing
 BACKGROUND = 32  # requests in flight beside them
 STAMPS = {"user": "for a client that reads the clock", "kernel": "for a client that has the kernel stamp"}
+ERRORS = {"median": "median", "p99": "99 %"}  # as load.c and the tables call them
 PORTS = 128  # source ports, where it matters how requests are spread
 SOAK = 10_000_000  # requests, where no number was asked for
 WARM_UP = 20_000  # requests before, after which every buffer has been touched
@@ -61,14 +63,19 @@ def _lost(measured: Measurements) -> list[str]:
     shares = {
         name: sum(m.lost for m in values) / sum(m.lost + m.answers for m in values) for name, values in measured.items()
     }
+    return _loss_notes(shares)
+
+
+def _loss_notes(shares: Mapping[str, float]) -> list[str]:
     return [f"{name}: {share:.1%} of the requests were lost" for name, share in shares.items() if share > 0.001]
 
 
-def _against_chrony(bench: Bench, figures: tables.Figures, least: float) -> list[str]:
-    if bench.chrony is None:
+def _goal(bench: Bench, rival: Server | None, figures: tables.Figures, least: float) -> list[str]:
+    """How many times the rival's figures the native engine's are to be, if that rival takes part."""
+    if rival is None:
         return []
-    found = tables.ratio(figures, bench.native.name, bench.chrony.name)
-    return [tables.goal(f"{bench.native.name} / {bench.chrony.name}", least, found)]
+    found = tables.ratio(figures, bench.native.name, rival.name)
+    return [tables.goal(f"{bench.native.name} / {rival.name}", least, found)]
 
 
 # --- answers per CPU second ------------------------------------------------------------------------------------------
@@ -77,9 +84,11 @@ def _against_chrony(bench: Bench, figures: tables.Figures, least: float) -> list
 def nts(bench: Bench) -> None:
     """NTS requests, one cookie back, by each engine"""
     measured = _in_turns(bench, _serving(bench, Kind.NTS, bench.native, bench.python, bench.chrony, bench.floor))
-    note = last_line(bench.native.process).partition(": ")[2]
+    figures = _per_cpu_second(measured)
+    notes = [*_lost(measured), last_line(bench.native.process).partition(": ")[2]]
+    notes += _goal(bench, bench.chrony, figures, 1.8) + _goal(bench, bench.floor, figures, 0.85)
     title = f"nts: NTS requests answered per CPU second (AEAD 15, {bench.octets(Kind.NTS)} octets)"
-    tables.compare(title, _per_cpu_second(measured), _rivals(bench), [*_lost(measured), note])
+    tables.compare(title, figures, _rivals(bench), notes)
 
 
 def refill(bench: Bench) -> None:
@@ -87,7 +96,7 @@ def refill(bench: Bench) -> None:
     measured = _in_turns(bench, _serving(bench, Kind.REFILL, bench.native, bench.chrony, bench.floor))
     figures = _per_cpu_second(measured)
     title = f"refill: NTS requests with 7 placeholders per CPU second ({bench.octets(Kind.REFILL)} octets)"
-    tables.compare(title, figures, _rivals(bench), _lost(measured) + _against_chrony(bench, figures, 1.8))
+    tables.compare(title, figures, _rivals(bench), _lost(measured) + _goal(bench, bench.chrony, figures, 1.8))
 
 
 def plain(bench: Bench) -> None:
@@ -95,7 +104,7 @@ def plain(bench: Bench) -> None:
     measured = _in_turns(bench, _serving(bench, Kind.PLAIN, bench.native, bench.chrony, bench.floor))
     figures = _per_cpu_second(measured)
     title = f"plain: plain NTP requests answered per CPU second ({bench.octets(Kind.PLAIN)} octets)"
-    tables.compare(title, figures, _rivals(bench), _lost(measured) + _against_chrony(bench, figures, 1))
+    tables.compare(title, figures, _rivals(bench), _lost(measured) + _goal(bench, bench.chrony, figures, 1))
 
 
 def nak(bench: Bench) -> None:
@@ -112,9 +121,10 @@ def nak(bench: Bench) -> None:
 
 # --- odd packets -----------------------------------------------------------------------------------------------------
 
-_ALONE = "alone"
-FLOODS = {100_000: "beside 100,000/s", 0: "beside a flood"}
-"""requests per second, 0 for as many as can be sent; and how the table calls them"""
+_ALONE, _STEADY, _FLOOD = "alone", "beside 100,000/s", "beside a flood"
+_TO_NOBODY, _OF_ODD_ONES = " to nobody", " of odd ones"
+FLOODS = {_STEADY: 100_000, _FLOOD: 0}
+"""how the table calls them; and requests per second, 0 for as many as can be sent"""
 
 
 @dataclass(frozen=True)
@@ -158,29 +168,36 @@ def odd(bench: Bench) -> None:
 def _odd(bench: Bench, server: Server) -> None:
     with _nobody(server) as nobody:
         runs = {_ALONE: partial(_flooded, bench, server)}
-        for rate, name in FLOODS.items():
-            runs[f"{name} to nobody"] = partial(_flooded, bench, server, nobody, rate)
-            runs[f"{name} of odd ones"] = partial(_flooded, bench, server, server, rate)
+        for name, rate in FLOODS.items():
+            runs[name + _TO_NOBODY] = partial(_flooded, bench, server, nobody, rate)
+            runs[name + _OF_ODD_ONES] = partial(_flooded, bench, server, server, rate)
         found = _in_turns(bench, runs)
     rates = {name: [f.usual.answers / f.usual.seconds for f in measured] for name, measured in found.items()}
     rows = [
         [
             name,
             f"{median(rates[name]):,.0f}",
-            f"{tables.ratio(rates, name, _ALONE):.2f}",
+            f"{tables.hundredths(tables.ratio(rates, name, _ALONE))}",
             f"{median(f.usual.lost / (f.usual.lost + f.usual.answers) for f in measured):.1%}",
             f"{median(f.usual.cpu / f.usual.seconds for f in measured):.0%}",
             *_odd_ones([f.flood for f in measured if f.flood is not None]),
         ]
         for name, measured in found.items()
     ]
-    notes = []
-    if server is bench.native:
-        _, _, odd_ones, flood_to_nobody, flood_of_odd_ones = rates
-        for one, other in ((odd_ones, _ALONE), (flood_of_odd_ones, flood_to_nobody)):
-            notes.append(tables.goal(f"{one} / {other}", 0.5, tables.ratio(rates, one, other)))
+    notes = _odd_notes(rates) if server is bench.native else []
     head = ["usual load", "answered/s", "kept", "lost", "server's CPU", "odd/s", "answered/s", "share"]
     tables.show(f"odd: {server.name}, NTS requests per second beside a flood of odd ones", head, rows, notes)
+
+
+def _odd_notes(rates: tables.Figures) -> list[str]:
+    """The goals; and without one what is left beside a flood of odd ones, since to send it takes time off the load."""
+    steady, flood, to_nobody = _STEADY + _OF_ODD_ONES, _FLOOD + _OF_ODD_ONES, _FLOOD + _TO_NOBODY
+    kept, kept_anyway = (tables.hundredths(tables.ratio(rates, name, _ALONE)) for name in (flood, to_nobody))
+    return [
+        tables.goal(f"{steady} / {_ALONE}", 0.5, tables.ratio(rates, steady, _ALONE)),
+        tables.goal(f"{flood} / {to_nobody}", 0.5, tables.ratio(rates, flood, to_nobody)),
+        f"{flood} / {_ALONE}: {kept}; what is left beside the same flood to nobody is {kept_anyway}",
+    ]
 
 
 def _odd_ones(floods: Sequence[Load]) -> list[str]:
@@ -225,7 +242,7 @@ def scale(bench: Bench) -> None:
     rows = []
     for n, runs in found.items():
         shares = [median(shares) for shares in zip(*(shares for _, _, shares in runs), strict=True)]
-        row = [f"{median(rates[str(n)]):,.0f}", f"{tables.ratio(rates, str(n), '1'):.2f}"]
+        row = [f"{median(rates[str(n)]):,.0f}", f"{tables.hundredths(tables.ratio(rates, str(n), '1'))}"]
         row += [f"{median(rate for _, rate, _ in runs):,.0f}", " ".join(f"{s:.0%}" for s in shares)]
         rows.append([str(n), *row])
     notes = [f"requests come from {PORTS * len(bench.cpus.loads)} ports; a worker's share is that of the CPU time"]
@@ -239,13 +256,17 @@ def scale(bench: Bench) -> None:
 
 
 def _offsets(bench: Bench, server: Server, stamp: str, loaded: bool) -> Load:
-    """Errors of the offset in microseconds, with or without other requests."""
+    """Errors of the offset in microseconds, with or without other requests. BenchError when many queries are lost."""
     bench.requests(server, Kind.NTS)
-    if not loaded:
-        return bench.load("offset", server, Kind.NTS, QUERIES, GAP_US, stamp)
-    with bench.loading("closed", server, Kind.NTS, 3600, 0, SOCKETS, BACKGROUND // SOCKETS):
-        time.sleep(HEAD_START)
-        return bench.load("offset", server, Kind.NTS, QUERIES, GAP_US, stamp)
+    with contextlib.ExitStack() as stack:
+        if loaded:
+            arguments = (3600, 0, SOCKETS, BACKGROUND // SOCKETS)
+            stack.enter_context(bench.loading("closed", server, Kind.NTS, *arguments))
+            time.sleep(HEAD_START)
+        found = bench.load("offset", server, Kind.NTS, QUERIES, GAP_US, stamp)
+    if found["lost"] > MAX_LOST * found["sent"]:
+        raise BenchError(f"{server.name}: {found['lost']:.0f} of {found['sent']:.0f} queries for timestamps were lost")
+    return found
 
 
 def timestamps(bench: Bench) -> None:
@@ -256,14 +277,26 @@ def timestamps(bench: Bench) -> None:
         for loaded in (False, True):
             mode = f"{BACKGROUND} in flight" if loaded else "idle"
             found = _in_turns(bench, {s.name: partial(_offsets, bench, s, stamp, loaded) for s in servers})
-            figures = {key: {s: [x[key] for x in runs] for s, runs in found.items()} for key in ("median", "p99")}
+            figures = {e: {s: [x[key] for x in runs] for s, runs in found.items()} for key, e in ERRORS.items()}
             for name in found:
-                rows.append([f"{name}, {mode}", *_range(figures["median"][name]), *_range(figures["p99"][name])])
-            if len(servers) == 2:
-                half, most = (tables.ratio(figures[key], servers[0].name, servers[1].name) for key in figures)
-                notes.append(f"{servers[0].name} / {servers[1].name}, {mode}: median {half:.2f}, 99 % {most:.2f}")
-        head = ["", "median", "range", "99 %", "range"]
+                rows.append([f"{name}, {mode}", *(cell for f in figures.values() for cell in _range(f[name]))])
+            sums = {name: [sum(x[key] for x in runs) for key in ("lost", "sent")] for name, runs in found.items()}
+            notes += _loss_notes({f"{name}, {mode}": lost / sent for name, (lost, sent) in sums.items()})
+            for error, values in figures.items():
+                notes += _no_worse(bench, stamp, f"{mode}, {error}", values)
+        head = ["", *(cell for error in ERRORS.values() for cell in (error, "range"))]
         tables.show(f"timestamps: offset error in microseconds, {title}", head, rows, notes)
+
+
+def _no_worse(bench: Bench, stamp: str, what: str, figures: tables.Figures) -> list[str]:
+    """The errors beside chrony's. Not to exceed them is a goal for clients that read the clock themselves."""
+    if bench.chrony is None:
+        return []
+    name = f"{bench.native.name} / {bench.chrony.name}, {what}"
+    found = tables.ratio(figures, bench.native.name, bench.chrony.name)
+    if stamp == "user":
+        return [tables.goal(name, 1, found, most=True)]
+    return [f"{name}: {tables.hundredths(found, up=True)}"]
 
 
 def _range(values: Sequence[float]) -> tuple[str, str]:

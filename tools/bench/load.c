@@ -395,6 +395,10 @@ static void offset(int fd, int queries, long gap_us, int by_kernel)
 
         errors[n++] = us < 0 ? -us : us;
     }
+    if (n == 0) {
+        fprintf(stderr, "load: of %d queries none was stamped and answered\n", queries);
+        exit(1);
+    }
     qsort(errors, n, sizeof *errors, by_size);
     printf("{\"sent\": %d, \"lost\": %zu, \"median\": %.3f, \"p99\": %.3f}\n", queries, (size_t)queries - n,
            errors[n / 2], errors[n * 99 / 100]);

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from statistics import median
 
 Figures = Mapping[str, Sequence[float]]
@@ -13,6 +14,11 @@ Figures = Mapping[str, Sequence[float]]
 def ratio(figures: Figures, one: str, other: str) -> float:
     """The one by the other: the median over the rounds."""
     return median(a / b for a, b in zip(figures[one], figures[other], strict=True))
+
+
+def hundredths(found: float, *, up: bool = False) -> Decimal:
+    """A ratio as it is shown: rounded down, or up where less is better, so that a miss never looks like a hit."""
+    return Decimal(str(found)).quantize(Decimal("0.01"), ROUND_CEILING if up else ROUND_FLOOR)
 
 
 def show(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> None:
@@ -32,12 +38,14 @@ def compare(title: str, figures: Figures, rivals: Sequence[str], notes: Sequence
     rivals = [r for r in rivals if r in figures]
     rows = [
         [name, *(f"{x:,.0f}" for x in (median(values), min(values), max(values)))]
-        + [f"{ratio(figures, name, r):.2f}" for r in rivals]
+        + [f"{hundredths(ratio(figures, name, r))}" for r in rivals]
         for name, values in figures.items()
     ]
     show(title, ["", "median", "lowest", "highest", *(f"x {r}" for r in rivals)], rows, notes)
 
 
-def goal(what: str, least: float, found: float) -> str:
-    """A line that says whether a goal is met."""
-    return f"goal: {what} at least {least:.2f}: {found:.2f}, {'met' if found >= least else 'NOT met'}"
+def goal(what: str, limit: float, found: float, *, most: bool = False) -> str:
+    """A line that says whether a goal is met: at least `limit`, or at most. What is shown is what is judged."""
+    shown, bound = hundredths(found, up=most), hundredths(limit)
+    met = shown <= bound if most else shown >= bound
+    return f"goal: {what} at {'most' if most else 'least'} {bound}: {shown}, {'met' if met else 'NOT met'}"
