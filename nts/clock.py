@@ -59,7 +59,11 @@ def measure_precision() -> int:
 
 
 class Clock:
-    """The system variables to serve; they are worked out anew once a second."""
+    """The system variables to serve.
+
+    They are worked out anew once a second, if anybody asks. The native engine's worker asks twice a second, so that it
+    serves what was true up to 1.5 seconds ago.
+    """
 
     def __init__(self, mode: str, stratum: int) -> None:
         self._mode, self._stratum = mode, stratum

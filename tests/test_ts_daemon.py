@@ -488,6 +488,20 @@ def test_local_clock_is_served_with_its_stratum(tmp_path: Path, stratum: int) ->
         assert header.reference_id == (b"LOCL" if stratum == 1 else bytes([127, 127, 1, 1]))
 
 
+def test_the_reference_time_moves_on(suite: Suite) -> None:
+    """While nothing but common requests comes, which the native engine answers by itself."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(10)
+        sock.connect(("127.0.0.1", suite.ntp_port))
+
+        def reference_time() -> int:
+            sock.send(plain())
+            return Header.decode(sock.recv(100)).reference_time
+
+        first = reference_time()
+        assert eventually(lambda: reference_time() - first >= 2 << 32)
+
+
 def test_auto_clock_says_what_the_kernel_says(tmp_path: Path) -> None:
     """B12: an unsynchronised kernel clock is served as leap 3, stratum 16, also in authentic replies."""
     leap, _ = clock.kernel_status()

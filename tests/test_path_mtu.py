@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""Replies that are longer than what a path passes in one piece must arrive all the same, from both engines.
+
+In a network namespace of the test's own whose loopback passes 1280 octets, as a tunnel would. That needs root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cffi import FFI
+
+from nts import cookies, keystore, ts_client
+from nts.aead import SessionKeys
+from nts.registry import AeadId
+from tests.support import Suite
+
+MTU = 1280
+CLONE_NEWNET = 0x40000000  # unshare(2)
+SIOCSIFFLAGS, SIOCSIFMTU, IFF_UP = 0x8914, 0x8922, 1  # netdevice(7)
+
+_ffi = FFI()
+_ffi.cdef("int unshare(int flags); int setns(int fd, int type);")
+
+
+@pytest.fixture
+def narrow_path() -> Iterator[None]:
+    """This thread, and what it starts, in a network namespace with a narrow loopback and nothing else."""
+    libc: Any = _ffi.dlopen(None)
+    with open("/proc/thread-self/ns/net", "rb") as home:  # noqa: PTH123 - a descriptor is all that is wanted
+        if libc.unshare(CLONE_NEWNET) != 0:
+            pytest.skip(f"no network namespace of one's own: {os.strerror(_ffi.errno)} (needs root)")
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                for request, value in ((SIOCSIFMTU, struct.pack("@i", MTU)), (SIOCSIFFLAGS, struct.pack("@h", IFF_UP))):
+                    fcntl.ioctl(sock, request, struct.pack("@16s24s", b"lo", value))
+            yield
+        finally:
+            assert libc.setns(home.fileno(), CLONE_NEWNET) == 0
+
+
+@pytest.mark.usefixtures("narrow_path")
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("engine", ["native", "python"])
+def test_a_reply_longer_than_the_path_passes_arrives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, host: str
+) -> None:
+    """Eight cookies for AEAD 17; a short reply before and after, which takes another way through the native engine."""
+    monkeypatch.setattr(Suite, "engine", engine)
+    suite = Suite(tmp_path)
+    master = keystore.ensure_key(suite.keys, 3, os.urandom)
+    assert master is not None
+    suite.start_ts()
+    keys = SessionKeys(AeadId.AES_SIV_CMAC_512, os.urandom(64), os.urandom(64))
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with contextlib.closing(socket.socket(family, socket.SOCK_DGRAM)) as sock:
+            sock.settimeout(10)
+            sock.connect((host, suite.ntp_port))
+            for placeholders in (0, 7, 0, 7):
+                cookie = cookies.seal(master.key, keys, os.urandom(16))
+                query = ts_client.build_query(keys, cookie, placeholders, os.urandom)
+                sock.send(query.packet)
+                reply = sock.recv(65535)
+                assert len(ts_client.judge(reply, query).cookies) == placeholders + 1
+                assert (len(reply) > MTU) == (placeholders == 7)
+    finally:
+        suite.stop()
