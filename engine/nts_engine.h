@@ -10,8 +10,9 @@
  * fields; NTS requests whose fields are a Unique Identifier, a cookie, placeholders as long as the cookie, and
  * last an authenticator with a 16-octet nonce and nothing encrypted; and the NTS NAKs to those.
  *
- * An engine belongs to one thread. Only nts_engine_new, nts_engine_attach and nts_engine_set_keys allocate. It
- * knows nothing of Python; what stands between the two markers is also what the Python binding reads.
+ * An engine belongs to one thread. Only nts_engine_new, nts_engine_attach and nts_engine_set_keys allocate; with the
+ * backend libcrypto, OpenSSL does inside for each client's key, and gives it back. The engine knows nothing of Python;
+ * what stands between the two markers is also what the Python binding reads.
  */
 #ifndef NTS_ENGINE_H_
 #define NTS_ENGINE_H_
@@ -101,7 +102,7 @@ void nts_engine_answer(nts_engine *engine, uint8_t const *packets, size_t stride
                        uint64_t const *received, size_t n, uint64_t transmit, uint32_t *verdicts,
                        uint8_t *replies, size_t *reply_lengths);
 
-/* --- with sockets --- */
+/* --- with sockets: nothing of this before nts_engine_attach --- */
 
 /* Serve these UDP sockets, which are bound and non-blocking; `wake` are descriptors that end a wait when they
  * become readable. Returns 1, or 0 when there are too many, memory is short, or a socket refuses its options. */

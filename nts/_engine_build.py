@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: MIT
 """Builds nts/_engine*.so: the packet engine with a binding in cffi's API mode, so that the compiler checks it.
 
-    python -m nts._engine_build
+    python -m nts._engine_build [MODULE [LIBRARY]]
 
 Needs a C compiler, Python's and OpenSSL's headers, and libaes_siv/libaes_siv.a. The result is for the very Python
-that runs this.
+that runs this. MODULE is another file to write, LIBRARY another libaes_siv to take.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
 import subprocess
 import sys
 import sysconfig
+from functools import cache
 from pathlib import Path
 
 from cffi import FFI
@@ -33,26 +35,35 @@ def declarations() -> str:
     return found[1]
 
 
-def main() -> int:
+@cache
+def fingerprint() -> int:
+    """31 bits that change with the declarations: a module that was built from others must not be used.
+
+    Those of the program's start, which is when the module is loaded.
+    """
+    digest = hashlib.sha256(declarations().encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def main(target: str = "", library: str = "") -> int:
     """Write the binding's C, and compile it with the engine and libaes_siv into one extension module."""
     (ROOT / "build").mkdir(exist_ok=True)
     ffi = FFI()
-    ffi.cdef(declarations() + _TEST_CALLBACK)
-    ffi.set_source("nts._engine", '#include "nts_engine.h"')
+    ffi.cdef(f"{declarations()} {_TEST_CALLBACK} enum {{ NTS_FINGERPRINT = {fingerprint()} }};")
+    ffi.set_source("nts._engine", f'#include "nts_engine.h"\nenum {{ NTS_FINGERPRINT = {fingerprint()} }};')
     binding = ROOT / "build" / "_engine_binding.c"
     ffi.emit_c_code(str(binding))
-    target = ROOT / "nts" / f"_engine{sysconfig.get_config_var('EXT_SUFFIX')}"
     command: list[str | Path] = [
         *shlex.split(os.environ.get("CC", "cc")),
         *shlex.split(os.environ.get("CFLAGS", "-O2")),
         *("-std=gnu11", "-shared", "-fPIC", "-fvisibility=hidden"),
         *(f"-I{folder}" for folder in (ROOT / "engine", ROOT / "libaes_siv", sysconfig.get_path("include"))),
-        *("-o", target, binding),
+        *("-o", target or ROOT / "nts" / f"_engine{sysconfig.get_config_var('EXT_SUFFIX')}", binding),
         *(ROOT / "engine" / source for source in SOURCES),
-        *(ROOT / "libaes_siv" / "libaes_siv.a", "-lcrypto"),
+        *(library or ROOT / "libaes_siv" / "libaes_siv.a", "-lcrypto"),
     ]
     return subprocess.run(command, check=False).returncode
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nts._engine_build import fingerprint
 from nts.errors import LibraryError
 from nts.keyring import MASTER_KEY_LENGTH, KeyRing
 from nts.ts_server import Outcome, SystemVariables, Verdict
@@ -40,8 +41,9 @@ class Engine:
     def __init__(self) -> None:
         module = _module()
         self._ffi, self._lib = module.ffi, module.lib
-        if len(Verdict) != self._lib.NTS_VERDICTS:
-            raise LibraryError("the native engine is older or newer than this package")
+        if getattr(self._lib, "NTS_FINGERPRINT", None) != fingerprint():
+            raise LibraryError("the native engine was built from other sources than these: run make build")
+        assert len(Verdict) == self._lib.NTS_VERDICTS
         handle = self._lib.nts_engine_new()
         if handle == self._ffi.NULL:
             raise LibraryError("the native engine cannot start: AES_SIV_BACKEND, or no memory")
@@ -89,7 +91,7 @@ class Engine:
             raise LibraryError("the native engine cannot serve these sockets")
 
     def wait(self, timeout_ms: int) -> int:
-        """1 when there are datagrams, 0 when not in time, -1 when a descriptor of `wake` is readable."""
+        """For tests, as `serve`: 1 when there are datagrams, 0 when not in time, -1 when one of `wake` is readable."""
         return int(self._lib.nts_engine_wait(self._engine, timeout_ms))
 
     def serve(self) -> int:
@@ -120,8 +122,9 @@ class Engine:
     def answer(
         self, datagrams: Sequence[bytes], received: Sequence[int], transmit: int, random: Callable[[int], bytes]
     ) -> list[Outcome | None]:
-        """For tests: judge datagrams as one batch, without sockets. None stands for "handed over"."""
+        """For tests: judge up to 64 datagrams as one batch, without sockets. None stands for "handed over"."""
         ffi, lib, n = self._ffi, self._lib, len(datagrams)
+        assert n <= lib.NTS_BATCH
         stride = max(map(len, datagrams), default=0)
         packets = b"".join(d.ljust(stride, b"\0") for d in datagrams)
         verdicts, replies = ffi.new("uint32_t[]", n), ffi.new("uint8_t[]", n * lib.NTS_MAX_REQUEST)

@@ -77,8 +77,8 @@ def enlarge_buffer(sock: socket.socket, octets: int) -> None:
 def let_fragment(sock: socket.socket) -> None:
     """Have replies of any length arrive over IPv4: routers may fragment them, whatever ICMP says of a path's MTU.
 
-    Without this the kernel sets "don't fragment", and a reply for a narrower path (a tunnel, PPPoE) is lost; ICMP says so
-    too late or never, and if forged it could make the server fragment every reply.
+    Without this the kernel sets "don't fragment", and a reply for a narrower path (a tunnel, PPPoE) is lost. ICMP says
+    so too late or never; if forged, it could make the server fragment every reply.
     """
     if sock.family == socket.AF_INET:
         sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_OMIT)

@@ -3,14 +3,33 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import nts
 from nts.check.peer import Authority
 from nts.keyring import KeyRing, MasterKey
 from tests.support import Suite, running_suite
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--engine-module", help="the native engine to test, in place of the one in nts/")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load that engine before anything can load the usual one."""
+    path = config.getoption("--engine-module")
+    if path is not None:
+        spec = importlib.util.spec_from_file_location("nts._engine", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        sys.modules["nts._engine"] = nts._engine = module  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="session")

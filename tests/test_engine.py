@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from nts import ntp, sockets, ts_client
+from nts import _engine_build, engine, ntp, sockets, ts_client, ts_daemon
 from nts.engine import Engine, OddPacket
 from nts.errors import LibraryError
 from nts.keyring import KeyRing, MasterKey
@@ -589,7 +589,12 @@ def test_without_the_module_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @NATIVE
-def test_an_engine_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nts.engine.Verdict", list(Verdict)[:-1])
-    with pytest.raises(LibraryError, match="older or newer"):
+def test_a_module_that_was_built_from_other_sources_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a `git pull` without `make build`; with engine = auto, the server goes on in Python and says so."""
+    monkeypatch.setattr(_engine_build, "declarations", lambda: "enum { NTS_BATCH = 65 };")
+    monkeypatch.setattr(engine, "fingerprint", _engine_build.fingerprint.__wrapped__)
+    with pytest.raises(LibraryError, match=r"built from other sources.*make build"):
         Engine()
+    native, line = ts_daemon.choose_engine("auto")
+    assert not native
+    assert "built from other sources" in line
