@@ -73,10 +73,12 @@ sanitize: build dev ## the same, a fuzzing run and the engine's tests in Python 
 	@tools/cmake_build.sh engine build/engine-sanitize -DNTS_ENGINE_WERROR=ON -DNTS_ENGINE_SANITIZE=address,undefined
 	ctest --test-dir build/sanitize --output-on-failure --no-tests=error --timeout 300
 	ctest --test-dir build/engine-sanitize --output-on-failure --no-tests=error --timeout 300
-	@# The engine as Python loads it. Python itself has leaks and wants the sanitizer's library first.
+	@# The engine as Python loads it. Python itself has leaks, wants the sanitizer's library first, and pytest would
+	@# swallow the report of a process that ends at once.
 	CFLAGS='$(SANITIZE_CFLAGS)' $(PYTHON) -m nts._engine_build build/sanitize/_engine.so build/sanitize/libaes_siv.a
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" ASAN_OPTIONS="$$ASAN_OPTIONS:detect_leaks=0" \
-	  $(PYTHON) $(PYTEST) --engine-module build/sanitize/_engine.so tests/test_engine.py tests/test_engine_parity.py
+	  $(PYTHON) $(PYTEST) --capture=no --engine-module build/sanitize/_engine.so \
+	  tests/test_engine.py tests/test_engine_parity.py
 
 .PHONY: test
 test: build dev ## all tests in Python (PYTEST_ARGS='-k name' for some)
