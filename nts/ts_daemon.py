@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import resource
 import selectors
 import socket
 import struct
@@ -152,6 +153,7 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     trial = sockets.listening(socket.SOCK_DGRAM, ntp_config.listen, ntp_config.port)
     where = ", ".join(sockets.shown(s.getsockname()) for s in trial)
     sockets.close_all(trial)
+    _allow_descriptors()
     bound = [
         sockets.listening(socket.SOCK_DGRAM, ntp_config.listen, ntp_config.port, share=True)
         if ntp_config.listen
@@ -181,6 +183,12 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     for group in bound:
         sockets.close_all(group)
     cli.say(f"stopped; datagrams: {cli.counts(counters.totals())}")
+
+
+def _allow_descriptors() -> None:
+    """As many as the system lets us have: workers times addresses can be more than the usual 1024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def choose_engine(wanted: str) -> tuple[bool, str]:

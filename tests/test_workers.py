@@ -208,6 +208,18 @@ def test_an_engine_that_cannot_serve_ends_the_time_server_in_one_line(tmp_path: 
     assert hint.startswith("hint: ")
 
 
+def test_many_sockets_need_no_higher_limit_of_descriptors(tmp_path: Path) -> None:
+    """The time server has one for each worker and address; the soft limit is 1024 on many systems."""
+    addresses = ", ".join(f"127.0.0.{i}" for i in range(1, 33))
+    suite = support.Suite(tmp_path, options={"ntpv4": {"listen": addresses, "workers": 4}})
+    command = ["sh", "-c", 'ulimit -S -n 64 && exec "$@"', "sh"]
+    process = Process([*command, sys.executable, str(ROOT / "ntsts_server.py"), str(suite.ini)], tmp_path / "log")
+    try:
+        process.wait_for("engine:")
+    finally:
+        process.stop()
+
+
 def test_the_engine_has_room_for_all_sockets_that_there_can_be() -> None:
     assert config.MAX_LISTEN <= _engine.lib.NTS_MAX_SOCKETS
     assert len(sockets.ANY) + sockets.MAX_LOCAL <= _engine.lib.NTS_MAX_SOCKETS
