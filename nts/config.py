@@ -20,6 +20,7 @@ from nts.registry import EXPORTER_LABEL, AeadId
 
 DEFAULT_PATH = Path(__file__).resolve().parent.parent / "server.ini"
 MAX_WORKERS = 64
+MAX_LISTEN = 64  # addresses, each with a socket: as many as the native engine serves
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def load(path: Path) -> ServerConfig:
             try:
                 value = check(text)
             except ValueError as e:
-                raise ConfigError(f"{path}: [{section}] {option} = {text!r}: {e}") from None
+                shown = text if len(text) <= 100 else text[:97] + "..."
+                raise ConfigError(f"{path}: [{section}] {option} = {shown!r}: {e}") from None
             values[section][option] = path.parent / value if isinstance(value, Path) else value
     if values["ntske"]["auto_cert"] and values["ntske"]["root_ca"] is None:
         raise ConfigError(f"{path}: [ntske] auto_cert = yes needs root_ca, the file for the throwaway CA")
@@ -116,7 +118,9 @@ def _yes_no(text: str) -> bool:
 
 
 def _workers(text: str) -> int:
-    return (os.cpu_count() or 1) if text == "auto" else _worker_number(text)
+    if text == "auto":
+        return min(len(os.sched_getaffinity(0)), MAX_WORKERS)  # not CPUs that a container or taskset withholds
+    return _worker_number(text)
 
 
 def _worker_number(text: str) -> int:
@@ -128,9 +132,12 @@ def _worker_number(text: str) -> int:
 
 def _addresses(text: str) -> tuple[str, ...]:
     try:
-        return tuple(str(ipaddress.ip_address(a)) for a in text.replace(",", " ").split())
+        found = tuple(str(ipaddress.ip_address(a)) for a in text.replace(",", " ").split())
     except ValueError:
         raise ValueError("IPv4 and IPv6 addresses are needed, or nothing for all") from None
+    if len(found) > MAX_LISTEN:
+        raise ValueError(f"these are {len(found)} addresses, and the limit is {MAX_LISTEN}; nothing stands for all")
+    return found
 
 
 def _aeads(text: str) -> tuple[AeadId, ...]:

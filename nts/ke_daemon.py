@@ -193,18 +193,18 @@ class Session:
 class Worker:
     """The event loop of one process."""
 
-    def __init__(self, listeners: list[socket.socket], shared: Shared) -> None:
-        self._listeners, self._shared = listeners, shared
+    def __init__(self, listeners: list[socket.socket], stop: workers.StopSignal, shared: Shared) -> None:
+        self._shared = shared
         self._selector = selectors.DefaultSelector()
+        for descriptor in stop.descriptors():
+            self._selector.register(descriptor, selectors.EVENT_READ, None)
+        for listener in listeners:
+            self._selector.register(listener, selectors.EVENT_READ, listener)
         self._sessions: dict[int, Session] = {}  # by number, oldest first
         self._numbers = itertools.count()
 
-    def run(self, stop: workers.StopSignal) -> None:
+    def run(self) -> None:
         """Serve until told to stop."""
-        for descriptor in stop.descriptors():
-            self._selector.register(descriptor, selectors.EVENT_READ, None)
-        for listener in self._listeners:
-            self._selector.register(listener, selectors.EVENT_READ, listener)
         next_sweep = 0.0
         while True:
             for key, _ in self._selector.select(_SWEEP):
@@ -270,7 +270,7 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     counters = workers.Counters(Verdict, ke.workers)
     policy = KeServer(ke.aeads, ntp.server, ntp.port)
 
-    def work(index: int, stop: workers.StopSignal) -> None:
+    def set_up(index: int, stop: workers.StopSignal) -> Callable[[], None]:
         cells = counters.of(index)
 
         def count(verdict: Verdict) -> None:
@@ -278,9 +278,9 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
 
         watcher = KeyWatcher(keys.master_keys_dir, cli.warn if index == 0 else cli.ignore)
         log = cli.say if verbose else cli.ignore
-        Worker(listeners, Shared(policy, context, keys.key_label, watcher, count, log)).run(stop)
+        return Worker(listeners, stop, Shared(policy, context, keys.key_label, watcher, count, log)).run
 
-    workers.supervise(ke.workers, work, lambda: _announce(config, certificate, listeners))
+    workers.supervise(ke.workers, set_up, lambda: _announce(config, certificate, listeners))
     sockets.close_all(listeners)
     cli.say(f"stopped; sessions: {cli.counts(counters.totals())}")
 

@@ -11,9 +11,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import resource
 import selectors
 import socket
 import struct
+from collections.abc import Callable
 
 from nts import aead, cli, keystore, ntp, sockets, ts_server, workers
 from nts.clock import Clock
@@ -68,18 +70,21 @@ def _respond(datagram: bytes, received: int, keys: KeyRing, system: SystemVariab
 class PythonWorker:
     """The loop of one process, all in Python."""
 
-    def __init__(self, receivers: list[Receiver], clock: Clock, watcher: KeyWatcher, cells: memoryview) -> None:
-        self._receivers, self._clock, self._watcher, self._cells = receivers, clock, watcher, cells
-
-    def run(self, stop: workers.StopSignal) -> None:
-        """Serve until told to stop."""
-        selector = selectors.DefaultSelector()
+    def __init__(
+        self, sockets: list[socket.socket], stop: workers.StopSignal, clock: Clock, watcher: KeyWatcher,
+        cells: memoryview,
+    ) -> None:  # fmt: skip
+        self._clock, self._watcher, self._cells = clock, watcher, cells
+        self._selector = selectors.DefaultSelector()
         for descriptor in stop.descriptors():
-            selector.register(descriptor, selectors.EVENT_READ, None)
-        for receiver in self._receivers:
-            selector.register(receiver.sock, selectors.EVENT_READ, receiver)
+            self._selector.register(descriptor, selectors.EVENT_READ, None)
+        for sock in sockets:
+            self._selector.register(sock, selectors.EVENT_READ, Receiver(sock))
+
+    def run(self) -> None:
+        """Serve until told to stop."""
         while True:
-            for key, _ in selector.select():
+            for key, _ in self._selector.select():
                 if key.data is None:
                     return
                 self._drain(key.data)
@@ -102,23 +107,23 @@ class NativeWorker:
     """The loop of one process around the native engine: looks after keys, system variables, and odd packets."""
 
     def __init__(
-        self, sockets: list[socket.socket], clock: Clock, watcher: KeyWatcher, cells: memoryview, engine: Engine
-    ) -> None:
-        self._sockets, self._clock, self._watcher = sockets, clock, watcher
-        self._engine, self._cells = engine, cells
+        self, sockets: list[socket.socket], stop: workers.StopSignal, clock: Clock, watcher: KeyWatcher,
+        cells: memoryview,
+    ) -> None:  # fmt: skip
+        self._clock, self._watcher, self._cells = clock, watcher, cells
         self._ring: KeyRing | None = None
         self._system: SystemVariables | None = None
-
-    def run(self, stop: workers.StopSignal) -> None:
-        """Serve until told to stop."""
-        engine = self._engine
-        engine.count_into(self._cells)
-        engine.attach(self._sockets, stop.descriptors())
-        folder = os.fsencode(self._watcher.folder)
+        self._engine = Engine()
+        self._engine.count_into(cells)
+        self._engine.attach(sockets, stop.descriptors())
         self._refresh()
-        while (turn := engine.run(folder, _ROUND_MS)) >= 0:
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        folder = os.fsencode(self._watcher.folder)
+        while (turn := self._engine.run(folder, _ROUND_MS)) >= 0:
             self._refresh()
-            odd = engine.odd() if turn == 1 else None
+            odd = self._engine.odd() if turn == 1 else None
             if odd is not None:
                 self._answer(odd)
 
@@ -148,6 +153,7 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     trial = sockets.listening(socket.SOCK_DGRAM, ntp_config.listen, ntp_config.port)
     where = ", ".join(sockets.shown(s.getsockname()) for s in trial)
     sockets.close_all(trial)
+    _allow_descriptors()
     bound = [
         sockets.listening(socket.SOCK_DGRAM, ntp_config.listen, ntp_config.port, share=True)
         if ntp_config.listen
@@ -160,26 +166,30 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     clock = Clock(ntp_config.clock, ntp_config.local_stratum)
     counters = workers.Counters(Verdict, ntp_config.workers)
 
-    def work(index: int, stop: workers.StopSignal) -> None:
+    def set_up(index: int, stop: workers.StopSignal) -> Callable[[], None]:
         cells = counters.of(index)
         watcher = KeyWatcher(keys.master_keys_dir, cli.warn if index == 0 else cli.ignore)
         watcher.ring()  # what is wrong with the keys is said now, not at the first datagram
         if verbose:
             cli.say(f"worker {index} runs as process {os.getpid()}")
-        if native:
-            NativeWorker(bound[index], clock, watcher, cells, Engine()).run(stop)
-        else:
-            PythonWorker([Receiver(s) for s in bound[index]], clock, watcher, cells).run(stop)
+        kind = NativeWorker if native else PythonWorker
+        return kind(bound[index], stop, clock, watcher, cells).run
 
     def announce() -> None:
         cli.say(f"NTP on UDP {where}; {ntp_config.workers} worker{'s' if ntp_config.workers > 1 else ''}")
         cli.say(_describe_clock(clock, ntp_config.clock))
         cli.say(engine_line)
 
-    workers.supervise(ntp_config.workers, work, announce)
+    workers.supervise(ntp_config.workers, set_up, announce)
     for group in bound:
         sockets.close_all(group)
     cli.say(f"stopped; datagrams: {cli.counts(counters.totals())}")
+
+
+def _allow_descriptors() -> None:
+    """As many as the system lets us have: workers times addresses can be more than the usual 1024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def choose_engine(wanted: str) -> tuple[bool, str]:

@@ -23,7 +23,7 @@ def load(tmp_path: Path, text: str) -> config.ServerConfig:
 
 def test_an_empty_file_gives_the_documented_defaults(tmp_path: Path) -> None:
     loaded = load(tmp_path, "")
-    cpus = os.cpu_count() or 1
+    cpus = min(len(os.sched_getaffinity(0)), config.MAX_WORKERS)
     assert loaded.ntske == config.KeConfig(
         port=4446,
         listen=(),
@@ -36,6 +36,29 @@ def test_an_empty_file_gives_the_documented_defaults(tmp_path: Path) -> None:
     )
     assert loaded.ntpv4 == config.NtpConfig("", 4123, (), cpus, "auto", 10, "auto")
     assert loaded.keys == config.KeysConfig(tmp_path / "master_keys", 3, "EXPORTER-network-time-security")
+
+
+@pytest.mark.parametrize(("cpus", "workers"), [({5}, 1), ({0, 2, 9}, 3), (set(range(200)), 64)])
+def test_auto_is_a_worker_for_each_cpu_that_the_process_may_run_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpus: set[int], workers: int
+) -> None:
+    """And never more than can be asked for by number."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: cpus)
+    loaded = load(tmp_path, "[ntske]\nworkers = auto\n")
+    assert (loaded.ntske.workers, loaded.ntpv4.workers) == (workers, workers)
+
+
+@pytest.mark.parametrize("section", ["ntske", "ntpv4"])
+def test_there_is_a_limit_of_addresses(tmp_path: Path, section: str) -> None:
+    """As many as the packet engine has room for; the line does not become as long as the list."""
+    addresses = [f"192.0.2.{i}" for i in range(config.MAX_LISTEN + 1)]
+    loaded = load(tmp_path, f"[{section}]\nlisten = {', '.join(addresses[1:])}\n")
+    assert getattr(loaded, section).listen == tuple(addresses[1:])
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, f"[{section}]\nlisten = {', '.join(addresses)}\n")
+    why = "these are 65 addresses, and the limit is 64; nothing stands for all"
+    shown = ", ".join(addresses)[:97] + "..."
+    assert str(caught.value) == f"{tmp_path / 'server.ini'}: [{section}] listen = '{shown}': {why}"
 
 
 def test_the_shipped_file_differs_from_the_defaults_only_for_trials(tmp_path: Path) -> None:

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""A server whose workers do nothing, for test_workers.py, and whose faults files in its folder switch on:
+
+    python -m tests.supervised FOLDER COUNT PAUSE
+
+- `set-up` and `system`: the set-up of the workers whose indexes it holds fails, for a reason of ours or the system's;
+- `slow`: that of all takes until they are told to stop;
+- `serve`: workers whose indexes it holds fail after their set-up;
+- `processes`: so many can be made, no more; each one refused adds an octet to `refused`;
+- `later`: in the parent two hours have passed.
+
+A worker leaves its process number in `worker0`, `worker1` ...
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
+
+from nts import cli, workers
+from nts.errors import ConfigError, LibraryError
+
+FOLDER = Path(sys.argv[1])
+COUNT = int(sys.argv[2])
+fork, monotonic = os.fork, time.monotonic
+made = 0
+
+
+def limited_fork() -> int:
+    global made
+    limit = FOLDER / "processes"
+    if limit.exists() and made >= int(limit.read_text()):
+        with (FOLDER / "refused").open("a") as refused:
+            refused.write("x")
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    made += 1
+    return fork()
+
+
+def shifted_monotonic() -> float:
+    return monotonic() + 7200 * (FOLDER / "later").exists()
+
+
+def meant(fault: str, index: int) -> bool:
+    path = FOLDER / fault
+    return path.exists() and str(index) in path.read_text().split()
+
+
+def set_up(index: int, stop: workers.StopSignal) -> Callable[[], None]:
+    (FOLDER / f"worker{index}").write_text(str(os.getpid()))
+    if meant("set-up", index):
+        raise ConfigError("the set-up does not work", hint="repair it")
+    if meant("system", index):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    if (FOLDER / "slow").exists():
+        select.select(stop.descriptors(), [], [])
+
+    def serve() -> None:
+        while not select.select(stop.descriptors(), [], [], 0.02)[0]:
+            if meant("serve", index):
+                raise LibraryError("serving does not work")
+
+    return serve
+
+
+def main() -> int:
+    workers.supervise(COUNT, set_up, lambda: cli.say("all run"))
+    cli.say("stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    with (
+        mock.patch.object(workers, "_RESPAWN_PAUSE", float(sys.argv[3])),
+        mock.patch.object(os, "fork", limited_fork),
+        mock.patch.object(time, "monotonic", shifted_monotonic),
+    ):
+        cli.run(main)
