@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * loop.c - what the loop does when the system does what it seldom does: key folders that change, vanish or come from
+ * the future, datagrams without a timestamp, replies that are refused; and in which portions replies leave.
+ *
+ * Linked with --wrap, so that clock, folder and network are what a test says. Sockets are real ones on loopback.
+ */
+#define _GNU_SOURCE /* recvmmsg, sendmmsg */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "requests.h"
+
+#define NS_PER_MS 1000000
+#define NS_PER_S 1000000000
+#define NOW_S 1700000000
+#define MOST_SENDS 512
+
+int __real_recvmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags, struct timespec *timeout);
+int __real_sendmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags);
+int __wrap_recvmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags, struct timespec *timeout);
+int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags);
+int __wrap_clock_gettime(clockid_t id, struct timespec *now);
+int __wrap_stat(char const *path, struct stat *status);
+
+/* ---- The world ----------------------------------------------------------------------------------------- */
+
+static int64_t clock_ns; /* since NOW_S */
+static int folder_gone;
+static struct stat folder;
+static int without_control; /* datagrams come without control messages */
+static int refused = -1;    /* which of the replies cannot be sent */
+static unsigned sends[MOST_SENDS], send_count, reply_count; /* how many replies each system call was to send */
+static struct in_pktinfo last_source;
+
+static struct timespec time_at(int64_t ns)
+{
+    return (struct timespec){.tv_sec = NOW_S + ns / NS_PER_S, .tv_nsec = ns % NS_PER_S};
+}
+
+int __wrap_clock_gettime(clockid_t id, struct timespec *now)
+{
+    (void)id;
+    *now = time_at(clock_ns);
+    return 0;
+}
+
+int __wrap_stat(char const *path, struct stat *status)
+{
+    CHECK(strcmp(path, "the folder") == 0);
+    *status = folder;
+    return folder_gone ? -1 : 0;
+}
+
+int __wrap_recvmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags, struct timespec *timeout)
+{
+    int const got = __real_recvmmsg(fd, messages, n, flags, timeout);
+
+    for (int i = 0; without_control && i < got; i++)
+        messages[i].msg_hdr.msg_controllen = 0;
+    return got;
+}
+
+int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags)
+{
+    struct cmsghdr const *const source = CMSG_FIRSTHDR(&messages[0].msg_hdr);
+    int done = 0;
+
+    if (source != NULL && source->cmsg_type == IP_PKTINFO)
+        memcpy(&last_source, CMSG_DATA(source), sizeof last_source);
+    CHECK(send_count < MOST_SENDS);
+    sends[send_count++ % MOST_SENDS] = n;
+    while (done < (int)n && (int)reply_count != refused) {
+        CHECK(__real_sendmmsg(fd, messages + done, 1, flags) == 1);
+        done++;
+        reply_count++;
+    }
+    if (done == 0) {
+        reply_count++;
+        return -1;
+    }
+    return done;
+}
+
+/* ---- An engine with two sockets, and a client ---------------------------------------------------------- */
+
+struct bench {
+    nts_engine *engine;
+    int servers[2], client;
+    uint64_t cells[NTS_VERDICTS];
+};
+
+static int loopback_socket(in_addr_t address)
+{
+    struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(address)};
+    int const fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+    int const room = 1 << 20;
+
+    CHECK(fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room) == 0 &&
+          bind(fd, (struct sockaddr *)&own, sizeof own) == 0);
+    return fd;
+}
+
+static void open_bench(struct bench *b, in_addr_t address)
+{
+    memset(b, 0, sizeof *b);
+    b->engine = new_engine();
+    if (!CHECK(b->engine != NULL))
+        exit(EXIT_FAILURE);
+    b->client = loopback_socket(INADDR_LOOPBACK);
+    for (int i = 0; i < 2; i++)
+        b->servers[i] = loopback_socket(address);
+    CHECK(nts_engine_attach(b->engine, b->servers, 2, NULL, 0) == 1);
+    nts_engine_count_into(b->engine, b->cells);
+    send_count = reply_count = 0;
+}
+
+static void close_bench(struct bench *b)
+{
+    nts_engine_free(b->engine);
+    close(b->servers[0]);
+    close(b->servers[1]);
+    close(b->client);
+}
+
+static void ask_at(struct bench const *b, in_addr_t address, int server, int count)
+{
+    uint8_t const packet[HEADER_LEN] = {0x23};
+    struct sockaddr_in to;
+    socklen_t len = sizeof to;
+
+    CHECK(getsockname(b->servers[server], (struct sockaddr *)&to, &len) == 0);
+    to.sin_addr.s_addr = htonl(address);
+    for (; count != 0; count--)
+        CHECK(sendto(b->client, packet, sizeof packet, 0, (struct sockaddr *)&to, sizeof to) == sizeof packet);
+}
+
+static void ask(struct bench const *b, int server, int count)
+{
+    ask_at(b, INADDR_LOOPBACK, server, count);
+}
+
+/* Answers what has come, and says whether the system calls that sent it had these numbers of replies; 0 ends them. */
+static int left_in(struct bench *b, unsigned const *portions)
+{
+    unsigned count = 0;
+
+    send_count = 0;
+    CHECK(nts_engine_wait(b->engine, 1000) == 1);
+    nts_engine_serve(b->engine);
+    while (portions[count] != 0 && count < send_count && portions[count] == sends[count])
+        count++;
+    return portions[count] == 0 && count == send_count;
+}
+
+static int all_alone(struct bench *b, unsigned count)
+{
+    unsigned portions[MOST_SENDS] = {0};
+
+    for (unsigned i = 0; i < count; i++)
+        portions[i] = 1;
+    return left_in(b, portions);
+}
+
+/* ---- The folder of the master keys --------------------------------------------------------------------- */
+
+/* Whether the engine comes back for a datagram because it sees that the folder has changed. It is answered then. */
+static int notices(struct bench *b)
+{
+    uint64_t const before = b->cells[NTS_ANSWERED_PLAIN];
+    int seen;
+
+    ask(b, 0, 1);
+    CHECK(nts_engine_run(b->engine, "the folder", 1) == 0);
+    seen = b->cells[NTS_ANSWERED_PLAIN] == before;
+    if (seen)
+        CHECK(nts_engine_run(b->engine, "the folder", 1) == 0);
+    CHECK(b->cells[NTS_ANSWERED_PLAIN] == before + 1);
+    return seen;
+}
+
+static void check_folder(void)
+{
+    struct bench b;
+
+    open_bench(&b, INADDR_LOOPBACK);
+    clock_ns = 0;
+    folder.st_ino = 7;
+    folder.st_ctim = time_at(-3600 * (int64_t)NS_PER_S);
+    CHECK(notices(&b)); /* the first look */
+    CHECK(!notices(&b) && !notices(&b));
+    folder.st_ino = 8; /* another folder, whose times are the same */
+    CHECK(notices(&b) && !notices(&b));
+    folder.st_ctim.tv_nsec++;
+    CHECK(notices(&b) && !notices(&b));
+    folder.st_ctim.tv_sec--; /* as when one that is older is moved to its place */
+    CHECK(notices(&b) && !notices(&b));
+
+    /* It has changed just now: within a tick of the file system's clock it may do so again, and nothing shows. */
+    folder.st_ctim = time_at(-NS_PER_MS);
+    CHECK(notices(&b) && notices(&b));
+    clock_ns += NS_PER_S;
+    CHECK(notices(&b)); /* what has happened since the last look */
+    CHECK(!notices(&b));
+    folder.st_ctim = time_at(clock_ns + NS_PER_MS); /* a clock that is being slewed */
+    CHECK(notices(&b) && notices(&b));
+
+    /* In the future: the clock has been set back since. That is no reason to look again and again. */
+    folder.st_ctim = time_at(clock_ns + 3600 * (int64_t)NS_PER_S);
+    CHECK(notices(&b) && !notices(&b));
+
+    folder_gone = 1;
+    CHECK(notices(&b) && !notices(&b));
+    folder_gone = 0;
+    CHECK(notices(&b) && !notices(&b));
+    close_bench(&b);
+}
+
+/* ---- Timestamps and addresses -------------------------------------------------------------------------- */
+
+static void check_missing_timestamp(void)
+{
+    uint8_t reply[HEADER_LEN];
+    struct bench b;
+
+    open_bench(&b, INADDR_LOOPBACK);
+    clock_ns = NS_PER_S / 2;
+    without_control = 1;
+    ask(&b, 0, 1);
+    CHECK(all_alone(&b, 1));
+    without_control = 0;
+    CHECK(recv(b.client, reply, sizeof reply, 0) == sizeof reply);
+    /* Received: NTP's epoch is 2208988800 s before 1970; a half is 2^31. */
+    CHECK(load16(reply + 32) << 16 == ((NOW_S + 2208988800u) & 0xffff0000u));
+    CHECK(load16(reply + 34) == ((NOW_S + 2208988800u) & 0xffff) && load16(reply + 36) == 0x8000);
+    close_bench(&b);
+}
+
+static void check_source(void)
+{
+    struct bench b;
+
+    open_bench(&b, INADDR_ANY);
+    for (in_addr_t address = INADDR_LOOPBACK; address < INADDR_LOOPBACK + 3; address++) {
+        memset(&last_source, 0xff, sizeof last_source);
+        ask_at(&b, address, 0, 1);
+        CHECK(all_alone(&b, 1));
+        CHECK(last_source.ipi_spec_dst.s_addr == htonl(address));
+        CHECK(last_source.ipi_ifindex == 0); /* by whatever interface the route says */
+    }
+    close_bench(&b);
+}
+
+/* ---- Portions ------------------------------------------------------------------------------------------ */
+
+static void check_portions(void)
+{
+    static unsigned const following[] = {1, 16, 16, 16, 15};
+    unsigned portions[MOST_SENDS] = {0};
+    unsigned count = NTS_BATCH; /* after a full batch */
+    struct bench b;
+
+    for (unsigned i = 0; i < NTS_BATCH; i++)
+        portions[i] = 1;
+    open_bench(&b, INADDR_LOOPBACK);
+    ask(&b, 0, NTS_BATCH - 1);
+    CHECK(all_alone(&b, NTS_BATCH - 1));
+    memcpy(portions + count, following, sizeof following);
+    ask(&b, 0, 2 * NTS_BATCH);
+    CHECK(left_in(&b, portions));
+    /* There was no batch that was short, but the time after that is over. */
+    ask(&b, 0, NTS_BATCH);
+    CHECK(all_alone(&b, NTS_BATCH));
+    /* What comes to one socket, even as much as it may keep the engine busy with, says nothing of the other. */
+    for (int batch = 1; batch < 4; batch++, count += 5)
+        memcpy(portions + count, following, sizeof following);
+    for (unsigned i = 0; i < NTS_BATCH; i++)
+        portions[count++] = 1;
+    ask(&b, 0, 4 * NTS_BATCH);
+    ask(&b, 1, NTS_BATCH);
+    CHECK(left_in(&b, portions));
+    close_bench(&b);
+}
+
+static void check_refused(void)
+{
+    uint8_t reply[HEADER_LEN];
+    struct bench b;
+
+    for (refused = 0; refused < 2 * NTS_BATCH; refused++) {
+        int got = 0;
+
+        open_bench(&b, INADDR_LOOPBACK);
+        ask(&b, 0, 2 * NTS_BATCH);
+        CHECK(nts_engine_wait(b.engine, 1000) == 1);
+        CHECK(nts_engine_serve(b.engine) == 2 * NTS_BATCH);
+        while (recv(b.client, reply, sizeof reply, 0) > 0)
+            got++;
+        CHECK(got == 2 * NTS_BATCH - 1);
+        close_bench(&b);
+    }
+    refused = -1;
+}
+
+int main(void)
+{
+    check_folder();
+    check_missing_timestamp();
+    check_source();
+    check_portions();
+    check_refused();
+    return check_report("loop", "sockets");
+}
