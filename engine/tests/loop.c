@@ -238,6 +238,8 @@ static void check_missing_timestamp(void)
     /* Received: NTP's epoch is 2208988800 s before 1970; a half is 2^31. */
     CHECK(load16(reply + 32) << 16 == ((NOW_S + 2208988800u) & 0xffff0000u));
     CHECK(load16(reply + 34) == ((NOW_S + 2208988800u) & 0xffff) && load16(reply + 36) == 0x8000);
+    /* Sent: a little earlier than the clock says, less than half a microsecond. */
+    CHECK(load16(reply + 44) == 0x7fff && load16(reply + 46) > 0xffff - 2147);
     close_bench(&b);
 }
 
