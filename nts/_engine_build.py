@@ -36,12 +36,15 @@ def declarations() -> str:
 
 
 @cache
-def fingerprint() -> int:
+def fingerprint() -> int | None:
     """31 bits that change with the declarations: a module that was built from others must not be used.
 
-    Those of the program's start, which is when the module is loaded.
+    Those of the program's start, which is when the module is loaded. None: there are no sources to be seen.
     """
-    digest = hashlib.sha256(declarations().encode()).digest()
+    try:
+        digest = hashlib.sha256(declarations().encode()).digest()
+    except FileNotFoundError:
+        return None
     return int.from_bytes(digest[:4], "big") >> 1
 
 

@@ -71,7 +71,7 @@ def test_module_imports_only_from_lower_layers(path: Path) -> None:
 
 def test_the_shell_has_no_import_cycle() -> None:
     graph = {p.stem: {n.removeprefix("nts.") for n in imports(p) if n.startswith("nts.")} for p in MODULES}
-    graph["_engine"] = set()  # compiled
+    graph |= {"_engine": set(), "_engine_build": set()}  # compiled, and what compiles it
     done: set[str] = set()
     while ready := {m for m, needs in graph.items() if m not in done and needs <= done}:
         done |= ready
