@@ -11,7 +11,7 @@
  * Odd packets wait in a queue for the reference. It gets one at a time, when nothing else waits, and otherwise so
  * rarely that it takes no more than a small share of the time.
  */
-#define _GNU_SOURCE /* recvmmsg, sendmmsg, struct in6_pktinfo */
+#define _GNU_SOURCE /* recvmmsg, struct in6_pktinfo */
 #include <errno.h>
 #include <netinet/in.h>
 #include <openssl/crypto.h>
@@ -23,7 +23,7 @@
 
 #include "internal.h"
 
-#define LONG_STEP 16  /* replies in one sealing and sending, where more is waiting */
+#define LONG_STEP 8   /* replies in one sealing, where more is waiting: as many as libaes_siv interleaves */
 #define MAX_BATCHES 4 /* in one call of nts_engine_serve, from each socket */
 #define MAX_WAKES 8
 #define PACKET_ROOM (NTS_MAX_REQUEST + 4) /* a longer datagram is seen to be longer */
@@ -77,8 +77,6 @@ struct loop {
     struct request requests[NTS_BATCH];
     struct mmsghdr in[NTS_BATCH];
     struct iovec in_vector[NTS_BATCH];
-    struct mmsghdr out[LONG_STEP];
-    struct iovec out_vector[LONG_STEP];
     struct manner manners[NTS_MAX_SOCKETS];
     int64_t send_ns;          /* what sending one reply of a long step usually takes */
     struct stat folder;       /* of the master keys, when last looked at */
@@ -214,19 +212,40 @@ static uint64_t read_control(struct msghdr *header)
     return ntp_time(ns_of(&arrived));
 }
 
-/* ---- Fragments ----------------------------------------------------------------------------------------- */
+/* ---- One reply ----------------------------------------------------------------------------------------- */
 
-/* Sets for the next replies whether routers may fragment them, by the longest one's length. */
-static void choose_fragmenting(struct loop *loop, size_t socket, size_t longest)
+/* Sets for the next reply whether routers may fragment it. */
+static void choose_fragmenting(struct loop *loop, size_t socket, size_t reply_len)
 {
     struct manner *const manner = &loop->manners[socket];
-    uint8_t const unfragmented = longest <= SHORT_REPLY;
+    uint8_t const unfragmented = reply_len <= SHORT_REPLY;
     int const how = unfragmented ? IP_PMTUDISC_PROBE : IP_PMTUDISC_OMIT;
 
     if (!manner->ipv4 || manner->unfragmented == unfragmented)
         return;
     manner->unfragmented = unfragmented; /* even if the socket refuses, which then is as it was */
     (void)setsockopt(loop->polls[socket].fd, IPPROTO_IP, IP_MTU_DISCOVER, &how, sizeof how);
+}
+
+/* To the peer and from the address that the header `to` holds. A reply that cannot be sent is lost like any datagram.
+ * sendto() is the cheaper call where the address needs no control message: the kernel spares the copies and checks of a
+ * header and a vector, which are more than what sendmmsg() saves in entering it. */
+static void send_reply(struct loop *loop, size_t socket, struct msghdr const *to, uint8_t const *reply, size_t length)
+{
+    int const fd = loop->polls[socket].fd;
+
+    choose_fragmenting(loop, socket, length);
+    if (to->msg_controllen == 0) {
+        (void)!sendto(fd, reply, length, MSG_DONTWAIT, to->msg_name, to->msg_namelen);
+    } else {
+        struct msghdr header = *to;
+        struct iovec vector = {.iov_len = length};
+
+        memcpy(&vector.iov_base, &reply, sizeof reply); /* sendmsg only reads it */
+        header.msg_iov = &vector;
+        header.msg_iovlen = 1;
+        (void)!sendmsg(fd, &header, MSG_DONTWAIT);
+    }
 }
 
 /* ---- Odd packets --------------------------------------------------------------------------------------- */
@@ -266,23 +285,17 @@ void nts_engine_odd_done(nts_engine *engine, uint8_t const *reply, size_t length
 {
     struct loop *const loop = engine->loop;
     struct odd_way *const way = &loop->odd_ways[loop->odd_first];
-    struct iovec vector = {.iov_len = length};
     struct msghdr const header = {
         .msg_name = &way->peer,
         .msg_namelen = way->peer_len,
-        .msg_iov = &vector,
-        .msg_iovlen = 1,
         .msg_control = way->control_len == 0 ? NULL : way->control,
         .msg_controllen = way->control_len,
     };
 
     if (loop->odd_count == 0)
         return;
-    memcpy(&vector.iov_base, &reply, sizeof reply); /* sendmsg only reads it */
-    if (length != 0) {
-        choose_fragmenting(loop, way->socket, length);
-        (void)!sendmsg(loop->polls[way->socket].fd, &header, MSG_DONTWAIT);
-    }
+    if (length != 0)
+        send_reply(loop, way->socket, &header, reply, length);
     loop->odd_first = (loop->odd_first + 1) % NTS_MAX_ODD;
     loop->odd_count--;
 }
@@ -297,35 +310,20 @@ static void learn(int64_t *known, int64_t seen)
     *known += change > LEARN_NS ? LEARN_NS : change < -LEARN_NS ? -LEARN_NS : change;
 }
 
-/* Seals and sends up to LONG_STEP replies. One that cannot be sent is lost like any datagram, and does not keep back
- * the others. `now` is the clock, before and after. */
+/* Seals and sends up to LONG_STEP replies. `now` is the clock, before and after. */
 static void send_step(nts_engine *engine, size_t socket, struct request *const *answered, size_t n, struct timespec *now)
 {
     struct loop *const loop = engine->loop;
-    int const fd = loop->polls[socket].fd;
     struct timespec sealed;
     uint64_t transmit[LONG_STEP];
-    size_t longest = 0;
 
     for (size_t i = 0; i < n; i++)
         transmit[i] = ntp_time(ns_of(now) - LEAD_NS + (int64_t)i * loop->send_ns);
     nts_finish(engine, answered, transmit, n);
     if (n != 1)
         clock_gettime(CLOCK_REALTIME, &sealed);
-    for (size_t i = 0; i < n; i++) {
-        size_t const slot = (size_t)(answered[i] - loop->requests);
-
-        loop->out_vector[i] = (struct iovec){.iov_base = answered[i]->reply, .iov_len = answered[i]->reply_len};
-        loop->out[i].msg_hdr = loop->in[slot].msg_hdr; /* peer and control messages */
-        loop->out[i].msg_hdr.msg_iov = &loop->out_vector[i];
-        longest = longest > answered[i]->reply_len ? longest : answered[i]->reply_len;
-    }
-    choose_fragmenting(loop, socket, longest);
-    for (size_t sent = 0; sent < n;) {
-        int const done = sendmmsg(fd, loop->out + sent, (unsigned)(n - sent), MSG_DONTWAIT);
-
-        sent += done > 0 ? (size_t)done : 1;
-    }
+    for (size_t i = 0; i < n; i++)
+        send_reply(loop, socket, &loop->in[answered[i] - loop->requests].msg_hdr, answered[i]->reply, answered[i]->reply_len);
     clock_gettime(CLOCK_REALTIME, now);
     if (n != 1)
         learn(&loop->send_ns, (ns_of(now) - ns_of(&sealed)) / (int64_t)n);

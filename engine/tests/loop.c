@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
  * loop.c - what the loop does when the system does what it seldom does: key folders that change, vanish or come from
- * the future, datagrams without a timestamp, replies that are refused; and in which portions replies leave.
+ * the future, datagrams without a timestamp, replies that are refused; and in which steps replies leave.
  *
  * Linked with --wrap, so that clock, folder and network are what a test says. Sockets are real ones on loopback.
  */
-#define _GNU_SOURCE /* recvmmsg, sendmmsg */
+#define _GNU_SOURCE /* recvmmsg */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -19,12 +19,15 @@
 #define NS_PER_MS 1000000
 #define NS_PER_S 1000000000
 #define NOW_S 1700000000
-#define MOST_SENDS 512
+#define MOST_STEPS 512
 
 int __real_recvmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags, struct timespec *timeout);
-int __real_sendmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags);
+ssize_t __real_sendto(int fd, void const *reply, size_t len, int flags, struct sockaddr const *to, socklen_t to_len);
+void __real_nts_finish(nts_engine *engine, struct request *const *requests, uint64_t const *transmit, size_t n);
 int __wrap_recvmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags, struct timespec *timeout);
-int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags);
+ssize_t __wrap_sendto(int fd, void const *reply, size_t len, int flags, struct sockaddr const *to, socklen_t to_len);
+ssize_t __wrap_sendmsg(int fd, struct msghdr const *message, int flags);
+void __wrap_nts_finish(nts_engine *engine, struct request *const *requests, uint64_t const *transmit, size_t n);
 int __wrap_clock_gettime(clockid_t id, struct timespec *now);
 int __wrap_stat(char const *path, struct stat *status);
 
@@ -35,7 +38,8 @@ static int folder_gone;
 static struct stat folder;
 static int without_control; /* datagrams come without control messages */
 static int refused = -1;    /* which of the replies cannot be sent */
-static unsigned sends[MOST_SENDS], send_count, reply_count; /* how many replies each system call was to send */
+static int reply_count;
+static size_t steps[MOST_STEPS], step_count; /* how many replies were stamped and sealed together */
 static struct in_pktinfo last_source;
 
 static struct timespec time_at(int64_t ns)
@@ -66,25 +70,30 @@ int __wrap_recvmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags, str
     return got;
 }
 
-int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags)
+ssize_t __wrap_sendto(int fd, void const *reply, size_t len, int flags, struct sockaddr const *to, socklen_t to_len)
 {
-    struct cmsghdr const *const source = CMSG_FIRSTHDR(&messages[0].msg_hdr);
-    int done = 0;
-
-    if (source != NULL && source->cmsg_type == IP_PKTINFO)
-        memcpy(&last_source, CMSG_DATA(source), sizeof last_source);
-    CHECK(send_count < MOST_SENDS);
-    sends[send_count++ % MOST_SENDS] = n;
-    while (done < (int)n && (int)reply_count != refused) {
-        CHECK(__real_sendmmsg(fd, messages + done, 1, flags) == 1);
-        done++;
-        reply_count++;
-    }
-    if (done == 0) {
-        reply_count++;
+    if (reply_count++ == refused)
         return -1;
-    }
-    return done;
+    return __real_sendto(fd, reply, len, flags, to, to_len);
+}
+
+/* Only looks: nothing is sent. */
+ssize_t __wrap_sendmsg(int fd, struct msghdr const *message, int flags)
+{
+    struct cmsghdr const *const source = CMSG_FIRSTHDR(message);
+
+    (void)fd, (void)flags;
+    CHECK(source->cmsg_level == IPPROTO_IP && source->cmsg_type == IP_PKTINFO);
+    memcpy(&last_source, CMSG_DATA(source), sizeof last_source);
+    CHECK(message->msg_iovlen == 1 && message->msg_iov[0].iov_len == HEADER_LEN);
+    return HEADER_LEN;
+}
+
+void __wrap_nts_finish(nts_engine *engine, struct request *const *requests, uint64_t const *transmit, size_t n)
+{
+    CHECK(step_count < MOST_STEPS);
+    steps[step_count++ % MOST_STEPS] = n;
+    __real_nts_finish(engine, requests, transmit, n);
 }
 
 /* ---- An engine with two sockets, and a client ---------------------------------------------------------- */
@@ -117,7 +126,8 @@ static void open_bench(struct bench *b, in_addr_t address)
         b->servers[i] = loopback_socket(address);
     CHECK(nts_engine_attach(b->engine, b->servers, 2, NULL, 0) == 1);
     nts_engine_count_into(b->engine, b->cells);
-    send_count = reply_count = 0;
+    step_count = 0;
+    reply_count = 0;
 }
 
 static void close_bench(struct bench *b)
@@ -137,7 +147,7 @@ static void ask_at(struct bench const *b, in_addr_t address, int server, int cou
     CHECK(getsockname(b->servers[server], (struct sockaddr *)&to, &len) == 0);
     to.sin_addr.s_addr = htonl(address);
     for (; count != 0; count--)
-        CHECK(sendto(b->client, packet, sizeof packet, 0, (struct sockaddr *)&to, sizeof to) == sizeof packet);
+        CHECK(__real_sendto(b->client, packet, sizeof packet, 0, (struct sockaddr *)&to, sizeof to) == sizeof packet);
 }
 
 static void ask(struct bench const *b, int server, int count)
@@ -145,26 +155,26 @@ static void ask(struct bench const *b, int server, int count)
     ask_at(b, INADDR_LOOPBACK, server, count);
 }
 
-/* Answers what has come, and says whether the system calls that sent it had these numbers of replies; 0 ends them. */
-static int left_in(struct bench *b, unsigned const *portions)
+/* Answers what has come, and says whether that was in steps of so many replies; 0 ends them. */
+static int leave_in(struct bench *b, unsigned const *expected)
 {
     unsigned count = 0;
 
-    send_count = 0;
+    step_count = 0;
     CHECK(nts_engine_wait(b->engine, 1000) == 1);
     nts_engine_serve(b->engine);
-    while (portions[count] != 0 && count < send_count && portions[count] == sends[count])
+    while (expected[count] != 0 && count < step_count && expected[count] == steps[count])
         count++;
-    return portions[count] == 0 && count == send_count;
+    return expected[count] == 0 && count == step_count;
 }
 
 static int all_alone(struct bench *b, unsigned count)
 {
-    unsigned portions[MOST_SENDS] = {0};
+    unsigned expected[MOST_STEPS] = {0};
 
     for (unsigned i = 0; i < count; i++)
-        portions[i] = 1;
-    return left_in(b, portions);
+        expected[i] = 1;
+    return leave_in(b, expected);
 }
 
 /* ---- The folder of the master keys --------------------------------------------------------------------- */
@@ -258,34 +268,34 @@ static void check_source(void)
     close_bench(&b);
 }
 
-/* ---- Portions ------------------------------------------------------------------------------------------ */
+/* ---- Steps --------------------------------------------------------------------------------------------- */
 
-static void check_portions(void)
+static void check_steps(void)
 {
-    static unsigned const following[] = {1, 16, 16, 16, 15};
-    unsigned portions[MOST_SENDS] = {0};
+    static unsigned const following[] = {1, 8, 8, 8, 8, 8, 8, 8, 7};
+    unsigned expected[MOST_STEPS] = {0};
     unsigned count = NTS_BATCH; /* after a full batch */
     struct bench b;
 
     for (unsigned i = 0; i < NTS_BATCH; i++)
-        portions[i] = 1;
+        expected[i] = 1;
     open_bench(&b, INADDR_LOOPBACK);
     ask(&b, 0, NTS_BATCH - 1);
     CHECK(all_alone(&b, NTS_BATCH - 1));
-    memcpy(portions + count, following, sizeof following);
+    memcpy(expected + count, following, sizeof following);
     ask(&b, 0, 2 * NTS_BATCH);
-    CHECK(left_in(&b, portions));
+    CHECK(leave_in(&b, expected));
     /* There was no batch that was short, but the time after that is over. */
     ask(&b, 0, NTS_BATCH);
     CHECK(all_alone(&b, NTS_BATCH));
     /* What comes to one socket, even as much as it may keep the engine busy with, says nothing of the other. */
-    for (int batch = 1; batch < 4; batch++, count += 5)
-        memcpy(portions + count, following, sizeof following);
+    for (int batch = 1; batch < 4; batch++, count += sizeof following / sizeof *following)
+        memcpy(expected + count, following, sizeof following);
     for (unsigned i = 0; i < NTS_BATCH; i++)
-        portions[count++] = 1;
+        expected[count++] = 1;
     ask(&b, 0, 4 * NTS_BATCH);
     ask(&b, 1, NTS_BATCH);
-    CHECK(left_in(&b, portions));
+    CHECK(leave_in(&b, expected));
     close_bench(&b);
 }
 
@@ -314,7 +324,7 @@ int main(void)
     check_folder();
     check_missing_timestamp();
     check_source();
-    check_portions();
+    check_steps();
     check_refused();
     return check_report("loop", "sockets");
 }
