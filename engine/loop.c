@@ -311,7 +311,8 @@ static void learn(int64_t *known, int64_t seen)
 }
 
 /* Seals and sends up to LONG_STEP replies. `now` is the clock, before and after. */
-static void send_step(nts_engine *engine, size_t socket, struct request *const *answered, size_t n, struct timespec *now)
+static void send_step(nts_engine *engine, size_t socket, struct request *const *answered, size_t n,
+                      struct timespec *now)
 {
     struct loop *const loop = engine->loop;
     struct timespec sealed;
@@ -323,7 +324,8 @@ static void send_step(nts_engine *engine, size_t socket, struct request *const *
     if (n != 1)
         clock_gettime(CLOCK_REALTIME, &sealed);
     for (size_t i = 0; i < n; i++)
-        send_reply(loop, socket, &loop->in[answered[i] - loop->requests].msg_hdr, answered[i]->reply, answered[i]->reply_len);
+        send_reply(loop, socket, &loop->in[answered[i] - loop->requests].msg_hdr, answered[i]->reply,
+                   answered[i]->reply_len);
     clock_gettime(CLOCK_REALTIME, now);
     if (n != 1)
         learn(&loop->send_ns, (ns_of(now) - ns_of(&sealed)) / (int64_t)n);
