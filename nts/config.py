@@ -132,7 +132,7 @@ def _worker_number(text: str) -> int:
 
 def _addresses(text: str) -> tuple[str, ...]:
     try:
-        found = tuple(str(ipaddress.ip_address(a)) for a in text.replace(",", " ").split())
+        found = tuple(dict.fromkeys(str(ipaddress.ip_address(a)) for a in text.replace(",", " ").split()))
     except ValueError:
         raise ValueError("IPv4 and IPv6 addresses are needed, or nothing for all") from None
     if len(found) > MAX_LISTEN:

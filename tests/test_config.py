@@ -91,6 +91,12 @@ def test_values_are_read(tmp_path: Path) -> None:
     assert (loaded.keys.max_keys, loaded.keys.key_label) == (9, "EXPORTER-nts/1")
 
 
+def test_an_address_given_twice_is_one(tmp_path: Path) -> None:
+    """Two sockets for it would be taken for another server's."""
+    loaded = load(tmp_path, "[ntpv4]\nlisten = ::1, 127.0.0.1, 0:0:0:0:0:0:0:1, 127.0.0.1\n")
+    assert loaded.ntpv4.listen == ("::1", "127.0.0.1")
+
+
 @pytest.mark.parametrize(
     ("section", "option", "value", "accepted"),
     [
