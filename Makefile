@@ -11,8 +11,8 @@ PYTHON := .venv/bin/python
 NATIVE := libaes_siv
 FUZZ_SECONDS := 4
 PYTEST_ARGS :=
-# Tests wait more than they compute: more of them at a time than a small machine has CPUs.
 SANITIZE_CFLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+# Tests wait more than they compute: more of them at a time than a small machine has CPUs.
 PYTEST := -m pytest -n 3 --dist loadfile
 BENCH_ARGS :=
 # chronyd as ./bootstrap test unpacks it where the system has none; sbin is not on every user's path.

@@ -23,7 +23,7 @@
 
 #include "internal.h"
 
-#define LONG_STEP 8   /* replies in one sealing, where more is waiting: as many as libaes_siv interleaves */
+#define LONG_STEP 8   /* replies in one sealing, where more is waiting: as many as VAES interleaves */
 #define MAX_BATCHES 4 /* in one call of nts_engine_serve, from each socket */
 #define MAX_WAKES 8
 #define PACKET_ROOM (NTS_MAX_REQUEST + 4) /* a longer datagram is seen to be longer */
@@ -41,9 +41,9 @@
  * sees more error than chrony's servers show it: docs/performance.md. */
 #define LEAD_NS 160
 
-/* Short replies over IPv4 leave with "don't fragment" set, which spares the kernel an identification for each; they are
- * no longer than what every host takes (RFC 791 section 3.1). Longer ones may be fragmented on their way, whatever ICMP
- * says of the path: see let_fragment() in nts/sockets.py. */
+/* Short replies over IPv4 leave with "don't fragment" set, which spares the kernel an identification for each. They pass
+ * in datagrams of 576 octets, which every host takes (RFC 791 section 3.1) and every path in use. Longer
+ * ones may be fragmented on their way, whatever ICMP says of the path: see let_fragment() in nts/sockets.py. */
 #define SHORT_REPLY (576 - 20 - 8)
 
 /* A datagram's way in and out: peer, control messages, buffers. */
@@ -101,12 +101,14 @@ static uint64_t ntp_time(int64_t ns)
 
 /* ---- Setting up ---------------------------------------------------------------------------------------- */
 
-/* Kernel timestamps; and on a socket for all addresses, which of them was asked. */
+/* Kernel timestamps; and on a socket for all addresses, which of them was asked. The worker before, if there was one,
+ * has left the socket in any state, so that what choose_fragmenting() takes it for is set. */
 static int set_options(int fd, struct manner *manner)
 {
     struct sockaddr_storage own = {0};
     socklen_t own_len = sizeof own;
     int const on = 1;
+    int const fragment = IP_PMTUDISC_OMIT;
 
     if (getsockname(fd, (struct sockaddr *)&own, &own_len) != 0 ||
         setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on) != 0)
@@ -117,7 +119,9 @@ static int set_options(int fd, struct manner *manner)
         return !IN6_IS_ADDR_UNSPECIFIED(&six->sin6_addr) ||
                setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on) == 0;
     }
-    manner->ipv4 = own.ss_family == AF_INET;
+    manner->ipv4 = 1;
+    if (setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &fragment, sizeof fragment) != 0)
+        return 0;
     return ((struct sockaddr_in const *)&own)->sin_addr.s_addr != htonl(INADDR_ANY) ||
            setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof on) == 0;
 }

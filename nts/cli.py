@@ -188,7 +188,8 @@ def run(main: Callable[[], int]) -> None:
     except (OSError, UnicodeError, RuntimeError) as e:  # of what this machine refuses, what no other place expects
         if not isinstance(e, BrokenPipeError):
             fail(f"{e.filename}: {e.strerror}" if isinstance(e, OSError) and e.filename else str(e))
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to flush at exit
+        with contextlib.suppress(OSError):  # no descriptors left, perhaps
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to flush at exit
         code = ExitCode.USAGE if isinstance(e, OSError) and e.filename else ExitCode.FAILURE
     sys.exit(code)
 

@@ -41,9 +41,9 @@ class Engine:
     def __init__(self) -> None:
         module = _module()
         self._ffi, self._lib = module.ffi, module.lib
-        if fingerprint() not in (None, getattr(self._lib, "NTS_FINGERPRINT", 0)):
-            raise LibraryError("the native engine was built from other sources than these: run make build")
-        assert len(Verdict) == self._lib.NTS_VERDICTS
+        fits = fingerprint() in (None, getattr(self._lib, "NTS_FINGERPRINT", 0))
+        if not fits or len(Verdict) != self._lib.NTS_VERDICTS:
+            raise LibraryError("the native engine was built for another version of this package: run make build")
         handle = self._lib.nts_engine_new()
         if handle == self._ffi.NULL:
             raise LibraryError("the native engine cannot start: AES_SIV_BACKEND, or no memory")

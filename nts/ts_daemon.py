@@ -42,6 +42,7 @@ class Receiver:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         sockets.enable_timestamps(sock)
+        sockets.let_fragment(sock)
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         else:
@@ -162,7 +163,6 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     ]
     for sock in itertools.chain(*bound):
         sockets.enlarge_buffer(sock, RECEIVE_BUFFER)
-        sockets.let_fragment(sock)
     clock = Clock(ntp_config.clock, ntp_config.local_stratum)
     counters = workers.Counters(Verdict, ntp_config.workers)
 
@@ -189,7 +189,8 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
 def _allow_descriptors() -> None:
     """As many as the system lets us have: workers times addresses can be more than the usual 1024."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with contextlib.suppress(OSError, ValueError):  # an inherited limit that the kernel would not grant any more
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def choose_engine(wanted: str) -> tuple[bool, str]:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Worker processes, and the counters they share with the process that watches over them.
 
-The parent opens the sockets, forks the workers, and waits for signals. SIGINT and SIGTERM stop all. A server whose
-first workers cannot start does not start; from then on a worker that dies is replaced, and said so, and nothing that
-happens to one of them ends the others. A worker also stops when its parent dies: it watches the read end of a pipe
-whose only write end the parent holds.
+The parent opens the sockets, forks the workers, and waits for signals. SIGINT and SIGTERM stop all. When the set-up of
+one of the first workers meets an error, the server does not start; from then on a worker that dies is replaced, and
+said so, and nothing that happens to one of them ends the others. A worker also stops when its parent dies: it watches
+the read end of a pipe whose only write end the parent holds.
 """
 
 from __future__ import annotations
@@ -79,14 +79,14 @@ def supervise(count: int, set_up: SetUp, announce: Callable[[], None]) -> None:
     for another process, ends all of them and is raised here.
     """
     crew = _Crew(set_up)
-    signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whoever started us may have had it ignored
+    signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)  # for good: a second one must not cut short what ends in order
     try:
         crew.start(count)
         announce()
         crew.keep()
     finally:
         crew.stop()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
 
 
 class _StartReport:

@@ -34,8 +34,8 @@ made = 0
 
 def limited_fork() -> int:
     global made
-    limit = FOLDER / "processes"
-    if limit.exists() and made >= int(limit.read_text()):
+    limit = content("processes")
+    if limit and made >= int(limit[0]):
         with (FOLDER / "refused").open("a") as refused:
             refused.write("x")
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
@@ -47,9 +47,15 @@ def shifted_monotonic() -> float:
     return monotonic() + 7200 * (FOLDER / "later").exists()
 
 
+def content(name: str) -> list[str]:
+    try:
+        return (FOLDER / name).read_text().split()
+    except FileNotFoundError:  # gone between two looks, perhaps
+        return []
+
+
 def meant(fault: str, index: int) -> bool:
-    path = FOLDER / fault
-    return path.exists() and str(index) in path.read_text().split()
+    return str(index) in content(fault)
 
 
 def set_up(index: int, stop: workers.StopSignal) -> Callable[[], None]:

@@ -24,6 +24,8 @@ from nts.registry import AeadId, Direction, exporter_context
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT = 20.0  # seconds
+HAS_ENGINE = any((ROOT / "nts").glob("_engine*.so"))
+NO_ENGINE = "the native engine has not been built (make build)"
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:

@@ -59,11 +59,11 @@ from tests.strategies import (
     requests,
     session_keys,
 )
-from tests.support import ROOT
+from tests.support import HAS_ENGINE, NO_ENGINE, ROOT
 from tools import engine_corpus
 
-if not list((ROOT / "nts").glob("_engine*.so")):
-    pytest.skip("the native engine has not been built (make build)", allow_module_level=True)
+if not HAS_ENGINE:
+    pytest.skip(NO_ENGINE, allow_module_level=True)
 
 BATCH = 64
 BACKENDS = ("libcrypto", "aesni", "vaes")

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from nts import _engine, config, keystore, sockets
+from nts import config, keystore, sockets
 from tests import support
 from tests.support import ROOT, Process, children, eventually, kill_orphans, workers_of
 
 HOUR = 3600.0
+NATIVE = pytest.mark.skipif(not support.HAS_ENGINE, reason=support.NO_ENGINE)
 Start = Callable[[int, float], Process]
 
 
@@ -60,6 +61,33 @@ def test_a_signal_stops_all(start: Start, number: signal.Signals) -> None:
     assert process.stop(number) == 0
     assert not any(map(support.is_running, workers))
     assert said(process) == ["all run", "stopped"]
+
+
+def test_more_signals_do_not_cut_short_what_ends_in_order(start: Start) -> None:
+    """As `timeout` sends them: to the process, and to its group."""
+    process = start(2, HOUR)
+    process.wait_for("all run")
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+        process.popen.send_signal(number)
+    assert ends(process) == 0
+    assert said(process) == ["all run", "stopped"]
+
+
+def test_a_worker_is_replaced_even_if_whoever_started_us_had_deaths_of_children_ignored(
+    start: Start, tmp_path: Path
+) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        process = start(2, 0.05)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    process.wait_for("all run")
+    first, other = workers_of(process, 2)
+    os.kill(first, signal.SIGKILL)
+    process.wait_for(f"worker process {first} ended with signal 9")
+    assert eventually(lambda: len(set(children(process.popen.pid)) - {first}) == 2)
+    assert other in children(process.popen.pid)
+    assert process.stop() == 0
 
 
 # --- the start -------------------------------------------------------------------------------------------------------
@@ -194,7 +222,10 @@ cli.run(lambda: ts_daemon.serve(config.load(Path(sys.argv[1])), verbose=False))
 """
 
 
+@NATIVE
 def test_an_engine_that_cannot_serve_ends_the_time_server_in_one_line(tmp_path: Path) -> None:
+    from nts import _engine
+
     addresses = ", ".join(f"127.0.0.{i}" for i in range(1, _engine.lib.NTS_MAX_SOCKETS + 2))
     suite = support.Suite(tmp_path, options={"ntpv4": {"listen": addresses, "workers": 2}})
     keystore.ensure_key(suite.keys, 3, os.urandom)
@@ -220,6 +251,9 @@ def test_many_sockets_need_no_higher_limit_of_descriptors(tmp_path: Path) -> Non
         process.stop()
 
 
+@NATIVE
 def test_the_engine_has_room_for_all_sockets_that_there_can_be() -> None:
+    from nts import _engine
+
     assert config.MAX_LISTEN <= _engine.lib.NTS_MAX_SOCKETS
     assert len(sockets.ANY) + sockets.MAX_LOCAL <= _engine.lib.NTS_MAX_SOCKETS

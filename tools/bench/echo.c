@@ -5,7 +5,8 @@
  * usage: echo PORT
  *
  * It receives and sends in batches and asks for the kernel's timestamps, as a time server must. So what it needs is
- * what the kernel takes, and a time server over sockets can hardly need less. Says "ready" once it listens.
+ * what the kernel takes for that. (A little less is possible: see docs/performance.md, "What helped".) Says "ready"
+ * once it listens.
  */
 #define _GNU_SOURCE /* recvmmsg, sendmmsg */
 #include <netinet/in.h>
