@@ -43,10 +43,10 @@ class Engine:
         self._ffi, self._lib = module.ffi, module.lib
         fits = fingerprint() in (None, getattr(self._lib, "NTS_FINGERPRINT", 0))
         if not fits or len(Verdict) != self._lib.NTS_VERDICTS:
-            raise LibraryError("the native engine was built for another version of this package: run make build")
+            raise LibraryError("the native engine was built for another version of this package")
         handle = self._lib.nts_engine_new()
         if handle == self._ffi.NULL:
-            raise LibraryError("the native engine cannot start: AES_SIV_BACKEND, or no memory")
+            raise LibraryError("the native engine cannot start", hint="unset AES_SIV_BACKEND, if it is set")
         self._engine = self._ffi.gc(handle, self._lib.nts_engine_free)
         self._kept: list[Any] = []  # what the engine points to
 
@@ -67,7 +67,7 @@ class Engine:
         octets = b"".join(k.key for k in keys)
         assert len(octets) == len(keys) * MASTER_KEY_LENGTH
         if not self._lib.nts_engine_set_keys(self._engine, ids, octets, len(keys)):
-            raise LibraryError("the native engine has no memory for the master keys")
+            raise LibraryError("the native engine has no memory for the master keys", hint="have fewer of them")
 
     def set_system(self, system: SystemVariables) -> None:
         """Serve these system variables from now on."""
@@ -88,7 +88,7 @@ class Engine:
         """Serve these sockets; a wait ends when one of the descriptors `wake` becomes readable."""
         files = [s.fileno() for s in sockets]
         if not self._lib.nts_engine_attach(self._engine, files, len(files), list(wake), len(wake)):
-            raise LibraryError("the native engine cannot serve these sockets")
+            raise LibraryError("the native engine cannot serve these sockets", hint="set engine = python in server.ini")
 
     def wait(self, timeout_ms: int) -> int:
         """For tests, as `serve`: 1 when there are datagrams, 0 when not in time, -1 when one of `wake` is readable."""

@@ -202,7 +202,7 @@ def choose_engine(wanted: str) -> tuple[bool, str]:
     except LibraryError as e:
         if wanted == "native":
             raise
-        return False, f"engine: python ({e}); AES-SIV: {aead.backend()}"
+        return False, f"engine: python ({e}; {e.hint}); AES-SIV: {aead.backend()}"
 
 
 def _describe_clock(clock: Clock, mode: str) -> str:

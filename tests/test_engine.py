@@ -591,8 +591,8 @@ def test_a_module_that_was_built_from_other_sources_is_refused(monkeypatch: pyte
     """As after a `git pull` without `make build`; with engine = auto, the server goes on in Python and says so."""
     monkeypatch.setattr(_engine_build, "declarations", lambda: "enum { NTS_BATCH = 65 };")
     monkeypatch.setattr(engine, "fingerprint", _engine_build.fingerprint.__wrapped__)
-    with pytest.raises(LibraryError, match=r"another version of this package.*make build"):
+    with pytest.raises(LibraryError, match="another version of this package"):
         Engine()
     native, line = ts_daemon.choose_engine("auto")
     assert not native
-    assert "another version" in line
+    assert "another version of this package; run ./bootstrap build" in line
