@@ -12,7 +12,6 @@
  * rarely that it takes no more than a small share of the time.
  */
 #define _GNU_SOURCE /* recvmmsg, struct in6_pktinfo */
-#include <errno.h>
 #include <netinet/in.h>
 #include <openssl/crypto.h>
 #include <poll.h>
@@ -292,7 +291,7 @@ void nts_engine_odd_done(nts_engine *engine, uint8_t const *reply, size_t length
     struct msghdr const header = {
         .msg_name = &way->peer,
         .msg_namelen = way->peer_len,
-        .msg_control = way->control_len == 0 ? NULL : way->control,
+        .msg_control = way->control,
         .msg_controllen = way->control_len,
     };
 

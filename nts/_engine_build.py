@@ -52,8 +52,9 @@ def main(target: str = "", library: str = "") -> int:
     """Write the binding's C, and compile it with the engine and libaes_siv into one extension module."""
     (ROOT / "build").mkdir(exist_ok=True)
     ffi = FFI()
-    ffi.cdef(f"{declarations()} {_TEST_CALLBACK} enum {{ NTS_FINGERPRINT = {fingerprint()} }};")
-    ffi.set_source("nts._engine", f'#include "nts_engine.h"\nenum {{ NTS_FINGERPRINT = {fingerprint()} }};')
+    own = f"enum {{ NTS_FINGERPRINT = {fingerprint()} }};"
+    ffi.cdef(declarations() + _TEST_CALLBACK + own)
+    ffi.set_source("nts._engine", f'#include "nts_engine.h"\n{own}')
     binding = ROOT / "build" / "_engine_binding.c"
     ffi.emit_c_code(str(binding))
     command: list[str | Path] = [

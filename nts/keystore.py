@@ -60,23 +60,20 @@ def _load(folder: Path) -> Snapshot | None:
     """The folder's contents, all of one and the same folder even if another takes its place; None: there is none."""
     try:
         opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return _load_files(folder, opened)
+        finally:
+            os.close(opened)
     except FileNotFoundError:
         return None
     except OSError as e:
         raise ConfigError(f"cannot read the master keys in {folder}: {e.strerror}") from None
-    try:
-        return _load_files(folder, opened)
-    finally:
-        os.close(opened)
 
 
 def _load_files(folder: Path, opened: int) -> Snapshot:
+    """Of the folder that is open as `opened`. OSError when it cannot be listed."""
     found, problems = [], []
-    try:
-        names = sorted(os.listdir(opened))
-    except OSError as e:
-        raise ConfigError(f"cannot read the master keys in {folder}: {e.strerror}") from None
-    for name in names:
+    for name in sorted(os.listdir(opened)):
         if name.startswith(".") or not name.endswith(".key"):
             continue  # our lock and temporary file, the ancestor's `.key+`, notes of the operator's
         try:

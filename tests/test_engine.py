@@ -587,6 +587,16 @@ def test_without_the_module_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @NATIVE
+def test_an_engine_with_other_verdicts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where there are no sources to compare it with."""
+    monkeypatch.setattr(engine, "fingerprint", lambda: None)
+    Engine()
+    monkeypatch.setattr("nts.engine.Verdict", list(Verdict)[:-1])
+    with pytest.raises(LibraryError, match="another version of this package"):
+        Engine()
+
+
+@NATIVE
 def test_a_module_that_was_built_from_other_sources_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """As after a `git pull` without `make build`; with engine = auto, the server goes on in Python and says so."""
     monkeypatch.setattr(_engine_build, "declarations", lambda: "enum { NTS_BATCH = 65 };")

@@ -8,13 +8,12 @@
 #define _GNU_SOURCE /* recvmmsg */
 #include <arpa/inet.h>
 #include <netinet/in.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "check.h"
 #include "requests.h"
+#include "udp.h"
 
 #define NS_PER_MS 1000000
 #define NS_PER_S 1000000000
@@ -104,14 +103,12 @@ struct bench {
     uint64_t cells[NTS_VERDICTS];
 };
 
-static int loopback_socket(in_addr_t address)
+static int socket_at(in_addr_t address)
 {
-    struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(address)};
-    int const fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
-    int const room = 1 << 20;
+    struct sockaddr_in const own = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(address)};
+    int const fd = bound_socket((struct sockaddr const *)&own, sizeof own);
 
-    CHECK(fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room) == 0 &&
-          bind(fd, (struct sockaddr *)&own, sizeof own) == 0);
+    CHECK(fd >= 0);
     return fd;
 }
 
@@ -121,9 +118,9 @@ static void open_bench(struct bench *b, in_addr_t address)
     b->engine = new_engine();
     if (!CHECK(b->engine != NULL))
         exit(EXIT_FAILURE);
-    b->client = loopback_socket(INADDR_LOOPBACK);
+    b->client = socket_at(INADDR_LOOPBACK);
     for (int i = 0; i < 2; i++)
-        b->servers[i] = loopback_socket(address);
+        b->servers[i] = socket_at(address);
     CHECK(nts_engine_attach(b->engine, b->servers, 2, NULL, 0) == 1);
     nts_engine_count_into(b->engine, b->cells);
     step_count = 0;

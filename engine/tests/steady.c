@@ -10,11 +10,10 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <openssl/crypto.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "check.h"
 #include "requests.h"
+#include "udp.h"
 
 #define BATCHES 10000
 #define BATCHES_UNDER_VALGRIND 200
@@ -124,11 +123,10 @@ static void make_kinds(void)
     kinds[7].verdict = NTS_HANDOVER;
 }
 
-/* A bound, non-blocking socket; -1 where the family does not exist. */
-static int bound_socket(int family, struct sockaddr_storage *address, socklen_t *len)
+/* A socket on loopback, and its address; -1 where the family does not exist. */
+static int loopback_socket(int family, struct sockaddr_storage *address, socklen_t *len)
 {
-    int const fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK, 0);
-    int const room = 1 << 20;
+    int fd;
 
     memset(address, 0, sizeof *address);
     address->ss_family = (sa_family_t)family;
@@ -137,12 +135,8 @@ static int bound_socket(int family, struct sockaddr_storage *address, socklen_t 
     else
         ((struct sockaddr_in6 *)address)->sin6_addr = in6addr_loopback;
     *len = family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
-    if (fd >= 0 && (setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room) != 0 ||
-                    bind(fd, (struct sockaddr *)address, *len) != 0 ||
-                    getsockname(fd, (struct sockaddr *)address, len) != 0)) {
-        close(fd);
-        return -1;
-    }
+    fd = bound_socket((struct sockaddr *)address, *len);
+    CHECK(fd < 0 || getsockname(fd, (struct sockaddr *)address, len) == 0);
     return fd;
 }
 
@@ -162,8 +156,8 @@ static void run(nts_engine *engine, int family, unsigned long batches)
     uint64_t expected[NTS_VERDICTS + 2] = {0};
     struct sockaddr_storage to, own;
     socklen_t to_len, own_len;
-    int const server = bound_socket(family, &to, &to_len);
-    int const client = bound_socket(family, &own, &own_len);
+    int const server = loopback_socket(family, &to, &to_len);
+    int const client = loopback_socket(family, &own, &own_len);
     unsigned long before, replies = 0, odd = 0, silent = 0;
     long alive_before;
     uint64_t answered;
