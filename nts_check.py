@@ -15,13 +15,13 @@ exit codes: 0 ok, 1 it does not conform, 2 usage or file, 10 to 14 it cannot be 
 
 from __future__ import annotations
 
-from nts import cli
+from nts.cli import options, script
 
 
 def main() -> int:
     from nts.check import commands
 
-    parser = cli.parser(__doc__)
+    parser = options.parser(__doc__)
     commands.add_all(parser)
     args = parser.parse_args()
     code: int = args.run(args)
@@ -29,4 +29,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    script.run(main)

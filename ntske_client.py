@@ -20,27 +20,28 @@ import json
 import os
 from pathlib import Path
 
-from nts import cli
-from nts.errors import ExitCode
-from nts.registry import KE_PORT
+from nts.base.errors import ExitCode
+from nts.base.registry import KE_PORT
+from nts.cli import options, script
+from nts.system import console
 
 
 def arguments() -> argparse.Namespace:
-    parser = cli.parser(__doc__)
+    parser = options.parser(__doc__)
     parser.add_argument("host", help="name or address of the NTS-KE server")
-    parser.add_argument("port", nargs="?", type=cli.port, default=KE_PORT, help="TCP port (default: 4460)")
+    parser.add_argument("port", nargs="?", type=options.port, default=KE_PORT, help="TCP port (default: 4460)")
     parser.add_argument("ca_file", nargs="?", metavar="CA_FILE", help="the same as --ca")
     parser.add_argument("-c", "--ca", metavar="FILE", help="CA certificates to trust (default: the system's)")
     parser.add_argument("-v", "--insecure-no-verify", action="store_true", help="do not verify the certificate")
     parser.add_argument("-n", "--verify-name", metavar="NAME", help="name the certificate must be for (default: HOST)")
-    cli.add_family(parser)
-    parser.add_argument("--aead", type=cli.aead_list, default="15,16,17", help="what to offer (default: 15,16,17)")
+    options.add_family(parser)
+    parser.add_argument("--aead", type=options.aead_list, default="15,16,17", help="what to offer (default: 15,16,17)")
     parser.add_argument("-o", "--output", metavar="FILE", help="where to store the result (default: client.ini)")
-    parser.add_argument("--timeout", type=cli.duration, default=5.0, metavar="S", help="seconds (default: 5)")
+    parser.add_argument("--timeout", type=options.duration, default=5.0, metavar="S", help="seconds (default: 5)")
     parser.add_argument(
         "--keylog", metavar="FILE", default=os.environ.get("SSLKEYLOGFILE"), help="file for the TLS keys"
     )
-    cli.add_output(parser)
+    options.add_output(parser)
     args = parser.parse_args()
     if args.ca and args.ca_file:
         parser.error("CA_FILE and --ca are the same thing: give one")
@@ -49,15 +50,16 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = arguments()
-    from nts import ke_session, report, state
-    from nts.records import Message
+    from nts.cli import dump, results
+    from nts.client import ke_session, state
+    from nts.codec.records import Message
 
     if args.insecure_no_verify:
-        cli.warn("certificate verification is off: whoever answers gets believed")
+        console.warn("certificate verification is off: whoever answers gets believed")
     ca = args.ca or args.ca_file
     store = state.ClientState(Path(args.output or state.DEFAULT_PATH))
     store.check_writable()
-    options = ke_session.Options(
+    wanted = ke_session.Options(
         host=args.host, port=args.port, aeads=args.aead, ca=Path(ca).resolve() if ca else None,
         verify=not args.insecure_no_verify, verify_name=args.verify_name, family=args.family, timeout=args.timeout,
         keylog=Path(args.keylog) if args.keylog else None,
@@ -65,20 +67,20 @@ def main() -> int:
 
     def show(message: Message) -> None:
         if not args.json:
-            print("\n".join(report.record_lines(message, secrets=args.show_secrets)), flush=True)
+            print("\n".join(dump.record_lines(message, secrets=args.show_secrets)), flush=True)
 
-    result = ke_session.exchange(options, show)
-    association = result.association(options)
+    result = ke_session.exchange(wanted, show)
+    association = result.association(wanted)
     store.save(association)
     if args.json:
-        summary = report.ke_dict(result, association.server, str(store.path), secrets=args.show_secrets)
+        summary = results.ke_dict(result, association.server, str(store.path), secrets=args.show_secrets)
         print(json.dumps(summary, indent=2))
     else:
-        print("\n".join(report.ke_lines(result, association.server, str(store.path), verbose=args.verbose)))
+        print("\n".join(results.ke_lines(result, association.server, str(store.path), verbose=args.verbose)))
         if args.show_secrets:
             print(f"c2s {result.keys.c2s.hex()}\ns2c {result.keys.s2c.hex()}")
     return ExitCode.OK
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    script.run(main)

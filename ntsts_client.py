@@ -20,35 +20,37 @@ import json
 import time
 from pathlib import Path
 
-from nts import cli
-from nts.errors import ExitCode, Mismatch, NoAnswer, NotAuthentic
+from nts.base.errors import ExitCode, Mismatch, NoAnswer, NotAuthentic
+from nts.cli import options, script
+from nts.system import console
 
 TRANSIENT = (NoAnswer, Mismatch, NotAuthentic)  # failures of one query that say nothing of the next
 
 
 def arguments() -> argparse.Namespace:
-    parser = cli.parser(__doc__)
+    parser = options.parser(__doc__)
     parser.add_argument("host", nargs="?", help="time server (default: the one in client.ini)")
-    parser.add_argument("port", nargs="?", type=cli.port, help="UDP port (default: the one in client.ini)")
+    parser.add_argument("port", nargs="?", type=options.port, help="UDP port (default: the one in client.ini)")
     parser.add_argument("-f", "--file", metavar="FILE", help="the file of ntske_client.py (default: client.ini)")
-    parser.add_argument("-n", "--count", type=cli.count, default=1, metavar="N", help="queries (default: 1)")
-    parser.add_argument("-i", "--interval", type=cli.duration, default=1.0, metavar="S", help="pause (default: 1)")
+    parser.add_argument("-n", "--count", type=options.count, default=1, metavar="N", help="queries (default: 1)")
+    parser.add_argument("-i", "--interval", type=options.duration, default=1.0, metavar="S", help="pause (default: 1)")
     parser.add_argument("--dump", action="store_true", help="show both packets")
-    parser.add_argument("--timeout", type=cli.duration, default=5.0, metavar="S", help="seconds (default: 5)")
-    cli.add_family(parser)
-    cli.add_output(parser)
+    parser.add_argument("--timeout", type=options.duration, default=5.0, metavar="S", help="seconds (default: 5)")
+    options.add_family(parser)
+    options.add_output(parser)
     return parser.parse_args()
 
 
 def main() -> int:
     args = arguments()
-    from nts import report, ts_session
-    from nts.state import DEFAULT_PATH, ClientState
+    from nts.cli import results
+    from nts.client import ts_session
+    from nts.client.state import DEFAULT_PATH, ClientState
 
     store = ClientState(Path(args.file or DEFAULT_PATH))
     association = store.load()
     if not association.verify:
-        cli.warn("the keys come from a key exchange without certificate verification: anyone could be answering")
+        console.warn("the keys come from a key exchange without certificate verification: anyone could be answering")
     endpoint = ts_session.locate(association, args.host, args.port, args.family)
     answers, failure = [], None
     for i in range(args.count):
@@ -56,28 +58,28 @@ def main() -> int:
             time.sleep(args.interval)
         result = ts_session.ask(store, endpoint, args.timeout)
         if args.dump:
-            print("\n".join(report.exchange_lines(result, secrets=args.show_secrets)), flush=True)
+            print("\n".join(results.exchange_lines(result, secrets=args.show_secrets)), flush=True)
         if result.answer is not None:
             answers.append(result.answer)
-            values = report.answer_dict(result.answer, result.stock, server_verified=association.verify)
-            print(json.dumps(values) if args.json else report.answer_line(result.answer), flush=True)
+            values = results.answer_dict(result.answer, result.stock, server_verified=association.verify)
+            print(json.dumps(values) if args.json else results.answer_line(result.answer), flush=True)
             if args.verbose:
-                cli.say(f"{len(result.answer.judgement.cookies)} fresh cookies, {result.stock} in stock")
+                console.say(f"{len(result.answer.judgement.cookies)} fresh cookies, {result.stock} in stock")
         if result.unstored:
-            cli.warn(f"the fresh cookies are lost: {result.unstored}")
+            console.warn(f"the fresh cookies are lost: {result.unstored}")
         failure = result.failure
         if failure and (not isinstance(failure, TRANSIENT) or i + 1 == args.count):
             break  # final, or the last one anyway
         if failure:
-            cli.warn(str(failure))
+            console.warn(str(failure))
     if failure and not (answers and isinstance(failure, TRANSIENT)):
         raise failure
     if failure:
-        cli.warn(str(failure))
+        console.warn(str(failure))
     if args.count > 1 and not args.json:
-        print(report.summary_line(answers, args.count))
+        print(results.summary_line(answers, args.count))
     return ExitCode.OK
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    script.run(main)

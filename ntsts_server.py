@@ -13,21 +13,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nts import cli
-from nts.errors import ExitCode
+from nts.base.errors import ExitCode
+from nts.cli import options, script
 
 
 def main() -> int:
-    parser = cli.parser(__doc__)
+    parser = options.parser(__doc__)
     parser.add_argument("config", nargs="?", metavar="server.ini", help="configuration (default: beside this script)")
     parser.add_argument("--verbose", action="store_true", help="a line on stderr for each worker that starts")
     args = parser.parse_args()
 
-    from nts import config, ts_daemon
+    from nts.server import config, ts_daemon
 
     ts_daemon.serve(config.load(Path(args.config or config.DEFAULT_PATH)), verbose=args.verbose)
     return ExitCode.OK
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    script.run(main)

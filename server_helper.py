@@ -19,14 +19,15 @@ import json
 import os
 from pathlib import Path
 
-from nts import cli
-from nts.errors import ExitCode
+from nts.base.errors import ExitCode
+from nts.cli import options, script
+from nts.system import console
 
 COMMANDS = ("rotate", "status", "check", "make-cert")
 
 
 def arguments() -> argparse.Namespace:
-    parser = cli.parser(__doc__)
+    parser = options.parser(__doc__)
     parser.usage = "%(prog)s [-h] [--json] [server.ini] [rotate | status | check | make-cert NAME...]"
     parser.add_argument("words", nargs="*", metavar="...", help="configuration file, command (default: rotate), names")
     parser.add_argument("--json", action="store_true", help="status and check as JSON")
@@ -49,7 +50,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = arguments()
-    from nts import certs, config, keystore, preflight
+    from nts.server import config, keystore, preflight, trial_certificate
 
     settings = config.load(Path(args.config or config.DEFAULT_PATH))
     keys = settings.keys
@@ -58,11 +59,11 @@ def main() -> int:
         gone = f", removed {', '.join(f'{i:04x}' for i in removed)}" if removed else ""
         print(f"new master key {new.key.id:04x} in {keys.master_keys_dir}{gone}")
         for problem in keystore.load(keys.master_keys_dir).problems:
-            cli.warn(problem)
+            console.warn(problem)
     elif args.command == "make-cert":
-        for path in certs.make_for(args.words, settings.ntske):
+        for path in trial_certificate.make(args.words, settings.ntske):
             print(f"made {path}")
-        cli.warn("these are for trying things out: their CA's key lies beside them, unencrypted")
+        console.warn("these are for trying things out: their CA's key lies beside them, unencrypted")
     elif args.command == "status":
         status = preflight.status(settings)
         print(json.dumps(status, indent=2) if args.json else "\n".join(preflight.status_lines(status)))
@@ -74,4 +75,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    script.run(main)

@@ -42,7 +42,7 @@
 
 /* Short replies over IPv4 leave with "don't fragment" set, which spares the kernel an identification for each. They
  * pass in datagrams of 576 octets, which every host takes (RFC 791 section 3.1) and every path in use. Longer ones may
- * be fragmented on their way, whatever ICMP says of the path: see let_fragment() in nts/sockets.py. */
+ * be fragmented on their way, whatever ICMP says of the path: see let_fragment() in nts/system/sockets.py. */
 #define SHORT_REPLY (576 - 20 - 8)
 
 /* A datagram's way in and out: peer, control messages, buffers. */

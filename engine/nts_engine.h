@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * nts_engine.h - the packet engine of the time server: answers the common requests of nts/ts_server.py in C.
+ * nts_engine.h - the packet engine of the time server: answers the common requests of nts/protocol/ts_server.py in C.
  *
- * The reference is nts/ts_server.py; this is a second implementation of a part of it, for speed. A packet that
+ * The reference is nts/protocol/ts_server.py; this is a second implementation of a part of it, for speed. A packet that
  * is not in the part, whatever is odd about it, gets NTS_HANDOVER and is the reference's to judge. For all
  * others, verdict and reply are the reference's, octet by octet, given the same keys, clock and random octets.
  *
@@ -22,7 +22,7 @@
 
 /* cffi:begin */
 
-/* The members of nts.ts_server.Verdict, in its order, and one more. */
+/* The members of nts.protocol.ts_server.Verdict, in its order, and one more. */
 enum nts_verdict {
     NTS_ANSWERED_PLAIN,
     NTS_ANSWERED_NTS,
@@ -44,7 +44,7 @@ enum nts_verdict {
 
 enum {
     NTS_BATCH = 64,         /* packets in one call of nts_engine_answer, and in one system call */
-    NTS_MAX_REQUEST = 2048, /* octets; nts.ts_server.MAX_REQUEST */
+    NTS_MAX_REQUEST = 2048, /* octets; nts.protocol.ts_server.MAX_REQUEST */
     NTS_MAX_KEYS = 128,
     NTS_MAX_SOCKETS = 64,
     NTS_MAX_ODD = 256 /* packets that wait for the reference */

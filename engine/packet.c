@@ -2,7 +2,7 @@
  *
  * packet.c - which packets the engine answers itself. Pure: no keys, no clock, no system calls.
  *
- * Cheap checks come first, in the order of nts/ts_server.py. What they do not settle, and is not exactly one of
+ * Cheap checks come first, in the order of nts/protocol/ts_server.py. What they do not settle, and is not exactly one of
  * the two usual shapes, is handed over: there is no second opinion on odd packets here.
  */
 #include "internal.h"

@@ -3,7 +3,7 @@
  * respond.c - a batch of requests to replies: cookies, authenticators, minting, sealing. No system calls.
  *
  * Each step is done for the whole batch, so that libaes_siv can interleave it. The layouts of a cookie and of a
- * reply are those of nts/cookies.py and nts/ts_server.py.
+ * reply are those of nts/codec/cookies.py and nts/protocol/ts_server.py.
  */
 #include <openssl/crypto.h>
 #include <stdlib.h>

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from fuzz.targets import fixed_query
-from nts.ke_client import build_request
-from nts.ntp import Header
-from nts.registry import AeadId
+from nts.base.registry import AeadId
+from nts.codec.ntp import Header
+from nts.protocol.ke_client import build_request
 from tests import captures
 from tests.strategies import (
     COOKIE,

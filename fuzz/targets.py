@@ -13,22 +13,25 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from nts import extensions, inifile, ntp, state, ts_client
+from nts.base.errors import ConfigError, FormatError, KeErrorRecord, KeResponseError
+from nts.base.registry import COOKIES_WANTED, MAX_COOKIE, MAX_PLACEHOLDERS, AeadId, RecordType
 from nts.check.decode import capture, cookie_keys, hexinput, show, tls_session
 from nts.check.decode.cookie_keys import OurOpener
 from nts.check.decode.decoder import Decoded, Decoder, Settings
 from nts.check.decode.streams import Stream
 from nts.check.decode.tls_keys import parse_keylog
-from nts.errors import ConfigError, FormatError, KeErrorRecord, KeResponseError
-from nts.ke_client import MAX_RESPONSE, judge_response
-from nts.ke_server import MAX_REQUEST, KeServer
-from nts.ke_server import Verdict as KeVerdict
-from nts.ntp import Header
-from nts.records import MessageReader, Record
-from nts.registry import COOKIES_WANTED, MAX_COOKIE, MAX_PLACEHOLDERS, AeadId, RecordType
-from nts.ts_client import Query, build_query, judge
-from nts.ts_client import Verdict as Seen
-from nts.ts_server import Verdict
+from nts.client import state
+from nts.codec import extensions, ntp
+from nts.codec.ntp import Header
+from nts.codec.records import MessageReader, Record
+from nts.protocol import ts_client
+from nts.protocol.ke_client import MAX_RESPONSE, judge_response
+from nts.protocol.ke_server import MAX_REQUEST, KeServer
+from nts.protocol.ke_server import Verdict as KeVerdict
+from nts.protocol.ts_client import Query, build_query, judge
+from nts.protocol.ts_client import Verdict as Seen
+from nts.protocol.ts_server import Verdict
+from nts.system import inifile
 from tests import captures
 from tests.strategies import (
     RING,

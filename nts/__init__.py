@@ -1,16 +1,23 @@
 # SPDX-License-Identifier: MIT
 """Network Time Security for NTP (RFC 8915): the package behind the command-line scripts.
 
-The modules form layers, and a module imports only from layers below its own
-(`tests/test_layering.py` walks the imports and fails otherwise):
+Each folder is a layer. A module imports only from the layers above its own in this list, and inside a layer imports
+form no cycle (`tests/test_layering.py` walks all imports):
 
-    4  shell     files inifile config keystore state clock sockets tls certs workers engine ke_daemon ts_daemon
-                 ke_session ts_session preflight report cli
-    3  protocol  ke_server ke_client ts_server ts_client        pure functions: bytes in, bytes and a verdict out
-    2  codecs    records extensions ntp aead keyring cookies    wire formats and cryptography
-    1  base      errors registry wire                           errors, IANA numbers, the byte cursor
+    base       errors, numbers of the registries, octets, text
+    codec      wire formats and cryptography
+    protocol   the rules of RFC 8915 as pure functions
+    system     files, sockets, clock, TLS, stderr
+    server     the two servers                  client   the two clients
+    cli        arguments, exit codes, output
+    check      nts_check: the conformance probe
 
-Layers 1 to 3 own no socket, clock, thread, file or random source: those arrive as arguments.
+base, codec and protocol own no socket, clock, thread, file or random source: those arrive as arguments.
 """
 
+from pathlib import Path
+
 __version__ = "0.1.0"
+
+ROOT = Path(__file__).resolve().parent.parent
+"""the checkout, where libaes_siv/, server.ini and client.ini lie"""

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from cffi import FFI
 
-ROOT = Path(__file__).resolve().parent.parent
+from nts import ROOT
+
 SOURCES = ("packet.c", "random.c", "respond.c", "loop.c")
 # A callback that only tests set: random octets from a known place.
 _TEST_CALLBACK = 'extern "Python" void nts_test_random(void *context, uint8_t *out, size_t n);'

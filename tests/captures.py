@@ -19,7 +19,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from OpenSSL import SSL
 
-from nts.registry import AeadId
+from nts.base.registry import AeadId
 from tests.support import client_context
 
 Address = tuple[str, int]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
+from nts.base.registry import FieldType
 from nts.check import runner
 from nts.check.forge import UNKNOWN_FIELD, raw_field
 from nts.check.model import Result, Severity, Verdict
@@ -13,7 +14,6 @@ from nts.check.peer import Pair
 from nts.check.peer.ntp import NtpTalk, sound
 from nts.check.probe import ServerProbe, Target
 from nts.check.server import CHECKS
-from nts.registry import FieldType
 from tests import strategies
 
 UNIQUE_IDENTIFIER, COOKIE = FieldType.UNIQUE_IDENTIFIER, FieldType.COOKIE

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nts import extensions, records
+from nts.base.registry import FieldType, RecordType
 from nts.check.model import (
     Check,
     Direction,
@@ -23,9 +23,9 @@ from nts.check.model import (
 )
 from nts.check.probe import ServerProbe, Target
 from nts.check.runner import run
-from nts.ntp import Header
-from nts.records import encode_u16s
-from nts.registry import FieldType, RecordType
+from nts.codec import extensions, records
+from nts.codec.ntp import Header
+from nts.codec.records import encode_u16s
 
 COOKIE = bytes(range(64, 164))
 HOSTILE = "\x1b[31m\x1b]0;owned\x07<script>alert('x')</script>\r\n\u202e]]>&amp;\ud800\x00 [bold]x[/bold] $name"

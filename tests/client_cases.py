@@ -13,11 +13,11 @@ from pathlib import Path
 
 from OpenSSL import SSL
 
-from nts.aead import SessionKeys
+from nts.base.registry import AeadId, FieldType
 from nts.check.peer import Authority, KeBehaviour, KePeer, KeTalk, NtpTalk
 from nts.check.peer.craft import response
 from nts.check.peer.ke import strict_alpn
-from nts.registry import AeadId, FieldType
+from nts.codec.aead import SessionKeys
 from tests import support
 
 KE, TS = "ntske_client.py", "ntsts_client.py"

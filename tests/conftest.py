@@ -12,7 +12,7 @@ import pytest
 
 import nts
 from nts.check.peer import Authority
-from nts.keyring import KeyRing, MasterKey
+from nts.codec.keyring import KeyRing, MasterKey
 from tests.support import Suite, running_suite
 
 

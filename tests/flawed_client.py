@@ -13,15 +13,18 @@ from pathlib import Path
 
 from OpenSSL import SSL
 
-from nts import extensions, ke_session, sockets, ts_client
-from nts.aead import SessionKeys
+from nts.base.errors import FormatError, NTSError
+from nts.base.registry import AeadId, FieldType, Mode
 from nts.check import gcm_siv
 from nts.check.client.recipes import Enough, Outcome, Place
-from nts.errors import FormatError, NTSError
-from nts.ntp import Header
-from nts.records import encode_u16s
-from nts.registry import AeadId, FieldType, Mode
-from nts.ts_client import Query, Verdict
+from nts.client import ke_session
+from nts.codec import extensions
+from nts.codec.aead import SessionKeys
+from nts.codec.ntp import Header
+from nts.codec.records import encode_u16s
+from nts.protocol import ts_client
+from nts.protocol.ts_client import Query, Verdict
+from nts.system import addresses
 from tests.support import GOOD_REQUEST, RawKe, record, split_records
 
 _READING = 3.0  # seconds
@@ -131,7 +134,7 @@ class FlawedClient:
         placeholders = 9 if self.greedy else ts_client.count_placeholders(len(state.cookies), len(cookie))
         query = ts_client.build_query(state.keys, cookie, placeholders, self._random)
         family = socket.AF_INET6 if ":" in state.where[0] else socket.AF_INET
-        endpoint = sockets.resolve(*state.where, socket.SOCK_DGRAM, family)[0]
+        endpoint = addresses.resolve(*state.where, socket.SOCK_DGRAM, family)[0]
         with socket.socket(endpoint.family, socket.SOCK_DGRAM) as sock:
             sock.connect(endpoint.address)
             sock.send(query.packet)

@@ -2,7 +2,7 @@
 """Builders and hypothesis strategies: NTS requests and replies with a knob for everything, and NTS-KE messages.
 
 The builders are an independent peer: they pack with `struct` and encrypt with cryptography's AESSIV, and share none
-of `nts.extensions`, `nts.aead` and `nts.cookies`, so that a mistake there cannot cancel itself out. All that looks
+of `extensions`, `aead` and `cookies` of `nts.codec`, so that a mistake there cannot cancel itself out. All that looks
 random is counted, so every packet is the same in every run.
 """
 
@@ -17,13 +17,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from nts import ntp, ts_server
-from nts.aead import SessionKeys
-from nts.keyring import KeyRing, MasterKey
-from nts.ntp import Header
-from nts.records import Message, MessageReader
-from nts.registry import AeadId
-from nts.ts_server import Outcome, SystemVariables
+from nts.base.registry import AeadId
+from nts.codec import ntp
+from nts.codec.aead import SessionKeys
+from nts.codec.keyring import KeyRing, MasterKey
+from nts.codec.ntp import Header
+from nts.codec.records import Message, MessageReader
+from nts.protocol import ts_server
+from nts.protocol.ts_server import Outcome, SystemVariables
 
 UNIQUE_IDENTIFIER, COOKIE, PLACEHOLDER, AUTHENTICATOR = 0x0104, 0x0204, 0x0304, 0x0404
 UNKNOWN_FIELD = 0xF123  # of the range for experiments

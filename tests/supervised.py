@@ -23,8 +23,10 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
-from nts import cli, workers
-from nts.errors import ConfigError, LibraryError
+from nts.base.errors import ConfigError, LibraryError
+from nts.cli import script
+from nts.server import workers
+from nts.system import console
 
 FOLDER = Path(sys.argv[1])
 COUNT = int(sys.argv[2])
@@ -76,8 +78,8 @@ def set_up(index: int, stop: workers.StopSignal) -> Callable[[], None]:
 
 
 def main() -> int:
-    workers.supervise(COUNT, set_up, lambda: cli.say("all run"))
-    cli.say("stopped")
+    workers.supervise(COUNT, set_up, lambda: console.say("all run"))
+    console.say("stopped")
     return 0
 
 
@@ -87,4 +89,4 @@ if __name__ == "__main__":
         mock.patch.object(os, "fork", limited_fork),
         mock.patch.object(time, "monotonic", shifted_monotonic),
     ):
-        cli.run(main)
+        script.run(main)

@@ -18,9 +18,9 @@ from typing import ClassVar
 
 from OpenSSL import SSL
 
-from nts import certs
-from nts.aead import SessionKeys
-from nts.registry import AeadId, Direction, exporter_context
+from nts.base.registry import AeadId, Direction, exporter_context
+from nts.codec.aead import SessionKeys
+from nts.system import certs
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT = 20.0  # seconds

@@ -11,18 +11,18 @@ from dataclasses import replace
 
 import pytest
 
-from nts import extensions
-from nts.errors import FormatError, KeResponseError
-from nts.ke_client import build_request, judge_response
-from nts.ke_server import MAX_REQUEST, KeServer
-from nts.ke_server import Verdict as KeVerdict
-from nts.keyring import KeyRing, MasterKey
-from nts.ntp import Header
-from nts.records import MessageReader
-from nts.registry import AeadId
-from nts.ts_client import Query, build_query, judge
-from nts.ts_client import Verdict as Seen
-from nts.ts_server import Verdict
+from nts.base.errors import FormatError, KeResponseError
+from nts.base.registry import AeadId
+from nts.codec import extensions
+from nts.codec.keyring import KeyRing, MasterKey
+from nts.codec.ntp import Header
+from nts.codec.records import MessageReader
+from nts.protocol.ke_client import build_request, judge_response
+from nts.protocol.ke_server import MAX_REQUEST, KeServer
+from nts.protocol.ke_server import Verdict as KeVerdict
+from nts.protocol.ts_client import Query, build_query, judge
+from nts.protocol.ts_client import Verdict as Seen
+from nts.protocol.ts_server import Verdict
 from tests.strategies import (
     AUTHENTICATOR,
     COOKIE,

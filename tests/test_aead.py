@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nts import aead
-from nts.aead import AesSiv, SessionKeys
-from nts.errors import AuthError, LibraryError
-from nts.registry import AeadId
+from nts.base.errors import AuthError, LibraryError
+from nts.base.registry import AeadId
+from nts.codec import aead
+from nts.codec.aead import AesSiv, SessionKeys
 from tests.strategies import Counter, bounded
 from tests.support import ROOT
 
@@ -149,7 +149,7 @@ def test_agrees_with_cryptography(key: bytes, nonce: bytes, plaintext: bytes, as
 # use and the sealed messages.
 _ON_BACKEND = """
 import json
-from nts import aead
+from nts.codec import aead
 from tests.test_aead import sealed_messages
 print(json.dumps([aead.backend(), [m.hex() for m in sealed_messages(lambda key: aead.AesSiv(key).seal)]]))
 """

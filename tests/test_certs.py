@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nts import certs, tls
-from nts.errors import ConfigError
+from nts.base.errors import ConfigError
+from nts.system import certs, tls
 
 
 def make(folder: Path, *names: str, cert: str = "c.pem", key: str = "c.key") -> list[Path]:

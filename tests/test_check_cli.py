@@ -16,10 +16,10 @@ from xml.etree import ElementTree as ET
 import jsonschema
 import pytest
 
+from nts.base.errors import ExitCode
 from nts.check.client import CASES
 from nts.check.model import Check
 from nts.check.server import CHECKS
-from nts.errors import ExitCode
 from tests.support import ROOT, Process, Suite, free_port, run
 from tests.test_cli import one_error
 from tools import checks_doc

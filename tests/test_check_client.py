@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from nts.base.registry import FieldType
 from nts.check import runner
 from nts.check.client import CASES, chronyd, judge, requests
 from nts.check.client.probe import ClientProbe, Seen
@@ -35,7 +36,6 @@ from nts.check.peer import Authority, NtpPeer, craft
 from nts.check.peer.faults import FAULTS, Side, find
 from nts.check.peer.ke import KeSession
 from nts.check.peer.ntp import NtpTalk
-from nts.registry import FieldType
 from tests import support
 from tests.flawed_client import FlawedClient
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
+from nts.base.errors import ConfigError, ExitCode
 from nts.check.commands import decode as command
 from nts.check.decode.tls_keys import parse_keylog
-from nts.errors import ConfigError, ExitCode
 from tests import captures, chrony
 from tests.captures import frame, made_session, packets, pcap, udp
 from tests.strategies import CURRENT_KEY, REQUEST, answer

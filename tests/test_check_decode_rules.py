@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV, AESSIV
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nts.base.errors import FormatError
+from nts.base.registry import KISS_NTSN, AeadId, FieldType
 from nts.check.decode import cookie_keys, decoder, hexinput, rules_ke
 from nts.check.decode.aeads import Keys
 from nts.check.decode.associations import Associations
@@ -20,9 +22,7 @@ from nts.check.decode.cookie_keys import Opened, Opener, OurOpener
 from nts.check.decode.decoder import Decoder, KeItem, NtpItem, Settings
 from nts.check.decode.ntp_packet import Packet
 from nts.check.model import Protocol
-from nts.errors import FormatError
-from nts.ntp import Header
-from nts.registry import KISS_NTSN, AeadId, FieldType
+from nts.codec.ntp import Header
 from tests.strategies import (
     COOKIE,
     PLACEHOLDER,

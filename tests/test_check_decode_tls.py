@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives import hashes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nts import certs
+from nts.base.errors import FormatError
+from nts.base.registry import AeadId
 from nts.check.decode import capture, streams, tls_keys, tls_messages
 from nts.check.decode.decoder import Decoded, Decoder, KeItem, NtpItem, Settings
 from nts.check.decode.tls_keys import parse_keylog
-from nts.errors import FormatError
-from nts.registry import AeadId
+from nts.system import certs
 from tests import captures
 from tests.captures import Recording, frame, made_session, packets, pcap, pcapng, record_openssl, tcp, udp
 from tests.strategies import Request, bounded

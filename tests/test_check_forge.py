@@ -11,14 +11,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nts.base.registry import FieldType
 from nts.check import judge_ntp
 from nts.check.forge import UNKNOWN_FIELD, Forge, Request, Seal, Ticket, raw_field
 from nts.check.judge_ntp import Kind
 from nts.check.model import Severity, Verdict, conclude, failed, passed
 from nts.check.server import CHECKS, ntp_fields, ntp_robustness
-from nts.ntp import Header
-from nts.registry import FieldType
-from nts.ts_server import Verdict as Outcome
+from nts.codec.ntp import Header
+from nts.protocol.ts_server import Verdict as Outcome
 from tests import strategies
 from tests.strategies import AUTHENTICATOR, COOKIE, PLACEHOLDER, UNIQUE_IDENTIFIER, bounded, fields_of
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nts import records
+from nts.base.registry import ErrorCode, RecordType
 from nts.check import judge_ke
 from nts.check.ke_answer import End, KeAnswer
 from nts.check.ke_forge import AEAD_15, END, NTPV4, UNKNOWN_TYPE, aeads, protocols, record
 from nts.check.model import Finding, Severity, Verdict, failed, passed
 from nts.check.peer.craft import random_cookies, response
-from nts.registry import ErrorCode, RecordType
+from nts.codec import records
 
 FAIL, WARN, PASS = Verdict.FAIL, Verdict.WARN, Verdict.PASS
 Judge = Callable[[KeAnswer], Finding]

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from nts import records
+from nts.base.errors import ALPNError, ConnectError, ExitCode, KeResponseError, NTSError, ResolveError, TLSError
+from nts.base.registry import ALPN, AeadId, ErrorCode, FieldType, RecordType
 from nts.check import gcm_siv, runner
 from nts.check.ke_answer import MAX_ANSWER
 from nts.check.ke_forge import COMPLIANT_CONTEXT, END, NTPV4, REQUEST, UNKNOWN_TYPE, protocols, record, request
@@ -25,8 +26,7 @@ from nts.check.peer.craft import random_cookies, response
 from nts.check.peer.ke import TLS_1_2, Stopped, no_alpn
 from nts.check.probe import ServerProbe, Target
 from nts.check.server import CHECKS
-from nts.errors import ALPNError, ConnectError, ExitCode, KeResponseError, NTSError, ResolveError, TLSError
-from nts.registry import ALPN, AeadId, ErrorCode, FieldType, RecordType
+from nts.codec import records
 from tests import chrony
 from tests.support import Suite, free_port
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from nts.base.registry import FieldType
 from nts.check.commands import misbehave
 from nts.check.peer import NtpPeer, craft
 from nts.check.peer.faults import FAULTS, UnknownFault, find
 from nts.check.peer.ke import KeSession
 from nts.check.peer.ntp import NtpTalk
-from nts.registry import FieldType
 from tests import support
 from tests.support import END, GOOD_REQUEST, Process, record
 

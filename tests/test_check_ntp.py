@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from nts import certs
 from nts.check.model import Check, Severity, Verdict
 from nts.check.peer import Pair, pair
 from nts.check.peer.ntp import sound
 from nts.check.probe import ServerProbe
 from nts.check.server import CHECKS
+from nts.system import certs
 from tests import chrony
 from tests.check_ntp import (
     FAULTS,

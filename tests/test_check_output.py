@@ -20,12 +20,12 @@ from xml.etree import ElementTree as ET
 import jsonschema
 import pytest
 
+from nts.base.errors import ConfigError
+from nts.base.registry import FieldType
 from nts.check import runner
 from nts.check.model import Direction, Exhibit, Protocol, Severity, Verdict, conclude, failed, passed
 from nts.check.output import as_html, catalogue, summary, text
 from nts.check.output.render import Options, Session, write
-from nts.errors import ConfigError
-from nts.registry import FieldType
 from tests import check_samples
 from tests.support import ROOT
 
@@ -460,7 +460,7 @@ def test_a_full_disk_is_one_error_and_leaves_nothing_behind(tmp_path: Path, monk
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("nts.files.rename", full)
+    monkeypatch.setattr("nts.system.files.rename", full)
     with pytest.raises(ConfigError, match=r"cannot write .*r\.html: No space left on device"):
         write(tmp_path / "r.html", "text")
     assert list(tmp_path.iterdir()) == []

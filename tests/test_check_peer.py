@@ -12,16 +12,17 @@ from pathlib import Path
 import pytest
 from OpenSSL import SSL
 
-from nts import cookies, ke_session, ts_session
+from nts.base.errors import ALPNError, CertificateError, FormatError, KeErrorRecord, NtsNak, TLSError
+from nts.base.registry import AeadId
 from nts.check.peer import KeBehaviour, NtpBehaviour, NtpTalk, Pair, pair
 from nts.check.peer import ke as ke_peer
 from nts.check.peer.authority import Authority
 from nts.check.peer.faults import exchange, find
 from nts.check.peer.faults import time as faults_time
 from nts.check.peer.ke import KePeer, KeTalk
-from nts.errors import ALPNError, CertificateError, FormatError, KeErrorRecord, NtsNak, TLSError
-from nts.registry import AeadId
-from nts.state import ClientState
+from nts.client import ke_session, ts_session
+from nts.client.state import ClientState
+from nts.codec import cookies
 from tests import support
 from tests.support import END, GOOD_REQUEST, RawKe, record, split_records
 

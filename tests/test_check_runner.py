@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from nts.base.errors import ConnectError
 from nts.check import runner
 from nts.check.model import (
     Check,
@@ -22,7 +23,6 @@ from nts.check.model import (
     passed,
     warned,
 )  # fmt: skip
-from nts.errors import ConnectError
 
 
 class Probe:

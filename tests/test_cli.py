@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from nts import certs
-from nts.errors import ExitCode
+from nts.base.errors import ExitCode
+from nts.system import certs
 from tests.support import ROOT, Process, Suite, free_port, run, write_ini
 
 SCRIPTS = (

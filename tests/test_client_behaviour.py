@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nts.aead import SessionKeys
+from nts.base.registry import AeadId
 from nts.check.peer import Authority, KeBehaviour, KePeer, KeTalk, NtpBehaviour, NtpPeer
 from nts.check.peer.craft import random_cookies, response
-from nts.records import encode_u16s as u16
-from nts.registry import AeadId
+from nts.codec.aead import SessionKeys
+from nts.codec.records import encode_u16s as u16
 from tests import support
 from tests.client_cases import (
     KE,

@@ -20,14 +20,15 @@ from pathlib import Path
 import pytest
 from OpenSSL import SSL
 
-from nts import ke_session, tls
+from nts.base.errors import KeResponseError
+from nts.base.registry import AeadId
 from nts.check.peer import Authority, KePeer, KeTalk
 from nts.check.peer.craft import random_cookies, response
 from nts.check.peer.ke import no_alpn
-from nts.errors import KeResponseError
-from nts.records import encode_u16s as u16
-from nts.registry import AeadId
-from nts.tls import AlpnRefused
+from nts.client import ke_session
+from nts.codec.records import encode_u16s as u16
+from nts.system import tls
+from nts.system.tls import AlpnRefused
 from tests import support
 from tests.client_cases import (
     KE,

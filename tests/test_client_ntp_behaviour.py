@@ -17,13 +17,14 @@ from pathlib import Path
 
 import pytest
 
-from nts import ts_client, ts_session
+from nts.base.errors import Mismatch
 from nts.check.peer import NtpBehaviour, NtpPeer, NtpTalk
 from nts.check.peer.craft import field as ef
 from nts.check.peer.craft import random_cookies
-from nts.errors import Mismatch
-from nts.records import encode_u16s as u16
-from nts.state import ClientState
+from nts.client import ts_session
+from nts.client.state import ClientState
+from nts.codec.records import encode_u16s as u16
+from nts.protocol import ts_client
 from tests import support
 from tests.client_cases import (
     AUTH,

@@ -7,9 +7,10 @@ import time
 
 import pytest
 
-from nts import clock, ntp
-from nts.clock import Clock
-from nts.registry import Leap
+from nts.base.registry import Leap
+from nts.codec import ntp
+from nts.system import clock
+from nts.system.clock import Clock
 
 
 def kernel(monkeypatch: pytest.MonkeyPatch, leap: int, error_us: int) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from nts import config
-from nts.errors import ConfigError, ExitCode
-from nts.registry import AeadId
+from nts.base.errors import ConfigError, ExitCode
+from nts.base.registry import AeadId
+from nts.server import config
 from tests.support import ROOT
 
 

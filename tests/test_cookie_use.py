@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from nts import extensions
-from nts.registry import FieldType
-from nts.state import ClientState
+from nts.base.registry import FieldType
+from nts.client.state import ClientState
+from nts.codec import extensions
 from tests.support import ROOT, Suite
 
 

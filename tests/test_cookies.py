@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nts import cookies
-from nts.aead import SessionKeys
-from nts.errors import AuthError
-from nts.keyring import KeyRing, MasterKey
-from nts.registry import AeadId
+from nts.base.errors import AuthError
+from nts.base.registry import AeadId
+from nts.codec import cookies
+from nts.codec.aead import SessionKeys
+from nts.codec.keyring import KeyRing, MasterKey
 from tests.strategies import CURRENT_KEY, OLD_KEY, RING, bounded, cookie_of, flipped, foreign_cookie, session_keys
 
 VECTOR = bytes.fromhex(

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import pkgutil
 import re
 
@@ -25,12 +24,9 @@ def test_every_requirement_has_one_row() -> None:
 
 
 def resolve(name: str) -> None:
-    """Import `module.function` or `module.Class.method` of the package, or of a script."""
-    module, *attributes = name.split(".")
-    prefix = "" if (ROOT / f"{module}.py").exists() else "nts."
-    found: object = importlib.import_module(prefix + module)
-    for attribute in attributes:
-        found = getattr(found, attribute)
+    """Find `room.module.function` or `room.module.Class.method` of the package, or a name in a script."""
+    prefix = "" if (ROOT / f"{name.partition('.')[0]}.py").exists() else "nts."
+    pkgutil.resolve_name(prefix + name)
 
 
 def decorated_source(module: str, function: str) -> str:

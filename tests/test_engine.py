@@ -20,14 +20,18 @@ from pathlib import Path
 
 import pytest
 
-from nts import _engine_build, engine, ntp, sockets, ts_client, ts_daemon
-from nts.engine import Engine, OddPacket
-from nts.errors import LibraryError
-from nts.keyring import KeyRing, MasterKey
-from nts.ntp import Header
-from nts.registry import AeadId
-from nts.ts_client import Query
-from nts.ts_server import MAX_REQUEST, Verdict
+from nts import _engine_build
+from nts.base.errors import LibraryError
+from nts.base.registry import AeadId
+from nts.codec import ntp
+from nts.codec.keyring import KeyRing, MasterKey
+from nts.codec.ntp import Header
+from nts.protocol import ts_client
+from nts.protocol.ts_client import Query
+from nts.protocol.ts_server import MAX_REQUEST, Verdict
+from nts.server import engine, listen, ts_daemon
+from nts.server.engine import Engine, OddPacket
+from nts.system import udp
 from tests.strategies import (
     REQUEST,
     RING,
@@ -91,7 +95,7 @@ class Bench:
             except BlockingIOError:
                 return got
             assert peer[:2] in [s.getsockname()[:2] for s in self.servers]
-            got.append((data, sockets.arrival_ns(ancillary)))
+            got.append((data, udp.arrival_ns(ancillary)))
 
     def exchange(self, *datagrams: bytes) -> list[bytes]:
         self.send(*datagrams)
@@ -102,7 +106,7 @@ class Bench:
         return {v.name: self.cells[v] for v in Verdict if self.cells[v]}
 
     def close(self) -> None:
-        sockets.close_all([*self.servers, self.client])
+        listen.close_all([*self.servers, self.client])
         os.close(self.wake_read)
         os.close(self.wake_write)
 
@@ -111,7 +115,7 @@ def bound(address: str, port: int = 0) -> socket.socket:
     """A non-blocking UDP socket that loses nothing of these tests, with timestamps."""
     sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
-    sockets.enable_timestamps(sock)
+    udp.enable_timestamps(sock)
     sock.bind((address, port))
     sock.setblocking(False)
     return sock
@@ -295,7 +299,7 @@ def test_sockets_of_both_families_are_served_side_by_side() -> None:
         assert len(data) == len(PLAIN)
         assert source[:2] == (host, server.getsockname()[1])
     assert bench.counted() == {"ANSWERED_PLAIN": 2}
-    sockets.close_all([*peers])
+    listen.close_all([*peers])
     bench.close()
 
 
@@ -591,7 +595,7 @@ def test_an_engine_with_other_verdicts_is_refused(monkeypatch: pytest.MonkeyPatc
     """Even where there are no sources to compare it with."""
     monkeypatch.setattr(engine, "fingerprint", lambda: None)
     Engine()
-    monkeypatch.setattr("nts.engine.Verdict", list(Verdict)[:-1])
+    monkeypatch.setattr("nts.server.engine.Verdict", list(Verdict)[:-1])
     with pytest.raises(LibraryError, match="another version of this package"):
         Engine()
 

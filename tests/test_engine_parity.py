@@ -29,12 +29,12 @@ from hypothesis import strategies as st
 
 from fuzz import run as fuzz_run
 from fuzz import targets
-from nts import ts_server
-from nts.aead import SessionKeys
-from nts.engine import Engine, _module, prepare_for_tests
-from nts.keyring import KeyRing, MasterKey
-from nts.registry import AeadId
-from nts.ts_server import MAX_REQUEST, Outcome, SystemVariables, Verdict
+from nts.base.registry import AeadId
+from nts.codec.aead import SessionKeys
+from nts.codec.keyring import KeyRing, MasterKey
+from nts.protocol import ts_server
+from nts.protocol.ts_server import MAX_REQUEST, Outcome, SystemVariables, Verdict
+from nts.server.engine import Engine, _module, prepare_for_tests
 from tests.strategies import (
     AUTHENTICATOR,
     COOKIE,

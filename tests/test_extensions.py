@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nts import extensions
-from nts.errors import FormatError
-from nts.extensions import Authenticator, Field
+from nts.base.errors import FormatError
+from nts.codec import extensions
+from nts.codec.extensions import Authenticator, Field
 from tests.strategies import REQUEST, bounded, raw_field
 
 HEADER = bytes(48)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nts import inifile
-from nts.errors import ConfigError
+from nts.base.errors import ConfigError
+from nts.system import inifile
 
 PATH = Path("some.ini")
 

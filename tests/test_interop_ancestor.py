@@ -21,13 +21,15 @@ import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-from nts import cookies, keystore, ts_client
-from nts.aead import SessionKeys
-from nts.errors import ExitCode
-from nts.keyring import KeyRing, MasterKey
-from nts.registry import AeadId
-from nts.state import ClientState
-from nts.ts_client import Judgement, Verdict
+from nts.base.errors import ExitCode
+from nts.base.registry import AeadId
+from nts.client.state import ClientState
+from nts.codec import cookies
+from nts.codec.aead import SessionKeys
+from nts.codec.keyring import KeyRing, MasterKey
+from nts.protocol import ts_client
+from nts.protocol.ts_client import Judgement, Verdict
+from nts.server import keystore
 from tests.support import Suite, ask_udp, run, running_suite
 
 MAX_KEYS = 3  # the ancestor's constant, and our default

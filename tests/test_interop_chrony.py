@@ -20,12 +20,15 @@ from pathlib import Path
 
 import pytest
 
-from nts import certs, extensions, ke_session, ntp, ts_client
-from nts.errors import ExitCode
-from nts.ntp import Header
-from nts.registry import KISS_NTSN, AeadId, FieldType
-from nts.state import ClientState
-from nts.ts_client import Verdict
+from nts.base.errors import ExitCode
+from nts.base.registry import KISS_NTSN, AeadId, FieldType
+from nts.client import ke_session
+from nts.client.state import ClientState
+from nts.codec import extensions, ntp
+from nts.codec.ntp import Header
+from nts.protocol import ts_client
+from nts.protocol.ts_client import Verdict
+from nts.system import certs
 from tests import chrony
 from tests.chrony import Chronyd, Relay
 from tests.support import Suite, ask_udp, free_port, run, running_suite

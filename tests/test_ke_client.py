@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nts.errors import ExitCode, KeErrorRecord, KeResponseError
-from nts.ke_client import MAX_RESPONSE, Agreement, build_request, judge_response
-from nts.records import MessageReader, is_server_name
-from nts.registry import MAX_COOKIE, AeadId
+from nts.base.errors import ExitCode, KeErrorRecord, KeResponseError
+from nts.base.registry import MAX_COOKIE, AeadId
+from nts.base.text import is_server_name
+from nts.codec.records import MessageReader
+from nts.protocol.ke_client import MAX_RESPONSE, Agreement, build_request, judge_response
 from tests.strategies import bounded, message_of, u16s
 from tests.support import AEAD_15, END, NEXT_PROTOCOL_NTPV4, record, split_records
 

@@ -25,8 +25,10 @@ from pathlib import Path
 import pytest
 from OpenSSL import SSL
 
-from nts import aead, ke_daemon, keystore, ts_client
-from nts.registry import AeadId
+from nts.base.registry import AeadId
+from nts.codec import aead
+from nts.protocol import ts_client
+from nts.server import ke_daemon, keystore
 from tests import support
 from tests.support import (
     AEAD_15,

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nts import cookies
-from nts.aead import SessionKeys
-from nts.errors import FormatError
-from nts.ke_server import KeServer, Outcome, Verdict
-from nts.keyring import KeyRing
-from nts.records import MessageReader
-from nts.registry import AeadId
+from nts.base.errors import FormatError
+from nts.base.registry import AeadId
+from nts.codec import cookies
+from nts.codec.aead import SessionKeys
+from nts.codec.keyring import KeyRing
+from nts.codec.records import MessageReader
+from nts.protocol.ke_server import KeServer, Outcome, Verdict
 from tests.strategies import CURRENT_KEY, RING, Counter, bounded, message_of, respond, session_keys, u16s
 from tests.strategies import Request as NtsRequest
 from tests.support import AEAD_15, END, GOOD_REQUEST, NEXT_PROTOCOL_NTPV4, record, split_records

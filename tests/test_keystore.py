@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from nts import keystore
-from nts.errors import ConfigError
-from nts.keystore import KeyWatcher
+from nts.base.errors import ConfigError
+from nts.server import keystore
+from nts.server.keystore import KeyWatcher
 from tests.support import ROOT
 
 HEX = "0f" * 32
@@ -183,7 +183,7 @@ def test_never_more_than_max_keys_and_never_without_the_current_one(folder: Path
 ROTATE = """
 import os, sys
 from pathlib import Path
-from nts import keystore
+from nts.server import keystore
 for _ in range(10):
     keystore.rotate(Path(sys.argv[1]), 3, os.urandom)
 """
@@ -278,7 +278,7 @@ def test_a_folder_from_before_the_clock_was_set_back_is_read_once(
     """Its times lie in the future, which must not make every look a reading of all files."""
     loads: list[Path] = []
     earlier = time.time_ns() - 3600 * 10**9
-    monkeypatch.setattr("nts.keystore.time.time_ns", lambda: earlier)
+    monkeypatch.setattr("nts.server.keystore.time.time_ns", lambda: earlier)
     monkeypatch.setattr(keystore, "_RESCAN", 3600.0)
     monkeypatch.setattr(watcher, "_reload", lambda: loads.append(folder))
     for _ in range(10):

@@ -4,28 +4,19 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from tests.support import ROOT
 
-LAYERS = (
-    ("errors", "registry", "wire"),
-    ("records", "extensions", "ntp", "aead", "keyring", "cookies"),
-    ("ke_server", "ke_client", "ts_server", "ts_client"),
-)
-LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
-SHELL = len(LAYERS)
+PACKAGE = ROOT / "nts"
+LAYERS = ("base", "codec", "protocol", "system", "server client", "cli", "check")
+LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms.split()}
+PURE_ROOMS = ("base", "codec", "protocol")
 IMPURE = {"socket", "ssl", "time", "os", "select", "selectors", "threading", "logging", "configparser", "OpenSSL",
           "random", "secrets", "signal", "subprocess", "asyncio"}  # fmt: skip
-# Foundations that a layer may share with its neighbours: bytes first, then what is made of them.
-SIDEWAYS = {
-    ("registry", "errors"), ("wire", "errors"), ("extensions", "ntp"), ("keyring", "aead"), ("cookies", "aead"),
-    ("cookies", "keyring"),
-}  # fmt: skip
-MODULES = sorted((ROOT / "nts").glob("[!_]*.py"))  # not _engine_build.py, a program
-CHECK = ROOT / "nts/check"
 CHECK_LAYERS = (
     ("model",),
     ("runner", "forge", "ke_forge", "gcm_siv", "ke_answer", "judge_ke", "judge_ntp", "decode"),
@@ -34,98 +25,94 @@ CHECK_LAYERS = (
     ("output",),
     ("commands",),
 )
-CHECK_LAYER_OF = {name: number for number, names in enumerate(CHECK_LAYERS) for name in names}
-CHECK_SIDEWAYS = {
-    ("judge_ke", "ke_answer"), ("judge_ke", "gcm_siv"), ("judge_ntp", "forge"), ("decode", "gcm_siv"),
-    ("probe", "ke_probe"), ("probe", "ntp_probe"), ("ke_probe", "probe"), ("ntp_probe", "probe"),  # one thing in parts
-}  # fmt: skip
+CHECK_LEVEL = {part: level for level, parts in enumerate(CHECK_LAYERS) for part in parts}
 CHECK_PURE = {*CHECK_LAYERS[0], *CHECK_LAYERS[1]} - {"runner"}
-CHECK_MODULES = sorted(p for p in CHECK.rglob("*.py") if p != CHECK / "__init__.py")
 MAX_LINES = 400
 
 
+def name_of(path: Path) -> str:
+    """The dotted name of a module of the package."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {name_of(p): p for p in sorted(PACKAGE.rglob("*.py"))}
+
+
 def imports(path: Path) -> set[str]:
-    """All modules a file imports, wherever in it: `nts.x` as it is, others by their first part."""
-    names: set[str] = set()
+    """All modules a file imports, wherever in it: those of the package whole, others by their first part."""
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names |= {a.name for a in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module == "nts":
-            names |= {f"nts.{a.name}" for a in node.names}
+            found |= {a.name for a in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names.add(node.module or "")
-    return {n if n.startswith("nts.") else n.split(".")[0] for n in names}
+            module = node.module or ""
+            found |= {full if (full := f"{module}.{a.name}") in MODULES else module for a in node.names}
+    return {n if n.startswith("nts") else n.partition(".")[0] for n in found}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.stem)
-def test_module_imports_only_from_lower_layers(path: Path) -> None:
-    own = LAYER_OF.get(path.stem, SHELL)
-    for name in imports(path):
-        if name.startswith("nts."):
-            other = name.removeprefix("nts.")
-            allowed = LAYER_OF.get(other, SHELL) < own or own == SHELL or (path.stem, other) in SIDEWAYS
-            assert allowed, f"{path.stem} imports {other}"
-        else:
-            assert own == SHELL or name not in IMPURE, f"{path.stem} imports {name}, but owns no I/O"
+IMPORTS = {name: imports(path) for name, path in MODULES.items()}
 
 
-def test_the_shell_has_no_import_cycle() -> None:
-    graph = {p.stem: {n.removeprefix("nts.") for n in imports(p) if n.startswith("nts.")} for p in MODULES}
-    graph |= {"_engine": set(), "_engine_build": set()}  # compiled, and what compiles it
+def room(name: str) -> str:
+    """The folder of nts/ that a module lies in; empty for nts itself and its build step."""
+    own = name.split(".")[1:2]
+    return own[0] if own and own[0] in LEVEL else ""
+
+
+def part(name: str) -> str:
+    """The part of nts/check that a module belongs to; empty for nts.check itself."""
+    return [*name.split("."), "", ""][2]
+
+
+def find_cycle(graph: dict[str, set[str]]) -> set[str]:
+    """The nodes that lie on a cycle or lead to one."""
     done: set[str] = set()
-    while ready := {m for m, needs in graph.items() if m not in done and needs <= done}:
+    while ready := {m for m, needs in graph.items() if m not in done and needs & set(graph) <= done}:
         done |= ready
-    assert done == set(graph), f"in a cycle: {sorted(set(graph) - done)}"
+    return set(graph) - done
 
 
-@pytest.mark.parametrize("path", [*sorted(ROOT.glob("nts*_*.py")), ROOT / "server_helper.py"], ids=lambda p: p.stem)
+def of_room(names: Iterable[str], wanted: str) -> set[str]:
+    return {n for n in names if room(n) == wanted}
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if room(n)])
+def test_module_imports_only_from_its_own_layer_and_lower_ones(name: str) -> None:
+    for other in IMPORTS[name]:
+        if room(other):
+            lower = LEVEL[room(other)] < LEVEL[room(name)]
+            assert lower or room(other) == room(name), f"{name} imports {other}"
+        assert room(name) not in PURE_ROOMS or other not in IMPURE, f"{name} imports {other}, but owns no I/O"
+
+
+@pytest.mark.parametrize("wanted", [r for r in LEVEL if r != "check"])
+def test_a_room_has_no_import_cycle(wanted: str) -> None:
+    assert not find_cycle({n: IMPORTS[n] for n in of_room(MODULES, wanted)})
+
+
+@pytest.mark.parametrize("name", sorted(of_room(MODULES, "check")))
+def test_a_part_of_nts_check_imports_only_from_lower_ones(name: str) -> None:
+    own = part(name)
+    for other in {part(n) for n in of_room(IMPORTS[name], "check")} - {own, ""}:
+        assert CHECK_LEVEL[other] <= CHECK_LEVEL[own], f"{own} imports {other}"
+    assert own not in CHECK_PURE or not IMPORTS[name] & IMPURE
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("*.py")), ids=lambda p: p.stem)
 def test_scripts_are_thin(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 90
-    shell = {"nts." + p.stem for p in MODULES} | ({"nts.check"} if path.stem == "nts_check" else set())
-    assert imports(path) <= shell | {"argparse", "json", "os", "pathlib", "time", "__future__"}
+    others = {n for n in imports(path) if not n.startswith("nts.")}
+    assert others <= {"argparse", "json", "os", "pathlib", "time", "__future__"}
 
 
-def part(path: Path) -> str:
-    """The part of nts/check that a module belongs to."""
-    return path.relative_to(CHECK).with_suffix("").parts[0]
-
-
-def of_check(path: Path) -> set[str]:
-    """The parts of nts/check that a module imports."""
-    names = {n for n in imports(path) if n.startswith("nts.check.")}
-    return {n.split(".")[2] for n in names} | imported_from(path, "nts.check")
-
-
-def imported_from(path: Path, package: str) -> set[str]:
-    """What a module imports by `from package import ...`."""
-    nodes = ast.walk(ast.parse(path.read_text()))
-    return {a.name for n in nodes if isinstance(n, ast.ImportFrom) and n.module == package for a in n.names}
-
-
-@pytest.mark.parametrize("path", CHECK_MODULES, ids=lambda p: str(p.relative_to(CHECK)))
-def test_a_part_of_nts_check_imports_only_from_lower_ones(path: Path) -> None:
-    own = part(path)
-    assert own in CHECK_LAYER_OF, f"{own} is in no layer"
-    for other in of_check(path) - {own}:
-        allowed = CHECK_LAYER_OF[other] < CHECK_LAYER_OF[own] or (own, other) in CHECK_SIDEWAYS
-        assert allowed, f"{own} imports {other}"
-    if own in CHECK_PURE:
-        assert not imports(path) & IMPURE
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.stem)
-def test_nothing_else_knows_of_nts_check(path: Path) -> None:
-    assert not {n for n in imports(path) if n == "nts.check" or n.startswith("nts.check.")}
-
-
-@pytest.mark.parametrize("path", [*MODULES, *CHECK_MODULES], ids=lambda p: str(p.relative_to(ROOT / "nts")))
-def test_module_is_short_and_says_what_it_is(path: Path) -> None:
-    text = path.read_text()
+@pytest.mark.parametrize("name", MODULES)
+def test_module_is_short_and_says_what_it_is(name: str) -> None:
+    text = MODULES[name].read_text()
     assert len(text.splitlines()) <= MAX_LINES
     assert text.startswith("# SPDX-License-Identifier: MIT\n")
     assert ast.get_docstring(ast.parse(text))
 
 
-def test_every_layer_module_exists() -> None:
-    assert {p.stem for p in MODULES} >= set(LAYER_OF)
-    assert {part(p) for p in CHECK_MODULES} == set(CHECK_LAYER_OF)
+def test_every_folder_has_its_layer() -> None:
+    assert {room(n) for n in MODULES} - {""} == set(LEVEL)
+    assert {part(n) for n in of_room(MODULES, "check")} - {""} == set(CHECK_LEVEL)

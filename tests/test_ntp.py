@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nts import ntp
-from nts.errors import FormatError
-from nts.ntp import NS, Header
+from nts.base.errors import FormatError
+from nts.codec import ntp
+from nts.codec.ntp import NS, Header
 from tests.strategies import bounded
 
 U32, U64, I8 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1), st.integers(-128, 127)

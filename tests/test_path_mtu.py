@@ -19,9 +19,11 @@ from typing import Any
 import pytest
 from cffi import FFI
 
-from nts import cookies, keystore, ts_client
-from nts.aead import SessionKeys
-from nts.registry import AeadId
+from nts.base.registry import AeadId
+from nts.codec import cookies
+from nts.codec.aead import SessionKeys
+from nts.protocol import ts_client
+from nts.server import keystore
 from tests.support import HAS_ENGINE, NO_ENGINE, Process, Suite, eventually, workers_of
 
 MTU = 1280

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from nts import config
-from nts.errors import ExitCode
+from nts.base.errors import ExitCode
+from nts.server import config
 from tests.support import ROOT, free_port, run
 
 README = (ROOT / "README.md").read_text()

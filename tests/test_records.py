@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nts import records
-from nts.errors import FormatError
-from nts.records import Message, MessageReader, Record
-from nts.registry import RecordType
+from nts.base.errors import FormatError
+from nts.base.registry import RecordType
+from nts.codec import records
+from nts.codec.records import Message, MessageReader, Record
 from tests.strategies import bounded, message_of
 from tests.support import END, GOOD_REQUEST, record
 

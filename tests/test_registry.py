@@ -8,8 +8,8 @@ import sys
 import pytest
 
 import ntske_client
-from nts import registry
-from nts.registry import AeadId, Direction, ErrorCode, FieldType, RecordType
+from nts.base import registry
+from nts.base.registry import AeadId, Direction, ErrorCode, FieldType, RecordType
 
 
 def test_numbers_are_the_registered_ones() -> None:

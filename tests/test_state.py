@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from nts import files, state
-from nts.aead import SessionKeys
-from nts.errors import ConfigError, NoCookies
-from nts.registry import AeadId
-from nts.state import Association, ClientState
+from nts.base.errors import ConfigError, NoCookies
+from nts.base.registry import AeadId
+from nts.client import state
+from nts.client.state import Association, ClientState
+from nts.codec.aead import SessionKeys
+from nts.system import files
 from tests.support import ROOT
 
 KEYS = SessionKeys(AeadId.AES_SIV_CMAC_256, bytes(range(32)), bytes(range(32, 64)))
@@ -180,8 +181,8 @@ def test_secrets_are_not_in_repr(store: ClientState) -> None:
 TAKE = """
 import sys
 from pathlib import Path
-from nts.errors import NoCookies
-from nts.state import ClientState
+from nts.base.errors import NoCookies
+from nts.client.state import ClientState
 store = ClientState(Path(sys.argv[1]))
 while True:
     try:
@@ -194,7 +195,7 @@ while True:
 REFILL = """
 import os, sys
 from pathlib import Path
-from nts.state import ClientState
+from nts.client.state import ClientState
 store = ClientState(Path(sys.argv[1]))
 while True:
     association, cookie = store.take_cookie()

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nts import ntp
-from nts.aead import SessionKeys
-from nts.errors import FormatError
-from nts.keyring import KeyRing
-from nts.ntp import NS, Header
-from nts.registry import COOKIES_WANTED, MAX_COOKIE, MAX_PACKET, AeadId
-from nts.ts_client import Measurement, Query, Verdict, build_query, count_placeholders, judge, measure, restock
+from nts.base.errors import FormatError
+from nts.base.registry import COOKIES_WANTED, MAX_COOKIE, MAX_PACKET, AeadId
+from nts.codec import ntp
+from nts.codec.aead import SessionKeys
+from nts.codec.keyring import KeyRing
+from nts.codec.ntp import NS, Header
+from nts.protocol.ts_client import Measurement, Query, Verdict, build_query, count_placeholders, judge, measure, restock
 from tests.strategies import (
     AUTHENTICATOR,
     COOKIE,

@@ -26,12 +26,15 @@ from pathlib import Path
 
 import pytest
 
-from nts import clock, cookies, extensions, keystore, ntp, sockets, ts_client, ts_server
-from nts.aead import AesSiv, SessionKeys
-from nts.keyring import KeyRing
-from nts.ntp import Header
-from nts.registry import AeadId, FieldType, Leap, Mode, Stratum
-from nts.ts_client import Query
+from nts.base.registry import AeadId, FieldType, Leap, Mode, Stratum
+from nts.codec import cookies, extensions, ntp
+from nts.codec.aead import AesSiv, SessionKeys
+from nts.codec.keyring import KeyRing
+from nts.codec.ntp import Header
+from nts.protocol import ts_client, ts_server
+from nts.protocol.ts_client import Query
+from nts.server import keystore, listen
+from nts.system import clock
 from tests import support
 from tests.support import ROOT, Process, Suite, children, eventually, kill_orphans, workers_of
 
@@ -711,7 +714,7 @@ def bound_to(port: int) -> set[str]:
 @pytest.mark.skipif(sys.byteorder != "little", reason="/proc/net/udp has addresses in the order of the machine")
 def test_each_address_of_the_machine_has_its_socket(suite: Suite, tmp_path: Path) -> None:
     """And others of it are served all the same, from the address asked: 127.0.0.2 is not listed anywhere."""
-    ipv4 = [a for a in sockets.local_addresses() if ":" not in a]
+    ipv4 = [a for a in listen.local_addresses() if ":" not in a]
     assert "127.0.0.1" in ipv4
     assert bound_to(suite.ntp_port) == {"0.0.0.0", *ipv4}
     for host in (*ipv4, "127.0.0.2"):
@@ -722,36 +725,36 @@ def test_each_address_of_the_machine_has_its_socket(suite: Suite, tmp_path: Path
 
 
 def test_a_machine_with_many_addresses_gets_no_more_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sockets, "MAX_LOCAL", len(sockets.local_addresses()) - 1)
-    assert sockets.local_addresses() == []
+    monkeypatch.setattr(listen, "MAX_LOCAL", len(listen.local_addresses()) - 1)
+    assert listen.local_addresses() == []
 
 
 def test_addresses_that_cannot_be_bound_are_left_to_the_sockets_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sockets, "local_addresses", lambda: ["192.0.2.77", "2001:db8::77", "127.0.0.1"])
-    found = sockets.listening_everywhere(support.free_port(socket.SOCK_DGRAM))
+    monkeypatch.setattr(listen, "local_addresses", lambda: ["192.0.2.77", "2001:db8::77", "127.0.0.1"])
+    found = listen.listening_everywhere(support.free_port(socket.SOCK_DGRAM))
     hosts = [s.getsockname()[0] for s in found]
-    sockets.close_all(found)
-    assert [h for h in hosts if h not in sockets.ANY] == ["127.0.0.1"]
+    listen.close_all(found)
+    assert [h for h in hosts if h not in listen.ANY] == ["127.0.0.1"]
 
 
 def test_a_kernel_that_does_not_list_its_addresses_is_no_obstacle(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(sockets, "SIOCGIFCONF", 0x89FF)
-    monkeypatch.setattr(sockets, "IF_INET6", tmp_path / "none")
-    assert sockets.local_addresses() == []
+    monkeypatch.setattr(listen, "SIOCGIFCONF", 0x89FF)
+    monkeypatch.setattr(listen, "IF_INET6", tmp_path / "none")
+    assert listen.local_addresses() == []
 
 
 def test_ipv6_addresses_are_read_and_link_local_ones_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(sockets, "IF_INET6", tmp_path / "if_inet6")
-    ipv4 = sockets.local_addresses()
+    monkeypatch.setattr(listen, "IF_INET6", tmp_path / "if_inet6")
+    ipv4 = listen.local_addresses()
     assert all(":" not in a for a in ipv4)
-    sockets.IF_INET6.write_text(
+    listen.IF_INET6.write_text(
         "00000000000000000000000000000001 01 80 10 80       lo\n"
         "fe800000000000000000000000000001 02 40 20 80     eth0\n"
         "20010db8000000000000000000000077 02 40 00 80     eth0\n"
     )
-    assert sockets.local_addresses() == [*ipv4, "::1", "2001:db8::77"]
+    assert listen.local_addresses() == [*ipv4, "::1", "2001:db8::77"]
 
 
 def test_second_server_on_the_port_is_refused(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nts.keyring import KeyRing
-from nts.ntp import Header
-from nts.registry import AeadId
-from nts.ts_server import MAX_REQUEST, Outcome, SystemVariables, Verdict
+from nts.base.registry import AeadId
+from nts.codec.keyring import KeyRing
+from nts.codec.ntp import Header
+from nts.protocol.ts_server import MAX_REQUEST, Outcome, SystemVariables, Verdict
 from tests.strategies import (
     AUTHENTICATOR,
     COOKIE,

@@ -10,14 +10,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from nts import clock, cookies, sockets, ts_client, ts_server, ts_session
-from nts.aead import SessionKeys
-from nts.errors import NoAnswer
-from nts.keyring import KeyRing
-from nts.registry import AeadId
-from nts.sockets import Endpoint
-from nts.ts_server import SystemVariables
-from nts.ts_session import Exchange
+from nts.base.errors import NoAnswer
+from nts.base.registry import AeadId
+from nts.client import ts_session
+from nts.client.ts_session import Exchange
+from nts.codec import cookies
+from nts.codec.aead import SessionKeys
+from nts.codec.keyring import KeyRing
+from nts.protocol import ts_client, ts_server
+from nts.protocol.ts_server import SystemVariables
+from nts.system import addresses, clock
+from nts.system.addresses import Endpoint
 
 KEYS = SessionKeys(AeadId.AES_SIV_CMAC_256, bytes(32), bytes(range(32)))
 
@@ -97,6 +100,6 @@ def test_a_family_that_the_kernel_lacks_is_a_missing_answer(
 def test_a_link_local_peer_keeps_its_zone() -> None:
     """The time server is at the same address, which is nowhere without the zone."""
     index = socket.if_nametoindex("lo")
-    assert sockets.numeric_host(("fe80::1", 4460, 0, index)) == "fe80::1%lo"
-    assert sockets.numeric_host(("::1", 4460, 0, 0)) == "::1"
-    assert sockets.numeric_host(("127.0.0.1", 4460)) == "127.0.0.1"
+    assert addresses.numeric_host(("fe80::1", 4460, 0, index)) == "fe80::1%lo"
+    assert addresses.numeric_host(("::1", 4460, 0, 0)) == "::1"
+    assert addresses.numeric_host(("127.0.0.1", 4460)) == "127.0.0.1"

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nts.errors import FormatError
-from nts.wire import Reader, pad4, u16
+from nts.base.errors import FormatError
+from nts.base.wire import Reader, pad4, u16
 from tests.strategies import bounded
 
 

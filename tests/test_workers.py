@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from nts import config, keystore, sockets
+from nts.server import config, keystore, listen
 from tests import support
 from tests.support import ROOT, Process, children, eventually, kill_orphans, workers_of
 
@@ -216,9 +216,10 @@ def test_an_error_after_the_start_ends_no_other_worker(start: Start, tmp_path: P
 ENGINE_TOO_SMALL = """
 import sys
 from pathlib import Path
-from nts import cli, config, ts_daemon
+from nts.cli import script
+from nts.server import config, ts_daemon
 config.MAX_LISTEN = 1000
-cli.run(lambda: ts_daemon.serve(config.load(Path(sys.argv[1])), verbose=False))
+script.run(lambda: ts_daemon.serve(config.load(Path(sys.argv[1])), verbose=False))
 """
 
 
@@ -256,4 +257,4 @@ def test_the_engine_has_room_for_all_sockets_that_there_can_be() -> None:
     from nts import _engine
 
     assert config.MAX_LISTEN <= _engine.lib.NTS_MAX_SOCKETS
-    assert len(sockets.ANY) + sockets.MAX_LOCAL <= _engine.lib.NTS_MAX_SOCKETS
+    assert len(listen.ANY) + listen.MAX_LOCAL <= _engine.lib.NTS_MAX_SOCKETS

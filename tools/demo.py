@@ -22,9 +22,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from nts import config  # noqa: E402 - the package lies beside this folder
-from nts.errors import NTSError  # noqa: E402
-from nts.state import Association, ClientState  # noqa: E402
+from nts.base.errors import NTSError  # noqa: E402
+from nts.client.state import Association, ClientState  # noqa: E402
+from nts.server import config  # noqa: E402
 
 START_TIMEOUT = 15.0  # seconds
 

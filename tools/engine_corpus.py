@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fuzz.seeds import seeds as python_seeds
-from nts.registry import AeadId
+from nts.base.registry import AeadId
 from tests.strategies import (
     CURRENT_KEY,
     OLD_KEY,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * requests.h - makes NTS requests, for tests and fuzzers. It knows the layouts from RFC 8915 and nts/cookies.py and
+ * requests.h - makes NTS requests, for tests and fuzzers. It knows the layouts from RFC 8915 and nts/codec/cookies.py and
  * uses libaes_siv's functions for single messages, of which the engine uses none.
  *
  * Master keys and their identifiers are those of tests/strategies.py.

@@ -15,13 +15,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from nts import extensions
-from nts.aead import AesSiv, SessionKeys
-from nts.errors import FormatError
-from nts.extensions import FIELD_HEADER, Field
-from nts.ntp import HEADER_LENGTH, VERSION, Header
-from nts.registry import MIN_UNIQUE_ID, NONCE_REQUIRED, FieldType, Mode
-from nts.wire import pad4, u16
+from nts.base.errors import FormatError
+from nts.base.registry import MIN_UNIQUE_ID, NONCE_REQUIRED, FieldType, Mode
+from nts.base.wire import pad4, u16
+from nts.codec import extensions
+from nts.codec.aead import AesSiv, SessionKeys
+from nts.codec.extensions import FIELD_HEADER, Field
+from nts.codec.ntp import HEADER_LENGTH, VERSION, Header
 
 UNKNOWN_FIELD = 0xF5C5  # of the range for experiments (RFC 9748): no server can know it
 UNKNOWN_LENGTH = 28  # octets: long enough to be the last field of a packet (RFC 7822 section 7.5.1.4)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
-from nts import extensions
-from nts.errors import FormatError
-from nts.ntp import Header
-from nts.registry import MIN_UNIQUE_ID, FieldType, Mode
+from nts.base.errors import FormatError
+from nts.base.registry import MIN_UNIQUE_ID, FieldType, Mode
+from nts.codec import extensions
+from nts.codec.ntp import Header
 
 AEAD_ID = 30
 KEY_LENGTH = 16  # octets

@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from nts import ke_client, records
+from nts.base.errors import FormatError, NTSError
+from nts.base.registry import ALPN, COOKIES_WANTED, ERROR_NAMES, AeadId, ErrorCode, Protocol, RecordType
+from nts.base.text import is_ip_address
 from nts.check import gcm_siv
 from nts.check.ke_answer import CLOSED, End, KeAnswer
 from nts.check.model import Finding, Severity, Verdict, counted, failed, passed, warned
-from nts.errors import FormatError, NTSError
-from nts.records import Record
-from nts.registry import ALPN, COOKIES_WANTED, ERROR_NAMES, AeadId, ErrorCode, Protocol, RecordType
+from nts.codec import records
+from nts.codec.records import Record
+from nts.protocol import ke_client
 
 COOKIE_LENGTHS = range(12, 257)  # octets that all clients known to us can store
 _LISTED = 12
@@ -310,7 +312,7 @@ def where(answer: KeAnswer) -> Finding:
         return failed(str(e))
     if not port:
         return failed("UDP port 0")
-    if records.is_ip_address(server) and (":" in server) != (":" in answer.address):
+    if is_ip_address(server) and (":" in server) != (":" in answer.address):
         return failed(f"server {server} for a client that came to {answer.address}", Severity.SHOULD)
     return passed(f"{server if servers else 'the same address'}, UDP port {port}")
 

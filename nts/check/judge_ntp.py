@@ -12,14 +12,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from nts import extensions, ts_client
-from nts.aead import AesSiv
+from nts.base.errors import AuthError, FormatError
+from nts.base.registry import KISS_NTSN, FieldType, Mode, Stratum
 from nts.check.forge import Request
 from nts.check.model import Finding, Severity, Verdict, counted, failed, passed, warned
-from nts.errors import AuthError, FormatError
-from nts.extensions import Field
-from nts.ntp import HEADER_LENGTH, Header
-from nts.registry import KISS_NTSN, FieldType, Mode, Stratum
+from nts.codec import extensions
+from nts.codec.aead import AesSiv
+from nts.codec.extensions import Field
+from nts.codec.ntp import HEADER_LENGTH, Header
+from nts.protocol import ts_client
 
 MAX_LISTED = 12  # requests that one finding names
 CRYPTO_NAK_LENGTH = HEADER_LENGTH + 4  # RFC 5905 section 9.2: a header and a key identifier of zero

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 
-from nts import records
-from nts.aead import SessionKeys
-from nts.errors import FormatError
-from nts.records import Message, MessageReader, Record
-from nts.registry import ALPN, NTP_PORT, AeadId, Direction, Protocol, RecordType
-from nts.wire import u16
+from nts.base.errors import FormatError
+from nts.base.registry import ALPN, NTP_PORT, AeadId, Direction, Protocol, RecordType
+from nts.base.wire import u16
+from nts.codec import records
+from nts.codec.aead import SessionKeys
+from nts.codec.records import Message, MessageReader, Record
 
 MAX_ANSWER = 131072  # octets; a server that sends more is cut off
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nts import records
-from nts.records import Record
-from nts.registry import AeadId, Protocol, RecordType
+from nts.base.registry import AeadId, Protocol, RecordType
+from nts.codec import records
+from nts.codec.records import Record
 
 # Types that no registry assigns: plain ones, and such as look known to a parser that drops some of their bits.
 UNKNOWN_TYPE = 0x3FFF

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The probe's side of NTS-KE: sends whatever a check likes over TLS, and tells how the server took it.
 
-It speaks to OpenSSL by itself, because `nts.tls` rightly refuses what a checker must offer (TLS 1.2, other ALPN
+It speaks to OpenSSL by itself, because `nts.system.tls` rightly refuses what a checker must offer (TLS 1.2, other ALPN
 protocols) and hides what it must see (how a connection ends). Every wait is bounded, and so is what it holds; what a
 server does comes back as a `KeAnswer`, never as an exception. Certificates are not verified here.
 """
@@ -18,15 +18,18 @@ from typing import TYPE_CHECKING
 
 from OpenSSL import SSL
 
-from nts import ke_session, records, sockets, tls
-from nts.aead import SessionKeys
+from nts.base.errors import ALPNError, ConnectError, FormatError, KeResponseError, TLSError
+from nts.base.registry import ALPN, COOKIES_WANTED, EXPORTER_LABEL, AeadId, RecordType
+from nts.base.text import is_ip_address
 from nts.check import judge_ke
 from nts.check.ke_answer import MAX_ANSWER, End, KeAnswer
 from nts.check.ke_forge import REQUEST, request
 from nts.check.model import Direction, Protocol
-from nts.errors import ALPNError, ConnectError, FormatError, KeResponseError, TLSError
-from nts.records import MessageReader
-from nts.registry import ALPN, COOKIES_WANTED, EXPORTER_LABEL, AeadId, RecordType
+from nts.client import ke_session
+from nts.codec import records
+from nts.codec.aead import SessionKeys
+from nts.codec.records import MessageReader
+from nts.system import addresses, tls
 
 if TYPE_CHECKING:
     from nts.check.probe import ServerProbe
@@ -54,9 +57,9 @@ class Fetched:
     port: int
     cookies: tuple[bytes, ...] = field(repr=False)
 
-    def endpoint(self, family: socket.AddressFamily) -> sockets.Endpoint:
+    def endpoint(self, family: socket.AddressFamily) -> addresses.Endpoint:
         """Where to send NTP packets. ResolveError when the name has no address."""
-        return sockets.resolve(sockets.absolute(self.server), self.port, socket.SOCK_DGRAM, family)[0]
+        return addresses.resolve(addresses.absolute(self.server), self.port, socket.SOCK_DGRAM, family)[0]
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ class _Session:
         context = stimulus.context()
         context.set_info_callback(self._on_info)
         self.tls = SSL.Connection(context, sock)
-        if not records.is_ip_address(name):
+        if not is_ip_address(name):
             self.tls.set_tlsext_host_name(name.encode("ascii"))
         self.tls.set_connect_state()
         self._reader = MessageReader(MAX_ANSWER)
@@ -243,7 +246,7 @@ class KeProbe:
 
     def __init__(self, probe: ServerProbe) -> None:
         self._probe = probe
-        self._endpoint: sockets.Endpoint | None = None
+        self._endpoint: addresses.Endpoint | None = None
         self._address = ""
 
     @cached_property
@@ -325,13 +328,13 @@ class KeProbe:
         """A non-blocking TCP connection before the deadline, on the monotonic clock. ResolveError or ConnectError."""
         target = self._probe.target
         known = [self._endpoint] if self._endpoint else None
-        found = known or sockets.resolve(target.host, target.port, socket.SOCK_STREAM, target.family)
+        found = known or addresses.resolve(target.host, target.port, socket.SOCK_STREAM, target.family)
         sock = ke_session.connect(target.host, found, deadline)
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # one TLS record, one segment
-            self._endpoint = sockets.Endpoint(sock.family, sock.getpeername())
-            self._address = sockets.numeric_host(sock.getpeername())
+            self._endpoint = addresses.Endpoint(sock.family, sock.getpeername())
+            self._address = addresses.numeric_host(sock.getpeername())
         except OSError as e:
             sock.close()
             raise ConnectError(f"{target.host} port {target.port} broke the connection: {e.strerror}") from None

@@ -21,12 +21,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from nts import sockets
+from nts.base.registry import MAX_COOKIE
 from nts.check import judge_ntp
 from nts.check.forge import Forge, Request, Ticket
 from nts.check.judge_ntp import Answer, Kind
 from nts.check.model import Direction, PathTrouble, Protocol, Silenced, Skipped
-from nts.registry import MAX_COOKIE
+from nts.system import addresses
 
 if TYPE_CHECKING:
     from nts.check.probe import ServerProbe
@@ -66,7 +66,7 @@ class Exchange:
 class _Shot:
     """A request on its way, on a socket of its own."""
 
-    def __init__(self, request: Request, endpoint: sockets.Endpoint) -> None:
+    def __init__(self, request: Request, endpoint: addresses.Endpoint) -> None:
         self.request, self.replies, self.error = request, list[bytes](), ""
         self.sock = socket.socket(endpoint.family, socket.SOCK_DGRAM)
         self.started = time.monotonic()
@@ -121,7 +121,7 @@ class NtpProbe:
         self.tally: list[Exchange] = []
         """all exchanges of the run"""
         self._forge: Forge | None = None
-        self._endpoint: sockets.Endpoint | None = None
+        self._endpoint: addresses.Endpoint | None = None
         self._round_trip = 0.0  # seconds, of the last single request
         self._trouble = False  # whether the last control request went unanswered
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from nts.base.errors import NTSError
 from nts.check.model import Check, Exhibit, Finding, PathTrouble, Result, Silenced, Skipped, Verdict, conclude
-from nts.errors import NTSError
 
 
 class Recording(Protocol):

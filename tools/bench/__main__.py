@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from nts.errors import NTSError
+from nts.base.errors import NTSError
 from tools.bench import machine
 from tools.bench.bench import SOCKETS, WINDOW, Bench, Settings
 from tools.bench.cases import CASES

@@ -12,10 +12,12 @@ import socket
 from enum import Enum, auto
 from pathlib import Path
 
-from nts import extensions, ke_session, ts_client
-from nts.aead import AesSiv, SessionKeys
-from nts.ntp import Header
-from nts.registry import MAX_PLACEHOLDERS, NONCE_REQUIRED, AeadId, FieldType, Mode
+from nts.base.registry import MAX_PLACEHOLDERS, NONCE_REQUIRED, AeadId, FieldType, Mode
+from nts.client import ke_session
+from nts.codec import extensions
+from nts.codec.aead import AesSiv, SessionKeys
+from nts.codec.ntp import Header
+from nts.protocol import ts_client
 from tools.bench.servers import BenchError, Exchange, Server
 
 CLIENTS = 64  # as many different keys; each client has eight cookies

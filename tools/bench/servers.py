@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nts import certs
+from nts.system import certs
 from tests.support import Process, Suite, eventually, free_port
 from tools.bench import machine
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from nts.base.registry import AeadId, RecordType
 from nts.check import gcm_siv
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe, until_accepted, until_asked
@@ -17,8 +18,7 @@ from nts.check.ke_forge import COMPLIANT_CONTEXT
 from nts.check.model import Finding, Group, Severity, failed, passed, warned
 from nts.check.peer import SOUND_KE, KeTalk, craft
 from nts.check.peer.faults.exchange import parsed
-from nts.records import encode_u16s, u16_list
-from nts.registry import AeadId, RecordType
+from nts.codec.records import encode_u16s, u16_list
 
 GROUP: Group[ClientProbe] = Group("Algorithms")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from nts.base.registry import MAX_PACKET
 from nts.check.client.probe import ClientProbe, Seen, Until, until_accepted, until_asked, until_settled
 from nts.check.model import Finding, Severity, Verdict, failed, passed, warned
 from nts.check.peer.faults import Fault, Side, Then, find
-from nts.registry import MAX_PACKET
 
 MAX_CONNECTIONS = 3  # in one meeting: a few addresses or one quick repetition are no loop
 DROPPED_POLLS = 3  # requests of a daemon that must go without an effect

@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from nts.base.registry import FieldType
 from nts.check.client.recipes import Client, Outcome, Place, wait_until
 from nts.check.model import Direction, Exhibit, Protocol, Skipped
 from nts.check.peer import SOUND_KE, SOUND_NTP, Authority, KeBehaviour, KePeer, NtpBehaviour, NtpPeer, NtpTalk, pair
 from nts.check.peer.faults import Fault
 from nts.check.peer.ke import KeSession
 from nts.check.probe import Record
-from nts.registry import FieldType
 
 LAST_WORDS = 1.5  # seconds for the servers to notice all that a client did before it ended
 STALLED = 5.0  # seconds without a request after which a daemon has stopped asking

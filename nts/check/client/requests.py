@@ -6,15 +6,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from nts import extensions
+from nts.base.errors import FormatError
+from nts.base.registry import MIN_UNIQUE_ID, NTP_PORT, FieldType
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe, Seen, until_accepted, until_asked
 from nts.check.model import Finding, Group, Severity, Verdict, failed, passed, warned
 from nts.check.peer import NtpTalk
-from nts.errors import FormatError
-from nts.extensions import Field
-from nts.ntp import HEADER_LENGTH
-from nts.registry import MIN_UNIQUE_ID, NTP_PORT, FieldType
+from nts.codec import extensions
+from nts.codec.extensions import Field
+from nts.codec.ntp import HEADER_LENGTH
 
 GROUP: Group[ClientProbe] = Group("Requests and memory")
 

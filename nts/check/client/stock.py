@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nts import extensions
+from nts.base.registry import COOKIES_WANTED, MAX_PLACEHOLDERS, FieldType
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe, Seen, until_accepted, until_asked
 from nts.check.model import Finding, Group, Severity, failed, passed, warned
 from nts.check.peer import NtpTalk
 from nts.check.peer.faults import find
-from nts.registry import COOKIES_WANTED, MAX_PLACEHOLDERS, FieldType
+from nts.codec import extensions
 
 GROUP: Group[ClientProbe] = Group("Cookies")
 

@@ -7,15 +7,15 @@ import socket
 from collections.abc import Iterator
 from dataclasses import replace
 
-from nts import records
+from nts.base.errors import ConfigError
+from nts.base.registry import NTP_PORT
+from nts.base.text import is_ip_address
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe, until_accepted
 from nts.check.model import Finding, Group, Severity
 from nts.check.peer import SOUND_KE, SOUND_NTP
 from nts.check.peer.faults import Side
 from nts.check.peer.faults.exchange import BAD_SERVERS
-from nts.errors import ConfigError
-from nts.registry import NTP_PORT
 
 GROUP: Group[ClientProbe] = Group("Server and port")
 
@@ -60,7 +60,7 @@ def _sent_to(probe: ClientProbe, what: str, server: str, address: str, port: int
 def _resolves(server: str) -> bool:
     """Whether this machine finds an address, or a name that is taken as fully qualified."""
     try:
-        return bool(socket.getaddrinfo(server if records.is_ip_address(server) else server + ".", NTP_PORT))
+        return bool(socket.getaddrinfo(server if is_ip_address(server) else server + ".", NTP_PORT))
     except OSError:
         return False
 

@@ -45,9 +45,9 @@ def _names(text: str) -> tuple[str, ...]:
 
 def selected(checks: Sequence[Check[R]], args: argparse.Namespace) -> list[Check[R]]:
     """The checks that the options of `add_selection` choose, those of a subject together."""
+    from nts.base.errors import ConfigError
     from nts.check import runner
     from nts.check.output.summary import in_groups
-    from nts.errors import ConfigError
 
     try:
         chosen = runner.select(checks, args.only, args.skip)
@@ -60,10 +60,10 @@ def selected(checks: Sequence[Check[R]], args: argparse.Namespace) -> list[Check
 
 def check_ports(host: str, ke: int, ntp: int) -> None:
     """See early that a server can listen there, TCP and UDP; 0 is any port. ConfigError when it cannot."""
-    from nts import sockets
+    from nts.server import listen
 
     for kind, port in ((socket.SOCK_STREAM, ke), (socket.SOCK_DGRAM, ntp)):
-        sockets.close_all(sockets.listening(kind, (host,), port))
+        listen.close_all(listen.listening(kind, (host,), port))
 
 
 def heed_sigterm() -> None:

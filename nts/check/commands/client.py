@@ -24,9 +24,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nts import cli
+from nts.base.errors import ConfigError
 from nts.check import commands
-from nts.errors import ConfigError
+from nts.cli import options
+from nts.system import console
 
 if TYPE_CHECKING:
     from nts.check.client.recipes import Client
@@ -38,13 +39,15 @@ HOST = "127.0.0.1"
 
 def add(subparsers: Any) -> None:
     """The parser of this subcommand."""
-    parser = cli.subcommand(subparsers, "client", __doc__)
+    parser = options.subcommand(subparsers, "client", __doc__)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--command", metavar="CMD", help="a shell command that runs the client")
     which.add_argument("--recipe", choices=RECIPES, help="a client that is known here")
     parser.add_argument("--again", metavar="CMD", help="with --command: how it runs when it has its {state} already")
-    parser.add_argument("--ke-port", type=cli.port, default=0, metavar="N", help="TCP port (default: any free one)")
-    parser.add_argument("--ntp-port", type=cli.port, default=0, metavar="N", help="UDP port (default: any free one)")
+    parser.add_argument("--ke-port", type=options.port, default=0, metavar="N", help="TCP port (default: any free one)")
+    parser.add_argument(
+        "--ntp-port", type=options.port, default=0, metavar="N", help="UDP port (default: any free one)"
+    )
     commands.add_selection(parser)
     commands.add_reports(parser)
     parser.set_defaults(run=run, usage_error=parser.error)
@@ -97,7 +100,7 @@ def _client(args: argparse.Namespace) -> Client:
             return recipes.CommandClient(_name(args.command), args.command, args.again)
         except recipes.UnknownPlaceholder as e:
             raise ConfigError(str(e), hint="nts_check.py client --help has examples") from None
-    return recipes.ManualClient(cli.say)
+    return recipes.ManualClient(console.say)
 
 
 def _name(command: str) -> str:

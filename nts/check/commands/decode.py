@@ -26,9 +26,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from nts import cli
-from nts.errors import ConfigError, ExitCode, FormatError
-from nts.registry import KE_PORT, NTP_PORT
+from nts.base.errors import ConfigError, ExitCode, FormatError
+from nts.base.registry import KE_PORT, NTP_PORT
+from nts.cli import options
+from nts.system import console
 
 if TYPE_CHECKING:
     from nts.check.decode.cookie_keys import Opener
@@ -42,7 +43,7 @@ _HINT = "nts_check.py decode --help shows what is understood"
 
 def add(subparsers: Any) -> None:
     """Declares the subcommand."""
-    parser = cli.subcommand(subparsers, "decode", __doc__)
+    parser = options.subcommand(subparsers, "decode", __doc__)
     parser.add_argument("file", nargs="?", metavar="FILE", help="a capture, or a file of hexadecimal; - is stdin")
     parser.add_argument("--hex", metavar="HEX", help="a message in hexadecimal, instead of FILE")
     parser.add_argument("--as", dest="kind", choices=("ntp", "ke"), help="what hexadecimal is (default: a guess)")
@@ -52,7 +53,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--ntpsec-keys", action="append", default=[], metavar="FILE", help="nts-keys of NTPsec's ntpd")
     for name, port in (("ke", KE_PORT), ("ntp", NTP_PORT)):
         text = f"another port of {name.upper()} than {port}; may be repeated"
-        parser.add_argument(f"--{name}-port", action="append", type=cli.port, default=[], metavar="N", help=text)
+        parser.add_argument(f"--{name}-port", action="append", type=options.port, default=[], metavar="N", help=text)
     parser.add_argument("--json", action="store_true", help="the result as JSON on stdout")
     parser.add_argument("--show-secrets", action="store_true", help="show keys and cookies, which are secret")
     parser.set_defaults(run=run)
@@ -98,12 +99,12 @@ def _settings(args: argparse.Namespace) -> Settings:
 
 
 def _ring(folder: Path) -> Opener:
-    from nts import keystore
     from nts.check.decode.cookie_keys import OurOpener
+    from nts.server import keystore
 
     snapshot = keystore.load(folder)
     for problem in snapshot.problems:
-        cli.warn(problem)
+        console.warn(problem)
     if not snapshot.files:
         raise ConfigError(f"no master key in {folder}", hint="it is a folder of files like 1a2b.key")
     return OurOpener(snapshot.ring)

@@ -19,9 +19,10 @@ import textwrap
 import time
 from typing import TYPE_CHECKING, Any
 
-from nts import cli
+from nts.base.errors import ConfigError
+from nts.base.text import is_ip_address
 from nts.check import commands
-from nts.errors import ConfigError
+from nts.cli import options
 
 if TYPE_CHECKING:
     from nts.check.peer import Authority, Pair
@@ -35,14 +36,16 @@ _AFTER = 1.5  # seconds after the last key exchange wanted, for its time request
 
 def add(subparsers: Any) -> None:
     """The parser of this subcommand."""
-    parser = cli.subcommand(subparsers, "misbehave", __doc__)
+    parser = options.subcommand(subparsers, "misbehave", __doc__)
     parser.add_argument("fault", nargs="?", metavar="FAULT", help="the fault to play")
     parser.add_argument("--list", action="store_true", help="explain the faults, and play none")
-    parser.add_argument("--ke-port", type=cli.port, default=0, metavar="N", help="TCP port (default: any free one)")
-    parser.add_argument("--ntp-port", type=cli.port, default=0, metavar="N", help="UDP port (default: any free one)")
+    parser.add_argument("--ke-port", type=options.port, default=0, metavar="N", help="TCP port (default: any free one)")
+    parser.add_argument(
+        "--ntp-port", type=options.port, default=0, metavar="N", help="UDP port (default: any free one)"
+    )
     parser.add_argument("--listen", default="127.0.0.1", metavar="ADDRESS", help="default: 127.0.0.1")
-    parser.add_argument("--count", type=cli.count, metavar="N", help="end after N key exchanges")
-    parser.add_argument("--timeout", type=cli.duration, metavar="S", help="end after S seconds")
+    parser.add_argument("--count", type=options.count, metavar="N", help="end after N key exchanges")
+    parser.add_argument("--timeout", type=options.duration, metavar="S", help="end after S seconds")
     parser.set_defaults(run=run, usage_error=parser.error)
 
 
@@ -83,10 +86,10 @@ def _servers(fault: Fault, authority: Authority, args: argparse.Namespace) -> An
     """Both servers, with the fault, where they are wanted; a context manager."""
     from dataclasses import replace
 
-    from nts import certs, records
     from nts.check.peer import SOUND_KE, SOUND_NTP, pair
+    from nts.system import certs
 
-    if not records.is_ip_address(args.listen):
+    if not is_ip_address(args.listen):
         raise ConfigError(f"{args.listen!r} is not an IP address", hint="--listen takes one of this machine's")
     certificate = authority.issue(names=(*certs.LOCAL_NAMES, args.listen), days=(-1, 30))
     ke = replace(SOUND_KE, host=args.listen, port=args.ke_port, certificate=certificate)
@@ -146,9 +149,9 @@ def _session_line(session: KeSession) -> str:
 
 def _records(octets: bytes) -> str:
     """A request's records by name, with the numbers in them."""
-    from nts.errors import FormatError
-    from nts.ke_server import MAX_REQUEST
-    from nts.records import MessageReader, u16_list
+    from nts.base.errors import FormatError
+    from nts.codec.records import MessageReader, u16_list
+    from nts.protocol.ke_server import MAX_REQUEST
 
     if not octets:
         return "nothing"
@@ -164,10 +167,10 @@ def _records(octets: bytes) -> str:
 
 def _request_line(talk: NtpTalk) -> str:
     """What a client asked of the time server."""
-    from nts import sockets
     from nts.check.model import counted
+    from nts.system import addresses
 
-    where = f"{sockets.shown(talk.client)}: request of {len(talk.datagram)} octets"
+    where = f"{addresses.shown(talk.client)}: request of {len(talk.datagram)} octets"
     if not talk.fields:
         return f"{where} without NTS"
     if not talk.is_nts:

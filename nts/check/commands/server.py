@@ -19,10 +19,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from nts import cli
+from nts.base.errors import ConfigError
+from nts.base.registry import KE_PORT
 from nts.check import commands
-from nts.errors import ConfigError
-from nts.registry import KE_PORT
+from nts.cli import options
 
 PACE = 1.0  # seconds
 PATIENCE, SHORT_PATIENCE = 2.0, 0.5  # seconds
@@ -30,23 +30,26 @@ PATIENCE, SHORT_PATIENCE = 2.0, 0.5  # seconds
 
 def add(subparsers: Any) -> None:
     """The parser of this subcommand."""
-    parser = cli.subcommand(subparsers, "server", __doc__)
+    parser = options.subcommand(subparsers, "server", __doc__)
     parser.add_argument("host", nargs="?", help="name or address of the NTS-KE server")
-    parser.add_argument("port", nargs="?", type=cli.port, default=KE_PORT, help="TCP port (default: 4460)")
+    parser.add_argument("port", nargs="?", type=options.port, default=KE_PORT, help="TCP port (default: 4460)")
     parser.add_argument(
         "-c", "--ca", type=Path, metavar="FILE", help="CA certificates to trust (default: the system's)"
     )
     parser.add_argument("-n", "--verify-name", metavar="NAME", help="name the certificate must be for (default: HOST)")
-    cli.add_family(parser)
+    options.add_family(parser)
     parser.add_argument(
-        "--timeout", type=cli.duration, default=5.0, metavar="S", help="seconds for a key exchange (default: 5)"
+        "--timeout", type=options.duration, default=5.0, metavar="S", help="seconds for a key exchange (default: 5)"
     )
     speed = parser.add_mutually_exclusive_group()
     speed.add_argument(
-        "--pace", type=cli.pause, metavar="S", help="at most one packet, and one connection, in S seconds (default: 1)"
+        "--pace",
+        type=options.pause,
+        metavar="S",
+        help="at most one packet, and one connection, in S seconds (default: 1)",
     )
     speed.add_argument("--fast", action="store_true", help="no pauses, short waits: for servers of your own only")
-    parser.add_argument("--seed", type=cli.seed, metavar="N", help="repeat the random choices of an earlier run")
+    parser.add_argument("--seed", type=options.seed, metavar="N", help="repeat the random choices of an earlier run")
     commands.add_selection(parser)
     commands.add_reports(parser)
     parser.set_defaults(run=run, usage_error=parser.error)
@@ -54,7 +57,7 @@ def add(subparsers: Any) -> None:
 
 def _check_ca(ca: Path | None) -> None:
     """See early that it can be used: a certificate that cannot be judged must not look good. ConfigError."""
-    from nts import tls
+    from nts.system import tls
 
     if ca is None:
         return
@@ -65,13 +68,13 @@ def _check_ca(ca: Path | None) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the checks; the exit code."""
-    from nts import sockets
     from nts.check import runner
     from nts.check.model import counted
     from nts.check.output import catalogue
     from nts.check.output.render import Session
     from nts.check.probe import ServerProbe, Target
     from nts.check.server import CHECKS
+    from nts.system import addresses
 
     checks = commands.selected(CHECKS, args)
     if args.list:
@@ -86,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     pace = 0.0 if args.fast else PACE if args.pace is None else args.pace
     probe = ServerProbe(target, pace=pace, seed=args.seed)
-    where = sockets.shown((args.host, args.port))
+    where = addresses.shown((args.host, args.port))
     speed = f"at most a packet in {pace:g} s" if pace else "without pauses"
     session = Session(
         "server", where, checks, commands.report_options(args), seed=probe.seed, pace=pace,

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
-from nts.aead import AesSiv
+from nts.base.errors import AuthError
+from nts.base.registry import AeadId
 from nts.check import gcm_siv
-from nts.errors import AuthError
-from nts.registry import AeadId
+from nts.codec.aead import AesSiv
 
 GCM_SIV = {gcm_siv.AEAD_ID: gcm_siv.KEY_LENGTH, 31: 32}
 """key lengths in octets"""

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from nts import extensions
+from nts.base.registry import FieldType
 from nts.check.decode import tls_keys
 from nts.check.decode.aeads import Keys
 from nts.check.decode.cookie_keys import Opened, Opener
 from nts.check.decode.ntp_packet import Packet
 from nts.check.decode.tls_keys import KeyLog
-from nts.registry import FieldType
+from nts.codec import extensions
 
 MAX_TRIALS = 200_000  # decryptions in the dark, for packets whose cookie tells nothing
 MAX_LOG_KEYS = 4096  # pairs of keys made of a key log without knowing what they are for

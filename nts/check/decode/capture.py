@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import dpkt
 
-from nts.errors import FormatError
+from nts.base.errors import FormatError
 
 MAX_BLOCK = 1 << 24  # octets of one packet with all that a file says of it
 _PCAP = {bytes.fromhex(m) for m in ("a1b2c3d4", "d4c3b2a1", "a1b23c4d", "4d3cb2a1", "a1b2cd34", "34cdb2a1")}

@@ -18,13 +18,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from nts import cookies
+from nts.base.errors import AuthError, FormatError
+from nts.base.registry import AeadId
+from nts.base.wire import Reader
 from nts.check import gcm_siv
 from nts.check.decode.aeads import GCM_SIV, KEY_LENGTHS, Keys, open_sealed
-from nts.errors import AuthError, FormatError
-from nts.keyring import KeyRing
-from nts.registry import AeadId
-from nts.wire import Reader
+from nts.codec import cookies
+from nts.codec.keyring import KeyRing
 
 MAX_KEYS = 64  # of one file
 _SIV_NONCE = 16

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from nts.base.registry import KE_PORT, NTP_PORT, FieldType, Protocol, RecordType
 from nts.check.decode import ntp_packet, rules_ke, rules_ntp, tls_keys, tls_session
 from nts.check.decode.associations import Association, Associations, as_field
 from nts.check.decode.capture import Datagram, Endpoint, Segment
@@ -17,7 +18,6 @@ from nts.check.decode.rules_ke import COMPLIANT_GCM_SIV, Parsed
 from nts.check.decode.streams import Conversation, Conversations
 from nts.check.decode.tls_keys import KeyLog
 from nts.check.decode.tls_session import Session, Side
-from nts.registry import KE_PORT, NTP_PORT, FieldType, Protocol, RecordType
 
 MAX_PACKETS = 50_000  # NTP packets of a capture
 MAX_OCTETS = 1 << 27  # in all of them

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import re
 
+from nts.base.errors import FormatError
 from nts.check.model import Protocol
-from nts.errors import FormatError
-from nts.ntp import HEADER_LENGTH
-from nts.records import HEADER_LENGTH as RECORD_HEADER
+from nts.codec.ntp import HEADER_LENGTH
+from nts.codec.records import HEADER_LENGTH as RECORD_HEADER
 
 MAX_TEXT = 1 << 22  # characters
 _OFFSET = re.compile(r"^\s*(0x)?[0-9a-fA-F]{4,8}:\s", re.MULTILINE)  # as tcpdump and xxd put them in front

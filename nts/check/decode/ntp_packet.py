@@ -6,12 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from nts import extensions
+from nts.base.errors import AuthError, FormatError
+from nts.base.registry import FIELD_NAMES, KISS_NTSN, FieldType, Mode, Stratum
 from nts.check.decode.aeads import Keys, open_sealed
-from nts.errors import AuthError, FormatError
-from nts.extensions import Authenticator, Field
-from nts.ntp import HEADER_LENGTH, Header
-from nts.registry import FIELD_NAMES, KISS_NTSN, FieldType, Mode, Stratum
+from nts.codec import extensions
+from nts.codec.extensions import Authenticator, Field
+from nts.codec.ntp import HEADER_LENGTH, Header
 
 _MAX_PACKET = 1 << 13  # octets; none on an unknown port is longer
 

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nts import records
+from nts.base.errors import FormatError
+from nts.base.registry import COOKIES_WANTED, ERROR_NAMES, RECORD_NAMES, Protocol, RecordType
 from nts.check.decode.problems import Problem, info, must, should
-from nts.errors import FormatError
-from nts.ke_client import MAX_RESPONSE
-from nts.records import Message, MessageReader, Record
-from nts.registry import COOKIES_WANTED, ERROR_NAMES, RECORD_NAMES, Protocol, RecordType
+from nts.codec import records
+from nts.codec.records import Message, MessageReader, Record
+from nts.protocol.ke_client import MAX_RESPONSE
 
 _SECTIONS = {
     RecordType.NEXT_PROTOCOL: "4.1.2", RecordType.AEAD_ALGORITHM: "4.1.5", RecordType.ERROR: "4.1.3",

@@ -5,14 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nts import extensions
-from nts.check.decode.aeads import GCM_SIV, Keys
-from nts.check.decode.ntp_packet import Packet
-from nts.check.decode.problems import Problem, crit, info, must, should
-from nts.check.gcm_siv import NONCE_LENGTH
-from nts.extensions import Authenticator, Field
-from nts.ntp import VERSION, Header
-from nts.registry import (
+from nts.base.registry import (
     ALIGNMENT_SLACK,
     FIELD_NAMES,
     MAX_PLACEHOLDERS,
@@ -23,7 +16,14 @@ from nts.registry import (
     Mode,
     Stratum,
 )
-from nts.wire import pad4
+from nts.base.wire import pad4
+from nts.check.decode.aeads import GCM_SIV, Keys
+from nts.check.decode.ntp_packet import Packet
+from nts.check.decode.problems import Problem, crit, info, must, should
+from nts.check.gcm_siv import NONCE_LENGTH
+from nts.codec import extensions
+from nts.codec.extensions import Authenticator, Field
+from nts.codec.ntp import VERSION, Header
 
 
 def judge(packet: Packet, keys: Keys | None) -> list[Problem]:

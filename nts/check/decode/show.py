@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from nts import report
 from nts.check.decode.aeads import Keys
 from nts.check.decode.associations import Association
 from nts.check.decode.cookie_keys import Opened
@@ -15,6 +14,7 @@ from nts.check.decode.problems import Problem
 from nts.check.decode.rules_ke import Parsed
 from nts.check.decode.tls_messages import printable
 from nts.check.decode.tls_session import Session
+from nts.cli import dump, results
 
 _KINDS = {1: "symmetric active", 2: "symmetric passive", 3: "request", 4: "reply", 5: "broadcast"}
 
@@ -47,7 +47,7 @@ def summary(decoded: Decoded) -> str:
 def _where(item: Item) -> str:
     if not item.frame or item.source is None:
         return ""
-    when = f"  {report.utc(item.time_ns)}" if item.time_ns is not None else ""
+    when = f"  {results.utc(item.time_ns)}" if item.time_ns is not None else ""
     return f"frame {item.frame}{when}  {item.source} > {item.target} "
 
 
@@ -75,14 +75,14 @@ def _ke_lines(item: KeItem, secrets: bool) -> Iterator[str]:
     for name, parsed in (("request", item.request), ("response", item.response)):
         if parsed is not None:
             yield f"{name}:"
-            yield from report.record_lines(parsed.message, secrets=secrets)
+            yield from dump.record_lines(parsed.message, secrets=secrets)
     yield from (f"cookie {line}" for line in _counted(_opened(o, secrets) for o in item.opened))
     if item.association is not None:
         yield f"keys: {_keys(item.association.keys, secrets)}"
 
 
 def _ntp_lines(item: NtpItem, secrets: bool) -> Iterator[str]:
-    yield from report.packet_lines(item.packet.octets, secrets=secrets, plaintext=item.packet.plaintext)
+    yield from dump.packet_lines(item.packet.octets, secrets=secrets, plaintext=item.packet.plaintext)
     if item.opened is not None:
         yield f"its cookie: {_opened(item.opened, secrets)}"
     yield from (f"fresh cookie: {line}" for line in _counted(_opened(o, secrets) for o in item.inside))
@@ -101,8 +101,8 @@ def _opened(opened: Opened, secrets: bool) -> str:
 
 
 def _keys(keys: Keys, secrets: bool) -> str:
-    c2s, s2c = report.secret(keys.c2s, secrets), report.secret(keys.s2c, secrets)
-    return f"{report.aead_name(keys.aead)}, c2s {c2s}, s2c {s2c}"
+    c2s, s2c = dump.secret(keys.c2s, secrets), dump.secret(keys.s2c, secrets)
+    return f"{dump.aead_name(keys.aead)}, c2s {c2s}, s2c {s2c}"
 
 
 def _association(association: Association, secrets: bool) -> str:
@@ -139,7 +139,7 @@ def _item_dict(item: KeItem | NtpItem, secrets: bool) -> dict[str, Any]:
     result: dict[str, Any] = {"kind": "ntp" if isinstance(item, NtpItem) else "ke"}
     if item.frame:
         result["frame"] = item.frame
-        result["time"] = report.utc(item.time_ns) if item.time_ns is not None else None
+        result["time"] = results.utc(item.time_ns) if item.time_ns is not None else None
         result["source"], result["target"] = str(item.source), str(item.target)
     if item.association is not None:
         result["association"] = item.association.number
@@ -160,12 +160,12 @@ def _ke_dict(item: KeItem, secrets: bool) -> dict[str, Any]:
 
 
 def _records_dict(parsed: Parsed, secrets: bool) -> dict[str, Any]:
-    rows = report.record_dicts(parsed.message, secrets=secrets)
+    rows = dump.record_dicts(parsed.message, secrets=secrets)
     return {"records": rows, "trailing": parsed.message.trailing, "complete": not parsed.problem}
 
 
 def _ntp_dict(item: NtpItem, secrets: bool) -> dict[str, Any]:
-    packet = report.packet_dict(item.packet.octets, secrets=secrets, plaintext=item.packet.plaintext)
+    packet = dump.packet_dict(item.packet.octets, secrets=secrets, plaintext=item.packet.plaintext)
     result: dict[str, Any] = {**packet, "authentic": item.packet.plaintext is not None}
     if item.request is not None and item.request.frame:
         result["reply_to"] = item.request.frame
@@ -181,8 +181,8 @@ def _opened_dict(opened: Opened, secrets: bool) -> dict[str, Any]:
 
 
 def _keys_dict(keys: Keys, secrets: bool) -> dict[str, Any]:
-    aead = {"id": keys.aead, "name": report.aead_name(keys.aead)}
-    return {"aead": aead, "c2s": report.secret(keys.c2s, secrets), "s2c": report.secret(keys.s2c, secrets)}
+    aead = {"id": keys.aead, "name": dump.aead_name(keys.aead)}
+    return {"aead": aead, "c2s": dump.secret(keys.c2s, secrets), "s2c": dump.secret(keys.s2c, secrets)}
 
 
 def _association_dict(a: Association, secrets: bool) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from nts.base.errors import AuthError, FormatError
+from nts.base.registry import EXPORTER_LABEL, AeadId, Direction, exporter_context
+from nts.base.wire import u16
 from nts.check.decode.aeads import GCM_SIV, KEY_LENGTHS, Keys
-from nts.errors import AuthError, FormatError
-from nts.registry import EXPORTER_LABEL, AeadId, Direction, exporter_context
-from nts.wire import u16
 
 IV_LENGTH = 12
 EXPORTER_SECRET = "EXPORTER_SECRET"

@@ -6,9 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from nts.errors import FormatError
-from nts.registry import ALPN
-from nts.wire import Reader
+from nts.base.errors import FormatError
+from nts.base.registry import ALPN
+from nts.base.wire import Reader
 
 RECORD_HEADER = 5
 MAX_RECORD = (1 << 14) + 256  # RFC 8446 section 5.2, octets

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from nts.base.errors import AuthError, FormatError
+from nts.base.registry import ALPN
 from nts.check.decode import tls_messages
 from nts.check.decode.problems import Problem, crit, info, must
 from nts.check.decode.streams import Stream
@@ -20,8 +22,6 @@ from nts.check.decode.tls_keys import (
     TrafficKey,
 )
 from nts.check.decode.tls_messages import TLS13, Content, Handshake, Hello, Record
-from nts.errors import AuthError, FormatError
-from nts.registry import ALPN
 
 _VERSIONS = {0x0300: "SSL 3.0", 0x0301: "TLS 1.0", 0x0302: "TLS 1.1", 0x0303: "TLS 1.2", TLS13: "TLS 1.3"}
 _ALERTS = {

@@ -13,11 +13,11 @@ from string import Template
 from typing import Any
 
 import nts
-from nts import report as look
 from nts.check.model import Exhibit, Result, Verdict
 from nts.check.output import summary
 from nts.check.output.summary import ORDER, TOOL, Report
 from nts.check.output.text import decoded, duration, section
+from nts.cli.results import utc
 
 _STYLE = Path(__file__).with_name("style.css")
 
@@ -124,7 +124,7 @@ def _counts(report: Report) -> Iterable[str]:
 
 def _facts(report: Report) -> Iterable[str]:
     facts: dict[str, object] = {
-        "started": look.utc(report.started_ns).partition(".")[0].replace("T", " ") + " UTC",
+        "started": utc(report.started_ns).partition(".")[0].replace("T", " ") + " UTC",
         "took": duration(report.seconds),
         "checks": f"{len(report.results)} of {report.planned}",
         "with": f"{TOOL} {nts.__version__}",

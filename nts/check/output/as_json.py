@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 import nts
-from nts import report as look
 from nts.check.model import Result, Severity, Verdict
 from nts.check.output.summary import ORDER, TOOL, Report
 from nts.check.output.text import decoded
+from nts.cli.results import utc
 
 NAMES = {Verdict.PATH: "path"}
 """keys of the summary that are not the verdict in small letters"""
@@ -22,7 +22,7 @@ def dictionary(report: Report, *, verbose: bool) -> dict[str, Any]:
         "version": nts.__version__,
         "command": report.command,
         "target": report.target,
-        "started": look.utc(report.started_ns),
+        "started": utc(report.started_ns),
         "seconds": round(report.seconds, 3),
         "seed": report.seed,
         "pace": report.pace,

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from nts import report as look
 from nts.check.model import Result, Verdict
 from nts.check.output.summary import TOOL, Report
 from nts.check.output.text import decoded, section
+from nts.cli.results import utc
 
 _UNJUDGED = (Verdict.SKIP, Verdict.PATH)
 
@@ -38,7 +38,7 @@ def _counts(results: Sequence[Result[Any]]) -> dict[str, str]:
 
 
 def _suite(root: ET.Element, report: Report, group: str, results: Sequence[Result[Any]]) -> None:
-    timestamp = look.utc(report.started_ns).partition(".")[0]
+    timestamp = utc(report.started_ns).partition(".")[0]
     suite = ET.SubElement(root, "testsuite", {"name": group, "timestamp": timestamp, **_counts(results)})
     properties = ET.SubElement(suite, "properties")
     for name, value in (("target", report.target), ("seed", report.seed), ("pace", report.pace)):

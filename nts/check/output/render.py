@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nts import cli, files
+from nts.base.errors import ConfigError
 from nts.check.model import Check, Result
 from nts.check.output import as_html, as_json, as_junit
 from nts.check.output.summary import Report
 from nts.check.output.terminal import Screen
 from nts.check.output.text import clean, printable
-from nts.errors import ConfigError
+from nts.system import console, files
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Session:
         if self._options.html is not None:
             write(self._options.html, as_html.page(report))
         if report.is_void:  # all is well, says the exit code, unless strict
-            cli.warn("nothing was judged: every check ended in SKIP or PATH?")
+            console.warn("nothing was judged: every check ended in SKIP or PATH?")
         return report.exit_code
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from nts.base.errors import ExitCode
 from nts.check.model import Check, Result, Severity, Verdict, counted
 from nts.check.output.text import duration
-from nts.errors import ExitCode
 
 TOOL = "nts_check"
 NOTHING_JUDGED = 3  # an exit code that no other tool of the suite has

@@ -6,12 +6,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeVar
 
-from nts import report
+from nts.base.errors import FormatError
+from nts.base.registry import RecordType
+from nts.base.wire import Reader
 from nts.check.model import Exhibit, Protocol, Result
-from nts.errors import FormatError
-from nts.records import Message, Record
-from nts.registry import RecordType
-from nts.wire import Reader
+from nts.cli import dump
+from nts.codec.records import Message, Record
 
 P = TypeVar("P")
 MAX_LINE = 1000  # characters; what a peer sends may be longer, and says no more to anyone
@@ -41,7 +41,7 @@ def decoded(exhibit: Exhibit) -> list[str]:
     if exhibit.protocol is Protocol.NTS_KE:
         lines = _ke_lines(exhibit.octets)
     elif exhibit.protocol is Protocol.NTP:
-        lines = report.packet_lines(exhibit.octets, secrets=False)
+        lines = dump.packet_lines(exhibit.octets, secrets=False)
     else:
         lines = [f"       {len(exhibit.octets)} octets"]
     more = len(lines) - MAX_LINES
@@ -60,7 +60,7 @@ def _ke_lines(octets: bytes) -> list[str]:
             whole = reader.position
     except FormatError:
         pass
-    lines = report.record_lines(Message(tuple(found)), secrets=False)
+    lines = dump.record_lines(Message(tuple(found)), secrets=False)
     if whole < len(octets):
         rest = len(octets) - whole
         lines.append(f"{whole:5}            {rest} octets that are no whole record")

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from nts import certs, files, records
+from nts.base.text import is_ip_address
+from nts.system import certs, files
 
 Certificate = tuple[Path, Path]
 """PEM files: the chain and its key"""
@@ -69,4 +70,4 @@ class Authority:
 
 
 def _general_name(name: str) -> x509.GeneralName:
-    return x509.IPAddress(ipaddress.ip_address(name)) if records.is_ip_address(name) else x509.DNSName(name)
+    return x509.IPAddress(ipaddress.ip_address(name)) if is_ip_address(name) else x509.DNSName(name)

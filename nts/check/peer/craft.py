@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import os
 
+from nts.base.registry import AeadId, Protocol, RecordType
+from nts.base.wire import pad4
 from nts.check.forge import raw_field
 from nts.check.ke_forge import record
-from nts.records import encode_u16s
-from nts.registry import AeadId, Protocol, RecordType
-from nts.wire import pad4
+from nts.codec.records import encode_u16s
 
 __all__ = ["END", "field", "random_cookies", "record", "response"]
 

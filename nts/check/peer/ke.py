@@ -26,14 +26,16 @@ from typing import TypeVar
 
 from OpenSSL import SSL
 
-from nts import ke_server, sockets, tls
-from nts.aead import SessionKeys
+from nts.base.errors import FormatError
+from nts.base.registry import ALPN, EXPORTER_LABEL, NTP_PORT, AeadId, Direction, Protocol
 from nts.check.peer.authority import Certificate
-from nts.errors import FormatError
-from nts.ke_server import KeServer, Verdict
-from nts.keyring import KeyRing, MasterKey
-from nts.records import MessageReader
-from nts.registry import ALPN, EXPORTER_LABEL, NTP_PORT, AeadId, Direction, Protocol
+from nts.codec.aead import SessionKeys
+from nts.codec.keyring import KeyRing, MasterKey
+from nts.codec.records import MessageReader
+from nts.protocol import ke_server
+from nts.protocol.ke_server import KeServer, Verdict
+from nts.server import listen
+from nts.system import addresses, tls
 
 PATIENCE = 20.0  # seconds that a client may keep us waiting for anything but its request
 LINGER = 1.0  # seconds for the client to close once we have
@@ -268,7 +270,7 @@ class KePeer:
         self._context = _context(behaviour, behaviour.certificate)
         self._failures: list[Exception] = []
         self._stopping = threading.Event()
-        (self._listener,) = sockets.listening(socket.SOCK_STREAM, (behaviour.host,), behaviour.port)
+        (self._listener,) = listen.listening(socket.SOCK_STREAM, (behaviour.host,), behaviour.port)
         self._listener.listen()
         self.port = int(self._listener.getsockname()[1])
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
@@ -304,7 +306,7 @@ class KePeer:
                 sock, address = self._listener.accept()
             except OSError:
                 continue  # the client has gone
-            session = KeSession(sockets.shown(address))
+            session = KeSession(addresses.shown(address))
             self.sessions.append(session)
             thread = threading.Thread(target=self._serve, args=(sock, session), daemon=True)
             self._threads.append(thread)

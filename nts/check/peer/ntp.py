@@ -21,16 +21,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from nts import cookies, extensions, ntp, sockets, ts_server
-from nts.aead import AesSiv, SessionKeys
+from nts.base.errors import AuthError, FormatError
+from nts.base.registry import KISS_NTSN, NONCE_REQUIRED, FieldType, Leap, Mode, Stratum
 from nts.check.peer import craft
 from nts.check.peer.ke import PATIENCE, copied, fresh_ring
-from nts.errors import AuthError, FormatError
-from nts.extensions import FIELD_HEADER, Field
-from nts.keyring import KeyRing
-from nts.ntp import Header
-from nts.registry import KISS_NTSN, NONCE_REQUIRED, FieldType, Leap, Mode, Stratum
-from nts.ts_server import SystemVariables
+from nts.codec import cookies, extensions, ntp
+from nts.codec.aead import AesSiv, SessionKeys
+from nts.codec.extensions import FIELD_HEADER, Field
+from nts.codec.keyring import KeyRing
+from nts.codec.ntp import Header
+from nts.protocol import ts_server
+from nts.protocol.ts_server import SystemVariables
+from nts.server import listen
+from nts.system import addresses
 
 _TICK = 0.05  # seconds between looks at whether to stop
 _ROOM = 65535
@@ -74,7 +77,7 @@ class NtpTalk:
     """
 
     datagram: bytes = field(repr=False)
-    client: sockets.Address
+    client: addresses.Address
     peer: NtpPeer = field(repr=False)
     received: int = field(default_factory=now)
     """an NTP timestamp"""
@@ -247,7 +250,7 @@ class NtpPeer:
         self._failures: list[Exception] = []
         self._idle = threading.Event()
         self._stopping = threading.Event()
-        (self._sock,) = sockets.listening(socket.SOCK_DGRAM, (behaviour.host,), behaviour.port)
+        (self._sock,) = listen.listening(socket.SOCK_DGRAM, (behaviour.host,), behaviour.port)
         self.port = int(self._sock.getsockname()[1])
         self._thread = threading.Thread(target=self._serve, daemon=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nts import records
+from nts.base.registry import AeadId, ErrorCode, Protocol, RecordType
 from nts.check import judge_ke
 from nts.check.ke_forge import (
     AEAD_15,
@@ -20,7 +20,7 @@ from nts.check.ke_forge import (
 )
 from nts.check.model import Finding, Group, Severity
 from nts.check.probe import ServerProbe
-from nts.registry import AeadId, ErrorCode, Protocol, RecordType
+from nts.codec import records
 
 group: Group[ServerProbe] = Group("NTS-KE errors")
 _ERROR_1 = "Error 1 (Bad Request)."

@@ -7,7 +7,11 @@ import contextlib
 import socket
 from collections.abc import Iterator
 
-from nts import sockets
+from nts.base.errors import ResolveError
+from nts.base.registry import MAX_COOKIE, AeadId, RecordType
+from nts.base.registry import Direction as KeyDirection
+from nts.base.registry import Protocol as NextProtocol
+from nts.base.text import is_ip_address
 from nts.check import gcm_siv, judge_ke
 from nts.check.ke_answer import KeAnswer
 from nts.check.ke_forge import (
@@ -34,11 +38,8 @@ from nts.check.model import (
     passed,
 )
 from nts.check.probe import ServerProbe
-from nts.errors import ResolveError
-from nts.records import encode_u16s, is_ip_address
-from nts.registry import MAX_COOKIE, AeadId, RecordType
-from nts.registry import Direction as KeyDirection
-from nts.registry import Protocol as NextProtocol
+from nts.codec.records import encode_u16s
+from nts.system import addresses
 
 group: Group[ServerProbe] = Group("NTS-KE negotiation")
 MENU = (15, 16, 17, 30, 31)  # the AEAD algorithms that NTS implementations speak
@@ -126,7 +127,7 @@ def _context(probe: ServerProbe, answer: KeAnswer) -> int | None:
     cookie, (server, port) = answer.cookies[0], answer.time_server
     if len(cookie) > MAX_COOKIE:
         raise Skipped(f"could not be judged: a cookie of {len(cookie)} octets fits in no NTP packet")
-    endpoint = sockets.resolve(sockets.absolute(server), port, socket.SOCK_DGRAM, probe.target.family)[0]
+    endpoint = addresses.resolve(addresses.absolute(server), port, socket.SOCK_DGRAM, probe.target.family)[0]
     silent = True
     for number in (gcm_siv.AEAD_ID, AeadId.AES_SIV_CMAC_256):
         keys = gcm_siv.Keys(*(answer.export(number, d, gcm_siv.KEY_LENGTH) for d in KeyDirection))
@@ -139,11 +140,11 @@ def _context(probe: ServerProbe, answer: KeAnswer) -> int | None:
                 silent = False
                 break
     if silent:
-        raise PathTrouble(f"no reply from {sockets.shown(endpoint.address)} by NTP, in {2 * _TRIES} attempts")
+        raise PathTrouble(f"no reply from {addresses.shown(endpoint.address)} by NTP, in {2 * _TRIES} attempts")
     return None
 
 
-def _ask_time(probe: ServerProbe, endpoint: sockets.Endpoint, packet: bytes, what: str) -> bytes:
+def _ask_time(probe: ServerProbe, endpoint: addresses.Endpoint, packet: bytes, what: str) -> bytes:
     """The first reply; empty when there is none."""
     probe.ntp_pace.wait()
     probe.record.add(Direction.SENT, what, Protocol.NTP, packet)
@@ -186,6 +187,6 @@ def _where(answer: KeAnswer) -> Iterator[Finding]:
     family = socket.AF_INET6 if ":" in answer.address else socket.AF_INET
     try:
         if not is_ip_address(server.partition("%")[0]):
-            sockets.resolve(sockets.absolute(server), port, socket.SOCK_DGRAM, family)
+            addresses.resolve(addresses.absolute(server), port, socket.SOCK_DGRAM, family)
     except ResolveError as e:
         yield failed(f"{e}, in the address family of {answer.address}", Severity.SHOULD)

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
+from nts.base.registry import COOKIES_WANTED, MAX_COOKIE, MAX_PACKET, MAX_PLACEHOLDERS, FieldType
 from nts.check import judge_ntp
 from nts.check.forge import Forge, Ticket, raw_field
 from nts.check.judge_ntp import Answer, Kind
 from nts.check.model import Finding, Group, Severity, Verdict, failed, passed, warned
 from nts.check.ntp_probe import Make
 from nts.check.probe import ServerProbe
-from nts.registry import COOKIES_WANTED, MAX_COOKIE, MAX_PACKET, MAX_PLACEHOLDERS, FieldType
 
 group: Group[ServerProbe] = Group("NTP: cookies")
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from nts.base.registry import MIN_UNIQUE_ID
 from nts.check import judge_ntp
 from nts.check.forge import UNKNOWN_LENGTH, Forge, Request
 from nts.check.judge_ntp import Answer, Kind
 from nts.check.model import Finding, Group, Severity, failed, passed
 from nts.check.ntp_probe import Make
 from nts.check.probe import ServerProbe
-from nts.registry import MIN_UNIQUE_ID
 
 UID_LENGTHS = (MIN_UNIQUE_ID, 36, 64, 128, 200)  # octets
 

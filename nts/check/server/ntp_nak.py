@@ -6,14 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from nts.base.registry import FieldType
 from nts.check import judge_ntp
 from nts.check.forge import Forge, Request
 from nts.check.model import Finding, Group, Severity
 from nts.check.ntp_probe import Make
 from nts.check.probe import ServerProbe
-from nts.extensions import FIELD_HEADER
-from nts.ntp import HEADER_LENGTH
-from nts.registry import FieldType
+from nts.codec.extensions import FIELD_HEADER
+from nts.codec.ntp import HEADER_LENGTH
 
 UID_FLIPS, COOKIE_FLIPS = 4, 8  # how many octets of these fields a sweep changes
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from nts import ts_client
+from nts.base.registry import ALIGNMENT_SLACK, MAX_PLACEHOLDERS, Leap, Stratum
 from nts.check import judge_ntp
 from nts.check.forge import Forge, Request
 from nts.check.judge_ntp import Kind
 from nts.check.model import Finding, Group, PathTrouble, Severity, Silenced, Skipped, failed, passed, warned
 from nts.check.ntp_probe import Make
 from nts.check.probe import ServerProbe
-from nts.registry import ALIGNMENT_SLACK, MAX_PLACEHOLDERS, Leap, Stratum
+from nts.protocol import ts_client
 
 SHOWN = 5  # of the exchanges that break a rule
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
+from nts.base.registry import MAX_PLACEHOLDERS, MIN_UNIQUE_ID, FieldType, Mode
 from nts.check import judge_ntp
 from nts.check.forge import Forge, Request, raw_field
 from nts.check.judge_ntp import Answer, Kind
 from nts.check.model import Finding, Group, PathTrouble, Severity, Verdict, failed, passed, warned
 from nts.check.ntp_probe import Make
 from nts.check.probe import ServerProbe
-from nts.ntp import HEADER_LENGTH, VERSION
-from nts.registry import MAX_PLACEHOLDERS, MIN_UNIQUE_ID, FieldType, Mode
+from nts.codec.ntp import HEADER_LENGTH, VERSION
 
 MODES = (1, 2, 4, 5, 6, 7)
 LOOPING = (2, 4, 5)  # modes of replies: two servers that answer these could go on for ever

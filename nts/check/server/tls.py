@@ -6,14 +6,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from nts import tls
+from nts.base.errors import CertificateError
+from nts.base.registry import ALPN
 from nts.check import judge_ke
 from nts.check.ke_forge import REQUEST
 from nts.check.ke_probe import H2, TLS_1_2
 from nts.check.model import Direction, Finding, Group, Severity, Skipped, failed, passed
 from nts.check.probe import ServerProbe
-from nts.errors import CertificateError
-from nts.registry import ALPN
+from nts.system import tls
 
 group: Group[ServerProbe] = Group("TLS")
 

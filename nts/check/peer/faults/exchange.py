@@ -7,13 +7,13 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 
-from nts.aead import SessionKeys
+from nts.base.errors import FormatError
+from nts.base.registry import ERROR_NAMES, AeadId, ErrorCode, RecordType
 from nts.check.peer.craft import END, record
 from nts.check.peer.faults.register import KeAnswer, Register, Then
 from nts.check.peer.ke import KeTalk, fresh_ring
-from nts.errors import FormatError
-from nts.records import MessageReader, Record, encode_u16s
-from nts.registry import ERROR_NAMES, AeadId, ErrorCode, RecordType
+from nts.codec.aead import SessionKeys
+from nts.codec.records import MessageReader, Record, encode_u16s
 
 FAULTS = Register()
 LONG, TOO_LONG = 65536, 1 << 26

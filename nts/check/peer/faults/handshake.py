@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nts import tls
 from nts.check.peer.faults.register import Register, Then
 from nts.check.peer.ke import TLS_1_2, no_alpn
+from nts.system import tls
 
 FAULTS = Register()
 

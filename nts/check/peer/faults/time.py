@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import os
 
+from nts.base.registry import FieldType, Leap, Stratum
 from nts.check.peer.craft import field, random_cookies
 from nts.check.peer.faults.register import NtpAnswer, Register, Then
 from nts.check.peer.ntp import NtpTalk
-from nts.registry import FieldType, Leap, Stratum
 
 FAULTS = Register()
 UID, COOKIE = FieldType.UNIQUE_IDENTIFIER, FieldType.COOKIE

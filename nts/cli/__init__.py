@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The command line: arguments, exit codes, and how results look on a terminal and as JSON."""

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: MIT
+"""How results look: decoded records and packets, times and offsets, as text and as JSON-ready dictionaries.
+
+Keys and cookies are shown only where `secrets` is true; otherwise their length stands in their place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from nts.base.errors import FormatError
+from nts.base.registry import (
+    ERROR_NAMES,
+    FIELD_NAMES,
+    OTHER_AEADS,
+    TAG_LENGTH,
+    AeadId,
+    FieldType,
+    Protocol,
+    RecordType,
+    Stratum,
+)
+from nts.codec import extensions, ntp, records
+from nts.codec.ntp import Header
+from nts.codec.records import Message, Record
+
+_COOKIE_FIELDS = (FieldType.COOKIE, FieldType.COOKIE_PLACEHOLDER)
+
+
+def secret(data: bytes, show: bool) -> str:
+    """Octets in hex if they may be shown, else only how many they are."""
+    return data.hex() if show else f"<{len(data)} octets>"
+
+
+def record_lines(message: Message, *, secrets: bool) -> list[str]:
+    """The records of an NTS-KE message, a line each: offset, critical bit, type, meaning."""
+    lines, offset = [], 0
+    for record in message.records:
+        mark = "critical" if record.critical else "        "
+        lines.append(f"{offset:5}  {mark}  {record.type:5} {record.name:<29} {_record_value(record, secrets)}".rstrip())
+        offset += records.HEADER_LENGTH + len(record.body)
+    if message.trailing:
+        lines.append(f"{offset:5}            {message.trailing} octets after the end")
+    return lines
+
+
+def record_dicts(message: Message, *, secrets: bool) -> list[dict[str, Any]]:
+    """The same for JSON."""
+    rows, offset = [], 0
+    for r in message.records:
+        rows.append(
+            {
+                "offset": offset,
+                "type": r.type,
+                "name": r.name,
+                "critical": r.critical,
+                "length": len(r.body),
+                "value": _record_value(r, secrets),
+            }
+        )
+        offset += records.HEADER_LENGTH + len(r.body)
+    return rows
+
+
+def _record_value(record: Record, secrets: bool) -> str:
+    try:
+        match record.type:
+            case RecordType.NEXT_PROTOCOL:
+                return _listed(records.u16_list(record), _protocol)
+            case RecordType.AEAD_ALGORITHM:
+                return _listed(records.u16_list(record), aead_name)
+            case RecordType.ERROR:
+                code = records.single_u16(record)
+                return f"{code} {ERROR_NAMES.get(code, 'unknown')}"
+            case RecordType.WARNING | RecordType.PORT:
+                return str(records.single_u16(record))
+            case RecordType.SERVER:
+                return records.server_name(record)
+            case RecordType.NEW_COOKIE:
+                return secret(record.body, secrets)
+            case RecordType.END_OF_MESSAGE if not record.body:
+                return ""
+    except FormatError as e:
+        return f"malformed: {e}"
+    return f"<{len(record.body)} octets>"
+
+
+def _listed(numbers: list[int], name: Callable[[int], str]) -> str:
+    """Numbers with their names; one that is repeated stands once, with how often."""
+    runs = [(number, len(list(same))) for number, same in itertools.groupby(numbers)]
+    return ", ".join(f"{n} {name(n)}{f' ({count} times)' if count > 1 else ''}" for n, count in runs) or "none"
+
+
+def aead_name(number: int) -> str:
+    """An AEAD algorithm's registered name."""
+    names = {**{a.value: a.name for a in AeadId}, **OTHER_AEADS}
+    return "AEAD_" + names[number] if number in names else "unknown"
+
+
+def _protocol(number: int) -> str:
+    return "NTPv4" if number == Protocol.NTPV4 else "unknown"
+
+
+def reference_id(header: Header) -> str:
+    """The reference identifier: characters for stratum 0 and 1, else an address or a hash (RFC 5905 section 7.3)."""
+    text = header.reference_id.rstrip(b"\0")
+    if header.stratum in (Stratum.KISS, 1, Stratum.UNSYNCHRONISED) and all(32 < octet < 127 for octet in text):
+        return text.decode()
+    return ".".join(map(str, header.reference_id))
+
+
+def packet_lines(packet: bytes, *, secrets: bool, plaintext: bytes | None = None) -> list[str]:
+    """An NTP packet field by field, with offsets; what is wrong with its form is said in the last line.
+
+    `plaintext` is what its authenticator holds, for whoever could decrypt it.
+    """
+    try:
+        lines = _header_lines(Header.decode(packet))
+    except FormatError as e:
+        return [f"       malformed: {e}"]
+    fields, rest, problem = extensions.scan(packet)
+    for f in fields:
+        lines += _field_lines(f, secrets)
+        if f.type == FieldType.AUTHENTICATOR and plaintext is not None:
+            lines += [f"       {line}" for line in _encrypted_lines(plaintext, secrets)]
+            plaintext = None  # of the first one
+    if problem:
+        lines.append(f"       malformed: {problem}")
+    elif rest:
+        lines.append(f"{len(packet) - rest:5}  {rest} octets of MAC or remains")
+    return lines
+
+
+def _encrypted_lines(plaintext: bytes, secrets: bool) -> list[str]:
+    fields, _rest, problem = extensions.scan(plaintext, encrypted=True)
+    lines = [line for f in fields for line in _field_lines(f, secrets)]
+    lines += [f"       malformed: {problem}"] if problem else []
+    return ["decrypted:", *lines] if lines else ["decrypted: nothing"]
+
+
+def _field_lines(f: extensions.Field, secrets: bool) -> list[str]:
+    head = f"{f.offset:5}  {f.type:#06x} {FIELD_NAMES.get(f.type, 'unknown')}, length {f.end - f.offset}"
+    return [head, *(f"       {line}" for line in _field_value(f, secrets))]
+
+
+def packet_dict(packet: bytes, *, secrets: bool, plaintext: bytes | None = None) -> dict[str, Any]:
+    """The same for JSON."""
+    fields, rest, problem = extensions.scan(packet)
+    result: dict[str, Any] = {"length": len(packet)}
+    try:
+        result["header"] = _header_dict(Header.decode(packet))
+    except FormatError as e:
+        return {**result, "malformed": str(e)}
+    result["fields"] = [_field_dict(f, secrets) for f in fields]
+    if plaintext is not None:
+        inside, _, trouble = extensions.scan(plaintext, encrypted=True)
+        result["decrypted"] = [_field_dict(f, secrets) for f in inside]
+        problem = problem or trouble
+    if rest:
+        result["rest"] = rest
+    return {**result, "malformed": problem} if problem else result
+
+
+def _field_dict(f: extensions.Field, secrets: bool) -> dict[str, Any]:
+    names = {"offset": f.offset, "type": f.type, "name": FIELD_NAMES.get(f.type, "unknown"), "length": f.end - f.offset}
+    return {**names, "value": _field_value(f, secrets)}
+
+
+def _header_dict(h: Header) -> dict[str, Any]:
+    stamps = {n: _stamp(getattr(h, n)) for n in ("reference_time", "origin", "receive", "transmit")}
+    return {**dataclasses.asdict(h), "reference_id": reference_id(h), **stamps}
+
+
+def _header_lines(h: Header) -> list[str]:
+    return [
+        f"    0  leap {h.leap}, version {h.version}, mode {h.mode}, stratum {h.stratum}, poll {h.poll}, "
+        f"precision {h.precision}",
+        f"    4  root delay {ntp.short_to_ns(h.root_delay) / ntp.NS:.6f} s, "
+        f"root dispersion {ntp.short_to_ns(h.root_dispersion) / ntp.NS:.6f} s, reference id {reference_id(h)}",
+        f"   16  reference {_stamp(h.reference_time)}",
+        f"   24  origin    {_stamp(h.origin)}",
+        f"   32  receive   {_stamp(h.receive)}",
+        f"   40  transmit  {_stamp(h.transmit)}",
+    ]
+
+
+def _stamp(stamp: int) -> str:
+    return f"{stamp >> 32:08x}.{stamp % 2**32:08x}"
+
+
+def _field_value(f: extensions.Field, secrets: bool) -> list[str]:
+    if f.type in _COOKIE_FIELDS:
+        return [secret(f.body, secrets)]
+    if f.type == FieldType.AUTHENTICATOR:
+        try:
+            parts = extensions.decode_authenticator(f.body)
+        except FormatError as e:
+            return [f"malformed: {e}"]
+        encrypted = max(len(parts.ciphertext) - TAG_LENGTH, 0)
+        return [
+            f"nonce of {len(parts.nonce)} octets: {parts.nonce.hex()}",
+            f"ciphertext of {len(parts.ciphertext)} octets: {encrypted} of them encrypted fields, the others the tag",
+            *([f"Additional Padding of {parts.spare} octets"] if parts.spare else []),
+        ]
+    return [f.body.hex()]

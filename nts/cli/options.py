@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MIT
+"""Arguments that several scripts take, with their checks, and help texts made of docstrings."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+from typing import Any
+
+from nts.base.registry import AeadId
+from nts.base.text import whole_number
+from nts.system import console
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """A parser whose help is the script's docstring: what it does, then worked examples."""
+    return argparse.ArgumentParser(prog=console.prog(), **_described(doc))
+
+
+def subcommand(subparsers: Any, name: str, doc: str | None) -> argparse.ArgumentParser:
+    """The same for a subcommand; how the docstring starts also stands in the list of subcommands."""
+    words = _described(doc)
+    about = " ".join(words["description"].split()).partition(": ")[0].rstrip(".")
+    added: argparse.ArgumentParser = subparsers.add_parser(name, help=about[:1].lower() + about[1:], **words)
+    return added
+
+
+def _described(doc: str | None) -> dict[str, Any]:
+    description, _, examples = (doc or "").partition("\n\n")
+    return {
+        "description": description,
+        "epilog": examples,
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+        "allow_abbrev": False,
+    }
+
+
+def add_family(parser: argparse.ArgumentParser) -> None:
+    """-4 and -6."""
+    group = parser.add_mutually_exclusive_group()
+    for flag, family in (("-4", socket.AF_INET), ("-6", socket.AF_INET6)):
+        text = f"use IPv{flag[1:]} only"
+        group.add_argument(flag, dest="family", action="store_const", const=family, help=text)
+    parser.set_defaults(family=socket.AF_UNSPEC)
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """The options for what is shown."""
+    parser.add_argument("--json", action="store_true", help="the result as JSON on stdout")
+    parser.add_argument("--verbose", action="store_true", help="say more")
+    parser.add_argument("--show-secrets", action="store_true", help="show keys and cookies, which are secret")
+
+
+def port(text: str) -> int:
+    """A command-line argument: a TCP or UDP port."""
+    return _in_range(text, 1, 65535, "a port from 1 to 65535")
+
+
+def count(text: str) -> int:
+    """A command-line argument: how often."""
+    return _in_range(text, 1, 1_000_000, "a number from 1 to 1000000")
+
+
+def _in_range(text: str, low: int, high: int, what: str) -> int:
+    value = whole_number(text, low, high)
+    if value is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return value
+
+
+def seed(text: str) -> int:
+    """A command-line argument: what a random source starts from."""
+    return _in_range(text, 0, 2**32 - 1, f"a number from 0 to {2**32 - 1}")
+
+
+def duration(text: str) -> float:
+    """A command-line argument: seconds."""
+    value = _seconds(text)
+    if not 0 < value <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds over 0 and up to 86400")
+    return value
+
+
+def pause(text: str) -> float:
+    """A command-line argument: seconds, or none."""
+    value = _seconds(text)
+    if not 0 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 3600")
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return -1.0
+
+
+def aead_list(text: str) -> tuple[AeadId, ...]:
+    """A command-line argument: AEAD algorithms in order of preference."""
+    try:
+        from nts.system import inifile
+
+        return inifile.aeads(text)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(f"{text!r}: {e}") from None

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: MIT
+"""One key exchange over the network: name look-up, TCP, TLS, request, response. Each stage fails with its own error."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nts.base.errors import ConfigError, ConnectError, FormatError, KeResponseError, TLSError
+from nts.base.registry import COOKIES_WANTED, EXPORTER_LABEL, AeadId
+from nts.client.state import Association
+from nts.codec.aead import SessionKeys
+from nts.codec.records import Message, MessageReader
+from nts.protocol import ke_client
+from nts.protocol.ke_client import Agreement
+from nts.system import addresses, tls
+
+CLOSE_GRACE = 0.5  # seconds for the server's close_notify, once its response is complete
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to ask whom, and how carefully."""
+
+    host: str
+    port: int
+    aeads: tuple[AeadId, ...]
+    ca: Path | None = None
+    """the CA file; None: the system's store"""
+    verify: bool = True
+    verify_name: str | None = None
+    """the name the certificate must be for, if not `host`"""
+    family: socket.AddressFamily = socket.AF_UNSPEC
+    timeout: float = 5.0
+    """seconds for everything after the name look-up"""
+    keylog: Path | None = None
+    label: str = EXPORTER_LABEL
+
+
+@dataclass(frozen=True)
+class Result:
+    """A key exchange that succeeded."""
+
+    agreement: Agreement
+    keys: SessionKeys
+    address: str
+    """the server's IP address, and the time server's unless the agreement names one (section 4.1.7)"""
+    tls_version: str
+    tls_cipher: str
+    response: Message = field(repr=False)
+    response_length: int = 0
+
+    def association(self, options: Options) -> Association:
+        """What to store. Without a named server it is the address of the NTS-KE server (section 4.1.7)."""
+        return Association(
+            ke_host=options.host,
+            ke_port=options.port,
+            ca=str(options.ca or ""),
+            verify=options.verify,
+            server=self.agreement.server or self.address,
+            port=self.agreement.port,
+            keys=self.keys,
+            cookies=self.agreement.cookies[:COOKIES_WANTED],
+        )
+
+
+def exchange(options: Options, on_message: Callable[[Message], None] = lambda _message: None) -> Result:
+    """Run a key exchange. `on_message` sees the response before it is judged.
+
+    Raises the NTSError of the stage that failed: ConfigError, ResolveError, ConnectError, TLSError,
+    CertificateError, ALPNError, KeResponseError or KeErrorRecord.
+    """
+    channel = tls.ClientChannel(
+        name=options.verify_name or options.host,
+        verify=options.verify,
+        ca=options.ca,
+        keylog=_keylog_writer(options.keylog),
+    )
+    endpoints = addresses.resolve(options.host, options.port, socket.SOCK_STREAM, options.family)
+    deadline = time.monotonic() + options.timeout
+    with connect(options.host, endpoints, deadline) as sock:
+        address = addresses.numeric_host(sock.getpeername())
+        channel.open(sock, deadline)
+        channel.handshake()
+        try:
+            channel.send(ke_client.build_request(options.aeads))
+            message, length = _receive(channel)
+        except tls.Error as e:
+            raise TLSError(f"the TLS connection broke: {tls.reason(e)}") from None
+        except TimeoutError:
+            raise KeResponseError("no complete NTS-KE response in time", hint="try a longer --timeout") from None
+        except FormatError as e:
+            raise KeResponseError(f"illegal NTS-KE response: {e}") from None
+        surplus = channel.finish(CLOSE_GRACE)
+        message = Message(message.records, message.trailing + surplus)
+        on_message(message)
+        agreement = ke_client.judge_response(message, options.aeads)
+        keys = tls.export_keys(channel.connection, agreement.aead, options.label)
+        connection = channel.connection
+        version, cipher = connection.get_protocol_version_name(), connection.get_cipher_name() or "?"
+    return Result(agreement, keys, address, version, cipher, message, length)
+
+
+def connect(host: str, endpoints: list[addresses.Endpoint], deadline: float) -> socket.socket:
+    """A TCP connection to the first address that takes one. ConnectError when none does before the deadline."""
+    problems = []
+    for i, endpoint in enumerate(endpoints):
+        left = (deadline - time.monotonic()) / (len(endpoints) - i)  # a dead address must not eat up all the time
+        sock = None
+        try:
+            sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
+            sock.settimeout(max(left, 0.001))
+            sock.connect(endpoint.address)
+            return sock
+        except OSError as e:
+            if sock is not None:
+                sock.close()
+            why = "timed out" if isinstance(e, TimeoutError) else e.strerror or str(e)
+            problems.append(f"{addresses.shown(endpoint.address)}: {why}")
+    port = endpoints[0].address[1]
+    raise ConnectError(f"cannot connect to {host} port {port} ({'; '.join(problems)})")
+
+
+def _receive(channel: tls.ClientChannel) -> tuple[Message, int]:
+    reader = MessageReader(ke_client.MAX_RESPONSE)
+    while True:
+        data = channel.receive()
+        if not data:
+            what = "in the middle of its response" if reader.octets else "without a response"
+            raise KeResponseError(f"the server closed the connection {what}")
+        message = reader.feed(data)
+        if message is not None:
+            return message, reader.octets
+
+
+def _keylog_writer(path: Path | None) -> Callable[[bytes], None] | None:
+    """Appends lines of the NSS key log format to a file, which is made readable by its owner only."""
+    if path is None:
+        return None
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.fchmod(descriptor, 0o600)
+        os.close(descriptor)
+    except OSError as e:
+        raise ConfigError(f"cannot write the key log {path}: {e.strerror}") from None
+
+    def write(line: bytes) -> None:
+        with path.open("ab") as f:
+            f.write(line + b"\n")
+
+    return write

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: MIT
+"""client.ini: what a key exchange established, and the stock of cookies (RFC 8915 section 5.7).
+
+The sections and names are the ancestor's, so that its client can read the file: [ntpv4] server, port; [keys] c2s,
+s2c in hex; [cookies] 0 to 7 in hex. Ours adds [keys] aead and [ntske] host, port, ca, verify.
+
+Invariants: the file on disk is always whole and of mode 0600; what else a user wrote in it stays; a cookie has gone
+from the file, for good, before `take_cookie` returns it, so that no crash and no second client can send it twice.
+"""
+
+from __future__ import annotations
+
+import configparser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from nts import ROOT
+from nts.base.errors import ConfigError, NoCookies
+from nts.base.registry import COOKIES_WANTED, KE_PORT, AeadId
+from nts.base.text import whole_number
+from nts.codec.aead import SessionKeys
+from nts.protocol import ts_client
+from nts.system import files, inifile
+
+DEFAULT_PATH = ROOT / "client.ini"
+
+
+@dataclass(frozen=True)
+class Association:
+    """All that client.ini holds for us."""
+
+    ke_host: str
+    ke_port: int
+    ca: str
+    """path of the CA file that verified the server; empty: the system's store"""
+    verify: bool
+    """whether the server's certificate was verified"""
+    server: str
+    port: int
+    keys: SessionKeys
+    cookies: tuple[bytes, ...] = field(default=(), repr=False)
+    """oldest first"""
+
+
+class ClientState:
+    """The file `client.ini`. Every method leaves it whole."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self.path = path.resolve()  # a symbolic link stays one: its target is replaced
+            if self.path.is_symlink() or (self.path.exists() and not self.path.is_file()):  # a link: to itself
+                raise ConfigError(f"{self.path} is not a regular file", hint="give another one with -o or -f")
+        except (OSError, RuntimeError, ValueError) as e:
+            why = e.strerror if isinstance(e, OSError) else str(e)
+            raise ConfigError(f"cannot use {path}: {why}") from None
+
+    def check_writable(self) -> None:
+        """Before a key exchange: ConfigError when its result could not be stored, or would destroy something."""
+        with self._locked():
+            self._read_text()
+
+    def load(self) -> Association:
+        """The association in the file."""
+        if not self.path.exists():
+            raise ConfigError(f"{self.path} does not exist", hint="run ntske_client.py first")
+        return _decode(inifile.parse(inifile.read_text(self.path), self.path), self.path)
+
+    def save(self, association: Association) -> None:
+        """Put a new association in the place of the old one: all old keys and cookies go (section 5.7)."""
+        with self._locked():
+            self._write(self._read_text(), association)
+
+    def take_cookie(self) -> tuple[Association, bytes]:
+        """The association and its oldest cookie, which is no longer in the file. NoCookies when there is none."""
+        with self._locked():
+            association = self.load()
+            if not association.cookies:
+                raise NoCookies(f"no cookies left in {self.path}")
+            cookie, *rest = association.cookies
+            association = replace(association, cookies=tuple(rest))
+            self._write(inifile.read_text(self.path), association)
+        return association, cookie
+
+    def add_cookies(self, keys: SessionKeys, fresh: tuple[bytes, ...]) -> int:
+        """Store fresh cookies if the association is still the one with these keys; the size of the stock then."""
+        with self._locked():
+            association = self.load()
+            if association.keys == keys and fresh:
+                association = replace(association, cookies=ts_client.restock(association.cookies, fresh))
+                self._write(inifile.read_text(self.path), association)
+        return len(association.cookies)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            with files.locked(self.path.with_name(f".{self.path.name}.lock")):
+                yield
+        except OSError as e:
+            raise ConfigError(f"cannot write {self.path}: {e.strerror}") from None
+
+    def _read_text(self) -> str:
+        """The file's text, empty when there is none yet; ConfigError when it is not an INI file."""
+        if not self.path.exists():
+            return ""
+        text = inifile.read_text(self.path)
+        inifile.parse(text, self.path)
+        return text
+
+    def _write(self, text: str, a: Association) -> None:
+        ntske = {"host": a.ke_host, "port": str(a.ke_port), "ca": a.ca, "verify": "yes" if a.verify else "no"}
+        keys = {"aead": str(int(a.keys.aead)), "c2s": a.keys.c2s.hex(), "s2c": a.keys.s2c.hex()}
+        cookies = {str(i): c.hex() for i, c in enumerate(a.cookies)}
+        text = inifile.set_options(text, "ntske", dict(ntske))
+        text = inifile.set_options(text, "ntpv4", {"server": a.server, "port": str(a.port)})
+        text = inifile.set_options(text, "keys", dict(keys))
+        text = inifile.set_options(text, "cookies", {str(i): cookies.get(str(i)) for i in range(COOKIES_WANTED)})
+        inifile.parse(text, self.path)  # our own bug, if ever, must not destroy the old file
+        temporary = self.path.with_name(f".{self.path.name}.tmp")
+        files.write_private(temporary, text)
+        files.rename(temporary, self.path)
+
+
+def _decode(parser: configparser.ConfigParser, path: Path) -> Association:
+    """The association in a parsed file. ConfigError names the option that is missing or wrong, never its value."""
+
+    def text(section: str, option: str, default: str | None = None) -> str:
+        value = parser.get(section, option, fallback=default)
+        if value is None:
+            raise ConfigError(f"{path}: [{section}] {option} is missing", hint="run ntske_client.py to make it anew")
+        return value
+
+    def number(section: str, option: str, default: str | None = None) -> int:
+        value = whole_number(text(section, option, default), 1, 65535)
+        if value is None:
+            raise ConfigError(f"{path}: [{section}] {option} is not a number from 1 to 65535")
+        return value
+
+    def octets(section: str, option: str, length: int | None = None) -> bytes:
+        try:
+            value = bytes.fromhex(text(section, option))
+        except ValueError:
+            raise ConfigError(f"{path}: [{section}] {option} is not hexadecimal") from None
+        if not value or (length and len(value) != length):
+            raise ConfigError(f"{path}: [{section}] {option} has {len(value)} octets, which is the wrong length")
+        return value
+
+    number_of_aead = number("keys", "aead", str(int(AeadId.AES_SIV_CMAC_256)))  # the ancestor knows only 15
+    if number_of_aead not in set(AeadId):
+        raise ConfigError(f"{path}: [keys] aead is not one of {', '.join(str(int(a)) for a in AeadId)}")
+    aead = AeadId(number_of_aead)
+    keys = SessionKeys(aead, octets("keys", "c2s", aead.key_length), octets("keys", "s2c", aead.key_length))
+    slots = [str(i) for i in range(COOKIES_WANTED)]
+    cookies = tuple(octets("cookies", i) for i in slots if parser.has_option("cookies", i))
+    return Association(
+        ke_host=text("ntske", "host", ""),
+        ke_port=number("ntske", "port", str(KE_PORT)),
+        ca=text("ntske", "ca", ""),
+        verify=text("ntske", "verify", "yes") == "yes",
+        server=text("ntpv4", "server"),
+        port=number("ntpv4", "port"),
+        keys=keys,
+        cookies=cookies,
+    )

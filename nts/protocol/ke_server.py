@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: MIT
+"""The server's side of NTS-KE as a pure function: a request's octets in, the response's octets and a verdict out.
+
+`KeServer` is the policy of one server; `answer` takes a whole message and `fail` an incomplete one. TLS, sockets
+and time-outs are `ke_daemon`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum, auto
+
+from nts.base.errors import FormatError
+from nts.base.registry import COOKIES_WANTED, NTP_PORT, AeadId, ErrorCode, Protocol, RecordType
+from nts.base.text import same_address
+from nts.codec import cookies, records
+from nts.codec.aead import SessionKeys
+from nts.codec.keyring import KeyRing
+from nts.codec.records import Message, Record
+
+MAX_REQUEST = 16384  # octets; RFC 8915 section 4 asks for at least 1024
+
+KeyExporter = Callable[[AeadId], SessionKeys]
+"""Extracts the session keys from the TLS connection (section 5.1)."""
+
+
+class Verdict(IntEnum):
+    """What became of one NTS-KE session; each has a counter."""
+
+    AGREED = 0
+    NO_PROTOCOL = auto()
+    """answered: no next protocol in common"""
+    NO_AEAD = auto()
+    """answered: no AEAD algorithm in common"""
+    UNKNOWN_CRITICAL = auto()
+    """answered with Error 0"""
+    BAD_REQUEST = auto()
+    """answered with Error 1"""
+    TRUNCATED = auto()
+    """answered with Error 1: the client closed before the End of Message record"""
+    TIMED_OUT = auto()
+    """answered with Error 1: the request was not complete in time"""
+    NO_MASTER_KEY = auto()
+    """answered with Error 2"""
+    NO_ALPN = auto()
+    """closed: the client did not offer ntske/1"""
+    TLS_FAILED = auto()
+    """closed: no TLS handshake, or it broke"""
+    TLS_TIMED_OUT = auto()
+    """closed: the handshake was not complete in time"""
+    EVICTED = auto()
+    """closed: too many sessions at once, and this was the oldest"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A verdict, the response, and the algorithm agreed on, if any."""
+
+    verdict: Verdict
+    response: bytes
+    aead: AeadId | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """A well-formed request: what the client offers, in its order of preference."""
+
+    protocols: tuple[int, ...]
+    aeads: tuple[int, ...]
+    server: str | None = None
+    """the time server it wishes for"""
+
+
+class _Refused(Exception):
+    def __init__(self, code: ErrorCode) -> None:
+        self.code = code
+
+
+@dataclass(frozen=True)
+class KeServer:
+    """The policy of one NTS-KE server."""
+
+    aeads: tuple[AeadId, ...]
+    """what it supports, in its own order of preference"""
+    ntp_server: str = ""
+    """the time server to send clients to; empty: the address they used for NTS-KE (section 4.1.7)"""
+    ntp_port: int = NTP_PORT
+
+    def answer(
+        self,
+        message: Message,
+        *,
+        local_address: str,
+        ring: KeyRing,
+        export_keys: KeyExporter,
+        random: Callable[[int], bytes],
+    ) -> Outcome:
+        """The response to a complete message.
+
+        `local_address` is the address the client connected to, `random(n)` returns n octets for cookies' nonces.
+        """
+        try:
+            request = parse_request(message)
+        except _Refused as e:
+            unknown = e.code == ErrorCode.UNRECOGNIZED_CRITICAL_RECORD
+            return self.fail(Verdict.UNKNOWN_CRITICAL if unknown else Verdict.BAD_REQUEST)
+        if Protocol.NTPV4 not in request.protocols:
+            # Section 4.1.2: the response is a subset of the request, and may be empty.
+            return Outcome(Verdict.NO_PROTOCOL, records.encode_message([_next_protocol()]))
+        aead = self.choose_aead(request.aeads)
+        if aead is None:
+            # Section 4.1.5: empty if the server supports none of the algorithms offered.
+            return Outcome(Verdict.NO_AEAD, records.encode_message([_next_protocol(Protocol.NTPV4), _aead()]))
+        master = ring.current
+        if master is None:
+            return self.fail(Verdict.NO_MASTER_KEY)
+        keys = export_keys(aead)
+        response = [_next_protocol(Protocol.NTPV4), _aead(aead), *self._where(request, local_address)]
+        for _ in range(COOKIES_WANTED):
+            cookie = cookies.seal(master, keys, random(cookies.NONCE_LENGTH))
+            response.append(Record(RecordType.NEW_COOKIE, False, cookie))  # 4.1.6: not critical
+        return Outcome(Verdict.AGREED, records.encode_message(response), aead)
+
+    def fail(self, verdict: Verdict) -> Outcome:
+        """The error response for a verdict (section 4.1.3): an Error record alone, without Next Protocol."""
+        code = {
+            Verdict.UNKNOWN_CRITICAL: ErrorCode.UNRECOGNIZED_CRITICAL_RECORD,
+            Verdict.NO_MASTER_KEY: ErrorCode.INTERNAL_SERVER_ERROR,
+        }.get(verdict, ErrorCode.BAD_REQUEST)
+        error = Record(RecordType.ERROR, True, records.encode_u16s(code))
+        return Outcome(verdict, records.encode_message([error]))
+
+    def choose_aead(self, offered: tuple[int, ...]) -> AeadId | None:
+        """The server's favourite among the algorithms offered (section 4.1.5: the server may choose)."""
+        return next((a for a in self.aeads if a in offered), None)
+
+    def _where(self, request: Request, local_address: str) -> list[Record]:
+        """Server and Port Negotiation (sections 4.1.7, 4.1.8), critical as they may be: cookies work only there."""
+        where, server = [], self.ntp_server
+        if not server and request.server and same_address(request.server, local_address):
+            server = local_address  # 4.1.7: a wish that can be met SHOULD be confirmed
+        if server:
+            where.append(Record(RecordType.SERVER, True, server.encode("ascii")))
+        if self.ntp_port != NTP_PORT:
+            where.append(Record(RecordType.PORT, True, records.encode_u16s(self.ntp_port)))
+        return where
+
+
+def parse_request(message: Message) -> Request:
+    """Check a request against section 4. Raises a private exception with the error code to answer with."""
+    try:
+        records.check_end_of_message(message)
+        found: dict[int, Record] = {}
+        for record in message.records[:-1]:
+            _check_record(record, found)
+        return _check_lists(found)
+    except FormatError:
+        raise _Refused(ErrorCode.BAD_REQUEST) from None
+
+
+def _check_record(record: Record, found: dict[int, Record]) -> None:
+    """One record of a request; those a server looks at go into `found`."""
+    match record.type:
+        case RecordType.ERROR | RecordType.WARNING | RecordType.NEW_COOKIE:
+            raise FormatError("a record that clients must not send")  # 4.1.3, 4.1.4, 4.1.6
+        case RecordType.NEXT_PROTOCOL | RecordType.AEAD_ALGORITHM | RecordType.SERVER | RecordType.PORT:
+            if record.type in found:
+                raise FormatError("a record that must not occur twice")  # 4.1.2, 4.1.5, 4.1.7
+            found[record.type] = record
+        case _ if record.critical:
+            raise _Refused(ErrorCode.UNRECOGNIZED_CRITICAL_RECORD)  # 4.1.3
+
+
+def _check_lists(found: dict[int, Record]) -> Request:
+    """The bodies of a request's records, and that all it needs are there."""
+    if RecordType.NEXT_PROTOCOL not in found:
+        raise FormatError("no Next Protocol Negotiation record")  # section 4
+    if not found[RecordType.NEXT_PROTOCOL].critical:
+        raise FormatError("a Next Protocol Negotiation record that is not critical")  # 4.1.2
+    protocols = records.u16_list(found[RecordType.NEXT_PROTOCOL])
+    aeads = records.u16_list(found[RecordType.AEAD_ALGORITHM]) if RecordType.AEAD_ALGORITHM in found else None
+    if not protocols or aeads == []:
+        raise FormatError("a request must offer at least one")  # 4.1.2, 4.1.5
+    if Protocol.NTPV4 in protocols and aeads is None:
+        raise FormatError("no AEAD Algorithm Negotiation record")  # 4.1.5
+    if RecordType.PORT in found:
+        records.single_u16(found[RecordType.PORT])  # 4.1.8: there is one port to send, but a wish must be well-formed
+    return Request(tuple(protocols), tuple(aeads or ()), _wished_server(found.get(RecordType.SERVER)))
+
+
+def _wished_server(record: Record | None) -> str | None:
+    """The server a client asks for; a name that breaks 4.1.7 is a wish that cannot be met, not an error."""
+    try:
+        return records.server_name(record) if record else None
+    except FormatError:
+        return None
+
+
+def _next_protocol(*protocols: int) -> Record:
+    return Record(RecordType.NEXT_PROTOCOL, True, records.encode_u16s(*protocols))
+
+
+def _aead(*aeads: int) -> Record:
+    return Record(RecordType.AEAD_ALGORITHM, True, records.encode_u16s(*aeads))

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: MIT
+"""The time client as pure functions: build an NTS request, judge a datagram that came back, compute the offset.
+
+The requirements are RFC 8915 section 5.7 and RFC 5905 section 8. Whatever cannot be trusted is judged
+`ignored`, and the caller goes on waiting: nothing that an attacker on the path sends may end a query early.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from nts.base.errors import AuthError, FormatError
+from nts.base.registry import (
+    COOKIES_WANTED,
+    KISS_NTSN,
+    MAX_COOKIE,
+    MAX_PLACEHOLDERS,
+    MIN_UNIQUE_ID,
+    NONCE_REQUIRED,
+    FieldType,
+    Leap,
+    Mode,
+    Stratum,
+)
+from nts.codec import extensions, ntp
+from nts.codec.aead import AesSiv, SessionKeys
+from nts.codec.ntp import Header
+
+_MAX_DISTANCE_NS = 16 * ntp.NS  # RFC 5905 appendix A: MAXDIST of a valid packet
+_PRECISION_NS = 1000  # of our own clock reading, generously
+
+
+class Verdict(Enum):
+    """What a datagram is to an outstanding query."""
+
+    TIME = auto()
+    """an authentic answer with usable time"""
+    UNUSABLE = auto()
+    """an authentic answer that says the server has no time for us"""
+    NAK = auto()
+    """an NTS NAK, which cannot be authentic; a genuine answer may still come (section 5.7)"""
+    KISS = auto()
+    """another kiss-o'-death without protection, for our Unique Identifier"""
+    NOT_AUTHENTIC = auto()
+    """ignored: unprotected, malformed or not sealed with the S2C key"""
+    MISMATCH = auto()
+    """ignored: not an answer to this query"""
+
+
+@dataclass(frozen=True)
+class Query:
+    """An outstanding request."""
+
+    packet: bytes = field(repr=False)
+    unique_id: bytes
+    transmit: int
+    """the random transmit timestamp, which the answer must return as its origin"""
+    keys: SessionKeys
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict on a datagram, why, and what an authentic one brings."""
+
+    verdict: Verdict
+    reason: str = ""
+    header: Header | None = None
+    cookies: tuple[bytes, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One sample (RFC 5905 section 8), in nanoseconds."""
+
+    offset: int
+    """how far the server's clock is ahead of ours"""
+    delay: int
+    """round trip less the server's own time"""
+    error: int
+    """bound of the error of the offset: the root distance"""
+
+
+def count_placeholders(cookies_left: int, cookie_length: int) -> int:
+    """How many cookie placeholders to send: they refill the stock to eight (section 5.7).
+
+    `cookies_left` is the stock after the cookie of this request is spent. Fewer where the packet, or an answer as
+    long, would no longer fit in 1280 octets.
+    """
+    wanted = min(COOKIES_WANTED - 1 - cookies_left, MAX_PLACEHOLDERS)
+    placeholder = len(extensions.encode(FieldType.COOKIE_PLACEHOLDER, bytes(cookie_length)))
+    room = MAX_COOKIE + extensions.FIELD_HEADER - placeholder  # what the cookie itself leaves
+    return max(0, min(wanted, room // placeholder))
+
+
+def build_query(keys: SessionKeys, cookie: bytes, placeholders: int, random: Callable[[int], bytes]) -> Query:
+    """An NTS-protected request. `random(n)` returns n cryptographically random octets.
+
+    All of the header but version, mode and a random transmit timestamp is zero (section 9.1). FormatError when the
+    cookie does not fit in a packet.
+    """
+    if len(cookie) > MAX_COOKIE:
+        raise FormatError(f"a cookie of {len(cookie)} octets does not fit in an NTP packet")
+    transmit, unique_id = int.from_bytes(random(8), "big"), random(MIN_UNIQUE_ID)
+    packet = Header(mode=Mode.CLIENT, transmit=transmit).encode()
+    packet += extensions.encode(FieldType.UNIQUE_IDENTIFIER, unique_id)
+    packet += extensions.encode(FieldType.COOKIE, cookie)
+    packet += placeholders * extensions.encode(FieldType.COOKIE_PLACEHOLDER, bytes(len(cookie)))
+    nonce = random(NONCE_REQUIRED)
+    tag = AesSiv(keys.c2s).seal(nonce, b"", packet)
+    packet += extensions.encode(FieldType.AUTHENTICATOR, extensions.encode_authenticator(nonce, tag))
+    return Query(packet, unique_id, transmit, keys)
+
+
+def judge(datagram: bytes, query: Query) -> Judgement:
+    """What a received datagram is to `query`. Never raises, whatever the datagram is."""
+    try:
+        header = Header.decode(datagram)
+        fields, _mac = extensions.walk(datagram)  # a MAC could only be unauthenticated here: discarded
+    except FormatError as e:
+        return Judgement(Verdict.NOT_AUTHENTIC, f"malformed: {e}")
+    if (header.mode, header.version) != (Mode.SERVER, ntp.VERSION):
+        return Judgement(Verdict.MISMATCH, f"version {header.version}, mode {header.mode}")
+    if header.origin != query.transmit:
+        return Judgement(Verdict.MISMATCH, "its origin timestamp is not the one we sent")
+    unique_ids = [f for f in fields if f.type == FieldType.UNIQUE_IDENTIFIER]
+    authenticators = [f for f in fields if f.type == FieldType.AUTHENTICATOR]
+    if not unique_ids and not authenticators:
+        return Judgement(Verdict.NOT_AUTHENTIC, "an answer without NTS")
+    if [f.body for f in unique_ids] != [query.unique_id]:
+        return Judgement(Verdict.MISMATCH, "its Unique Identifier is not the one we sent")
+    if not authenticators:
+        return _judge_unprotected(header)
+    if len(authenticators) > 1 or unique_ids[0].offset > authenticators[0].offset:
+        return Judgement(
+            Verdict.NOT_AUTHENTIC, "more than one authenticator, or one that does not cover the identifier"
+        )
+    return _judge_protected(datagram, header, authenticators[0], query.keys)
+
+
+def _judge_unprotected(header: Header) -> Judgement:
+    """Section 5.7: drop unprotected answers; but a kiss-o'-death may be one, if it holds our Unique Identifier."""
+    if header.stratum != Stratum.KISS:
+        return Judgement(Verdict.NOT_AUTHENTIC, "an answer without NTS protection")
+    if header.reference_id == KISS_NTSN:
+        return Judgement(Verdict.NAK, "NTS NAK", header)
+    return Judgement(Verdict.KISS, f"unprotected kiss-o'-death {kiss_code(header)}", header)
+
+
+def _judge_protected(datagram: bytes, header: Header, authenticator: extensions.Field, keys: SessionKeys) -> Judgement:
+    """Authenticate with the S2C key; only then does anything in the packet count (section 5.7)."""
+    try:
+        parts = extensions.decode_authenticator(authenticator.body)
+        plaintext = AesSiv(keys.s2c).open(parts.nonce, parts.ciphertext, datagram[: authenticator.offset])
+        inner = extensions.walk_encrypted(plaintext)
+    except (AuthError, FormatError) as e:
+        return Judgement(Verdict.NOT_AUTHENTIC, str(e))
+    # Only encrypted cookies are ours to keep; those that no request could carry are useless.
+    cookies = tuple(f.body for f in inner if f.type == FieldType.COOKIE and 0 < len(f.body) <= MAX_COOKIE)
+    problem = _problem(header)
+    return Judgement(Verdict.UNUSABLE if problem else Verdict.TIME, problem, header, cookies)
+
+
+def _problem(header: Header) -> str:
+    """Why an authentic answer is of no use (RFC 5905 sections 7.4 and 9.2); empty when it is."""
+    if header.stratum == Stratum.KISS:
+        return f"kiss-o'-death {kiss_code(header)}"
+    if header.leap == Leap.UNSYNCHRONISED or header.stratum > Stratum.MAX_SYNCHRONISED:
+        return "the server's clock is not synchronised"
+    if not header.receive or not header.transmit:
+        return "the server's timestamps are zero"
+    if ntp.short_to_ns(header.root_delay) // 2 + ntp.short_to_ns(header.root_dispersion) >= _MAX_DISTANCE_NS:
+        return "the server's root distance is 16 seconds or more"
+    return ""
+
+
+def kiss_code(header: Header) -> str:
+    """The kiss code as text fit for a terminal (RFC 5905 section 7.4)."""
+    return "".join(chr(o) if 32 < o < 127 else "?" for o in header.reference_id)
+
+
+def measure(header: Header, sent: int, received: int) -> Measurement:
+    """Offset, delay and error bound of an answer (RFC 5905 section 8).
+
+    `sent` and `received` are our clock's readings in nanoseconds since 1970.
+    """
+    arrived = ntp.unix_ns(header.receive, received)
+    left = ntp.unix_ns(header.transmit, received)
+    offset = ((arrived - sent) + (left - received)) // 2
+    delay = (received - sent) - (left - arrived)
+    root = ntp.short_to_ns(header.root_delay) // 2 + ntp.short_to_ns(header.root_dispersion)
+    precision = int(2.0 ** min(header.precision, 6) * ntp.NS)
+    return Measurement(offset, delay, root + max(delay, 0) // 2 + precision + _PRECISION_NS)
+
+
+def restock(stock: tuple[bytes, ...], fresh: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """The stock of cookies, oldest first, after an answer brought fresh ones: never more than eight."""
+    return (stock + fresh)[-COOKIES_WANTED:]

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: MIT
+"""The time server: sockets and clocks around `ts_server.respond`, or around the native engine.
+
+Each worker process has sockets of its own; the kernel spreads clients over them (SO_REUSEPORT). A datagram's
+receive timestamp is the kernel's, taken as it arrived, and the reply leaves from the address that was asked.
+Nothing a datagram does is logged: each verdict has a counter, shown when the server stops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import resource
+import selectors
+import socket
+import struct
+from collections.abc import Callable
+
+from nts.base.errors import LibraryError
+from nts.base.registry import Stratum
+from nts.codec import aead, ntp
+from nts.codec.keyring import KeyRing
+from nts.protocol import ts_server
+from nts.protocol.ts_server import SystemVariables, Verdict
+from nts.server import keystore, listen, workers
+from nts.server.config import ServerConfig
+from nts.server.engine import Engine, OddPacket
+from nts.server.keystore import KeyWatcher
+from nts.system import addresses, console, udp
+from nts.system.clock import Clock
+from nts.system.clock import now as clock_now
+
+BATCH = 64  # datagrams from one socket before the others get a look
+RECEIVE_BUFFER = 1 << 20  # octets; a burst must wait in the kernel, not be lost
+_ROUND_MS = 500  # how often a worker looks after keys and clock at the least
+_ROOM = ts_server.MAX_REQUEST + 1  # so that a longer datagram is seen to be longer
+_ANCILLARY_ROOM = 256
+_PKTINFO4 = struct.Struct("=I4s4s")  # in_pktinfo: interface, local address, destination in the header
+
+
+class Receiver:
+    """One UDP socket with kernel timestamps."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        udp.enable_timestamps(sock)
+        udp.let_fragment(sock)
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, udp.IP_PKTINFO, 1)
+
+    def receive(self) -> tuple[bytes, int, udp.Ancillary, addresses.Address]:
+        """A datagram, when it arrived (ns since 1970), what sends the answer from the same address, and the peer."""
+        data, ancillary, _, peer = self.sock.recvmsg(_ROOM, _ANCILLARY_ROOM)
+        source = []
+        for level, kind, value in ancillary:
+            if (level, kind) == (socket.IPPROTO_IP, udp.IP_PKTINFO):
+                _, local, _ = _PKTINFO4.unpack_from(value)
+                source.append((level, kind, _PKTINFO4.pack(0, local, bytes(4))))
+            elif (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
+                source.append((level, kind, value))
+        return data, udp.arrival_ns(ancillary), source, peer
+
+
+def _respond(datagram: bytes, received: int, keys: KeyRing, system: SystemVariables, cells: memoryview) -> bytes | None:
+    """The reference's reply, if any, to a datagram that came at `received` (NTP timestamp); counts its verdict."""
+    outcome = ts_server.respond(datagram, keys=keys, system=system, received=received, now=clock_now, random=os.urandom)
+    cells[outcome.verdict] += 1
+    return outcome.reply
+
+
+class PythonWorker:
+    """The loop of one process, all in Python."""
+
+    def __init__(
+        self, sockets: list[socket.socket], stop: workers.StopSignal, clock: Clock, watcher: KeyWatcher,
+        cells: memoryview,
+    ) -> None:  # fmt: skip
+        self._clock, self._watcher, self._cells = clock, watcher, cells
+        self._selector = selectors.DefaultSelector()
+        for descriptor in stop.descriptors():
+            self._selector.register(descriptor, selectors.EVENT_READ, None)
+        for sock in sockets:
+            self._selector.register(sock, selectors.EVENT_READ, Receiver(sock))
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        while True:
+            for key, _ in self._selector.select():
+                if key.data is None:
+                    return
+                self._drain(key.data)
+
+    def _drain(self, receiver: Receiver) -> None:
+        """Answer what has come to one socket, up to a batch."""
+        for _ in range(BATCH):
+            try:
+                data, received_ns, source, peer = receiver.receive()
+            except OSError:  # nothing left, or an error of an earlier reply that the network reports
+                return
+            ring = self._watcher.ring()  # a stat() each: a rotation counts from the very next datagram on
+            reply = _respond(data, ntp.timestamp(received_ns), ring, self._clock.system(), self._cells)
+            if reply is not None:
+                with contextlib.suppress(OSError):  # no route, a full buffer: lost like any datagram
+                    receiver.sock.sendmsg([reply], source, 0, peer)
+
+
+class NativeWorker:
+    """The loop of one process around the native engine: looks after keys, system variables, and odd packets."""
+
+    def __init__(
+        self, sockets: list[socket.socket], stop: workers.StopSignal, clock: Clock, watcher: KeyWatcher,
+        cells: memoryview,
+    ) -> None:  # fmt: skip
+        self._clock, self._watcher, self._cells = clock, watcher, cells
+        self._ring: KeyRing | None = None
+        self._system: SystemVariables | None = None
+        self._engine = Engine()
+        self._engine.count_into(cells)
+        self._engine.attach(sockets, stop.descriptors())
+        self._refresh()
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        folder = os.fsencode(self._watcher.folder)
+        while (turn := self._engine.run(folder, _ROUND_MS)) >= 0:
+            self._refresh()
+            odd = self._engine.odd() if turn == 1 else None
+            if odd is not None:
+                self._answer(odd)
+
+    def _refresh(self) -> None:
+        ring, system = self._watcher.ring(), self._clock.system()
+        if ring is not self._ring:
+            self._engine.set_keys(ring)
+            self._ring = ring
+        if system is not self._system:
+            self._engine.set_system(system)
+            self._system = system
+
+    def _answer(self, odd: OddPacket) -> None:
+        """What the engine leaves over goes to the reference."""
+        assert self._ring is not None
+        assert self._system is not None
+        reply = _respond(odd.datagram, odd.received, self._ring, self._system, self._cells)
+        self._engine.odd_done(reply)
+
+
+def serve(config: ServerConfig, *, verbose: bool) -> None:
+    """Run the time server until SIGINT or SIGTERM. ConfigError when it cannot start."""
+    ntp_config, keys = config.ntpv4, config.keys
+    native, engine_line = choose_engine(ntp_config.engine)
+    keystore.load(keys.master_keys_dir)  # an unreadable folder is an error now, not a warning later
+    # Shared sockets never refuse to bind: try without sharing first, so that a port in use is seen.
+    trial = listen.listening(socket.SOCK_DGRAM, ntp_config.listen, ntp_config.port)
+    where = ", ".join(addresses.shown(s.getsockname()) for s in trial)
+    listen.close_all(trial)
+    _allow_descriptors()
+    bound = [
+        listen.listening(socket.SOCK_DGRAM, ntp_config.listen, ntp_config.port, share=True)
+        if ntp_config.listen
+        else listen.listening_everywhere(ntp_config.port)
+        for _ in range(ntp_config.workers)
+    ]
+    for sock in itertools.chain(*bound):
+        udp.enlarge_buffer(sock, RECEIVE_BUFFER)
+    clock = Clock(ntp_config.clock, ntp_config.local_stratum)
+    counters = workers.Counters(Verdict, ntp_config.workers)
+
+    def set_up(index: int, stop: workers.StopSignal) -> Callable[[], None]:
+        cells = counters.of(index)
+        watcher = KeyWatcher(keys.master_keys_dir, console.warn if index == 0 else console.ignore)
+        watcher.ring()  # what is wrong with the keys is said now, not at the first datagram
+        if verbose:
+            console.say(f"worker {index} runs as process {os.getpid()}")
+        kind = NativeWorker if native else PythonWorker
+        return kind(bound[index], stop, clock, watcher, cells).run
+
+    def announce() -> None:
+        console.say(f"NTP on UDP {where}; {ntp_config.workers} worker{'s' if ntp_config.workers > 1 else ''}")
+        console.say(_describe_clock(clock, ntp_config.clock))
+        console.say(engine_line)
+
+    workers.supervise(ntp_config.workers, set_up, announce)
+    for group in bound:
+        listen.close_all(group)
+    console.say(f"stopped; datagrams: {console.counts(counters.totals())}")
+
+
+def _allow_descriptors() -> None:
+    """As many as the system lets us have: workers times addresses can be more than the usual 1024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # an inherited limit that the kernel would not grant any more
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def choose_engine(wanted: str) -> tuple[bool, str]:
+    """Whether to use the native engine, and the line that says so. LibraryError when it is wanted and not there."""
+    if wanted == "python":
+        return False, f"engine: python (as configured); AES-SIV: {aead.backend()}"
+    try:
+        return True, f"engine: native ({Engine().backend})"
+    except LibraryError as e:
+        if wanted == "native":
+            raise
+        return False, f"engine: python ({e}; {e.hint}); AES-SIV: {aead.backend()}"
+
+
+def _describe_clock(clock: Clock, mode: str) -> str:
+    system = clock.system()
+    if system.stratum > Stratum.MAX_SYNCHRONISED:
+        return (
+            "warning: the kernel says its clock is not synchronised, so clients will not use this server; "
+            "clock = local in server.ini serves it all the same"
+        )
+    return f"clock: {mode}, stratum {system.stratum}, precision 2^{system.precision} s"

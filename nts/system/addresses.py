@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+"""Socket addresses: name look-up, and how addresses are written."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+from nts.base.errors import ResolveError
+
+Address = tuple[str, int] | tuple[str, int, int, int]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A resolved address."""
+
+    family: socket.AddressFamily
+    address: Address
+
+    @property
+    def host(self) -> str:
+        return self.address[0]
+
+
+def resolve(host: str, port: int, kind: socket.SocketKind, family: socket.AddressFamily) -> list[Endpoint]:
+    """The addresses of a host in the order to try them, of one family or of both (AF_UNSPEC)."""
+    try:
+        found = socket.getaddrinfo(host, port, family, kind)
+    except (socket.gaierror, UnicodeError) as e:
+        why = e.strerror if isinstance(e, socket.gaierror) else "not a valid name"
+        raise ResolveError(f"cannot resolve {host}: {why}") from None
+    return [Endpoint(socket.AddressFamily(f), a) for f, _, _, _, a in found]  # type: ignore[arg-type]
+
+
+def absolute(name: str) -> str:
+    """A name from a Server Negotiation record for look-up: fully qualified (RFC 8915 section 4.1.7)."""
+    is_name = any(c.isalpha() for c in name) and ":" not in name
+    local = name.rstrip(".").lower().split(".")[-1] == "localhost"  # RFC 6761: never asked of the DNS
+    return name + "." if is_name and not local and not name.endswith(".") else name
+
+
+def numeric_host(address: tuple[Any, ...]) -> str:
+    """The address of a peer as text, with its zone if it is a link-local one."""
+    return socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
+
+
+def shown(address: tuple[Any, ...]) -> str:
+    """A socket address as people write it."""
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

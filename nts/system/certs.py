@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: MIT
+"""Certificates: making throwaway ones for trials, and looking at the server's own before it starts.
+
+Nothing is ever overwritten. A throwaway CA keeps its key beside its certificate, so that `server_helper.py
+make-cert` can sign another name; nobody should trust it beyond a trial.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from nts.base.errors import ConfigError
+from nts.base.text import is_ip_address
+from nts.system import files
+
+VALID_DAYS = 365
+CA_VALID_DAYS = 3650
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a person wants to know of a certificate."""
+
+    names: tuple[str, ...]
+    """DNS names and addresses it is for"""
+    not_before: datetime.datetime
+    not_after: datetime.datetime
+
+    def problem(self, now: datetime.datetime) -> str | None:
+        """Why clients will refuse it at that time, if they will."""
+        if now < self.not_before:
+            return f"is not valid before {self.not_before:%Y-%m-%d %H:%M} UTC"
+        if now > self.not_after:
+            return f"expired on {self.not_after:%Y-%m-%d %H:%M} UTC"
+        if not self.names:
+            return "has no subject alternative name"
+        return None
+
+
+def describe(chain: Path) -> Description:
+    """The first certificate of a PEM file."""
+    try:
+        certificate = x509.load_pem_x509_certificates(chain.read_bytes())[0]
+    except OSError as e:
+        raise ConfigError(f"cannot read {chain}: {e.strerror}") from None
+    except ValueError:
+        raise ConfigError(f"{chain} holds no usable PEM certificate") from None
+    try:
+        san = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = [*san.get_values_for_type(x509.DNSName), *map(str, san.get_values_for_type(x509.IPAddress))]
+    except (x509.ExtensionNotFound, ValueError):
+        names = []
+    return Description(tuple(names), certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+
+
+def now() -> datetime.datetime:
+    """The present, in UTC."""
+    return datetime.datetime.now(datetime.timezone.utc)
+
+
+def make(names: tuple[str, ...], *, cert: Path, key: Path, ca: Path) -> list[Path]:
+    """Make a certificate for these names, signed by the throwaway CA `ca`, which is made too where it is missing.
+
+    Returns the files made. ConfigError when one exists that would have to be overwritten, or cannot be written.
+    """
+    ca_key_path = ca.with_suffix(".key")
+    if ca_key_path in (cert, key):
+        raise ConfigError(f"the CA's key would be {ca_key_path}, which is the server's", hint="rename root_ca")
+    try:
+        for path in (cert, key, ca):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with files.locked(ca.with_name(f".{ca.name}.lock")):
+            return _make(names, cert, key, ca, ca_key_path)
+    except OSError as e:
+        raise ConfigError(f"cannot write {e.filename}: {e.strerror}") from None
+
+
+def _make(names: tuple[str, ...], cert: Path, key: Path, ca: Path, ca_key_path: Path) -> list[Path]:
+    for path in (cert, key):
+        if path.exists():
+            raise ConfigError(f"{path} exists, and nothing is overwritten", hint="move it away first")
+    made = []
+    if ca.exists():
+        ca_cert, ca_key = _load_ca(ca, ca_key_path)
+    else:
+        ca_cert, ca_key = _new_ca()
+        files.write_new(ca_key_path, _pem_key(ca_key), 0o600)
+        files.write_new(ca, _pem(ca_cert), 0o644)
+        made += [ca, ca_key_path]
+    leaf_key = ec.generate_private_key(ec.SECP256R1())
+    leaf = _new_leaf(names, leaf_key, ca_cert, ca_key)
+    files.write_new(key, _pem_key(leaf_key), 0o600)
+    files.write_new(cert, _pem(leaf), 0o644)
+    return [*made, cert, key]
+
+
+def _load_ca(ca: Path, key: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    try:
+        certificate = x509.load_pem_x509_certificate(ca.read_bytes())
+        loaded = serialization.load_pem_private_key(key.read_bytes(), None)
+    except FileNotFoundError as e:
+        raise ConfigError(f"{ca} exists but its key {e.filename} does not: cannot sign with it") from None
+    except (ValueError, TypeError):
+        raise ConfigError(f"{ca} and {key} are not a CA that can sign here") from None
+    if not isinstance(loaded, ec.EllipticCurvePrivateKey) or certificate.public_key() != loaded.public_key():
+        raise ConfigError(f"{ca} and {key} are not a CA that can sign here")
+    if certificate.not_valid_after_utc < now():
+        raise ConfigError(f"the CA {ca} has expired", hint=f"move {ca} and {key} away to have a new one made")
+    return certificate, loaded
+
+
+def _builder(
+    subject: x509.Name, key: ec.EllipticCurvePrivateKey, days: int, no_later_than: datetime.datetime | None = None
+) -> x509.CertificateBuilder:
+    start = now() - datetime.timedelta(hours=1)  # clients' clocks are what this is all about
+    end = start + datetime.timedelta(days=days)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(min(end, no_later_than or end))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+
+
+def _new_ca() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Throwaway NTS test CA")])
+    usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+    builder = (
+        _builder(name, key, CA_VALID_DAYS)
+        .issuer_name(name)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+    )
+    return builder.sign(key, hashes.SHA256()), key
+
+
+def _new_leaf(
+    names: tuple[str, ...], key: ec.EllipticCurvePrivateKey, ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey
+) -> x509.Certificate:
+    alternatives: list[x509.GeneralName] = [
+        x509.IPAddress(ipaddress.ip_address(n)) if is_ip_address(n) else x509.DNSName(n) for n in names
+    ]
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
+    builder = (
+        _builder(subject, key, VALID_DAYS, ca.not_valid_after_utc)
+        .issuer_name(ca.subject)
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.KeyUsage(True, False, False, False, False, False, False, False, False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()),
+            critical=False,
+        )
+    )
+    return builder.sign(ca_key, hashes.SHA256())
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _pem_key(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: MIT
+"""TLS for NTS-KE (RFC 8915 sections 3 to 5.1): version 1.3 only, ALPN ntske/1 on both sides, the key exporter.
+
+The only module that imports OpenSSL, but for `nts.check`, which must offer and see what is ruled out here. Functions
+here translate its errors into ours.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import service_identity
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from OpenSSL import SSL, crypto
+from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
+
+from nts.base.errors import ALPNError, CertificateError, ConfigError, TLSError
+from nts.base.registry import ALPN, EXPORTER_LABEL, AeadId, Direction, exporter_context
+from nts.base.text import is_ip_address, is_server_name
+from nts.codec.aead import SessionKeys
+
+T = TypeVar("T")
+
+Context = SSL.Context
+Connection = SSL.Connection
+Error = SSL.Error
+WantRead = SSL.WantReadError
+WantWrite = SSL.WantWriteError
+Closed = SSL.ZeroReturnError
+
+
+READ_SIZE = 16384
+
+
+class AlpnRefused(Exception):
+    """Raised within the handshake, so that OpenSSL ends it with alert 120, no_application_protocol (RFC 7301)."""
+
+
+def _context(method: int) -> SSL.Context:
+    context = SSL.Context(method)
+    context.set_min_proto_version(SSL.TLS1_3_VERSION)  # section 3
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    # A bare end of file counts as close_notify: messages say themselves where they end (section 4.1.1), and a
+    # request that is cut off still gets its Error record.
+    context.set_options(SSL.OP_IGNORE_UNEXPECTED_EOF | SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)
+    return context
+
+
+def server_context(chain: Path, key: Path) -> SSL.Context:
+    """The server's context. ConfigError when certificate and key are missing, unreadable or do not match."""
+    context = _context(SSL.TLS_SERVER_METHOD)
+    _read(chain, hint=_MAKE_CERT)
+    try:
+        context.use_certificate_chain_file(str(chain))
+    except SSL.Error as e:
+        raise ConfigError(f"{chain} holds no usable PEM certificate: {reason(e)}") from None
+    try:
+        private = serialization.load_pem_private_key(_read(key, hint=_MAKE_CERT), None)
+        if not isinstance(private, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey):
+            raise ValueError
+    except TypeError:
+        raise ConfigError(f"{key} is encrypted, and a daemon has nobody to ask for the passphrase") from None
+    except ValueError:
+        raise ConfigError(f"{key} holds no usable PEM private key") from None
+    try:
+        context.use_privatekey(private)
+        context.check_privatekey()
+    except SSL.Error:
+        raise ConfigError(f"{key} does not match the certificate in {chain}") from None
+
+    def select_alpn(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
+        if ALPN in offered:
+            return ALPN
+        raise AlpnRefused
+
+    context.set_alpn_select_callback(select_alpn)
+    return context
+
+
+_MAKE_CERT = "set server_cert and server_key in server.ini, or run server_helper.py make-cert NAME for a trial"
+
+
+def _read(path: Path, *, hint: str | None = None) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as e:
+        raise ConfigError(f"cannot read {path}: {e.strerror}", hint=hint) from None
+
+
+def export_keys(connection: SSL.Connection, aead: AeadId, label: str = EXPORTER_LABEL) -> SessionKeys:
+    """The C2S and S2C keys of a finished handshake (section 5.1)."""
+
+    def key(direction: Direction) -> bytes:
+        context = exporter_context(aead, direction)
+        return connection.export_keying_material(label.encode(), aead.key_length, context)
+
+    return SessionKeys(aead, key(Direction.C2S), key(Direction.S2C))
+
+
+def speaks_ntske(connection: SSL.Connection) -> bool:
+    """Whether ntske/1 was negotiated: without it nothing may be sent (section 4)."""
+    return connection.get_alpn_proto_negotiated() == ALPN
+
+
+def reason(error: Exception) -> str:
+    """OpenSSL's words for an error, or the system's."""
+    if isinstance(error, SSL.SysCallError):
+        code = error.args[0] if error.args else -1
+        return os.strerror(code) if code > 0 else "the connection was closed"
+    if isinstance(error, OSError):
+        return error.strerror or "the connection was closed"
+    queue = error.args[0] if error.args and isinstance(error.args[0], list) else []
+    return next((str(entry[2]) for entry in queue if entry[2]), "the connection was closed")
+
+
+# The causes that users meet, of X509_STORE_CTX_get_error(3).
+_VERIFY_ERRORS = {
+    2: "no trusted CA has issued it",
+    7: "no trusted CA has issued it",
+    9: "it is not valid yet",
+    10: "it has expired",
+    18: "it is self-signed",
+    19: "its root CA is not a trusted one",
+    20: "no trusted CA has issued it",
+    21: "no trusted CA has issued it",
+    23: "it has been revoked",
+    24: "its issuer is not a CA",
+    26: "it is not for servers",
+}
+_VERIFY_HINTS = {
+    9: "is this machine's clock right? If not, set it roughly first",
+    10: "the operator must renew it; or is this machine's clock wrong?",
+}
+_CA_HINT = "name the CA that signed it with -c FILE"
+
+
+class ClientChannel:
+    """The client's end of a TLS connection, every step bounded by one deadline. `open` comes first."""
+
+    def __init__(self, *, name: str, verify: bool, ca: Path | None, keylog: Callable[[bytes], None] | None) -> None:
+        """`name` is what the certificate must be for; `ca` None is the system's store.
+
+        ConfigError when a file cannot be used, or the name is none, before anything goes over the network.
+        """
+        self._name, self._verify = identity(name), verify
+        self._verify_error = 0
+        self._deadline = 0.0
+        self._sock: socket.socket
+        self.connection: SSL.Connection
+        self._context = context = _context(SSL.TLS_CLIENT_METHOD)
+        context.set_alpn_protos([ALPN])
+        if verify:
+            _load_trust(context, ca)
+            context.set_verify(SSL.VERIFY_PEER, self._on_certificate)
+        if keylog is not None:
+            context.set_keylog_callback(lambda _connection, line: keylog(line))
+
+    def open(self, sock: socket.socket, deadline: float) -> None:
+        """Use a connected socket; `deadline` is on the monotonic clock, in seconds."""
+        sock.setblocking(False)
+        self._sock, self._deadline = sock, deadline
+        self.connection = SSL.Connection(self._context, sock)
+        if not is_ip_address(self._name):
+            self.connection.set_tlsext_host_name(self._name.encode("ascii"))  # RFC 6066: never an address
+        self.connection.set_connect_state()
+
+    def _on_certificate(self, _connection: object, _certificate: object, error: int, _depth: int, ok: int) -> bool:
+        self._verify_error = self._verify_error or error
+        return bool(ok)
+
+    def handshake(self) -> None:
+        """Handshake, ALPN and certificate (sections 3 and 4); nothing has been sent when one of them fails."""
+        try:
+            self._run(self.connection.do_handshake)
+        except SSL.Error as e:
+            why = reason(e)
+            if self._verify_error:
+                problem = _VERIFY_ERRORS.get(self._verify_error, f"X.509 error {self._verify_error}")
+                hint = _VERIFY_HINTS.get(self._verify_error, _CA_HINT)
+                raise CertificateError(f"the server's certificate is not acceptable: {problem}", hint=hint) from None
+            if "no application protocol" in why:
+                raise ALPNError("the server refused the protocol ntske/1 (TLS alert 120)") from None
+            raise TLSError(f"TLS handshake failed: {why}") from None
+        except TimeoutError:
+            raise TLSError("TLS handshake timed out") from None
+        if not speaks_ntske(self.connection):
+            raise ALPNError("the server did not select the protocol ntske/1")
+        if self._verify:
+            self._check_name()
+
+    def _check_name(self) -> None:
+        """The service identity (RFC 9525): a DNS or IP subject alternative name, never the common name."""
+        certificate = self.connection.get_peer_certificate(as_cryptography=True)
+        by_address = is_ip_address(self._name)
+        try:
+            if certificate is None:  # cannot be in TLS 1.3, but "no certificate" must never pass
+                raise service_identity.CertificateError("no certificate")
+            (verify_certificate_ip_address if by_address else verify_certificate_hostname)(certificate, self._name)
+        except (service_identity.VerificationError, service_identity.CertificateError):
+            raise CertificateError(
+                f"the server's certificate is not for {self._name}",
+                hint="connect to a name that is in it, or give that name with -n",
+            ) from None
+
+    def send(self, data: bytes) -> None:
+        """Send all of `data`."""
+        while data:  # the first write takes all, unless the socket's buffer is full
+            data = data[self._run(partial(self.connection.send, data)) :]
+
+    def receive(self) -> bytes:
+        """Some octets; none when the server has closed. TimeoutError at the deadline."""
+        try:
+            return self._run(lambda: self.connection.recv(READ_SIZE))
+        except (SSL.ZeroReturnError, SSL.SysCallError):
+            return b""
+
+    def finish(self, grace: float) -> int:
+        """Send close_notify and wait up to `grace` seconds for the server's; how many octets came before it."""
+        self._deadline = min(self._deadline, time.monotonic() + grace)
+        surplus = 0
+        try:
+            self.connection.shutdown()
+            while time.monotonic() < self._deadline and (data := self.receive()):
+                surplus += len(data)
+        except (SSL.Error, TimeoutError):
+            pass  # section 4 wants close_notify, but the message is complete: many servers just close
+        return surplus
+
+    def _run(self, step: Callable[[], T]) -> T:
+        return patiently(self._sock, self._deadline, step)
+
+
+def patiently(sock: socket.socket, deadline: float, step: Callable[[], T]) -> T:
+    """A TLS operation on a non-blocking socket, waiting for it as demanded. TimeoutError at the deadline."""
+    while True:
+        try:
+            return step()
+        except SSL.WantReadError:
+            readers, writers = [sock], []
+        except SSL.WantWriteError:
+            readers, writers = [], [sock]
+        left = deadline - time.monotonic()
+        if left <= 0 or not any(select.select(readers, writers, [], left)):
+            raise TimeoutError
+
+
+def identity(name: str) -> str:
+    """A host name as certificates have it: without a zone, in ASCII. ConfigError when it is no name."""
+    bare = name.partition("%")[0] if ":" in name else name
+    try:
+        bare = bare if is_ip_address(bare) else bare.encode("idna").decode("ascii")
+    except UnicodeError:
+        bare = ""
+    if not is_server_name(bare):
+        raise ConfigError(f"{name!r} is neither an IP address nor a domain name")
+    return bare.removesuffix(".")
+
+
+def _load_trust(context: SSL.Context, ca: Path | None) -> None:
+    if ca is None:
+        context.set_default_verify_paths()
+        return
+    _read(ca, hint="-c names the file of CA certificates")
+    try:
+        context.load_verify_locations(os.fsencode(ca))
+    except SSL.Error as e:
+        raise ConfigError(f"{ca} holds no usable PEM certificate: {reason(e)}") from None
+
+
+def chain_problem(chain: Path, root: Path) -> str | None:
+    """Why the certificates in `chain` do not lead to the CA in `root`; None when they do."""
+    try:
+        leaf, *others = (crypto.X509.from_cryptography(c) for c in _load_all(chain))
+        store = crypto.X509Store()
+        for certificate in _load_all(root):
+            store.add_cert(crypto.X509.from_cryptography(certificate))
+        crypto.X509StoreContext(store, leaf, others).verify_certificate()
+    except crypto.X509StoreContextError as e:
+        return str(e)
+    except ValueError:
+        return "not PEM certificates"
+    return None
+
+
+def _load_all(path: Path) -> list[x509.Certificate]:
+    return x509.load_pem_x509_certificates(_read(path))
