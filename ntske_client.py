@@ -78,7 +78,7 @@ def main() -> int:
     else:
         print("\n".join(results.ke_lines(result, association.server, str(store.path), verbose=args.verbose)))
         if args.show_secrets:
-            print(f"c2s {result.keys.c2s.hex()}\ns2c {result.keys.s2c.hex()}")
+            print("\n".join(f"c2s {keys.c2s.hex()}\ns2c {keys.s2c.hex()}" for keys in result.keys))
     return ExitCode.OK
 
 

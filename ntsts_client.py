@@ -51,20 +51,23 @@ def main() -> int:
     association = store.load()
     if not association.verify:
         console.warn("the keys come from a key exchange without certificate verification: anyone could be answering")
-    endpoint = ts_session.locate(association, args.host, args.port, args.family)
+    endpoints = ts_session.locate(association, args.host, args.port, args.family)
     answers, failure = [], None
     for i in range(args.count):
         if i:
             time.sleep(args.interval)
-        result = ts_session.ask(store, endpoint, args.timeout)
+        result = ts_session.ask(store, endpoints, args.timeout)
         if args.dump:
             print("\n".join(results.exchange_lines(result, secrets=args.show_secrets)), flush=True)
         if result.answer is not None:
             answers.append(result.answer)
+            endpoints.sort(key=result.answer.endpoint.__ne__)  # this one is the first to be asked next time
             values = results.answer_dict(result.answer, result.stock, server_verified=association.verify)
             print(json.dumps(values) if args.json else results.answer_line(result.answer), flush=True)
             if args.verbose:
                 console.say(f"{len(result.answer.judgement.cookies)} fresh cookies, {result.stock} in stock")
+        if result.context is not None:
+            console.say(f"the server has {result.context} in its exporter context: those keys are stored")
         if result.unstored:
             console.warn(f"the fresh cookies are lost: {result.unstored}")
         failure = result.failure

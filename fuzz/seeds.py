@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fuzz.targets import fixed_query
-from nts.base.registry import AeadId
+from nts.codec.aead import Aead
 from nts.codec.ntp import Header
 from nts.protocol.ke_client import build_request
 from tests import captures
@@ -76,7 +76,6 @@ def seeds() -> dict[str, dict[str, bytes]]:
             "malformed-inside": _GOOD_HEADER.encode() + raw_field(COOKIE, bytes(8), 13),
         },
         "client_ini": {name: text.encode() for name, text in _client_inis().items()},
-        "set_options": {name: text.encode() for name, text in (_client_inis() | _TEXTS).items()},
         **_decode(),
     }
 
@@ -87,7 +86,7 @@ _GOOD_HEADER = Header(mode=4, stratum=2, precision=-20, receive=RECEIVED, transm
 def _ke_requests() -> dict[str, bytes]:
     return {
         "good": GOOD_REQUEST,
-        "all-algorithms": build_request(tuple(AeadId)),
+        "all-algorithms": build_request(tuple(Aead)),
         "unknown-record": record(0x3FFF, b"odd", critical=False) + GOOD_REQUEST,
         "unknown-critical": record(0x3FFF) + GOOD_REQUEST,
         "wishes": record(6, b"192.0.2.1", critical=False) + record(7, b"\0\x7b", critical=False) + GOOD_REQUEST,

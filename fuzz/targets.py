@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from nts.base.errors import ConfigError, FormatError, KeErrorRecord, KeResponseError
-from nts.base.registry import COOKIES_WANTED, MAX_COOKIE, MAX_PLACEHOLDERS, AeadId, RecordType
+from nts.base.registry import COOKIES_WANTED, MAX_COOKIE, MAX_PLACEHOLDERS, RecordType
 from nts.check.decode import capture, cookie_keys, hexinput, show, tls_session
 from nts.check.decode.cookie_keys import OurOpener
 from nts.check.decode.decoder import Decoded, Decoder, Settings
@@ -22,6 +22,7 @@ from nts.check.decode.streams import Stream
 from nts.check.decode.tls_keys import parse_keylog
 from nts.client import state
 from nts.codec import extensions, ntp
+from nts.codec.aead import Aead
 from nts.codec.ntp import Header
 from nts.codec.records import MessageReader, Record
 from nts.protocol import ts_client
@@ -38,6 +39,7 @@ from tests.strategies import (
     Counter,
     Request,
     cookie_of,
+    exporter,
     message_of,
     open_reply,
     respond,
@@ -48,7 +50,7 @@ from tests.strategies import (
 _ADDRESS = "192.0.2.1"
 _PATH = Path("client.ini")
 _NOW = 1_800_000_000 * ntp.NS
-_SERVER = KeServer(tuple(AeadId), "", 4123)
+_SERVER = KeServer(tuple(Aead), "", 4123)
 _KEYS = session_keys()
 
 
@@ -92,9 +94,7 @@ def ke_request(data: bytes) -> None:
         return
     if message is None:
         return
-    outcome = _SERVER.answer(
-        message, local_address=_ADDRESS, ring=RING, export_keys=session_keys, random=Counter("cookies")
-    )
+    outcome = _SERVER.answer(message, local_address=_ADDRESS, ring=RING, export=exporter(), random=Counter("cookies"))
     records = message_of(outcome.response).records
     kinds = [r.type for r in records]
     agreed = outcome.verdict == KeVerdict.AGREED
@@ -104,12 +104,12 @@ def ke_request(data: bytes) -> None:
     refused = outcome.verdict in (KeVerdict.BAD_REQUEST, KeVerdict.UNKNOWN_CRITICAL)
     assert (kinds == [RecordType.ERROR, RecordType.END_OF_MESSAGE]) == refused
     if agreed:
-        judge_response(message_of(outcome.response), tuple(AeadId))  # our own client takes it
+        judge_response(message_of(outcome.response), tuple(Aead))  # our own client takes it
 
 
 def ke_response(data: bytes) -> None:
     """Any response is an agreement on what was offered, with cookies that fit in a packet, or refused by its error."""
-    offered = (AeadId.AES_SIV_CMAC_256, AeadId.AES_SIV_CMAC_512)
+    offered = (Aead.AES_SIV_CMAC_256, Aead.AES_SIV_CMAC_512)
     try:
         message = MessageReader(MAX_RESPONSE).feed(data)
         if message is None:
@@ -144,7 +144,7 @@ def extension_fields(data: bytes) -> None:
     with suppress(FormatError):
         parts = extensions.decode_authenticator(data)
         body = extensions.encode_authenticator(parts.nonce, parts.ciphertext)
-        assert len(body) + parts.spare == len(data)
+        assert len(body) + parts.padding == len(data)
         assert body[:4] == data[:4]
 
 
@@ -226,26 +226,6 @@ def client_ini(data: bytes) -> None:
     assert 0 < association.port < 65536
 
 
-def set_options(data: bytes) -> None:
-    """Editing an INI file sets and removes the options told, and leaves every other option and comment as it was."""
-    text = data.decode(errors="ignore").replace("\r\n", "\n").replace("\r", "\n")  # as reading a file does
-    try:
-        before = inifile.parse(text, _PATH)
-    except ConfigError:
-        return
-    after = inifile.set_options(text, "cookies", {"0": "new", "1": None, "2": "fresh"})
-    parsed = inifile.parse(after, _PATH)
-    expected = {s: dict(before[s]) for s in before.sections()}
-    expected.setdefault("cookies", {}).update({"0": "new", "2": "fresh"})
-    expected["cookies"].pop("1", None)
-    assert {s: dict(parsed[s]) for s in parsed.sections()} == expected
-    assert _comments(after) == _comments(text)
-
-
-def _comments(text: str) -> list[str]:
-    return [line for line in text.split("\n") if line.strip()[:1] in ("#", ";") and line.strip()]
-
-
 _KEYS_AT_HAND = Settings(parse_keylog(captures.KEYLOG), (OurOpener(RING),))
 
 
@@ -323,7 +303,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         judge_answer,
         judge_answer_sealed,
         client_ini,
-        set_options,
         decode_capture,
         decode_tls,
         decode_message,

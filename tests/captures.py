@@ -19,7 +19,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from OpenSSL import SSL
 
-from nts.base.registry import AeadId
+from nts.codec.aead import Aead
 from tests.support import client_context
 
 Address = tuple[str, int]
@@ -109,7 +109,7 @@ class Recording:
 
     flights: list[Flight]
     keylog: str
-    keys: dict[AeadId, tuple[bytes, bytes]] = field(default_factory=dict)
+    keys: dict[Aead, tuple[bytes, bytes]] = field(default_factory=dict)
     """C2S and S2C as OpenSSL exports them"""
 
     def sent(self, client: bool) -> bytes:
@@ -161,11 +161,11 @@ def record_openssl(
         end.shutdown()
     _drive(client, server, flights)
 
-    def key(aead: AeadId, direction: int) -> bytes:
+    def key(aead: Aead, direction: int) -> bytes:
         context = bytes([0, 0, 0, aead, direction])
         return client.export_keying_material(b"EXPORTER-network-time-security", aead.key_length, context)
 
-    return Recording(flights, b"\n".join(lines).decode(), {a: (key(a, 0), key(a, 1)) for a in AeadId})
+    return Recording(flights, b"\n".join(lines).decode(), {a: (key(a, 0), key(a, 1)) for a in Aead})
 
 
 def _drive(client: SSL.Connection, server: SSL.Connection, flights: list[Flight]) -> None:
@@ -282,4 +282,4 @@ def made_session(
             octets += sealer.update() if update else b""
         octets += sealer.record(21, b"\1\0") if close[0 if end else 1] else b""
         flights.append((end, octets))
-    return Recording(flights, KEYLOG, {AeadId.AES_SIV_CMAC_256: (exported(0), exported(1))})
+    return Recording(flights, KEYLOG, {Aead.AES_SIV_CMAC_256: (exported(0), exported(1))})

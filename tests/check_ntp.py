@@ -143,7 +143,7 @@ def fragile(deadly: Callable[[NtpTalk], bool], rest: float = math.inf) -> Answer
 def whatever_key(talk: NtpTalk) -> Iterable[bytes | float]:
     """Takes requests that are sealed with either key."""
     reply = talk.sound()
-    return [talk.time()] if reply is not None and reply[1] == 0 and talk.keys else sound(talk)
+    return [talk.time()] if reply is not None and reply[1] == 0 and talk.contents else sound(talk)
 
 
 def mode_is(*modes: int) -> Callable[[NtpTalk], bool]:

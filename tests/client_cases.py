@@ -13,11 +13,11 @@ from pathlib import Path
 
 from OpenSSL import SSL
 
-from nts.base.registry import AeadId, FieldType
+from nts.base.registry import FieldType
 from nts.check.peer import Authority, KeBehaviour, KePeer, KeTalk, NtpTalk
 from nts.check.peer.craft import response
 from nts.check.peer.ke import strict_alpn
-from nts.codec.aead import SessionKeys
+from nts.codec.aead import Aead, SessionKeys
 from tests import support
 
 KE, TS = "ntske_client.py", "ntsts_client.py"
@@ -70,7 +70,7 @@ def write_association(
 
 
 def some_keys() -> SessionKeys:
-    return SessionKeys(AeadId.AES_SIV_CMAC_256, os.urandom(32), os.urandom(32))
+    return SessionKeys(Aead.AES_SIV_CMAC_256, os.urandom(32), os.urandom(32))
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,11 @@ from pathlib import Path
 from OpenSSL import SSL
 
 from nts.base.errors import FormatError, NTSError
-from nts.base.registry import AeadId, FieldType, Mode
-from nts.check import gcm_siv
+from nts.base.registry import FieldType, Mode
 from nts.check.client.recipes import Enough, Outcome, Place
 from nts.client import ke_session
 from nts.codec import extensions
-from nts.codec.aead import SessionKeys
+from nts.codec.aead import Aead, SessionKeys
 from nts.codec.ntp import Header
 from nts.codec.records import encode_u16s
 from nts.protocol import ts_client
@@ -104,10 +103,10 @@ class FlawedClient:
     def _exchange(self, place: Place) -> _State:
         if self.any_handshake or self.any_response or self.response_limit < 1 << 17:
             return self._careless_exchange(place)
-        options = ke_session.Options(place.host, place.ke_port, (AeadId(15),), ca=place.ca, timeout=20.0)
+        options = ke_session.Options(place.host, place.ke_port, (Aead(15),), ca=place.ca, timeout=20.0)
         result = ke_session.exchange(options)
         where = (result.agreement.server or result.address, result.agreement.port)
-        return _State(result.keys, where, list(result.agreement.cookies))
+        return _State(result.keys[0], where, list(result.agreement.cookies))
 
     def _careless_exchange(self, place: Place) -> _State:
         with RawKe(place.ke_port, None if self.any_handshake else place.ca) as client:
@@ -116,7 +115,7 @@ class FlawedClient:
             if not self.any_response and (0, True, b"") not in found:
                 raise FormatError("no whole response")
             cookies = [body for kind, _, body in found if kind == 5]
-            return _State(client.export(AeadId.AES_SIV_CMAC_256), ("127.0.0.1", place.ntp_port), cookies)
+            return _State(client.export(Aead.AES_SIV_CMAC_256), ("127.0.0.1", place.ntp_port), cookies)
 
     def _read(self, client: RawKe) -> bytes:
         data, end = b"", time.monotonic() + _READING
@@ -184,12 +183,11 @@ class FlawedClient:
             client.handshake().send(request)
             found = split_records(client.receive())
             (chosen,) = [body for kind, _, body in found if kind == 4]
-            keys, context = client.export(AeadId.AES_SIV_CMAC_256), bytes([0, 0, 0, number, 0])
-            key = client.tls.export_keying_material(b"EXPORTER-network-time-security", 16, context)
+            keys, gcm_keys = client.export(Aead.AES_SIV_CMAC_256), client.export(Aead.AES_128_GCM_SIV, number)
         cookies = [body for kind, _, body in found if kind == 5]
         if chosen == encode_u16s(15):
             return Outcome(self._query(place, _State(keys, ("127.0.0.1", place.ntp_port), cookies)))
-        packet = gcm_siv.request(gcm_siv.Keys(key, key), cookies[0], os.urandom)
+        packet = ts_client.build_query(gcm_keys, cookies[0], 0, os.urandom).packet
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.sendto(packet, ("127.0.0.1", place.ntp_port))
         return Outcome(False)

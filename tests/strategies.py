@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Builders and hypothesis strategies: NTS requests and replies with a knob for everything, and NTS-KE messages.
 
-The builders are an independent peer: they pack with `struct` and encrypt with cryptography's AESSIV, and share none
+The builders are an independent peer: they pack with `struct` and encrypt with cryptography's ciphers, and share none
 of `extensions`, `aead` and `cookies` of `nts.codec`, so that a mistake there cannot cancel itself out. All that looks
 random is counted, so every packet is the same in every run.
 """
@@ -13,13 +13,12 @@ import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV, AESSIV
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from nts.base.registry import AeadId
 from nts.codec import ntp
-from nts.codec.aead import SessionKeys
+from nts.codec.aead import Aead, Exporter, SessionKeys
 from nts.codec.keyring import KeyRing, MasterKey
 from nts.codec.ntp import Header
 from nts.codec.records import Message, MessageReader
@@ -59,9 +58,39 @@ class Counter:
         return hashlib.shake_128(f"{self.seed}/{self.calls}".encode()).digest(count)
 
 
-def session_keys(aead: AeadId = AeadId.AES_SIV_CMAC_256, seed: object = "session") -> SessionKeys:
-    draw = Counter(seed)
-    return SessionKeys(aead, draw(aead.key_length), draw(aead.key_length))
+def exporter(seed: object = "session") -> Exporter:
+    """The TLS exporter of a session: octets that depend on nothing but the seed and the context."""
+    return lambda context, length: hashlib.shake_128(f"{seed}/{context.hex()}".encode()).digest(length)
+
+
+def session_keys(
+    aead: Aead = Aead.AES_SIV_CMAC_256, seed: object = "session", context: int | None = None
+) -> SessionKeys:  # fmt: skip
+    """The keys that this exporter gives, on demand with another number in its context (RFC 8915 section 5.1)."""
+    number, export = aead if context is None else context, exporter(seed)
+    return SessionKeys(aead, *(export(struct.pack(">HHB", 0, number, d), aead.key_length) for d in (0, 1)))
+
+
+# --- AEAD ------------------------------------------------------------------------------------------------------------
+
+GCM_SIV = 30
+
+
+def nonce_for(aead: int, start: int = 0) -> bytes:
+    """A nonce as long as it has to be, or for AES-SIV, as it should be."""
+    return bytes(range(start, start + (12 if aead == GCM_SIV else 16)))
+
+
+def encrypt(aead: int, key: bytes, nonce: bytes, plaintext: bytes, associated: bytes) -> bytes:
+    if aead == GCM_SIV:
+        return AESGCMSIV(key).encrypt(nonce, plaintext, associated)
+    return AESSIV(key).encrypt(plaintext, [associated, nonce])
+
+
+def decrypt(aead: int, key: bytes, nonce: bytes, ciphertext: bytes, associated: bytes) -> bytes:
+    if aead == GCM_SIV:
+        return AESGCMSIV(key).decrypt(nonce, ciphertext, associated)
+    return AESSIV(key).decrypt(ciphertext, [associated, nonce])
 
 
 # --- NTP extension fields and cookies --------------------------------------------------------------------------------
@@ -82,9 +111,11 @@ def foreign_cookie(plaintext: bytes, master: MasterKey = CURRENT_KEY, nonce: byt
     return struct.pack(">H", master.id) + nonce + AESSIV(master.key).encrypt(plaintext, [b"", nonce])
 
 
-def authenticator(key: bytes, nonce: bytes, plaintext: bytes, associated: bytes, spare: int = 0) -> bytes:
+def authenticator(
+    key: bytes, nonce: bytes, plaintext: bytes, associated: bytes, spare: int = 0, aead: int = Aead.AES_SIV_CMAC_256
+) -> bytes:
     """An authenticator field (RFC 8915 section 5.6) with `spare` octets of Additional Padding."""
-    ciphertext = AESSIV(key).encrypt(plaintext, [associated, nonce])
+    ciphertext = encrypt(aead, key, nonce, plaintext, associated)
     body = struct.pack(">HH", len(nonce), len(ciphertext)) + nonce + bytes(-len(nonce) % 4)
     return raw_field(AUTHENTICATOR, body + ciphertext + bytes(-len(ciphertext) % 4 + spare))
 
@@ -107,7 +138,8 @@ class Request:
     """the plaintext"""
     after: bytes = b""
     """whatever follows the authenticator"""
-    nonce: bytes = bytes(range(16))
+    nonce: bytes | None = None
+    """None: the usual one"""
     spare: int = 0
     key: bytes | None = None
     """what it is sealed with; None: the C2S key"""
@@ -122,8 +154,10 @@ class Request:
         packet += b"".join(raw_field(UNIQUE_IDENTIFIER, u) for u in self.unique_ids)
         packet += b"".join(raw_field(COOKIE, c) for c in ([self.cookie] if self.cookies is None else self.cookies))
         packet += b"".join(raw_field(PLACEHOLDER, p) for p in self.placeholders)
+        aead = self.keys.aead
+        nonce = nonce_for(aead) if self.nonce is None else self.nonce
         for _ in range(self.authenticators):
-            packet += authenticator(self.key or self.keys.c2s, self.nonce, self.inside, packet, self.spare)
+            packet += authenticator(self.key or self.keys.c2s, nonce, self.inside, packet, self.spare, aead)
         return packet + self.after
 
     def with_placeholders(self, count: int, body: bytes | None = None) -> Request:
@@ -161,20 +195,22 @@ def open_reply(packet: bytes, keys: SessionKeys) -> Reply:
     (kind, unique_id), (last, body) = fields_of(packet)
     assert (kind, last) == (UNIQUE_IDENTIFIER, AUTHENTICATOR)
     nonce_length, size = struct.unpack_from(">HH", body)
-    assert nonce_length == 16
-    assert len(body) == 20 + size
-    plaintext = AESSIV(keys.s2c).decrypt(body[20:], [packet[: -4 - len(body)], body[4:20]])
+    assert nonce_length == len(nonce_for(keys.aead))
+    assert len(body) == 4 + nonce_length + size
+    nonce, ciphertext = body[4 : 4 + nonce_length], body[4 + nonce_length :]
+    plaintext = decrypt(keys.aead, keys.s2c, nonce, ciphertext, packet[: -4 - len(body)])
     inner = fields_of(plaintext, 0)
     assert {k for k, _ in inner} == {COOKIE}
-    return Reply(Header.decode(packet), unique_id, tuple(c for _, c in inner), body[4:20])
+    return Reply(Header.decode(packet), unique_id, tuple(c for _, c in inner), nonce)
 
 
 def seal_reply(
-    header: Header, unique_id: bytes | None, key: bytes, inside: bytes = b"", *, clear: bytes = b"", after: bytes = b""
-) -> bytes:
+    header: Header, unique_id: bytes | None, key: bytes, inside: bytes = b"", *, clear: bytes = b"",
+    after: bytes = b"", aead: int = Aead.AES_SIV_CMAC_256,
+) -> bytes:  # fmt: skip
     """A protected answer as a server would make it, from any parts."""
     head = header.encode() + (b"" if unique_id is None else raw_field(UNIQUE_IDENTIFIER, unique_id)) + clear
-    return head + authenticator(key, bytes(range(16, 32)), inside, head) + after
+    return head + authenticator(key, nonce_for(aead, 16), inside, head, aead=aead) + after
 
 
 def respond(
@@ -210,7 +246,7 @@ def u16s(values: Iterable[int]) -> bytes:
 
 # --- strategies ------------------------------------------------------------------------------------------------------
 
-AEADS = st.sampled_from(AeadId)
+AEADS = st.sampled_from(Aead)
 _WORDS = st.integers(1, 5).map(lambda n: bytes(4 * n))
 
 
@@ -220,8 +256,8 @@ def requests(draw: st.DrawFn) -> Request:
     keys = session_keys(draw(AEADS))
     length = len(cookie_of(keys))
     size = st.sampled_from([length, length, length - 4, length + 4, 12])
-    nonce = draw(st.binary(min_size=1, max_size=40))
-    missing = max(0, 16 - len(nonce) - -len(nonce) % 4)
+    nonce = draw(st.binary(min_size=1, max_size=40)) if keys.aead != GCM_SIV else nonce_for(keys.aead)
+    missing = max(0, len(nonce_for(keys.aead)) - len(nonce) - -len(nonce) % 4)
     unknown = _WORDS.map(lambda w: raw_field(UNKNOWN_FIELD, bytes(24) + w))
     inside = st.one_of(
         st.builds(raw_field, st.just(PLACEHOLDER), size.map(bytes)),

@@ -18,8 +18,7 @@ from typing import ClassVar
 
 from OpenSSL import SSL
 
-from nts.base.registry import AeadId, Direction, exporter_context
-from nts.codec.aead import SessionKeys
+from nts.codec.aead import Aead, SessionKeys
 from nts.system import certs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -278,12 +277,15 @@ class RawKe:
             pass  # a bare end of file, or a reset
         return data
 
-    def export(self, aead: AeadId) -> SessionKeys:
-        def key(direction: Direction) -> bytes:
-            label = b"EXPORTER-network-time-security"
-            return self.tls.export_keying_material(label, aead.key_length, exporter_context(aead, direction))
+    def export(self, aead: Aead, context: int | None = None) -> SessionKeys:
+        """The session keys, on demand with another number in the exporter's context (RFC 8915 section 5.1)."""
+        number = aead if context is None else context
 
-        return SessionKeys(aead, key(Direction.C2S), key(Direction.S2C))
+        def key(direction: int) -> bytes:
+            label = b"EXPORTER-network-time-security"
+            return self.tls.export_keying_material(label, aead.key_length, struct.pack(">HHB", 0, number, direction))
+
+        return SessionKeys(aead, key(0), key(1))
 
 
 def split_records(data: bytes) -> list[tuple[int, bool, bytes]]:

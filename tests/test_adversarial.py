@@ -12,8 +12,8 @@ from dataclasses import replace
 import pytest
 
 from nts.base.errors import FormatError, KeResponseError
-from nts.base.registry import AeadId
 from nts.codec import extensions
+from nts.codec.aead import Aead
 from nts.codec.keyring import KeyRing, MasterKey
 from nts.codec.ntp import Header
 from nts.codec.records import MessageReader
@@ -36,6 +36,7 @@ from tests.strategies import (
     answer,
     authenticator,
     cookie_of,
+    exporter,
     fields_of,
     message_of,
     open_reply,
@@ -46,7 +47,7 @@ from tests.strategies import (
 from tests.support import END, GOOD_REQUEST, record, split_records
 
 ALICE, BOB = session_keys(seed="alice"), session_keys(seed="bob")
-OFFERED = (AeadId.AES_SIV_CMAC_256,)
+OFFERED = (Aead.AES_SIV_CMAC_256,)
 UID_END = 48 + 36  # where the identifier field of our own packets ends
 
 
@@ -332,7 +333,7 @@ def exchange(seed: str, octets: bytes = GOOD_REQUEST) -> bytes:
         message_of(octets),
         local_address="192.0.2.1",
         ring=RING,
-        export_keys=lambda aead: session_keys(aead, seed),
+        export=exporter(seed),
         random=Counter(seed),
     ).response
 
@@ -355,7 +356,7 @@ def test_a_key_exchange_request_reflected_to_the_client_is_refused() -> None:
 def test_a_key_exchange_response_sent_to_a_server_is_refused() -> None:
     """A18."""
     message = message_of(exchange("alice"))
-    outcome = SERVER.answer(message, local_address="192.0.2.1", ring=RING, export_keys=session_keys, random=Counter())
+    outcome = SERVER.answer(message, local_address="192.0.2.1", ring=RING, export=exporter(), random=Counter())
     assert outcome.verdict == KeVerdict.BAD_REQUEST
 
 
@@ -368,7 +369,7 @@ def test_an_algorithm_that_was_not_offered_is_not_forced_upon_the_client() -> No
 
 def test_a_cookie_for_one_algorithm_cannot_be_used_with_another() -> None:
     """A67: the algorithm is inside the cookie, not in the request."""
-    keys = session_keys(AeadId.AES_SIV_CMAC_512)
+    keys = session_keys(Aead.AES_SIV_CMAC_512)
     packet = replace(REQUEST, keys=keys, cookies=(cookie_of(ALICE),)).encode()
     assert respond(packet).verdict == Verdict.NAK_AUTH
 

@@ -21,9 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nts.base.errors import AuthError, LibraryError
-from nts.base.registry import AeadId
-from nts.codec import aead
-from nts.codec.aead import AesSiv, SessionKeys
+from nts.codec import aes_siv
+from nts.codec.aead import Aead, SessionKeys
+from nts.codec.aes_siv import AesSiv
 from tests.strategies import Counter, bounded
 from tests.support import ROOT
 
@@ -97,7 +97,7 @@ _ffi.cdef(
 
 @cache
 def library() -> Any:
-    return _ffi.dlopen(str(aead.LIBRARY))
+    return _ffi.dlopen(str(aes_siv.LIBRARY))
 
 
 def stepwise(vector: Vector) -> Any:
@@ -133,7 +133,7 @@ def test_published_vector_is_opened_and_its_forgery_is_not(vector: Vector) -> No
 
 # --- agreement with cryptography -------------------------------------------------------------------------------------
 
-KEYS = st.sampled_from(AeadId).flatmap(lambda a: st.binary(min_size=a.key_length, max_size=a.key_length))
+KEYS = st.sampled_from(Aead).flatmap(lambda a: st.binary(min_size=a.key_length, max_size=a.key_length))
 NONCES, TEXTS = st.binary(min_size=1, max_size=48), st.binary(max_size=100)
 
 
@@ -151,7 +151,7 @@ _ON_BACKEND = """
 import json
 from nts.codec import aead
 from tests.test_aead import sealed_messages
-print(json.dumps([aead.backend(), [m.hex() for m in sealed_messages(lambda key: aead.AesSiv(key).seal)]]))
+print(json.dumps([aes_siv.backend(), [m.hex() for m in sealed_messages(lambda key: aes_siv.AesSiv(key).seal)]]))
 """
 _BACKEND_MISSING = "LibraryError: AES_SIV_BACKEND names a backend that this machine does not have"
 
@@ -168,7 +168,7 @@ def sealed_messages(sealer: Any) -> list[bytes]:
     `sealer(key)` gives a function (nonce, plaintext, associated data) -> sealed.
     """
     draw, messages = Counter("backend"), []
-    for algorithm in AeadId:
+    for algorithm in Aead:
         for size in range(140):
             key, nonce = draw(algorithm.key_length), draw(1 + size % 33)
             messages.append(sealer(key)(nonce, draw(size), draw((size * 7) % 141)))
@@ -197,8 +197,8 @@ def test_a_backend_that_does_not_exist_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("part", ["nonce", "sealed", "associated"])
-@pytest.mark.parametrize("algorithm", AeadId)
-def test_no_bit_can_be_changed(algorithm: AeadId, part: str) -> None:
+@pytest.mark.parametrize("algorithm", Aead)
+def test_no_bit_can_be_changed(algorithm: Aead, part: str) -> None:
     """A57: not of the tag, the ciphertext, the nonce, nor the associated data."""
     draw = Counter(part)
     siv = AesSiv(draw(algorithm.key_length))
@@ -236,9 +236,9 @@ def test_a_key_of_another_length_is_refused(size: int) -> None:
 
 @pytest.fixture
 def _fresh_library() -> Iterator[None]:
-    aead._library.cache_clear()
+    aes_siv._library.cache_clear()
     yield
-    aead._library.cache_clear()
+    aes_siv._library.cache_clear()
 
 
 @pytest.mark.usefixtures("_fresh_library")
@@ -253,7 +253,7 @@ def test_a_library_that_cannot_be_loaded_is_reported(
     path = tmp_path / "libaes_siv.so"
     if contents is not None:
         path.write_bytes(contents)
-    monkeypatch.setattr(aead, "LIBRARY", path)
+    monkeypatch.setattr(aes_siv, "LIBRARY", path)
     with pytest.raises(LibraryError, match=complaint) as caught:
         AesSiv(bytes(32))
     assert str(path) in str(caught.value)
@@ -264,19 +264,19 @@ def test_a_library_that_cannot_be_loaded_is_reported(
 def test_another_shared_object_is_not_taken_for_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     import _cffi_backend
 
-    monkeypatch.setattr(aead, "LIBRARY", Path(_cffi_backend.__file__))
+    monkeypatch.setattr(aes_siv, "LIBRARY", Path(_cffi_backend.__file__))
     with pytest.raises(LibraryError, match=r"cannot be used.*aes_siv_version"):
         AesSiv(bytes(32))
 
 
 @pytest.mark.usefixtures("_fresh_library")
 def test_a_library_of_another_major_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aead, "_MAJOR_VERSION", "2")
+    monkeypatch.setattr(aes_siv, "_MAJOR_VERSION", "2")
     with pytest.raises(LibraryError, match=r"has version 1\..*, and version 2 is needed"):
         AesSiv(bytes(32))
 
 
 def test_repr_shows_no_key() -> None:
-    keys = SessionKeys(AeadId.AES_SIV_CMAC_256, b"c" * 32, b"s" * 32)
-    assert repr(keys) == f"SessionKeys(aead={AeadId.AES_SIV_CMAC_256!r})"
+    keys = SessionKeys(Aead.AES_SIV_CMAC_256, b"c" * 32, b"s" * 32)
+    assert repr(keys) == f"SessionKeys(aead={Aead.AES_SIV_CMAC_256!r})"
     assert "cccc" not in repr(AesSiv(keys.c2s))

@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nts.base.errors import FormatError
-from nts.base.registry import KISS_NTSN, AeadId, FieldType
+from nts.base.registry import KISS_NTSN, FieldType
 from nts.check.decode import cookie_keys, decoder, hexinput, rules_ke
-from nts.check.decode.aeads import Keys
 from nts.check.decode.associations import Associations
 from nts.check.decode.capture import Datagram, Endpoint
 from nts.check.decode.cookie_keys import Opened, Opener, OurOpener
 from nts.check.decode.decoder import Decoder, KeItem, NtpItem, Settings
 from nts.check.decode.ntp_packet import Packet
 from nts.check.model import Protocol
+from nts.codec.aead import Aead, SessionKeys
 from nts.codec.ntp import Header
 from tests.strategies import (
     COOKIE,
@@ -204,7 +204,7 @@ def test_what_is_encrypted_is_scanned_once_and_anew_when_it_is_unlocked() -> Non
     request = replace(REQUEST, inside=raw_field(PLACEHOLDER, bytes(100))).encode()
     packet = Packet(request)
     assert packet.inner_of(FieldType.COOKIE_PLACEHOLDER) == []
-    assert packet.unlock(Keys(KEYS.aead, KEYS.c2s, KEYS.s2c))
+    assert packet.unlock(KEYS)
     assert len(packet.inner_of(FieldType.COOKIE_PLACEHOLDER)) == 1
     assert packet.inner is packet.inner
 
@@ -226,10 +226,10 @@ def test_a_cookie_given_twice_is_told() -> None:
 
 
 def test_several_associations_are_kept_apart() -> None:
-    made = [Request(keys=session_keys(a, seed=a), unique_ids=(Counter(a)(32),)) for a in AeadId]
+    made = [Request(keys=session_keys(a, seed=a), unique_ids=(Counter(a)(32),)) for a in Aead]
     packets = [p.encode() for p in made]
     items = decode(*packets, *(answer(p) for p in packets))
-    assert [i.association.number for i in items if i.association] == [1, 2, 3, 1, 2, 3]
+    assert [i.association.number for i in items if i.association] == [1, 2, 3, 4, 1, 2, 3, 4]
     assert all(i.packet.plaintext is not None and not wrong(i) for i in items)
 
 
@@ -248,7 +248,7 @@ def test_aes_gcm_siv_is_decrypted_under_its_own_nonce_rule() -> None:
 
     class Known:
         def open(self, _cookie: bytes) -> Opened:
-            return Opened("a test", "1", Keys(30, c2s, s2c))
+            return Opened("a test", "1", (SessionKeys(Aead(30), c2s, s2c),))
 
     (item,) = decode(packet, openers=(Known(),))
     assert item.packet.plaintext == b""
@@ -280,7 +280,7 @@ def test_trials_are_bounded() -> None:
     associations = Associations({}, (), _trials=3)
     for seed in range(5):
         keys = session_keys(seed=seed)
-        associations.make("a test", [Keys(15, keys.c2s, keys.s2c)])
+        associations.make("a test", [keys])
     (item,) = decode(PACKET, openers=())
     assert associations.by_trial(item.packet) is None
     assert list(associations.notes())
@@ -442,8 +442,8 @@ def test_a_cookie_of_chronys_under_aes_gcm_siv_is_opened(aead: int, size: int) -
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("aead", AeadId, ids=lambda a: a.name)
-def test_a_cookie_of_ntpsecs_of_any_algorithm_and_byte_order_is_opened(order: str, aead: AeadId) -> None:
+@pytest.mark.parametrize("aead", list(Aead)[:3], ids=lambda a: a.name)
+def test_a_cookie_of_ntpsecs_of_any_algorithm_and_byte_order_is_opened(order: str, aead: Aead) -> None:
     opener = cookie_keys.read_ntpsec(f"I: 7\nK: {'0c' * 64}\n")
     head, c2s, s2c = struct.pack(order + "I", 7) + bytes(range(16)), b"\1" * aead.key_length, b"\2" * aead.key_length
     plaintext = struct.pack(order + "I", aead) + c2s + s2c

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nts.base.errors import FormatError
-from nts.base.registry import AeadId
 from nts.check.decode import capture, streams, tls_keys, tls_messages
 from nts.check.decode.decoder import Decoded, Decoder, KeItem, NtpItem, Settings
 from nts.check.decode.tls_keys import parse_keylog
+from nts.codec.aead import Aead
 from nts.system import certs
 from tests import captures
 from tests.captures import Recording, frame, made_session, packets, pcap, pcapng, record_openssl, tcp, udp
@@ -90,27 +90,26 @@ def test_a_session_of_openssl_is_decrypted_and_its_keys_are_those_that_openssl_e
     assert item.problems == []
     assert item.association is not None
     keys = item.association.keys
-    assert (keys.aead, keys.c2s, keys.s2c) == (15, *recording.keys[AeadId.AES_SIV_CMAC_256])
+    assert (keys.aead, keys.c2s, keys.s2c) == (15, *recording.keys[Aead.AES_SIV_CMAC_256])
 
 
 @pytest.mark.parametrize("suite", SUITES, ids=bytes.decode)
-@pytest.mark.parametrize("aead", AeadId, ids=lambda a: a.name)
-def test_the_exporter_is_that_of_openssl_for_every_algorithm(folder: Path, suite: bytes, aead: AeadId) -> None:
+@pytest.mark.parametrize("aead", Aead, ids=lambda a: a.name)
+def test_the_exporter_is_that_of_openssl_for_every_algorithm(folder: Path, suite: bytes, aead: Aead) -> None:
     recording = record_openssl(folder, GOOD_REQUEST, RESPONSE, suite=suite)
     (secrets,) = parse_keylog(recording.keylog).values()
     algorithm = hashes.SHA384() if b"384" in suite else hashes.SHA256()
-    (keys,) = tls_keys.session_keys(algorithm, secrets[tls_keys.EXPORTER_SECRET], aead)
+    (keys,) = tls_keys.session_keys(algorithm, secrets[tls_keys.EXPORTER_SECRET], aead, confirmed=True)
     assert (keys.c2s, keys.s2c) == recording.keys[aead]
     assert keys in list(tls_keys.all_keys(parse_keylog(recording.keylog)))
 
 
 def test_aes_gcm_siv_has_two_contexts_to_try() -> None:
     (secrets,) = parse_keylog(captures.KEYLOG).values()
-    keys = tls_keys.session_keys(hashes.SHA256(), secrets[tls_keys.EXPORTER_SECRET], 30)
+    keys = tls_keys.session_keys(hashes.SHA256(), secrets[tls_keys.EXPORTER_SECRET], Aead.AES_128_GCM_SIV)
     assert [(k.c2s, k.s2c) for k in keys] == [
         (captures.exported(0, context, 16), captures.exported(1, context, 16)) for context in (30, 15)
     ]
-    assert tls_keys.session_keys(hashes.SHA256(), secrets[tls_keys.EXPORTER_SECRET], 99) == []
 
 
 @pytest.mark.parametrize("size", [1, 7, 1 << 14])

@@ -80,7 +80,7 @@ def test_good_requests_of_any_shape_are_answered(
 @given(st.integers(0, 0xFFFF), st.integers(0, 0xFFFF), st.integers(0, 0xFFFF), st.integers(1, 33))
 def test_a_seal_lies_as_told(length: int, nonce_length: int, ciphertext_length: int, nonce: int) -> None:
     lying = Seal(
-        KEYS.c2s, bytes(nonce), length=length, nonce_length=nonce_length, ciphertext_length=ciphertext_length
+        KEYS.c2s_cipher, bytes(nonce), length=length, nonce_length=nonce_length, ciphertext_length=ciphertext_length
     ).over(b"head")
     assert struct.unpack(">4H", lying[:8]) == (AUTHENTICATOR, length, nonce_length, ciphertext_length)
     assert len(lying) == 8 + nonce + -nonce % 4 + 16

@@ -16,17 +16,18 @@ from pathlib import Path
 import pytest
 
 from nts.base.errors import ALPNError, ConnectError, ExitCode, KeResponseError, NTSError, ResolveError, TLSError
-from nts.base.registry import ALPN, AeadId, ErrorCode, FieldType, RecordType
-from nts.check import gcm_siv, runner
+from nts.base.registry import ALPN, ErrorCode, RecordType
+from nts.check import runner
 from nts.check.ke_answer import MAX_ANSWER
-from nts.check.ke_forge import COMPLIANT_CONTEXT, END, NTPV4, REQUEST, UNKNOWN_TYPE, protocols, record, request
+from nts.check.ke_forge import END, NTPV4, REQUEST, UNKNOWN_TYPE, protocols, record, request
 from nts.check.model import Direction, Result, Severity, Verdict
 from nts.check.peer import Authority, KeBehaviour, KePeer, KeTalk, NtpBehaviour, NtpTalk, pair
 from nts.check.peer.craft import random_cookies, response
 from nts.check.peer.ke import TLS_1_2, Stopped, no_alpn
 from nts.check.probe import ServerProbe, Target
 from nts.check.server import CHECKS
-from nts.codec import records
+from nts.codec import cookies, records
+from nts.codec.aead import Aead
 from tests import chrony
 from tests.support import Suite, free_port
 
@@ -271,7 +272,7 @@ FAULTS: list[Fault] = [
     ("ke-aead-unknown", "Error 1", saying(error(1)), FAIL, MUST, "Error 1"),
     ("ke-aead-15-last", "128 read", reading(first_128_aeads), FAIL, MUST, "none of the AEAD algorithms"),
     ("ke-aead-menu", "always 15", ACCEPTS_ALL, FAIL, MUST, "where only 16"),
-    ("ke-aead-menu", "no 15", KeBehaviour(aeads=(AeadId.AES_SIV_CMAC_512,)), FAIL, MUST, "every server must speak"),
+    ("ke-aead-menu", "no 15", KeBehaviour(aeads=(Aead.AES_SIV_CMAC_512,)), FAIL, MUST, "every server must speak"),
     ("ke-server-port", "zone", located(record(6, b"fe80::1%eth0")), FAIL, MUST, "neither an IP address"),
     ("ke-server-port", "two", located(record(6, b"127.0.0.1") * 2), FAIL, MUST, "2 Server"),
     ("ke-server-port", "port 0", located(record(7, b"\0\0")), FAIL, MUST, "UDP port 0"),
@@ -357,27 +358,21 @@ class GcmServer:
 
     def __init__(self, context: Callable[[bool], int], *, echo: bool = True, deaf: bool = False) -> None:
         self._context, self._echo, self._deaf = context, echo, deaf
-        self._keys: dict[bytes, gcm_siv.Keys] = {}
         self.ke, self.ntp = KeBehaviour(self._agree), NtpBehaviour(self._time)
 
     def _agree(self, talk: KeTalk) -> None:
-        asked = COMPLIANT_CONTEXT in dict(split(talk.request()))
-        cookies = random_cookies()
-        keys = gcm_siv.Keys(*talk.export_octets(gcm_siv.KEY_LENGTH, self._context(asked)))
-        self._keys |= dict.fromkeys(cookies, keys)
+        asked = RecordType.COMPLIANT_CONTEXT in dict(split(talk.request()))
+        keys, master = talk.export(Aead.AES_128_GCM_SIV, self._context(asked)), talk.ring.current
+        assert master is not None
+        made = [cookies.seal(master, (keys,), os.urandom(16)) for _ in range(8)]
         more = record(RecordType.PORT, records.encode_u16s(talk.behaviour.ntp_port))
         if asked and self._echo:
-            more += record(COMPLIANT_CONTEXT, critical=False)
-        talk.send(response(aeads=records.encode_u16s(gcm_siv.AEAD_ID), cookies=cookies, more=more))
+            more += record(RecordType.COMPLIANT_CONTEXT, critical=False)
+        talk.send(response(aeads=records.encode_u16s(Aead.AES_128_GCM_SIV), cookies=made, more=more))
 
     def _time(self, talk: NtpTalk) -> Iterable[bytes | float]:
-        keys = self._keys[talk.body(FieldType.COOKIE)]
-        if self._deaf:
-            return []
-        if not gcm_siv.is_authentic(gcm_siv.Keys(keys.s2c, keys.c2s), talk.datagram):
-            return [talk.kiss()]
-        head = talk.header() + talk.uid()
-        return [head + gcm_siv.seal(keys.s2c, os.urandom(12), b"", head)]
+        reply = talk.sound()
+        return [] if self._deaf or reply is None else [reply]
 
 
 @pytest.mark.parametrize(

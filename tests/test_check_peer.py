@@ -13,7 +13,6 @@ import pytest
 from OpenSSL import SSL
 
 from nts.base.errors import ALPNError, CertificateError, FormatError, KeErrorRecord, NtsNak, TLSError
-from nts.base.registry import AeadId
 from nts.check.peer import KeBehaviour, NtpBehaviour, NtpTalk, Pair, pair
 from nts.check.peer import ke as ke_peer
 from nts.check.peer.authority import Authority
@@ -23,6 +22,8 @@ from nts.check.peer.ke import KePeer, KeTalk
 from nts.client import ke_session, ts_session
 from nts.client.state import ClientState
 from nts.codec import cookies
+from nts.codec.aead import Aead
+from nts.system import tls
 from tests import support
 from tests.support import END, GOOD_REQUEST, RawKe, record, split_records
 
@@ -34,13 +35,13 @@ def sound(authority: Authority) -> Iterator[Pair]:
 
 
 def fetch(servers: Pair, host: str = "localhost") -> ke_session.Result:
-    options = ke_session.Options(host, servers.ke.port, tuple(AeadId), ca=servers.authority.ca, family=socket.AF_UNSPEC)
+    options = ke_session.Options(host, servers.ke.port, tuple(Aead), ca=servers.authority.ca, family=socket.AF_UNSPEC)
     return ke_session.exchange(options)
 
 
 def ask(servers: Pair, folder: Path, timeout: float = 5) -> ts_session.Exchange:
     """A key exchange, and one query."""
-    options = ke_session.Options("localhost", servers.ke.port, tuple(AeadId), ca=servers.authority.ca)
+    options = ke_session.Options("localhost", servers.ke.port, tuple(Aead), ca=servers.authority.ca)
     store = ClientState(folder / "client.ini")
     store.save(ke_session.exchange(options).association(options))
     return ts_session.ask(store, ts_session.locate(store.load(), None, None, socket.AF_UNSPEC), timeout)
@@ -60,7 +61,7 @@ def test_our_clients_get_the_time_from_a_sound_pair(sound: Pair, tmp_path: Path)
     (request,) = sound.ntp.requests
     assert request.is_nts
     assert request.is_authentic
-    assert sound.ntp.sent == [d for d, _ in result.datagrams]
+    assert sound.ntp.sent == [d for d, _ in result.attempts[-1].datagrams]
 
 
 def test_a_sound_server_refuses_as_it_must(sound: Pair) -> None:
@@ -151,7 +152,8 @@ def test_faulty_key_exchange(authority: Authority, ke: object, error: type[Excep
 
 def test_wrong_exporter_context_makes_naks(authority: Authority, tmp_path: Path) -> None:
     def answer(talk: KeTalk) -> None:
-        talk.send(talk.respond(talk.request(), export=lambda aead: talk.export(aead, 17)))
+        export = tls.exporter(talk.connection, "EXPORTER-something-else")
+        talk.send(talk.respond(talk.request(), export=export))
 
     with pair(KeBehaviour(answer=answer), authority=authority) as servers:
         assert isinstance(ask(servers, tmp_path).failure, NtsNak)
@@ -164,7 +166,7 @@ def test_faulty_time_server(authority: Authority, tmp_path: Path) -> None:
         assert result.answer is not None
         assert len(servers.ntp.sent) == 2
         (request,) = servers.ntp.requests
-        assert cookies.open_cookie(servers.ntp.ring, result.answer.judgement.cookies[0]) == request.keys
+        assert cookies.open_cookie(servers.ntp.ring, result.answer.judgement.cookies[0]) == request.contents
 
 
 GARBAGE = (b"", b"\x80", GOOD_REQUEST[:7], record(0x3FFF) + END, END, bytes(60000))

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nts.base.registry import AeadId
 from nts.check.peer import Authority, KeBehaviour, KePeer, KeTalk, NtpBehaviour, NtpPeer
 from nts.check.peer.craft import random_cookies, response
-from nts.codec.aead import SessionKeys
+from nts.codec.aead import Aead, SessionKeys
 from nts.codec.records import encode_u16s as u16
 from tests import support
 from tests.client_cases import (
@@ -39,7 +38,7 @@ def test_time_client_resumes_from_the_stored_cookies_when_the_key_exchange_is_go
             context = bytes([0, 0, 0, 15, direction])
             return talk.connection.export_keying_material(b"EXPORTER-network-time-security", 32, context)
 
-        server.behave(keys=SessionKeys(AeadId.AES_SIV_CMAC_256, key(0), key(1)))
+        server.behave(keys=SessionKeys(Aead.AES_SIV_CMAC_256, key(0), key(1)))
         talk.request()
         talk.send(response(cookies=cookies, more=record(7, u16(server.port))))
 

@@ -21,11 +21,11 @@ import pytest
 from OpenSSL import SSL
 
 from nts.base.errors import KeResponseError
-from nts.base.registry import AeadId
 from nts.check.peer import Authority, KePeer, KeTalk
 from nts.check.peer.craft import random_cookies, response
 from nts.check.peer.ke import no_alpn
 from nts.client import ke_session
+from nts.codec.aead import Aead
 from nts.codec.records import encode_u16s as u16
 from nts.system import tls
 from nts.system.tls import AlpnRefused
@@ -464,7 +464,7 @@ def test_endless_octets_after_the_response_end_the_exchange_on_a_slow_machine(
         ThreadPoolExecutor(1) as pool,
         ke_server(endless(response(), bytes(1 << 20)), authority) as server,
     ):
-        options = ke_session.Options("localhost", server.port, (AeadId.AES_SIV_CMAC_256,), ca=authority.ca)
+        options = ke_session.Options("localhost", server.port, (Aead.AES_SIV_CMAC_256,), ca=authority.ca)
         exchange = pool.submit(ke_session.exchange, options)
         with pytest.raises(KeResponseError, match="after the End of Message"):
             exchange.result(5)

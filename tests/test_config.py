@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nts.base.errors import ConfigError, ExitCode
-from nts.base.registry import AeadId
+from nts.codec.aead import Aead
 from nts.server import config
 from tests.support import ROOT
 
@@ -32,7 +32,7 @@ def test_an_empty_file_gives_the_documented_defaults(tmp_path: Path) -> None:
         root_ca=tmp_path / "certs/ca.pem",
         auto_cert=False,
         workers=cpus,
-        aeads=(AeadId(15), AeadId(17), AeadId(16)),
+        aeads=(Aead(15), Aead(17), Aead(16)),
     )
     assert loaded.ntpv4 == config.NtpConfig("", 4123, (), cpus, "auto", 10, "auto")
     assert loaded.keys == config.KeysConfig(tmp_path / "master_keys", 3, "EXPORTER-network-time-security")
@@ -86,7 +86,7 @@ def test_values_are_read(tmp_path: Path) -> None:
     )
     assert (loaded.ntske.port, loaded.ntske.listen, loaded.ntske.workers) == (4460, ("127.0.0.1", "::1"), 7)
     assert (loaded.ntske.server_cert, loaded.ntske.root_ca) == (Path("/abs/x.pem"), None)
-    assert loaded.ntske.aeads == (AeadId(17), AeadId(15))
+    assert loaded.ntske.aeads == (Aead(17), Aead(15))
     assert (loaded.ntpv4.server, loaded.ntpv4.port, loaded.ntpv4.local_stratum) == ("ntp.example.net", 123, 3)
     assert (loaded.keys.max_keys, loaded.keys.key_label) == (9, "EXPORTER-nts/1")
 

@@ -22,8 +22,8 @@ import pytest
 
 from nts import _engine_build
 from nts.base.errors import LibraryError
-from nts.base.registry import AeadId
 from nts.codec import ntp
+from nts.codec.aead import Aead
 from nts.codec.keyring import KeyRing, MasterKey
 from nts.codec.ntp import Header
 from nts.protocol import ts_client
@@ -152,7 +152,7 @@ def crowded() -> Iterator[Bench]:
     os.close(end)
 
 
-def queries(count: int, aead: AeadId = AeadId.AES_SIV_CMAC_256, placeholders: int = 0) -> list[Query]:
+def queries(count: int, aead: Aead = Aead.AES_SIV_CMAC_256, placeholders: int = 0) -> list[Query]:
     keys, draw = session_keys(aead), Counter(f"queries {aead}")
     return [ts_client.build_query(keys, cookie_of(keys), placeholders, draw) for _ in range(count)]
 
@@ -162,8 +162,8 @@ def queries(count: int, aead: AeadId = AeadId.AES_SIV_CMAC_256, placeholders: in
 
 @NATIVE
 @pytest.mark.parametrize("address", ADDRESSES)
-@pytest.mark.parametrize("aead", AeadId)
-def test_a_query_gets_time_and_cookies_and_true_timestamps(address: str, aead: AeadId) -> None:
+@pytest.mark.parametrize("aead", Aead)
+def test_a_query_gets_time_and_cookies_and_true_timestamps(address: str, aead: Aead) -> None:
     bench = Bench(address)
     (query,) = queries(1, aead, placeholders=4)
     before = time.time_ns()

@@ -29,8 +29,7 @@ from hypothesis import strategies as st
 
 from fuzz import run as fuzz_run
 from fuzz import targets
-from nts.base.registry import AeadId
-from nts.codec.aead import SessionKeys
+from nts.codec.aead import Aead, SessionKeys
 from nts.codec.keyring import KeyRing, MasterKey
 from nts.protocol import ts_server
 from nts.protocol.ts_server import MAX_REQUEST, Outcome, SystemVariables, Verdict
@@ -68,7 +67,7 @@ if not HAS_ENGINE:
 BATCH = 64
 BACKENDS = ("libcrypto", "aesni", "vaes")
 NAKS = (Verdict.NAK_COOKIE, Verdict.NAK_AUTH)
-SESSIONS = {a: session_keys(a, f"parity-{int(a)}") for a in AeadId}
+SESSIONS = {a: session_keys(a, f"parity-{int(a)}") for a in Aead}
 STRANGER = MasterKey(CURRENT_KEY.id, bytes(range(32, 63)) + b"\0")  # the right identifier, another key
 ABSENT = MasterKey(0x4321, bytes(range(32)))
 
@@ -234,7 +233,7 @@ def wholesome() -> Iterator[bytes]:
 
 def refused() -> Iterator[bytes]:
     """What is settled by length, version and mode alone."""
-    good = nts(SESSIONS[AeadId.AES_SIV_CMAC_256])
+    good = nts(SESSIONS[Aead.AES_SIV_CMAC_256])
     for length in (*range(53), 2044, 2045, 2047, 2048, 2049, 2052):
         yield good.ljust(length, b"\x5a")[:length]
     for odd in (1, 2, 3):  # fields that are not multiples of four, in a packet that is one
@@ -253,7 +252,7 @@ class Splicer:
 
     def __call__(self) -> bytes:
         draw = self.draw
-        keys = SESSIONS[draw.choice(list(AeadId))]
+        keys = SESSIONS[draw.choice(list(Aead))]
         cookie = cookie_of(keys, draw.choice((OLD_KEY, CURRENT_KEY, CURRENT_KEY, ABSENT)))
         usual_order = ["U", "C", *"P" * draw.randrange(4), "A"]
         order = usual_order if draw.random() < 0.7 else draw.choices("UCPA?upcax", k=draw.randrange(1, 8))
@@ -343,15 +342,15 @@ def test_length_version_and_mode_are_judged_alike() -> None:
     assert tally(judged_all(refused())).keys() > {"DROP_LENGTH", "DROP_VERSION", "DROP_MODE", "DROP_MAC"}
 
 
-@pytest.mark.parametrize("aead", AeadId)
-def test_every_truncation(aead: AeadId) -> None:
+@pytest.mark.parametrize("aead", Aead)
+def test_every_truncation(aead: Aead) -> None:
     packet = nts(SESSIONS[aead], placeholders=3)
     seen = tally(judged_all(packet[:n] for n in range(len(packet) + 1)))
     assert seen["ANSWERED_NTS"] == seen["ANSWERED_PLAIN"] == 1
 
 
-@pytest.mark.parametrize("aead", AeadId)
-def test_every_flipped_bit(aead: AeadId) -> None:
+@pytest.mark.parametrize("aead", Aead)
+def test_every_flipped_bit(aead: Aead) -> None:
     packet = nts(SESSIONS[aead], placeholders=1, header=bytes(48))
     seen = tally(judged_all(flipped(packet, bit) for bit in range(8 * len(packet))))
     assert min(seen[v] for v in ("NAK_COOKIE", "NAK_AUTH", "DROP_VERSION", "DROP_MODE", "HANDED_OVER")) > 0
@@ -387,14 +386,14 @@ def test_spliced_and_harmed_packets() -> None:
                           st.binary(max_size=120), st.binary(min_size=47, max_size=300).map(b"\x23".__add__)),
                 min_size=1, max_size=6), st.data())  # fmt: skip
 def test_batches_of_any_packets(packets: list[bytes], data: st.DataObject) -> None:
-    packets = [*packets, nts(SESSIONS[data.draw(st.sampled_from(AeadId))], placeholders=len(packets))]
+    packets = [*packets, nts(SESSIONS[data.draw(st.sampled_from(Aead))], placeholders=len(packets))]
     judged(data.draw(st.lists(st.sampled_from(packets), min_size=1, max_size=BATCH)))
 
 
 @bounded(300)
 @given(st.data())
 def test_mutations_of_usual_requests(data: st.DataObject) -> None:
-    cookies = st.sampled_from(list(bad_cookies(SESSIONS[AeadId.AES_SIV_CMAC_256]).values()))
+    cookies = st.sampled_from(list(bad_cookies(SESSIONS[Aead.AES_SIV_CMAC_256]).values()))
     usual_ones = st.builds(
         nts, st.sampled_from(list(SESSIONS.values())), cookie=st.none() | cookies, placeholders=st.integers(0, 10),
         uid=st.integers(8, 50).map(lambda n: 4 * n), header=st.binary(max_size=48), cookie_first=st.booleans(),
@@ -450,7 +449,7 @@ SMALLEST = SystemVariables(stratum=0, precision=-128, reference_id=bytes(4))
     st.integers(0, 2**64 - 1) | st.just(2**64 - 1), st.integers(0, 2**64 - 1) | st.just(2**64 - 1),
 )  # fmt: skip
 def test_system_variables_and_times(system: SystemVariables, received: int, transmit: int) -> None:
-    keys = SESSIONS[AeadId.AES_SIV_CMAC_384]
+    keys = SESSIONS[Aead.AES_SIV_CMAC_384]
     packets = [
         bytes([0xDB]) + bytes([255]) * 47, bytes([0x23]) + bytes(range(47)), nts(keys, header=b"\xff" * 48),
         nts(keys, key=keys.s2c), nts(keys, cookie=bytes(100)),

@@ -155,15 +155,17 @@ def test_an_empty_nonce_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("nonce", "spare", "conforms"),
+    ("nonce", "padding", "room"),
     [
-        (16, 0, True), (13, 0, True), (32, 0, True), (12, 0, False), (12, 3, False), (12, 4, True), (8, 0, False),
-        (8, 7, False), (8, 8, True), (8, 64, True), (1, 11, False), (1, 12, True),
+        (16, 0, 16), (13, 0, 16), (32, 0, 32), (12, 0, 12), (12, 3, 15), (12, 4, 16), (8, 0, 8), (8, 7, 15), (8, 8, 16),
+        (8, 64, 72), (1, 11, 15), (1, 12, 16),
     ],
 )  # fmt: skip
-def test_a_short_nonce_needs_additional_padding(nonce: int, spare: int, conforms: bool) -> None:
-    """A60, A61: padded nonce and Additional Padding have 16 octets together, at least."""
-    assert Authenticator(bytes(nonce), bytes(16), spare).conforms is conforms
+def test_the_padded_nonce_and_additional_padding_are_room_for_the_nonce_of_the_response(
+    nonce: int, padding: int, room: int
+) -> None:
+    """A60, A61."""
+    assert Authenticator(bytes(nonce), bytes(16), padding).nonce_room == room
 
 
 def test_repr_of_a_field_shows_no_body() -> None:

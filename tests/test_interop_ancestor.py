@@ -22,10 +22,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from nts.base.errors import ExitCode
-from nts.base.registry import AeadId
 from nts.client.state import ClientState
 from nts.codec import cookies
-from nts.codec.aead import SessionKeys
+from nts.codec.aead import Aead, SessionKeys
 from nts.codec.keyring import KeyRing, MasterKey
 from nts.protocol import ts_client
 from nts.protocol.ts_client import Judgement, Verdict
@@ -120,19 +119,19 @@ def query(port: int, keys: SessionKeys, cookie: bytes, placeholders: int = 0) ->
 
 
 def random_keys() -> SessionKeys:
-    return SessionKeys(AeadId.AES_SIV_CMAC_256, os.urandom(32), os.urandom(32))
+    return SessionKeys(Aead.AES_SIV_CMAC_256, os.urandom(32), os.urandom(32))
 
 
 # --- cookies ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_documented_vector_is_what_both_sides_make_and_read() -> None:
-    keys = SessionKeys(AeadId.AES_SIV_CMAC_256, c2s=C2S, s2c=S2C)
+    keys = SessionKeys(Aead.AES_SIV_CMAC_256, c2s=C2S, s2c=S2C)
     master = MasterKey(VECTOR_ID, VECTOR_KEY)
     assert Ancestor.seal(VECTOR_ID, VECTOR_KEY, S2C, C2S, VECTOR_NONCE) == VECTOR
-    assert cookies.seal(master, keys, VECTOR_NONCE) == VECTOR
+    assert cookies.seal(master, (keys,), VECTOR_NONCE) == VECTOR
     assert Ancestor.open({VECTOR_ID: VECTOR_KEY}, VECTOR) == (S2C, C2S)
-    assert cookies.open_cookie(KeyRing((master,)), VECTOR) == keys
+    assert cookies.open_cookie(KeyRing((master,)), VECTOR) == (keys,)
 
 
 def test_cookies_of_our_key_exchange_are_read_by_the_ancestor(suite: Suite, tmp_path: Path) -> None:
@@ -149,7 +148,7 @@ def test_cookies_of_our_time_server_are_read_by_the_ancestor(suite: Suite, tmp_p
     ini = tmp_path / "client.ini"
     assert suite.fetch(output=ini).returncode == ExitCode.OK
     _, port, c2s, s2c, (first, *_) = Ancestor.read_client_ini(ini)
-    answer = query(port, SessionKeys(AeadId.AES_SIV_CMAC_256, c2s, s2c), first, placeholders=7)
+    answer = query(port, SessionKeys(Aead.AES_SIV_CMAC_256, c2s, s2c), first, placeholders=7)
     assert answer.verdict is Verdict.TIME
     keys = Ancestor.read_keys(suite.keys)
     assert [Ancestor.open(keys, cookie) for cookie in answer.cookies] == [(s2c, c2s)] * 8
@@ -395,7 +394,7 @@ def test_a_client_ini_of_ours_goes_on_working_after_the_ancestor_has_rewritten_i
     ini = tmp_path / "client.ini"
     assert suite.fetch(output=ini).returncode == ExitCode.OK
     _, port, c2s, s2c, stock = Ancestor.read_client_ini(ini)
-    keys = SessionKeys(AeadId.AES_SIV_CMAC_256, c2s, s2c)
+    keys = SessionKeys(Aead.AES_SIV_CMAC_256, c2s, s2c)
     Ancestor.write_client_ini(ini, port, keys, dict(enumerate(stock[1:])))  # it took one, and knows no more sections
     assert ClientState(ini).load().cookies == tuple(stock[1:])
     result = run("ntsts_client.py", "-f", ini)

@@ -21,10 +21,11 @@ from pathlib import Path
 import pytest
 
 from nts.base.errors import ExitCode
-from nts.base.registry import KISS_NTSN, AeadId, FieldType
+from nts.base.registry import KISS_NTSN, FieldType
 from nts.client import ke_session
 from nts.client.state import ClientState
 from nts.codec import extensions, ntp
+from nts.codec.aead import Aead
 from nts.codec.ntp import Header
 from nts.protocol import ts_client
 from nts.protocol.ts_client import Verdict
@@ -390,7 +391,7 @@ def test_our_ke_client_agrees_with_chronyd(server: Server, host: str) -> None:
     if host != "localhost":
         assert answer["ntp"]["server"] == host  # no Server Negotiation record: the address of the key exchange
     stored = ClientState(ini).load()
-    assert (stored.keys.aead, stored.verify, len(stored.cookies)) == (AeadId.AES_SIV_CMAC_256, True, 8)
+    assert (stored.keys.aead, stored.verify, len(stored.cookies)) == (Aead.AES_SIV_CMAC_256, True, 8)
 
 
 def test_our_ke_client_shows_chronyds_records(server: Server) -> None:
@@ -469,9 +470,9 @@ def test_a_damaged_cookie_gets_a_nak_from_chronyd(server: Server, octet: int) ->
 @pytest.mark.parametrize("count", [0, 1, 7])
 @pytest.mark.parametrize("host", V4_AND_V6)
 def test_our_pure_code_judges_chronyds_answers(server: Server, host: str, count: int) -> None:
-    offered = (AeadId.AES_SIV_CMAC_512, AeadId.AES_SIV_CMAC_256)
+    offered = (Aead.AES_SIV_CMAC_512, Aead.AES_SIV_CMAC_256)
     result = ke_session.exchange(ke_session.Options(host, server.ke_port, offered, ca=server.ca))
-    query = ts_client.build_query(result.keys, result.agreement.cookies[0], count, os.urandom)
+    query = ts_client.build_query(result.keys[0], result.agreement.cookies[0], count, os.urandom)
     sent_ns = time.time_ns()
     datagram = ask_udp(server.ntp_port, query.packet, host=host)
     received_ns = time.time_ns()
@@ -484,7 +485,7 @@ def test_our_pure_code_judges_chronyds_answers(server: Server, host: str, count:
     assert [len(c) for c in judgement.cookies] == [length] * (1 + count)
     assert judgement.header is not None
     assert abs(ts_client.measure(judgement.header, sent_ns, received_ns).offset) < SANE * ntp.NS
-    other = ts_client.build_query(result.keys, result.agreement.cookies[1], count, os.urandom)
+    other = ts_client.build_query(result.keys[0], result.agreement.cookies[1], count, os.urandom)
     assert ts_client.judge(datagram, other).verdict is Verdict.MISMATCH
 
 

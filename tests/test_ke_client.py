@@ -10,18 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nts.base.errors import ExitCode, KeErrorRecord, KeResponseError
-from nts.base.registry import MAX_COOKIE, AeadId
+from nts.base.registry import MAX_COOKIE
 from nts.base.text import is_server_name
+from nts.codec.aead import Aead
 from nts.codec.records import MessageReader
 from nts.protocol.ke_client import MAX_RESPONSE, Agreement, build_request, judge_response
 from tests.strategies import bounded, message_of, u16s
 from tests.support import AEAD_15, END, NEXT_PROTOCOL_NTPV4, record, split_records
 
-OFFERED = (AeadId.AES_SIV_CMAC_256, AeadId.AES_SIV_CMAC_512)
+OFFERED = (Aead.AES_SIV_CMAC_256, Aead.AES_SIV_CMAC_512)
 COOKIES = tuple(bytes([i]) * 100 for i in range(8))
 COOKIE_RECORDS = b"".join(record(5, c, critical=False) for c in COOKIES)
 GOOD = NEXT_PROTOCOL_NTPV4 + AEAD_15 + COOKIE_RECORDS
-AGREED = Agreement(AeadId.AES_SIV_CMAC_256, None, 123, COOKIES)
+AGREED = Agreement(Aead.AES_SIV_CMAC_256, None, 123, COOKIES)
 
 
 def judge(records: bytes, end: bytes = END) -> Agreement:
@@ -31,7 +32,7 @@ def judge(records: bytes, end: bytes = END) -> Agreement:
 @pytest.mark.parametrize("aeads", [(15,), (15, 16, 17), (17, 15)])
 def test_a_request_offers_ntpv4_and_the_algorithms_in_order_and_holds_nothing_else(aeads: tuple[int, ...]) -> None:
     """A14, A15, A18, A25, A36."""
-    octets = build_request(tuple(map(AeadId, aeads)))
+    octets = build_request(tuple(map(Aead, aeads)))
     assert split_records(octets) == [(1, True, b"\0\0"), (4, True, u16s(aeads)), (0, True, b"")]
 
 
@@ -55,7 +56,7 @@ def test_records_may_come_in_any_order() -> None:
     """A30, A31, A37."""
     parts = [NEXT_PROTOCOL_NTPV4, AEAD_15, record(6, b"192.0.2.1"), record(7, b"\x10\x1b"), COOKIE_RECORDS]
     for order in itertools.permutations(parts):
-        assert judge(b"".join(order)) == Agreement(AeadId.AES_SIV_CMAC_256, "192.0.2.1", 4123, COOKIES)
+        assert judge(b"".join(order)) == Agreement(Aead.AES_SIV_CMAC_256, "192.0.2.1", 4123, COOKIES)
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ from pathlib import Path
 import pytest
 from OpenSSL import SSL
 
-from nts.base.registry import AeadId
-from nts.codec import aead
+from nts.codec import aes_siv
+from nts.codec.aead import Aead
 from nts.protocol import ts_client
 from nts.server import ke_daemon, keystore
 from tests import support
@@ -552,8 +552,8 @@ def test_flood_from_one_client_does_not_hold_up_others(suite: Suite, how: str) -
 # --- keys ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", list(AeadId))
-def test_exported_keys_and_cookies_work_with_the_time_server(suite: Suite, number: AeadId) -> None:
+@pytest.mark.parametrize("number", list(Aead))
+def test_exported_keys_and_cookies_work_with_the_time_server(suite: Suite, number: Aead) -> None:
     """A39, A40, A67: this peer's TLS exporter and nothing else of nts.tls; a whole NTS exchange."""
     with RawKe(suite.ke_port, suite.ca) as peer:
         peer.handshake().send(NEXT_PROTOCOL_NTPV4 + record(AEAD, number.to_bytes(2, "big")) + END)
@@ -726,7 +726,7 @@ def test_verbose_prints_a_line_for_each_session_and_no_secret(tmp_path: Path) ->
         with RawKe(own.ke_port, own.ca) as peer:
             peer.handshake().send(GOOD_REQUEST)
             cookies = check_agreement(peer.receive(), own.ntp_port)
-            keys = peer.export(AeadId.AES_SIV_CMAC_256)
+            keys = peer.export(Aead.AES_SIV_CMAC_256)
         assert ask(own.ke_port, END) == BAD_REQUEST
         assert ask(own.ke_port, record(0x3FFF) + GOOD_REQUEST) == UNKNOWN_CRITICAL
         with RawKe(own.ke_port, alpn=[b"h2"]) as peer, pytest.raises(SSL.Error):
@@ -765,5 +765,5 @@ def test_listens_only_where_told(tmp_path: Path) -> None:
 
 def test_the_shared_library_in_use_is_ours() -> None:
     """All cookies above went through it."""
-    assert aead.LIBRARY == ROOT / "libaes_siv" / "libaes_siv.so"
-    assert aead.backend()
+    assert aes_siv.LIBRARY == ROOT / "libaes_siv" / "libaes_siv.so"
+    assert aes_siv.backend()

@@ -8,30 +8,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nts.base.errors import FormatError
-from nts.base.registry import AeadId
 from nts.codec import cookies
-from nts.codec.aead import SessionKeys
+from nts.codec.aead import Aead
 from nts.codec.keyring import KeyRing
 from nts.codec.records import MessageReader
 from nts.protocol.ke_server import KeServer, Outcome, Verdict
-from tests.strategies import CURRENT_KEY, RING, Counter, bounded, message_of, respond, session_keys, u16s
+from tests.strategies import CURRENT_KEY, RING, Counter, bounded, exporter, message_of, respond, session_keys, u16s
 from tests.strategies import Request as NtsRequest
 from tests.support import AEAD_15, END, GOOD_REQUEST, NEXT_PROTOCOL_NTPV4, record, split_records
 
-ALL_AEADS = (AeadId.AES_SIV_CMAC_256, AeadId.AES_SIV_CMAC_512, AeadId.AES_SIV_CMAC_384)
+ALL_AEADS = (Aead.AES_SIV_CMAC_256, Aead.AES_SIV_CMAC_512, Aead.AES_SIV_CMAC_384)
 ERROR_0, ERROR_1, ERROR_2 = (record(2, bytes([0, code])) + END for code in range(3))
 ADDRESS = "192.0.2.7"
 
 
 def ask(
     octets: bytes, server: KeServer | None = None, *, ring: KeyRing = RING, address: str = ADDRESS,
-    keys: SessionKeys | None = None,
+    seed: object = "session",
 ) -> Outcome:  # fmt: skip
     return (server or KeServer(ALL_AEADS)).answer(
         message_of(octets),
         local_address=address,
         ring=ring,
-        export_keys=lambda aead: keys or session_keys(aead),
+        export=exporter(seed),
         random=Counter("cookies"),
     )
 
@@ -63,7 +62,8 @@ PADDING = record(0x3FFF, bytes(1024 - len(GOOD_REQUEST) - 4), critical=False)
         pytest.param(record(0x0801, b"x", critical=False) + GOOD_REQUEST, id="13-aliased-0801"),
         pytest.param(record(0x4001, b"", critical=False) + GOOD_REQUEST, id="13-aliased-4001"),
         pytest.param(record(0x7FFF, b"", critical=False) + GOOD_REQUEST, id="13-last-type"),
-        pytest.param(record(1024, b"", critical=False) + GOOD_REQUEST, id="gcm-siv-context"),
+        pytest.param(record(1024, b"", critical=False) + GOOD_REQUEST, id="compliant-context"),
+        pytest.param(record(1024) + GOOD_REQUEST, id="compliant-context-critical"),
         pytest.param(record(0x3FFF, b"", critical=False) * 2 + GOOD_REQUEST, id="unknown-twice"),
         pytest.param(NEXT_PROTOCOL_NTPV4 + aead(15, critical=False) + END, id="aead-not-critical"),
         pytest.param(npn(0x7777, 0) + AEAD_15 + END, id="26-protocols-mixed"),
@@ -81,7 +81,7 @@ PADDING = record(0x3FFF, bytes(1024 - len(GOOD_REQUEST) - 4), critical=False)
 def test_a_good_request_is_granted_exactly_what_it_asks_for(request_: bytes) -> None:
     """A12, A13, A16, A25, A27, A36: NPN[0], AEAD[15], cookies, End of Message, and no other record."""
     outcome = ask(request_)
-    assert (outcome.verdict, outcome.aead) == (Verdict.AGREED, AeadId.AES_SIV_CMAC_256)
+    assert (outcome.verdict, outcome.aead) == (Verdict.AGREED, Aead.AES_SIV_CMAC_256)
     assert granted(outcome.response) == AGREED_15
 
 
@@ -95,7 +95,6 @@ def test_the_1024_octet_request_has_1024_octets() -> None:
     [
         pytest.param(record(0x3FFF) + GOOD_REQUEST, id="14-first"),
         pytest.param(NEXT_PROTOCOL_NTPV4 + AEAD_15 + record(0x3FFF, b"x") + END, id="14-last"),
-        pytest.param(record(1024) + GOOD_REQUEST, id="gcm-siv-context"),
         pytest.param(record(8) + GOOD_REQUEST, id="first-unassigned"),
     ],
 )
@@ -190,22 +189,23 @@ def test_the_server_chooses_by_its_own_preference(
     preference: tuple[int, ...], offered: tuple[int, ...], chosen: int
 ) -> None:
     """A25, A26: one algorithm, one that was offered; the session keys and the cookies are for it."""
-    outcome = ask(NEXT_PROTOCOL_NTPV4 + aead(*offered) + END, KeServer(tuple(map(AeadId, preference))))
+    outcome = ask(NEXT_PROTOCOL_NTPV4 + aead(*offered) + END, KeServer(tuple(map(Aead, preference))))
     assert outcome.aead == chosen
     assert [body for kind, _, body in split_records(outcome.response) if kind == 4] == [u16s([chosen])]
     for kind, _, body in split_records(outcome.response):
-        assert kind != 5 or cookies.open_cookie(RING, body) == session_keys(AeadId(chosen))
+        assert kind != 5 or cookies.open_cookie(RING, body) == (session_keys(Aead(chosen)),)
 
 
-@pytest.mark.parametrize("algorithm", AeadId)
-def test_eight_distinct_cookies_that_the_time_server_takes(algorithm: AeadId) -> None:
+@pytest.mark.parametrize("algorithm", Aead)
+def test_eight_distinct_cookies_that_the_time_server_takes(algorithm: Aead) -> None:
     """A29, A92, E.1-8, E.1-9: not critical, one length, a multiple of four, of the current key, and good for time."""
-    outcome = ask(NEXT_PROTOCOL_NTPV4 + aead(algorithm) + END)
+    outcome = ask(NEXT_PROTOCOL_NTPV4 + aead(algorithm) + END, KeServer(tuple(Aead)))
     found = [(critical, body) for kind, critical, body in split_records(outcome.response) if kind == 5]
     assert len({body for _, body in found}) == len(found) == 8
     for critical, body in found:
         assert not critical
-        assert len(body) == cookies.cookie_length(algorithm)
+        assert len(body) == len(found[0][1])
+        assert len(body) % 4 == 0
         assert body[:2] == CURRENT_KEY.id.to_bytes(2, "big")
         request = NtsRequest(keys=session_keys(algorithm), cookies=(body,))
         assert respond(request.encode()).verdict.name == "ANSWERED_NTS"
@@ -265,17 +265,49 @@ def test_a_wish_for_our_own_address_in_another_spelling_is_confirmed(wish: str) 
 
 def test_the_keys_are_exported_once_and_only_on_agreement() -> None:
     """A41: no key material without need."""
-    exported: list[AeadId] = []
+    exported: list[bytes] = []
 
-    def export(algorithm: AeadId) -> SessionKeys:
-        exported.append(algorithm)
-        return session_keys(algorithm)
+    def export(context: bytes, length: int) -> bytes:
+        exported.append(context)
+        return bytes(length)
 
     for request in (npn(0x7777) + END, NEXT_PROTOCOL_NTPV4 + aead(30) + END, END, GOOD_REQUEST):
         KeServer(ALL_AEADS).answer(
-            message_of(request), local_address=ADDRESS, ring=RING, export_keys=export, random=Counter()
+            message_of(request), local_address=ADDRESS, ring=RING, export=export, random=Counter()
         )
-    assert exported == [AeadId.AES_SIV_CMAC_256]
+    assert exported == [bytes([0, 0, 0, 15, 0]), bytes([0, 0, 0, 15, 1])]
+
+
+# --- AEAD 30, and which exporter context the client uses -------------------------------------------------------------
+
+GCM_SIV_REQUEST = NEXT_PROTOCOL_NTPV4 + aead(30)
+COMPLIANT_CONTEXT = record(1024, b"", critical=False)
+BOTH_CONTEXTS = tuple(session_keys(Aead.AES_128_GCM_SIV, context=c) for c in (30, 15))
+
+
+@pytest.mark.parametrize(
+    ("asked", "contents"), [(COMPLIANT_CONTEXT, BOTH_CONTEXTS[:1]), (b"", BOTH_CONTEXTS)], ids=["asked", "in doubt"]
+)
+def test_record_1024_settles_the_exporter_context_of_aead_30(asked: bytes, contents: cookies.Contents) -> None:
+    """A40, A94: confirmed by the same record, or else the cookies hold the keys of both contexts."""
+    outcome = ask(GCM_SIV_REQUEST + asked + END, KeServer((Aead.AES_SIV_CMAC_256, Aead.AES_128_GCM_SIV)))
+    answered = split_records(outcome.response)
+    assert [r for r in answered if r[0] == 1024] == ([(1024, False, b"")] if asked else [])
+    made = [body for kind, _, body in answered if kind == 5]
+    assert len(made) == 8
+    assert {cookies.open_cookie(RING, body) for body in made} == {contents}
+
+
+def test_record_1024_is_confirmed_for_aead_30_alone() -> None:
+    request = NEXT_PROTOCOL_NTPV4 + aead(30, 15) + COMPLIANT_CONTEXT + END
+    outcome = ask(request, KeServer((Aead.AES_SIV_CMAC_256, Aead.AES_128_GCM_SIV)))
+    assert outcome.aead == 15
+    assert 1024 not in [kind for kind, _, _ in split_records(outcome.response)]
+
+
+@pytest.mark.parametrize("bad", [record(1024, b"\0"), COMPLIANT_CONTEXT * 2], ids=["with a body", "twice"])
+def test_a_malformed_record_1024_is_answered_with_error_1(bad: bytes) -> None:
+    assert ask(GCM_SIV_REQUEST + bad + END) == Outcome(Verdict.BAD_REQUEST, ERROR_1)
 
 
 RECORDS = st.lists(
@@ -301,9 +333,7 @@ def test_any_request_gets_one_well_formed_response_with_nothing_unasked_for(
     except FormatError:
         return
     assert message is not None
-    outcome = KeServer(ALL_AEADS).answer(
-        message, local_address=ADDRESS, ring=RING, export_keys=session_keys, random=Counter()
-    )
+    outcome = KeServer(ALL_AEADS).answer(message, local_address=ADDRESS, ring=RING, export=exporter(), random=Counter())
     answered = split_records(outcome.response)
     kinds = [kind for kind, _, _ in answered]
     assert answered[-1] == (0, True, b"")

@@ -19,9 +19,8 @@ from typing import Any
 import pytest
 from cffi import FFI
 
-from nts.base.registry import AeadId
 from nts.codec import cookies
-from nts.codec.aead import SessionKeys
+from nts.codec.aead import Aead, SessionKeys
 from nts.protocol import ts_client
 from nts.server import keystore
 from tests.support import HAS_ENGINE, NO_ENGINE, Process, Suite, eventually, workers_of
@@ -71,7 +70,7 @@ def test_a_reply_longer_than_the_path_passes_arrives(
     master = keystore.ensure_key(suite.keys, 3, os.urandom)
     assert master is not None
     server = suite.start_ts()
-    keys = SessionKeys(AeadId.AES_SIV_CMAC_512, os.urandom(64), os.urandom(64))
+    keys = SessionKeys(Aead.AES_SIV_CMAC_512, os.urandom(64), os.urandom(64))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with contextlib.closing(socket.socket(family, socket.SOCK_DGRAM)) as sock:
@@ -81,7 +80,7 @@ def test_a_reply_longer_than_the_path_passes_arrives(
                 if placeholders == ANOTHER_WORKER:
                     replace_worker(server)
                     continue
-                cookie = cookies.seal(master.key, keys, os.urandom(16))
+                cookie = cookies.seal(master.key, (keys,), os.urandom(16))
                 query = ts_client.build_query(keys, cookie, placeholders, os.urandom)
                 sock.send(query.packet)
                 reply = sock.recv(65535)

@@ -9,7 +9,8 @@ import pytest
 
 import ntske_client
 from nts.base import registry
-from nts.base.registry import AeadId, Direction, ErrorCode, FieldType, RecordType
+from nts.base.registry import Direction, ErrorCode, FieldType, RecordType
+from nts.codec.aead import Aead, exporter_context
 
 
 def test_numbers_are_the_registered_ones() -> None:
@@ -19,9 +20,9 @@ def test_numbers_are_the_registered_ones() -> None:
     assert registry.EXPORTER_LABEL == "EXPORTER-network-time-security"
     assert registry.KISS_NTSN.hex() == "4e54534e"
     assert [int(f) for f in FieldType] == [0x0104, 0x0204, 0x0304, 0x0404]
-    assert [int(r) for r in RecordType] == list(range(8))
+    assert [int(r) for r in RecordType] == [*range(8), 1024]
     assert [int(e) for e in ErrorCode] == [0, 1, 2]
-    assert [(int(a), a.key_length) for a in AeadId] == [(15, 32), (16, 48), (17, 64)]
+    assert [(int(a), a.key_length) for a in Aead] == [(15, 32), (16, 48), (17, 64), (30, 16)]
 
 
 def test_the_client_takes_the_registered_port_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,8 +33,8 @@ def test_the_client_takes_the_registered_port_unless_told_otherwise(monkeypatch:
 
 def test_the_exporter_context_has_five_octets() -> None:
     """A40, A93."""
-    assert registry.exporter_context(AeadId(15), Direction.C2S) == bytes.fromhex("0000000f00")
-    assert registry.exporter_context(AeadId(17), Direction.S2C) == bytes.fromhex("0000001101")
+    assert exporter_context(Aead(15), Direction.C2S) == bytes.fromhex("0000000f00")
+    assert exporter_context(Aead(17), Direction.S2C) == bytes.fromhex("0000001101")
 
 
 def test_names_for_people_are_complete() -> None:

@@ -15,14 +15,13 @@ from pathlib import Path
 import pytest
 
 from nts.base.errors import ConfigError, NoCookies
-from nts.base.registry import AeadId
 from nts.client import state
 from nts.client.state import Association, ClientState
-from nts.codec.aead import SessionKeys
+from nts.codec.aead import Aead, SessionKeys
 from nts.system import files
 from tests.support import ROOT
 
-KEYS = SessionKeys(AeadId.AES_SIV_CMAC_256, bytes(range(32)), bytes(range(32, 64)))
+KEYS = SessionKeys(Aead.AES_SIV_CMAC_256, bytes(range(32)), bytes(range(32, 64)))
 COOKIES = tuple(bytes([i]) * 100 for i in range(1, 9))
 ASSOCIATION = Association("nts.example", 4460, "/ca.pem", True, "192.0.2.1", 4123, KEYS, COOKIES)
 
@@ -38,8 +37,8 @@ def test_what_is_saved_is_loaded(store: ClientState) -> None:
     assert store.load() == ASSOCIATION
 
 
-@pytest.mark.parametrize("aead", AeadId)
-def test_all_algorithms_are_kept(store: ClientState, aead: AeadId) -> None:
+@pytest.mark.parametrize("aead", Aead)
+def test_all_algorithms_are_kept(store: ClientState, aead: Aead) -> None:
     keys = SessionKeys(aead, os.urandom(aead.key_length), os.urandom(aead.key_length))
     store.save(replace(ASSOCIATION, keys=keys, verify=False, ca=""))
     assert store.load() == replace(ASSOCIATION, keys=keys, verify=False, ca="")
@@ -71,7 +70,7 @@ def test_fresh_cookies_join_at_the_end_and_never_exceed_eight(store: ClientState
 
 def test_fresh_cookies_of_an_old_association_are_dropped(store: ClientState) -> None:
     """A77: after a key exchange old cookies must not come back."""
-    other = SessionKeys(AeadId.AES_SIV_CMAC_256, bytes(32), bytes(32))
+    other = SessionKeys(Aead.AES_SIV_CMAC_256, bytes(32), bytes(32))
     assert store.add_cookies(other, (b"a" * 100,)) == 8
     assert store.load().cookies == COOKIES
 
@@ -104,7 +103,7 @@ GOOD = "[ntpv4]\nserver = h\nport = 123\n[keys]\nc2s = {k}\ns2c = {k}\n[cookies]
 def test_the_ancestors_file_is_enough(tmp_path: Path) -> None:
     (tmp_path / "client.ini").write_text(GOOD)
     loaded = ClientState(tmp_path / "client.ini").load()
-    assert (loaded.server, loaded.port, loaded.keys.aead) == ("h", 123, AeadId.AES_SIV_CMAC_256)
+    assert (loaded.server, loaded.port, loaded.keys.aead) == ("h", 123, Aead.AES_SIV_CMAC_256)
     assert loaded.cookies == (b"\xab" * 100,)
 
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nts.base.errors import FormatError
-from nts.base.registry import COOKIES_WANTED, MAX_COOKIE, MAX_PACKET, AeadId
+from nts.base.registry import COOKIES_WANTED, MAX_COOKIE, MAX_PACKET
 from nts.codec import ntp
-from nts.codec.aead import SessionKeys
+from nts.codec.aead import Aead, SessionKeys
 from nts.codec.keyring import KeyRing
 from nts.codec.ntp import NS, Header
 from nts.protocol.ts_client import Measurement, Query, Verdict, build_query, count_placeholders, judge, measure, restock
@@ -68,9 +68,9 @@ def reply(
 # --- requests --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("aead", AeadId)
+@pytest.mark.parametrize("aead", Aead)
 @pytest.mark.parametrize("placeholders", [0, 1, 7])
-def test_a_request_has_its_fields_in_order_and_zeros_in_its_placeholders(aead: AeadId, placeholders: int) -> None:
+def test_a_request_has_its_fields_in_order_and_zeros_in_its_placeholders(aead: Aead, placeholders: int) -> None:
     """A50, A53, A56, A60, A62, B02: identifier, cookie as it is, placeholders of its length, authenticator last."""
     keys = session_keys(aead)
     query = query_for(keys, placeholders)
@@ -138,9 +138,9 @@ def test_a_cookie_that_fits_no_packet_is_refused() -> None:
 # --- answers ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("aead", AeadId)
+@pytest.mark.parametrize("aead", Aead)
 @pytest.mark.parametrize("placeholders", [0, 1, 3, 7])
-def test_client_and_server_understand_each_other(aead: AeadId, placeholders: int) -> None:
+def test_client_and_server_understand_each_other(aead: Aead, placeholders: int) -> None:
     """A57, A58, A68, A72: with cookies that make the next request."""
     keys = session_keys(aead)
     query = query_for(keys, min(placeholders, count_placeholders(0, len(cookie_of(keys)))))
@@ -309,8 +309,8 @@ def test_an_answer_needs_no_additional_padding_whatever_its_nonce(nonce: int) ->
     assert judge(datagram, QUERY).verdict == Verdict.TIME
 
 
-@pytest.mark.parametrize("aead", AeadId)
-def test_no_bit_of_an_authentic_answer_can_be_flipped(aead: AeadId) -> None:
+@pytest.mark.parametrize("aead", Aead)
+def test_no_bit_of_an_authentic_answer_can_be_flipped(aead: Aead) -> None:
     """A57, A72: every bit up to the end of the authenticator; what follows is not authenticated and does not matter."""
     keys = session_keys(aead)
     query = query_for(keys)

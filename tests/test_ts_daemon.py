@@ -26,9 +26,10 @@ from pathlib import Path
 
 import pytest
 
-from nts.base.registry import AeadId, FieldType, Leap, Mode, Stratum
+from nts.base.registry import FieldType, Leap, Mode, Stratum
 from nts.codec import cookies, extensions, ntp
-from nts.codec.aead import AesSiv, SessionKeys
+from nts.codec.aead import Aead, SessionKeys
+from nts.codec.aes_siv import AesSiv
 from nts.codec.keyring import KeyRing
 from nts.codec.ntp import Header
 from nts.protocol import ts_client, ts_server
@@ -40,7 +41,7 @@ from tests.support import ROOT, Process, Suite, children, eventually, kill_orpha
 
 UID, COOKIE, PLACEHOLDER, AUTH = FieldType
 UNKNOWN = extensions.encode(0xF000, bytes(24))  # 28 octets, of a type for experiments
-KEYS = SessionKeys(AeadId.AES_SIV_CMAC_256, os.urandom(32), os.urandom(32))
+KEYS = SessionKeys(Aead.AES_SIV_CMAC_256, os.urandom(32), os.urandom(32))
 HOSTS = ("127.0.0.1", "::1")
 _numbers = itertools.count(1)
 
@@ -169,7 +170,7 @@ def mint(suite: Suite, keys: SessionKeys = KEYS) -> bytes:
     """A cookie as the key exchange would make it."""
     master = ring_of(suite).current
     assert master is not None
-    return cookies.seal(master, keys, os.urandom(16))
+    return cookies.seal(master, (keys,), os.urandom(16))
 
 
 @contextlib.contextmanager
@@ -243,7 +244,7 @@ def test_request_gets_time_and_cookies(suite: Suite, host: str, change: Spoil, c
     with Asker(suite.ntp_port, host) as asker:
         fresh = asker.time(request)
         assert len(fresh) == len({request.cookie, *fresh}) - 1 == count
-        assert all(cookies.open_cookie(ring_of(suite), c) == KEYS for c in fresh)
+        assert all(cookies.open_cookie(ring_of(suite), c) == (KEYS,) for c in fresh)
 
 
 NAKED: dict[str, Spoil] = {

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nts.base.registry import AeadId
+from nts.codec.aead import Aead
 from nts.codec.keyring import KeyRing
 from nts.codec.ntp import Header
 from nts.protocol.ts_server import MAX_REQUEST, Outcome, SystemVariables, Verdict
@@ -55,7 +55,7 @@ NAK_HEADER = replace(REPLY_HEADER, leap=3, stratum=0, reference_id=b"NTSN")
 
 
 BY_AEAD = pytest.mark.parametrize(
-    "request_", [Request(keys=session_keys(a)) for a in AeadId], ids=lambda r: f"aead-{int(r.keys.aead)}"
+    "request_", [Request(keys=session_keys(a)) for a in Aead], ids=lambda r: f"aead-{int(r.keys.aead)}"
 )
 
 
@@ -216,7 +216,7 @@ NAKS: dict[str, tuple[Request, Verdict]] = {
     "foreign-cookie": (replace(REQUEST, cookies=(foreign_cookie(b"\0\x1e" + bytes(32)),)), Verdict.NAK_COOKIE),
     "44-key-swap": (replace(REQUEST, key=REQUEST.keys.s2c), Verdict.NAK_AUTH),
     "other-key": (replace(REQUEST, key=bytes(32)), Verdict.NAK_AUTH),
-    "other-aead": (replace(REQUEST, keys=session_keys(AeadId(17)), key=bytes(32)), Verdict.NAK_AUTH),
+    "other-aead": (replace(REQUEST, keys=session_keys(Aead(17)), key=bytes(32)), Verdict.NAK_AUTH),
 }
 
 

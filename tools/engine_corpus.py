@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fuzz.seeds import seeds as python_seeds
-from nts.base.registry import AeadId
+from nts.codec.aead import Aead
 from tests.strategies import (
     CURRENT_KEY,
     OLD_KEY,
@@ -37,9 +37,9 @@ def entry(packet: bytes, fixes: int = 0, knobs: int = 0) -> bytes:
 def corpus() -> dict[str, bytes]:
     """Every input by name."""
     inputs = {f"python-{name}": entry(packet) for name, packet in python_seeds()["ts_server"].items()}
-    for aead in AeadId:
+    for aead in Aead:
         request = Request(keys=session_keys(aead), cookies=(cookie_of(session_keys(aead), OLD_KEY),))
-        packet, knob = request.with_placeholders(2).encode(), aead - AeadId.AES_SIV_CMAC_256
+        packet, knob = request.with_placeholders(2).encode(), aead - Aead.AES_SIV_CMAC_256
         inputs |= {
             f"request-{aead.value}": entry(packet),
             f"fixed-{aead.value}": entry(packet, FIX_HEADER | FIX_COOKIE | FIX_TAIL, knob),

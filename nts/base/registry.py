@@ -13,13 +13,9 @@ EXPORTER_LABEL = "EXPORTER-network-time-security"  # section 4.3
 COOKIES_WANTED = 8  # sections 4.1.6 and 5.7: what a server sends and a client keeps in stock
 MAX_PLACEHOLDERS = 7  # section 5.7
 MIN_UNIQUE_ID = 32  # section 5.3, octets
-TAG_LENGTH = 16  # RFC 5297 section 2.6: the synthetic IV in front of a ciphertext, octets
-NONCE_REQUIRED = 16  # section 5.6: N_REQ for AES-SIV, whose N_MAX is larger; octets
 ALIGNMENT_SLACK = 3  # section 5.5: octets of padding that a reply may have more than its request
 MAX_PACKET = 1232  # section 5.7: UDP payload that fits in 1280 octets with IPv6 and UDP headers, unfragmented
-MAX_COOKIE = (
-    MAX_PACKET - 128
-)  # what such a packet leaves: less header 48, identifier 36, authenticator 40, field header 4
+MAX_COOKIE = MAX_PACKET - 128  # less header 48, identifier 36, authenticator 40 and the cookie's field header 4
 
 
 class RecordType(IntEnum):
@@ -33,6 +29,7 @@ class RecordType(IntEnum):
     NEW_COOKIE = 5  # 4.1.6
     SERVER = 6  # 4.1.7
     PORT = 7  # 4.1.8
+    COMPLIANT_CONTEXT = 1024  # IANA registry, by chrony: AEAD 30 itself, and not 15, in the exporter's context
 
 
 RECORD_NAMES: dict[int, str] = {
@@ -44,6 +41,7 @@ RECORD_NAMES: dict[int, str] = {
     RecordType.NEW_COOKIE: "New Cookie for NTPv4",
     RecordType.SERVER: "NTPv4 Server Negotiation",
     RecordType.PORT: "NTPv4 Port Negotiation",
+    RecordType.COMPLIANT_CONTEXT: "Compliant AES-128-GCM-SIV Exporter Context",
 }
 
 
@@ -69,19 +67,42 @@ ERROR_NAMES: dict[int, str] = {
 
 
 class AeadId(IntEnum):
-    """AEAD algorithms (RFC 5297 section 6, IANA AEAD registry) that this suite implements."""
+    """AEAD algorithms (RFC 5297 section 6, RFC 8452 section 6). `codec.aead` says which of them are spoken here."""
 
     AES_SIV_CMAC_256 = 15
     AES_SIV_CMAC_384 = 16
     AES_SIV_CMAC_512 = 17
-
-    @property
-    def key_length(self) -> int:
-        """Length of each of the C2S and S2C keys, in octets."""
-        return {15: 32, 16: 48, 17: 64}[self.value]
+    AES_128_GCM_SIV = 30
+    AES_256_GCM_SIV = 31
 
 
-OTHER_AEADS: dict[int, str] = {30: "AES_128_GCM_SIV", 31: "AES_256_GCM_SIV"}  # RFC 8452: named where met
+AEAD_NAMES: dict[int, str] = {a: f"AEAD_{a.name}" for a in AeadId}
+
+
+class Alert(IntEnum):
+    """TLS alerts (RFC 8446 section 6)."""
+
+    CLOSE_NOTIFY = 0
+    UNEXPECTED_MESSAGE = 10
+    BAD_RECORD_MAC = 20
+    HANDSHAKE_FAILURE = 40
+    BAD_CERTIFICATE = 42
+    CERTIFICATE_EXPIRED = 45
+    CERTIFICATE_UNKNOWN = 46
+    ILLEGAL_PARAMETER = 47
+    UNKNOWN_CA = 48
+    DECODE_ERROR = 50
+    DECRYPT_ERROR = 51
+    PROTOCOL_VERSION = 70
+    INSUFFICIENT_SECURITY = 71
+    INTERNAL_ERROR = 80
+    MISSING_EXTENSION = 109
+    UNRECOGNIZED_NAME = 112
+    CERTIFICATE_REQUIRED = 116
+    NO_APPLICATION_PROTOCOL = 120
+
+
+ALERT_NAMES: dict[int, str] = {a: a.name.lower() for a in Alert}
 
 
 class Direction(IntEnum):
@@ -133,8 +154,3 @@ FIELD_NAMES: dict[int, str] = {
 
 
 KISS_NTSN = b"NTSN"  # section 7.4: NTS NAK
-
-
-def exporter_context(aead: int, direction: Direction) -> bytes:
-    """The five octets of per-association context for the TLS exporter (section 5.1): protocol, AEAD, direction."""
-    return bytes([0, Protocol.NTPV4, 0, aead, direction])

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from nts.base.errors import FormatError
-from nts.base.registry import MIN_UNIQUE_ID, NONCE_REQUIRED, FieldType, Mode
+from nts.base.registry import MIN_UNIQUE_ID, FieldType, Mode
 from nts.base.wire import pad4, u16
 from nts.codec import extensions
-from nts.codec.aead import AesSiv, SessionKeys
+from nts.codec.aead import Cipher, SessionKeys
 from nts.codec.extensions import FIELD_HEADER, Field
 from nts.codec.ntp import HEADER_LENGTH, VERSION, Header
 
@@ -39,7 +39,7 @@ class Ticket:
 class Seal:
     """An authenticator field to be made over all octets in front of it (RFC 8915 section 5.6)."""
 
-    key: bytes = field(repr=False)
+    cipher: Cipher = field(repr=False)
     nonce: bytes
     inside: bytes = b""
     """fields to encrypt"""
@@ -53,7 +53,7 @@ class Seal:
 
     def over(self, associated: bytes) -> bytes:
         """The field."""
-        ciphertext = AesSiv(self.key).seal(self.nonce, self.inside, associated)
+        ciphertext = self.cipher.seal(self.nonce, self.inside, associated)
         lengths = _claimed(self.nonce_length, self.nonce) + _claimed(self.ciphertext_length, ciphertext)
         body = lengths + pad4(self.nonce) + pad4(ciphertext) + bytes(self.padding)
         return raw_field(FieldType.AUTHENTICATOR, body, self.length)
@@ -193,6 +193,7 @@ class Forge:
         """A field of a type that no server knows."""
         return raw_field(UNKNOWN_FIELD, self.draw(UNKNOWN_LENGTH - FIELD_HEADER))
 
-    def seal(self, inside: bytes = b"", *, nonce: int = NONCE_REQUIRED, padding: int = 0) -> Seal:
-        """An authenticator under the C2S key with a nonce of so many octets; `replace` it for what is worse."""
-        return Seal(self.ticket.keys.c2s, self.draw(nonce), inside, padding)
+    def seal(self, inside: bytes = b"", *, nonce: int | None = None, padding: int = 0) -> Seal:
+        """An authenticator under the C2S key, with a nonce of so many octets; `replace` it for what is worse."""
+        keys = self.ticket.keys
+        return Seal(keys.c2s_cipher, self.draw(keys.aead.nonce_length if nonce is None else nonce), inside, padding)

@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from nts.base.errors import FormatError, NTSError
-from nts.base.registry import ALPN, COOKIES_WANTED, ERROR_NAMES, AeadId, ErrorCode, Protocol, RecordType
+from nts.base.registry import ALPN, COOKIES_WANTED, ERROR_NAMES, ErrorCode, Protocol, RecordType
 from nts.base.text import is_ip_address
-from nts.check import gcm_siv
 from nts.check.ke_answer import CLOSED, End, KeAnswer
 from nts.check.model import Finding, Severity, Verdict, counted, failed, passed, warned
 from nts.codec import records
+from nts.codec.aead import Aead
 from nts.codec.records import Record
 from nts.protocol import ke_client
 
 COOKIE_LENGTHS = range(12, 257)  # octets that all clients known to us can store
 _LISTED = 12
 _NTPV4 = [Protocol.NTPV4]
-_OFFERED = (AeadId.AES_SIV_CMAC_256,)
+_OFFERED = (Aead.AES_SIV_CMAC_256,)
 
 
 def labelled(label: str, finding: Finding) -> Finding:
@@ -127,7 +127,7 @@ def nothing_given(answer: KeAnswer) -> Finding:
 # --- responses that agree --------------------------------------------------------------------------------------------
 
 
-def agreed(answer: KeAnswer, offered: tuple[AeadId, ...] = _OFFERED) -> Finding:
+def agreed(answer: KeAnswer, offered: tuple[Aead, ...] = _OFFERED) -> Finding:
     """Of a good request for NTPv4: the answer keeps to every rule of section 4 and brings cookies."""
     if answer.message is None:
         return failed(seen(answer))
@@ -291,7 +291,7 @@ def menu(answers: Mapping[int, KeAnswer]) -> Iterator[Finding]:
             yield failed(f"AEAD {listed(chosen)} chosen, where only {number} was offered", Severity.MUST)
     if unclear:
         yield warned(f"no proper answer to AEAD {listed(unclear)} ({seen(answers[unclear[0]])})")
-    if AeadId.AES_SIV_CMAC_256 not in spoken:
+    if Aead.AES_SIV_CMAC_256 not in spoken:
         yield failed("AEAD 15 (AES-SIV-CMAC-256), which every server must speak, is refused", Severity.MUST)
     yield passed(f"AEAD {listed(spoken)}; not {listed(n for n in answers if n not in spoken)}")
 
@@ -323,7 +323,7 @@ def exporter_context(number: int | None, *, echoed: bool) -> Finding:
     `echoed`: whether the server confirmed record 1024, and with it that it uses the right one.
     """
     confirmed = " (and record 1024 in the response)" if echoed else ""
-    if number == gcm_siv.AEAD_ID:
+    if number == Aead.AES_128_GCM_SIV:
         return passed(f"context 30{confirmed}")
     if number is None:
         return failed(f"neither context 30 nor 15 opens what the server sends{confirmed}")

@@ -17,7 +17,6 @@ from nts.base.registry import KISS_NTSN, FieldType, Mode, Stratum
 from nts.check.forge import Request
 from nts.check.model import Finding, Severity, Verdict, counted, failed, passed, warned
 from nts.codec import extensions
-from nts.codec.aead import AesSiv
 from nts.codec.extensions import Field
 from nts.codec.ntp import HEADER_LENGTH, Header
 from nts.protocol import ts_client
@@ -162,7 +161,7 @@ def _open(request: Request, octets: bytes, seal: Field) -> tuple[Field, ...]:
     if request.keys is None:
         raise AuthError("an authenticator in reply to a request without NTS")
     parts = extensions.decode_authenticator(seal.body)
-    plaintext = AesSiv(request.keys.s2c).open(parts.nonce, parts.ciphertext, octets[: seal.offset])
+    plaintext = request.keys.s2c_cipher.open(parts.nonce, parts.ciphertext, octets[: seal.offset])
     return tuple(extensions.walk_encrypted(plaintext))
 
 

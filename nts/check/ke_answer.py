@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 
 from nts.base.errors import FormatError
-from nts.base.registry import ALPN, NTP_PORT, AeadId, Direction, Protocol, RecordType
-from nts.base.wire import u16
+from nts.base.registry import ALPN, NTP_PORT, RecordType
 from nts.codec import records
-from nts.codec.aead import SessionKeys
+from nts.codec.aead import Aead, Exporter, SessionKeys, export_keys
 from nts.codec.records import Message, MessageReader, Record
 
 MAX_ANSWER = 131072  # octets; a server that sends more is cut off
@@ -55,8 +53,8 @@ class KeAnswer:
     """from the handshake to the complete answer, to the end where there is none, or to when we gave up"""
     prompted: bool = False
     """whether it ended only after we had sent close_notify"""
-    exporter: Callable[[bytes, int], bytes] | None = field(default=None, repr=False, compare=False)
-    """octets from the TLS exporter for a context, so many; None without a handshake"""
+    exporter: Exporter | None = field(default=None, repr=False, compare=False)
+    """of the TLS connection; None without a handshake"""
 
     @cached_property
     def _parsed(self) -> tuple[Message | None, str]:
@@ -106,13 +104,10 @@ class KeAnswer:
         late = ", once we had" if self.prompted and self.end in CLOSED else ""
         return f"{self.end.value}{f' ({self.detail})' if self.detail else ''}{late}"
 
-    def export(self, aead: int, direction: Direction, length: int) -> bytes:
-        """A key of the session (RFC 8915 section 5.1), for any number in the context. Only after a handshake."""
-        assert self.exporter is not None
-        context = u16(Protocol.NTPV4) + u16(aead) + bytes([direction])
-        return self.exporter(context, length)
+    def keys(self, aead: Aead, context: int | None = None) -> SessionKeys:
+        """Both keys of the session (RFC 8915 section 5.1), on demand for another number in the exporter's context.
 
-    def keys(self, aead: AeadId) -> SessionKeys:
-        """Both keys of the session, as the RFC has them."""
-        c2s, s2c = (self.export(aead, d, aead.key_length) for d in (Direction.C2S, Direction.S2C))
-        return SessionKeys(aead, c2s, s2c)
+        Only after a handshake.
+        """
+        assert self.exporter is not None
+        return export_keys(self.exporter, aead, context)

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nts.base.registry import AeadId, Protocol, RecordType
+from nts.base.registry import Protocol, RecordType
 from nts.codec import records
+from nts.codec.aead import Aead
 from nts.codec.records import Record
 
 # Types that no registry assigns: plain ones, and such as look known to a parser that drops some of their bits.
@@ -15,7 +16,6 @@ UNKNOWN_TYPES = (UNKNOWN_TYPE, 0x0801, 0x4001)
 UNKNOWN_PROTOCOL = 0x7777
 UNKNOWN_AEAD = 0xFFF0
 MIN_REQUEST = 1024  # octets that every server takes (RFC 8915 section 4)
-COMPLIANT_CONTEXT = 1024  # record type: "the RFC's exporter context for AEAD_AES_128_GCM_SIV, please"
 
 
 def record(kind: int, body: bytes = b"", *, critical: bool = True) -> bytes:
@@ -34,12 +34,12 @@ def aeads(*numbers: int) -> bytes:
 
 
 NTPV4 = protocols(Protocol.NTPV4)
-AEAD_15 = aeads(AeadId.AES_SIV_CMAC_256)
+AEAD_15 = aeads(Aead.AES_SIV_CMAC_256)
 END = record(RecordType.END_OF_MESSAGE)
 REQUEST = NTPV4 + AEAD_15 + END
 
 
-def request(*parts: bytes, offer: Iterable[int] = (AeadId.AES_SIV_CMAC_256,)) -> bytes:
+def request(*parts: bytes, offer: Iterable[int] = (Aead.AES_SIV_CMAC_256,)) -> bytes:
     """A request for NTPv4 with these algorithms, and more records in front of its end."""
     return b"".join((NTPV4, aeads(*offer), *parts, END))
 

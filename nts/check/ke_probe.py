@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from OpenSSL import SSL
 
 from nts.base.errors import ALPNError, ConnectError, FormatError, KeResponseError, TLSError
-from nts.base.registry import ALPN, COOKIES_WANTED, EXPORTER_LABEL, AeadId, RecordType
+from nts.base.registry import ALERT_NAMES, ALPN, COOKIES_WANTED, Alert, RecordType
 from nts.base.text import is_ip_address
 from nts.check import judge_ke
 from nts.check.ke_answer import MAX_ANSWER, End, KeAnswer
@@ -27,7 +27,7 @@ from nts.check.ke_forge import REQUEST, request
 from nts.check.model import Direction, Protocol
 from nts.client import ke_session
 from nts.codec import records
-from nts.codec.aead import SessionKeys
+from nts.codec.aead import Aead, SessionKeys
 from nts.codec.records import MessageReader
 from nts.system import addresses, tls
 
@@ -38,13 +38,6 @@ ATTEMPTS = 3  # for a connection that breaks before TLS is set up
 GRACE = 1.0  # seconds for what may follow a complete answer: more octets, or the end of the connection
 TLS_1_2: int = SSL.TLS1_2_VERSION
 H2 = b"h2"
-
-_ALERTS = {
-    0: "close_notify", 10: "unexpected_message", 40: "handshake_failure", 47: "illegal_parameter",
-    50: "decode_error", 70: "protocol_version", 71: "insufficient_security", 80: "internal_error",
-    109: "missing_extension", 120: "no_application_protocol",
-}  # fmt: skip
-_NO_APPLICATION_PROTOCOL = 120
 
 
 @dataclass(frozen=True)
@@ -150,7 +143,7 @@ class _Session:
         except (SSL.Error, ValueError) as e:
             number = self._alert
             self._over(End.BROKEN if number is None else End.ALERT)
-            self.detail = tls.reason(e) if number is None else _ALERTS.get(number, f"number {number}")
+            self.detail = tls.reason(e) if number is None else ALERT_NAMES.get(number, f"number {number}")
 
     def _over(self, end: End) -> None:
         self.end = end
@@ -219,9 +212,6 @@ class _Session:
         if len(self.octets) > MAX_ANSWER:
             self._over(End.FLOOD)
 
-    def _export(self, context: bytes, length: int) -> bytes:
-        return self.tls.export_keying_material(EXPORTER_LABEL.encode(), length, context)
-
     def answer(self, address: str) -> KeAnswer:
         """What has come of it."""
         self._settle()
@@ -237,7 +227,7 @@ class _Session:
             address,
             self._settled - self._started,
             self.prompted,
-            self._export if self.handshake else None,
+            tls.exporter(self.tls) if self.handshake else None,
         )
 
 
@@ -257,7 +247,7 @@ class KeProbe:
     def reach(self) -> KeAnswer:
         """First contact. Raises ResolveError, ConnectError, TLSError or ALPNError when there is no NTS-KE server."""
         answer = self._attempt(Stimulus((REQUEST,)))
-        if answer.alert == _NO_APPLICATION_PROTOCOL:
+        if answer.alert == Alert.NO_APPLICATION_PROTOCOL:
             raise ALPNError("the server refused the protocol ntske/1 (TLS alert 120)")
         if not answer.handshake:
             raise _no_tls(answer)
@@ -289,7 +279,7 @@ class KeProbe:
             raise _no_tls(answer)
         return answer
 
-    def fetch(self, aeads: Iterable[int] = (AeadId.AES_SIV_CMAC_256,)) -> Fetched:
+    def fetch(self, aeads: Iterable[int] = (Aead.AES_SIV_CMAC_256,)) -> Fetched:
         """A key exchange for NTP checks, which takes a response as it is as long as it can be used.
 
         Raises KeResponseError when it cannot, and what `ask` raises.
@@ -299,9 +289,9 @@ class KeProbe:
         if not answer.cookies:
             raise KeResponseError(f"the key exchange gave no cookies: the server {answer.ending}")
         chosen = [a for r in answer.of(RecordType.AEAD_ALGORITHM) for a in records.u16_list(r)]
-        if not chosen or chosen[0] not in set(AeadId):
+        if not chosen or chosen[0] not in set(Aead):
             raise KeResponseError(f"the key exchange chose AEAD {judge_ke.listed(chosen)}")
-        return Fetched(answer.keys(AeadId(chosen[0])), *answer.time_server, tuple(answer.cookies[:COOKIES_WANTED]))
+        return Fetched(answer.keys(Aead(chosen[0])), *answer.time_server, tuple(answer.cookies[:COOKIES_WANTED]))
 
     def _attempt(self, stimulus: Stimulus) -> KeAnswer:
         probe, note = self._probe, self._probe.record.add

@@ -205,6 +205,18 @@ class NtpProbe:
         """Seconds for what may come after a reply, or after that to a later request."""
         return min(self._probe.target.patience, GRACE + GRACE_ROUND_TRIPS * self._round_trip)
 
+    def ask_at(self, endpoint: addresses.Endpoint, request: Request) -> Answer:
+        """The answer to a request for a time server that has nothing to do with the ticket in use."""
+        self.pace.wait()
+        try:
+            shot = _Shot(request, endpoint)
+        except OSError as e:
+            raise Skipped(f"could not be judged: cannot send: {e.strerror}") from None
+        with shot.sock:
+            answer = shot.wait(self._probe.target.patience)
+        self._show(shot)
+        return answer
+
     # --- many --------------------------------------------------------------------------------------------------------
 
     def volley(self, makes: Iterable[Make], tries: int = TRIES) -> list[Answer]:

@@ -13,11 +13,9 @@ from typing import Any
 
 from nts.base.errors import FormatError
 from nts.base.registry import (
+    AEAD_NAMES,
     ERROR_NAMES,
     FIELD_NAMES,
-    OTHER_AEADS,
-    TAG_LENGTH,
-    AeadId,
     FieldType,
     Protocol,
     RecordType,
@@ -96,8 +94,7 @@ def _listed(numbers: list[int], name: Callable[[int], str]) -> str:
 
 def aead_name(number: int) -> str:
     """An AEAD algorithm's registered name."""
-    names = {**{a.value: a.name for a in AeadId}, **OTHER_AEADS}
-    return "AEAD_" + names[number] if number in names else "unknown"
+    return AEAD_NAMES.get(number, "unknown")
 
 
 def _protocol(number: int) -> str:
@@ -199,10 +196,9 @@ def _field_value(f: extensions.Field, secrets: bool) -> list[str]:
             parts = extensions.decode_authenticator(f.body)
         except FormatError as e:
             return [f"malformed: {e}"]
-        encrypted = max(len(parts.ciphertext) - TAG_LENGTH, 0)
         return [
             f"nonce of {len(parts.nonce)} octets: {parts.nonce.hex()}",
-            f"ciphertext of {len(parts.ciphertext)} octets: {encrypted} of them encrypted fields, the others the tag",
-            *([f"Additional Padding of {parts.spare} octets"] if parts.spare else []),
+            f"ciphertext of {len(parts.ciphertext)} octets, with the tag",
+            *([f"Additional Padding of {parts.padding} octets"] if parts.padding else []),
         ]
     return [f.body.hex()]

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import argparse
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nts.base.registry import AeadId
 from nts.base.text import whole_number
 from nts.system import console
+
+if TYPE_CHECKING:
+    from nts.codec.aead import Aead
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
@@ -96,11 +98,11 @@ def _seconds(text: str) -> float:
         return -1.0
 
 
-def aead_list(text: str) -> tuple[AeadId, ...]:
+def aead_list(text: str) -> tuple[Aead, ...]:
     """A command-line argument: AEAD algorithms in order of preference."""
-    try:
-        from nts.system import inifile
+    from nts.codec.aead import Aead  # here, so that a script can say which package it lacks
 
-        return inifile.aeads(text)
+    try:
+        return Aead.parse_list(text)
     except ValueError as e:
         raise argparse.ArgumentTypeError(f"{text!r}: {e}") from None

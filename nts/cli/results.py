@@ -22,7 +22,7 @@ def ke_dict(result: Result, server: str, stored: str, *, secrets: bool) -> dict[
         "ntp": {"server": server, "port": agreement.port},
         "cookies": {"count": len(agreement.cookies), "lengths": sorted({len(c) for c in agreement.cookies})},
         "records": record_dicts(result.response, secrets=secrets),
-        "keys": {"c2s": secret(result.keys.c2s, secrets), "s2c": secret(result.keys.s2c, secrets)},
+        "keys": {"c2s": secret(result.keys[0].c2s, secrets), "s2c": secret(result.keys[0].s2c, secrets)},
         "stored": stored,
     }
 
@@ -35,6 +35,8 @@ def ke_lines(result: Result, server: str, stored: str, *, verbose: bool) -> list
         f"good for {server} UDP port {agreement.port}",
         f"stored in {stored}",
     ]
+    if len(result.keys) > 1:
+        lines.insert(1, "the server does not say which exporter context it uses: the time client will find out")
     if verbose:
         lines.insert(
             0, f"{result.tls_version} {result.tls_cipher} with {result.address}, {result.response_length} octets"
@@ -69,7 +71,7 @@ def answer_dict(answer: Answer, stock: int, *, server_verified: bool) -> dict[st
     header, m = answer.judgement.header, answer.measurement
     assert header is not None
     return {
-        "server": answer.address,
+        "server": answer.endpoint.host,
         "time": utc(answer.received_ns + m.offset),
         "offset": m.offset / ntp.NS,
         "error": m.error / ntp.NS,
@@ -96,9 +98,12 @@ def summary_line(answers: list[Answer], count: int) -> str:
 
 def exchange_lines(exchange: Exchange, *, secrets: bool) -> list[str]:
     """Both directions of a query: every packet, and what was made of each that came back."""
-    lines = ["request:", *packet_lines(exchange.request.packet, secrets=secrets)]
-    for datagram, judgement in exchange.datagrams:
-        lines += ["", f"answer: {judgement.verdict.name.lower()}{judgement.reason and f' ({judgement.reason})'}"]
-        lines += packet_lines(datagram, secrets=secrets)
-        lines += [f"       decrypted: NTS Cookie {secret(c, secrets)}" for c in judgement.cookies]
-    return [*lines, ""]
+    lines = []
+    for attempt in exchange.attempts:
+        lines += ["request:", *packet_lines(attempt.request.packet, secrets=secrets), ""]
+        for datagram, judgement in attempt.datagrams:
+            lines.append(f"answer: {judgement.verdict.name.lower()}{judgement.reason and f' ({judgement.reason})'}")
+            lines += packet_lines(datagram, secrets=secrets)
+            lines += [f"       decrypted: NTS Cookie {secret(c, secrets)}" for c in judgement.cookies]
+            lines.append("")
+    return lines

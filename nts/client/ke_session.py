@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nts.base.errors import ConfigError, ConnectError, FormatError, KeResponseError, TLSError
-from nts.base.registry import COOKIES_WANTED, EXPORTER_LABEL, AeadId
+from nts.base.registry import COOKIES_WANTED, EXPORTER_LABEL
 from nts.client.state import Association
-from nts.codec.aead import SessionKeys
+from nts.codec.aead import Aead, SessionKeys, export_keys, possible_contexts
 from nts.codec.records import Message, MessageReader
 from nts.protocol import ke_client
 from nts.protocol.ke_client import Agreement
@@ -29,7 +29,7 @@ class Options:
 
     host: str
     port: int
-    aeads: tuple[AeadId, ...]
+    aeads: tuple[Aead, ...]
     ca: Path | None = None
     """the CA file; None: the system's store"""
     verify: bool = True
@@ -47,7 +47,8 @@ class Result:
     """A key exchange that succeeded."""
 
     agreement: Agreement
-    keys: SessionKeys
+    keys: tuple[SessionKeys, ...]
+    """one pair for each exporter context that the server may use (`aead.possible_contexts`), mostly a single one"""
     address: str
     """the server's IP address, and the time server's unless the agreement names one (section 4.1.7)"""
     tls_version: str
@@ -64,7 +65,8 @@ class Result:
             verify=options.verify,
             server=self.agreement.server or self.address,
             port=self.agreement.port,
-            keys=self.keys,
+            keys=self.keys[0],
+            other_keys=self.keys[1] if len(self.keys) > 1 else None,
             cookies=self.agreement.cookies[:COOKIES_WANTED],
         )
 
@@ -100,7 +102,9 @@ def exchange(options: Options, on_message: Callable[[Message], None] = lambda _m
         message = Message(message.records, message.trailing + surplus)
         on_message(message)
         agreement = ke_client.judge_response(message, options.aeads)
-        keys = tls.export_keys(channel.connection, agreement.aead, options.label)
+        export = tls.exporter(channel.connection, options.label)
+        contexts = possible_contexts(agreement.aead, confirmed=agreement.compliant_context)
+        keys = tuple(export_keys(export, agreement.aead, c) for c in contexts)
         connection = channel.connection
         version, cipher = connection.get_protocol_version_name(), connection.get_cipher_name() or "?"
     return Result(agreement, keys, address, version, cipher, message, length)

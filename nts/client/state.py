@@ -2,15 +2,18 @@
 """client.ini: what a key exchange established, and the stock of cookies (RFC 8915 section 5.7).
 
 The sections and names are the ancestor's, so that its client can read the file: [ntpv4] server, port; [keys] c2s,
-s2c in hex; [cookies] 0 to 7 in hex. Ours adds [keys] aead and [ntske] host, port, ca, verify.
+s2c in hex; [cookies] 0 to 7 in hex. Ours adds [ntske] host, port, ca, verify, and [keys] aead, c2s_context_15,
+s2c_context_15.
 
-Invariants: the file on disk is always whole and of mode 0600; what else a user wrote in it stays; a cookie has gone
-from the file, for good, before `take_cookie` returns it, so that no crash and no second client can send it twice.
+Invariants: the file on disk is always whole and of mode 0600; other sections and options stay, comments do not; a
+cookie is gone from the file for good before `take_cookie` returns it, so no crash and no second client can send it
+twice.
 """
 
 from __future__ import annotations
 
 import configparser
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,13 +21,18 @@ from pathlib import Path
 
 from nts import ROOT
 from nts.base.errors import ConfigError, NoCookies
-from nts.base.registry import COOKIES_WANTED, KE_PORT, AeadId
+from nts.base.registry import COOKIES_WANTED, KE_PORT
 from nts.base.text import whole_number
-from nts.codec.aead import SessionKeys
+from nts.codec.aead import Aead, SessionKeys
 from nts.protocol import ts_client
 from nts.system import files, inifile
 
 DEFAULT_PATH = ROOT / "client.ini"
+_OURS = ("ntske", "ntpv4", "keys", "cookies")
+_OTHER_KEYS = ("c2s_context_15", "s2c_context_15")
+_HEADER = (
+    "# Written by ntske_client.py and ntsts_client.py. These are secrets, and each cookie is good for one use.\n\n"
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,8 @@ class Association:
     keys: SessionKeys
     cookies: tuple[bytes, ...] = field(default=(), repr=False)
     """oldest first"""
+    other_keys: SessionKeys | None = None
+    """those that the server uses if it puts 15 into the exporter's context of AEAD 30 (`aead.possible_contexts`)"""
 
 
 class ClientState:
@@ -59,18 +69,18 @@ class ClientState:
     def check_writable(self) -> None:
         """Before a key exchange: ConfigError when its result could not be stored, or would destroy something."""
         with self._locked():
-            self._read_text()
+            self._parse()
 
     def load(self) -> Association:
         """The association in the file."""
         if not self.path.exists():
             raise ConfigError(f"{self.path} does not exist", hint="run ntske_client.py first")
-        return _decode(inifile.parse(inifile.read_text(self.path), self.path), self.path)
+        return _decode(self._parse(), self.path)
 
     def save(self, association: Association) -> None:
         """Put a new association in the place of the old one: all old keys and cookies go (section 5.7)."""
         with self._locked():
-            self._write(self._read_text(), association)
+            self._write(association)
 
     def take_cookie(self) -> tuple[Association, bytes]:
         """The association and its oldest cookie, which is no longer in the file. NoCookies when there is none."""
@@ -80,16 +90,20 @@ class ClientState:
                 raise NoCookies(f"no cookies left in {self.path}")
             cookie, *rest = association.cookies
             association = replace(association, cookies=tuple(rest))
-            self._write(inifile.read_text(self.path), association)
+            self._write(association)
         return association, cookie
 
     def add_cookies(self, keys: SessionKeys, fresh: tuple[bytes, ...]) -> int:
-        """Store fresh cookies if the association is still the one with these keys; the size of the stock then."""
+        """Store what an authentic answer brought: fresh cookies, and that these are the keys which the server uses.
+
+        Does nothing if the association is another one by now. Returns the size of the stock.
+        """
         with self._locked():
             association = self.load()
-            if association.keys == keys and fresh:
-                association = replace(association, cookies=ts_client.restock(association.cookies, fresh))
-                self._write(inifile.read_text(self.path), association)
+            if keys in (association.keys, association.other_keys) and (fresh or association.other_keys):
+                stock = ts_client.restock(association.cookies, fresh)
+                association = replace(association, keys=keys, other_keys=None, cookies=stock)
+                self._write(association)
         return len(association.cookies)
 
     @contextmanager
@@ -100,25 +114,27 @@ class ClientState:
         except OSError as e:
             raise ConfigError(f"cannot write {self.path}: {e.strerror}") from None
 
-    def _read_text(self) -> str:
-        """The file's text, empty when there is none yet; ConfigError when it is not an INI file."""
-        if not self.path.exists():
-            return ""
-        text = inifile.read_text(self.path)
-        inifile.parse(text, self.path)
-        return text
+    def _parse(self) -> configparser.ConfigParser:
+        """The file, empty when there is none yet. ConfigError when it is not an INI file."""
+        return inifile.parse(inifile.read_text(self.path) if self.path.exists() else "", self.path)
 
-    def _write(self, text: str, a: Association) -> None:
-        ntske = {"host": a.ke_host, "port": str(a.ke_port), "ca": a.ca, "verify": "yes" if a.verify else "no"}
-        keys = {"aead": str(int(a.keys.aead)), "c2s": a.keys.c2s.hex(), "s2c": a.keys.s2c.hex()}
-        cookies = {str(i): c.hex() for i, c in enumerate(a.cookies)}
-        text = inifile.set_options(text, "ntske", dict(ntske))
-        text = inifile.set_options(text, "ntpv4", {"server": a.server, "port": str(a.port)})
-        text = inifile.set_options(text, "keys", dict(keys))
-        text = inifile.set_options(text, "cookies", {str(i): cookies.get(str(i)) for i in range(COOKIES_WANTED)})
-        inifile.parse(text, self.path)  # our own bug, if ever, must not destroy the old file
+    def _write(self, a: Association) -> None:
+        parser = self._parse()
+        for section in _OURS:
+            parser.setdefault(section, {})
+        parser["ntske"].update(host=a.ke_host, port=str(a.ke_port), ca=a.ca, verify="yes" if a.verify else "no")
+        parser["ntpv4"].update(server=a.server, port=str(a.port))
+        parser["keys"].update(aead=str(int(a.keys.aead)), c2s=a.keys.c2s.hex(), s2c=a.keys.s2c.hex())
+        for option in _OTHER_KEYS:
+            parser.remove_option("keys", option)
+        if a.other_keys:
+            parser["keys"].update(zip(_OTHER_KEYS, (a.other_keys.c2s.hex(), a.other_keys.s2c.hex()), strict=True))
+        parser["cookies"] = {str(i): c.hex() for i, c in enumerate(a.cookies)}
+        text = io.StringIO(_HEADER)
+        text.seek(0, io.SEEK_END)
+        parser.write(text)
         temporary = self.path.with_name(f".{self.path.name}.tmp")
-        files.write_private(temporary, text)
+        files.write_private(temporary, text.getvalue())
         files.rename(temporary, self.path)
 
 
@@ -146,11 +162,14 @@ def _decode(parser: configparser.ConfigParser, path: Path) -> Association:
             raise ConfigError(f"{path}: [{section}] {option} has {len(value)} octets, which is the wrong length")
         return value
 
-    number_of_aead = number("keys", "aead", str(int(AeadId.AES_SIV_CMAC_256)))  # the ancestor knows only 15
-    if number_of_aead not in set(AeadId):
-        raise ConfigError(f"{path}: [keys] aead is not one of {', '.join(str(int(a)) for a in AeadId)}")
-    aead = AeadId(number_of_aead)
-    keys = SessionKeys(aead, octets("keys", "c2s", aead.key_length), octets("keys", "s2c", aead.key_length))
+    number_of_aead = number("keys", "aead", str(int(Aead.AES_SIV_CMAC_256)))  # the ancestor knows only 15
+    if number_of_aead not in set(Aead):
+        raise ConfigError(f"{path}: [keys] aead is not one of {', '.join(str(int(a)) for a in Aead)}")
+    aead = Aead(number_of_aead)
+
+    def pair(c2s: str, s2c: str) -> SessionKeys:
+        return SessionKeys(aead, octets("keys", c2s, aead.key_length), octets("keys", s2c, aead.key_length))
+
     slots = [str(i) for i in range(COOKIES_WANTED)]
     cookies = tuple(octets("cookies", i) for i in slots if parser.has_option("cookies", i))
     return Association(
@@ -160,6 +179,7 @@ def _decode(parser: configparser.ConfigParser, path: Path) -> Association:
         verify=text("ntske", "verify", "yes") == "yes",
         server=text("ntpv4", "server"),
         port=number("ntpv4", "port"),
-        keys=keys,
+        keys=pair("c2s", "s2c"),
         cookies=cookies,
+        other_keys=pair(*_OTHER_KEYS) if parser.has_option("keys", _OTHER_KEYS[0]) else None,
     )

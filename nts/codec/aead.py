@@ -1,118 +1,156 @@
 # SPDX-License-Identifier: MIT
-"""AES-SIV-CMAC (RFC 5297) as an AEAD, over our C library libaes_siv, and the pair of keys of a session.
+"""The AEAD algorithms of NTS (RFC 8915 section 5.1): all that the suite knows of an algorithm is here.
 
-The library is found beside the package (`libaes_siv/libaes_siv.so`), whatever the current directory, and is bound
-in cffi's ABI mode: only pointers and lengths cross, no struct. The components of S2V are: associated data (always
-one, even when empty), nonce, plaintext.
+A new one takes its number in `registry.AeadId`, a class that seals and opens, and a line in `Aead`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any
+from enum import IntEnum
+from functools import cache, cached_property
+from typing import Protocol
 
-from cffi import FFI
+from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
-from nts import ROOT
 from nts.base.errors import AuthError, LibraryError
-from nts.base.registry import TAG_LENGTH, AeadId
-
-LIBRARY = ROOT / "libaes_siv" / "libaes_siv.so"
-KEY_LENGTHS = tuple(a.key_length for a in AeadId)
-_MAJOR_VERSION = "1"
-
-_ffi = FFI()
-_ffi.cdef(
-    """
-    typedef struct AES_SIV_CTX_st AES_SIV_CTX;
-    AES_SIV_CTX *AES_SIV_CTX_new(void);
-    void AES_SIV_CTX_free(AES_SIV_CTX *ctx);
-    int AES_SIV_Encrypt(AES_SIV_CTX *ctx, unsigned char *out, size_t *out_len,
-                        unsigned char const *key, size_t key_len, unsigned char const *nonce, size_t nonce_len,
-                        unsigned char const *plaintext, size_t plaintext_len,
-                        unsigned char const *ad, size_t ad_len);
-    int AES_SIV_Decrypt(AES_SIV_CTX *ctx, unsigned char *out, size_t *out_len,
-                        unsigned char const *key, size_t key_len, unsigned char const *nonce, size_t nonce_len,
-                        unsigned char const *ciphertext, size_t ciphertext_len,
-                        unsigned char const *ad, size_t ad_len);
-    char const *aes_siv_version(void);
-    char const *aes_siv_backend(void);
-    """
-)
+from nts.base.registry import AeadId, Direction
+from nts.base.registry import Protocol as NextProtocol
+from nts.base.wire import u16
+from nts.codec.aes_siv import AesSiv
 
 
-@lru_cache(maxsize=1)
-def _library() -> Any:  # a cffi library object has no static type
-    if not LIBRARY.exists():
-        raise LibraryError(f"{LIBRARY} has not been built")
-    try:
-        library: Any = _ffi.dlopen(str(LIBRARY))
-        version = _text(library.aes_siv_version())
-    except (OSError, AttributeError) as e:
-        raise LibraryError(f"{LIBRARY} cannot be used: {e}") from None
-    if version.split(".")[0] != _MAJOR_VERSION:
-        raise LibraryError(f"{LIBRARY} has version {version}, and version {_MAJOR_VERSION} is needed")
-    return library
-
-
-def backend() -> str:
-    """The name of the AES implementation that libaes_siv uses on this machine."""
-    name = _library().aes_siv_backend()
-    if name == _ffi.NULL:
-        raise LibraryError("AES_SIV_BACKEND names a backend that this machine does not have", hint="unset it")
-    return _text(name)
-
-
-def _text(pointer: Any) -> str:
-    octets = _ffi.string(pointer)
-    assert isinstance(octets, bytes)
-    return octets.decode()
-
-
-class AesSiv:
-    """AES-SIV-CMAC under one key of 32, 48 or 64 octets. Not for use by several threads at the same time."""
-
-    def __init__(self, key: bytes) -> None:
-        if len(key) not in KEY_LENGTHS:
-            raise ValueError(f"an AES-SIV key of {len(key)} octets")
-        backend()
-        self._key = key
-        self._lib = _library()
-        context = self._lib.AES_SIV_CTX_new()
-        if context == _ffi.NULL:
-            raise LibraryError("libaes_siv has no memory for a context")
-        self._context = _ffi.gc(context, self._lib.AES_SIV_CTX_free)
+class Cipher(Protocol):
+    """An algorithm under one key. One thread at a time may use it."""
 
     def seal(self, nonce: bytes, plaintext: bytes, associated: bytes) -> bytes:
-        """Synthetic IV and ciphertext: 16 octets more than the plaintext, which may be empty."""
-        out = self._run(self._lib.AES_SIV_Encrypt, len(plaintext) + TAG_LENGTH, nonce, plaintext, associated)
-        if out is None:
-            raise LibraryError("libaes_siv failed to encrypt")
-        return out
+        """The ciphertext with its tag. The plaintext may be empty."""
 
     def open(self, nonce: bytes, ciphertext: bytes, associated: bytes) -> bytes:
-        """The plaintext. AuthError when the ciphertext is not authentic, however short or long it is."""
-        if len(ciphertext) < TAG_LENGTH:
-            raise AuthError("a ciphertext shorter than its tag")
-        out = self._run(self._lib.AES_SIV_Decrypt, len(ciphertext) - TAG_LENGTH, nonce, ciphertext, associated)
-        if out is None:
-            raise AuthError("the AEAD tag does not match")
-        return out
+        """The plaintext. AuthError when the ciphertext is not authentic, whatever nonce and ciphertext are."""
 
-    def _run(self, function: Any, size: int, nonce: bytes, text: bytes, associated: bytes) -> bytes | None:
-        out, out_length = _ffi.new("unsigned char[]", max(size, 1)), _ffi.new("size_t *", size)
-        ok = function(
-            self._context, out, out_length, self._key, len(self._key), nonce, len(nonce),
-            text, len(text), associated, len(associated),
-        )  # fmt: skip
-        return bytes(_ffi.buffer(out, out_length[0])) if ok else None
+
+class AesGcmSiv:
+    """AES-GCM-SIV (RFC 8452): a nonce of 12 octets, and the tag of 16 octets behind the ciphertext."""
+
+    def __init__(self, key: bytes) -> None:
+        check_gcm_siv()
+        self._cipher = AESGCMSIV(key)
+
+    def seal(self, nonce: bytes, plaintext: bytes, associated: bytes) -> bytes:
+        return self._cipher.encrypt(nonce, plaintext, associated)
+
+    def open(self, nonce: bytes, ciphertext: bytes, associated: bytes) -> bytes:
+        try:
+            return self._cipher.decrypt(nonce, ciphertext, associated)
+        except (InvalidTag, ValueError):  # ValueError: a nonce of another length
+            raise AuthError("the AEAD tag does not match") from None
+
+
+@cache
+def check_gcm_siv() -> None:
+    """LibraryError unless OpenSSL has AES-GCM-SIV and rejects a forged tag on an empty text.
+
+    An NTS request encrypts nothing, and there are releases of OpenSSL that take any tag then (CVE-2026-45446).
+    """
+    try:
+        cipher = AESGCMSIV(b"\x01".ljust(16, b"\0"))
+    except UnsupportedAlgorithm:
+        raise LibraryError("this OpenSSL has no AES-GCM-SIV", hint="it came with OpenSSL 3.2") from None
+    nonce, tag = b"\x03".ljust(12, b"\0"), bytes.fromhex("dc20e2d83f25705bb49e439eca56de25")  # RFC 8452 appendix C.1
+    sound = cipher.encrypt(nonce, b"", b"") == tag
+    for forged in (bytes(16), bytes([tag[0] ^ 1]) + tag[1:]):
+        try:
+            cipher.decrypt(nonce, forged, b"")
+            sound = False
+        except InvalidTag:
+            pass
+    if not sound:
+        raise LibraryError("this OpenSSL's AES-GCM-SIV takes forged tags", hint="update the package cryptography")
+
+
+class Aead(IntEnum):
+    """The algorithms that this suite speaks."""
+
+    AES_SIV_CMAC_256 = AeadId.AES_SIV_CMAC_256, 32, 16, AesSiv
+    AES_SIV_CMAC_384 = AeadId.AES_SIV_CMAC_384, 48, 16, AesSiv
+    AES_SIV_CMAC_512 = AeadId.AES_SIV_CMAC_512, 64, 16, AesSiv
+    AES_128_GCM_SIV = AeadId.AES_128_GCM_SIV, 16, 12, AesGcmSiv
+
+    key_length: int
+    """octets of each of the C2S and S2C keys"""
+    nonce_length: int
+    """octets of the nonces made here. Also N_REQ of section 5.6: 16, or N_MAX if that is less"""
+    cipher: Callable[[bytes], Cipher]
+    """the algorithm under a key. LibraryError when the library is not there or not sound"""
+
+    def __new__(
+        cls, number: int, key_length: int = 0, nonce_length: int = 0, cipher: Callable[[bytes], Cipher] = AesSiv
+    ) -> Aead:  # fmt: skip
+        # The defaults are for type checkers, which take the look-up Aead(15) for a call of this.
+        self = int.__new__(cls, number)
+        self._value_ = number
+        self.key_length, self.nonce_length, self.cipher = key_length, nonce_length, cipher
+        return self
+
+    @classmethod
+    def parse_list(cls, text: str) -> tuple[Aead, ...]:
+        """Algorithms by number, separated by commas or spaces. ValueError says what is accepted."""
+        known = {str(int(a)): a for a in cls}
+        items = text.replace(",", " ").split()
+        if not items or not set(items) <= set(known) or len(set(items)) < len(items):
+            raise ValueError(f"some of {', '.join(known)} are needed, each once")
+        return tuple(known[i] for i in items)
+
+
+def check(aeads: Iterable[Aead]) -> None:
+    """Before a server starts: LibraryError when one of these algorithms cannot be used here."""
+    for aead in aeads:
+        aead.cipher(bytes(aead.key_length))
 
 
 @dataclass(frozen=True)
 class SessionKeys:
-    """What a key exchange agrees on and a cookie carries: the AEAD algorithm and a key for each direction."""
+    """What a key exchange agrees on: an algorithm, and a key for each direction."""
 
-    aead: AeadId
+    aead: Aead
     c2s: bytes = field(repr=False)
     s2c: bytes = field(repr=False)
+
+    @cached_property
+    def c2s_cipher(self) -> Cipher:
+        """What seals requests."""
+        return self.aead.cipher(self.c2s)
+
+    @cached_property
+    def s2c_cipher(self) -> Cipher:
+        """What seals responses."""
+        return self.aead.cipher(self.s2c)
+
+
+Exporter = Callable[[bytes, int], bytes]
+"""The TLS exporter with the label of RFC 8915 section 5.1: takes the context and a length, gives so many octets"""
+
+
+def exporter_context(number: int, direction: Direction) -> bytes:
+    """The five octets of the exporter's context (section 5.1): next protocol, AEAD algorithm, direction."""
+    return u16(NextProtocol.NTPV4) + u16(number) + bytes([direction])
+
+
+def export_keys(export: Exporter, aead: Aead, context: int | None = None) -> SessionKeys:
+    """The keys of a TLS session. `context` is the number in the exporter's context where it is not the algorithm's."""
+    number = aead if context is None else context
+    c2s, s2c = (export(exporter_context(number, d), aead.key_length) for d in (Direction.C2S, Direction.S2C))
+    return SessionKeys(aead, c2s, s2c)
+
+
+def possible_contexts(aead: Aead, *, confirmed: bool) -> tuple[int, ...]:
+    """The numbers that the peer may put into the exporter's context, the registered one first.
+
+    For AES_128_GCM_SIV, chrony 4.4 to 4.6.0 put that of AES_SIV_CMAC_256 there. Since then a client asks for the
+    registered one by record 1024, and the server confirms by the same record: then there is no doubt.
+    """
+    in_doubt = aead is Aead.AES_128_GCM_SIV and not confirmed
+    return (aead, Aead.AES_SIV_CMAC_256) if in_doubt else (aead,)

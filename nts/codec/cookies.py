@@ -4,34 +4,39 @@
     key identifier, 16 bits | nonce, 16 octets | AES-SIV-CMAC-256 under the master key, with empty associated data, of
     (AEAD algorithm, 16 bits | S2C key | C2S key)
 
-That is 100, 132 or 164 octets for AEAD 15, 16 and 17: one length for each algorithm, a multiple of four.
+That is 100, 132, 164 and 68 octets for AEAD 15, 16, 17 and 30: one length for each algorithm, a multiple of four. While
+nobody knows which exporter context a client of AEAD 30 uses (`aead.possible_contexts`), its cookie holds both pairs of
+keys. The number in the second one's context stands between them in 32 bits, which makes it 104 octets: the ancestor
+takes any cookie of 100 octets for one of AEAD 15.
 """
 
 from __future__ import annotations
 
 from nts.base.errors import AuthError, FormatError
-from nts.base.registry import TAG_LENGTH, AeadId
 from nts.base.wire import Reader, u16
-from nts.codec.aead import SessionKeys
+from nts.codec.aead import Aead, SessionKeys
 from nts.codec.keyring import KeyRing, MasterKey
 
 NONCE_LENGTH = 16
-_OVERHEAD = 2 + NONCE_LENGTH + TAG_LENGTH + 2
+
+Contents = tuple[SessionKeys, ...]
+"""the pair of keys of a client, or the two pairs that it may use"""
 
 
-def cookie_length(aead: AeadId) -> int:
-    """The length of a cookie for a session with this algorithm, in octets."""
-    return _OVERHEAD + 2 * aead.key_length
+def seal(master: MasterKey, contents: Contents, nonce: bytes) -> bytes:
+    """A cookie with these contents, under a nonce of 16 random octets."""
+    first, *others = contents
+    plaintext = u16(first.aead) + first.s2c + first.c2s
+    for keys in others:
+        plaintext += _SECOND_CONTEXT + keys.s2c + keys.c2s
+    return u16(master.id) + nonce + master.cipher.seal(nonce, plaintext, b"")
 
 
-def seal(master: MasterKey, keys: SessionKeys, nonce: bytes) -> bytes:
-    """A cookie that carries `keys`, under a nonce of 16 random octets."""
-    plaintext = u16(keys.aead) + keys.s2c + keys.c2s
-    return u16(master.id) + nonce + master.siv.seal(nonce, plaintext, b"")
+_SECOND_CONTEXT = u16(0) + u16(Aead.AES_SIV_CMAC_256)
 
 
-def open_cookie(ring: KeyRing, cookie: bytes) -> SessionKeys:
-    """The keys in a cookie. AuthError when no key of the ring has sealed it, for whatever reason."""
+def open_cookie(ring: KeyRing, cookie: bytes) -> Contents:
+    """What a cookie holds. AuthError when no key of the ring has sealed it, for whatever reason."""
     reader = Reader(cookie)
     try:
         key_id, nonce = reader.u16(), reader.take(NONCE_LENGTH)
@@ -40,12 +45,23 @@ def open_cookie(ring: KeyRing, cookie: bytes) -> SessionKeys:
     master = ring.get(key_id)
     if master is None:
         raise AuthError("a cookie under an unknown master key")
-    plaintext = Reader(master.siv.open(nonce, reader.rest(), b""))
     try:
-        aead = AeadId(plaintext.u16())
-        s2c, c2s = plaintext.take(aead.key_length), plaintext.take(aead.key_length)
+        return _parse(Reader(master.cipher.open(nonce, reader.rest(), b"")))
     except (FormatError, ValueError):
         raise AuthError("a cookie with foreign contents") from None
+
+
+def _parse(plaintext: Reader) -> Contents:
+    """FormatError or ValueError when these are not contents that `seal` writes."""
+    aead = Aead(plaintext.u16())
+    contents = [_pair(plaintext, aead)]
+    if plaintext.remaining and aead is Aead.AES_128_GCM_SIV and plaintext.take(4) == _SECOND_CONTEXT:
+        contents.append(_pair(plaintext, aead))
     if plaintext.remaining:
-        raise AuthError("a cookie with foreign contents")
+        raise FormatError("octets after the keys")
+    return tuple(contents)
+
+
+def _pair(plaintext: Reader, aead: Aead) -> SessionKeys:
+    s2c, c2s = plaintext.take(aead.key_length), plaintext.take(aead.key_length)
     return SessionKeys(aead, c2s, s2c)

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from nts.base.errors import FormatError
-from nts.base.registry import NONCE_REQUIRED
 from nts.base.wire import Reader, pad4, u16
 from nts.codec.ntp import HEADER_LENGTH
 
@@ -42,14 +41,14 @@ class Authenticator:
 
     nonce: bytes
     ciphertext: bytes
-    """synthetic IV and encrypted fields"""
-    spare: int
+    """encrypted fields and tag"""
+    padding: int
     """octets of Additional Padding"""
 
     @property
-    def conforms(self) -> bool:
-        """Whether a *request* leaves room for the nonce of the response: the Additional Padding rule."""
-        return len(pad4(self.nonce)) + self.spare >= NONCE_REQUIRED
+    def nonce_room(self) -> int:
+        """Octets for the nonce of the response, which in a request must be N_REQ at least."""
+        return len(pad4(self.nonce)) + self.padding
 
 
 def encode(kind: int, body: bytes) -> bytes:
@@ -105,7 +104,7 @@ def _read_field(reader: Reader, minimum: int) -> Field:
 
 
 def encode_authenticator(nonce: bytes, ciphertext: bytes) -> bytes:
-    """The body of an authenticator field. Our nonces have 16 octets, so no Additional Padding is ever due."""
+    """The body of an authenticator field. Nonces made here are long enough to need no Additional Padding."""
     return u16(len(nonce)) + u16(len(ciphertext)) + pad4(nonce) + pad4(ciphertext)
 
 
@@ -118,5 +117,5 @@ def decode_authenticator(body: bytes) -> Authenticator:
     ciphertext = reader.take(ciphertext_length)
     reader.take(-ciphertext_length % 4)
     if not nonce:
-        raise FormatError("an authenticator with an empty nonce")  # RFC 5297 section 6: N_MIN is 1
+        raise FormatError("an authenticator with an empty nonce")  # no algorithm here has an N_MIN of 0
     return Authenticator(nonce, ciphertext, reader.remaining)

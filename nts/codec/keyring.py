@@ -6,9 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from nts.codec.aead import AesSiv
+from nts.codec.aead import Aead, Cipher
 
-MASTER_KEY_LENGTH = 32  # cookies are sealed with AEAD_AES_SIV_CMAC_256, whatever the session's own algorithm
+COOKIE_AEAD = Aead.AES_SIV_CMAC_256  # seals cookies, whatever the algorithm of the session in them
+MASTER_KEY_LENGTH = COOKIE_AEAD.key_length
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,9 @@ class MasterKey:
     key: bytes = field(repr=False)
 
     @cached_property
-    def siv(self) -> AesSiv:
-        """The key, ready for use."""
-        return AesSiv(self.key)
+    def cipher(self) -> Cipher:
+        """What seals and opens cookies."""
+        return COOKIE_AEAD.cipher(self.key)
 
 
 class KeyRing:

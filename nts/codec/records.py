@@ -18,6 +18,16 @@ from nts.base.wire import Reader, u16
 
 HEADER_LENGTH = 4
 _CRITICAL = 0x8000
+AT_MOST_ONCE = frozenset(
+    {
+        RecordType.NEXT_PROTOCOL,
+        RecordType.AEAD_ALGORITHM,
+        RecordType.SERVER,
+        RecordType.PORT,
+        RecordType.COMPLIANT_CONTEXT,
+    }
+)
+"""in any message (sections 4.1.2, 4.1.5, 4.1.7)"""
 
 
 @dataclass(frozen=True)
@@ -122,6 +132,13 @@ def single_u16(record: Record) -> int:
     if len(record.body) != 2:
         raise FormatError(f"a {record.name} record with a body of {len(record.body)} octets")
     return int.from_bytes(record.body, "big")
+
+
+def is_flagged(record: Record | None) -> bool:
+    """Whether the peer has sent a record that says all by being there. FormatError when it has a body."""
+    if record and record.body:
+        raise FormatError(f"a {record.name} record with a body")
+    return record is not None
 
 
 def encode_u16s(*values: int) -> bytes:

@@ -6,8 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from nts.base.errors import FormatError, KeErrorRecord, KeResponseError
-from nts.base.registry import ERROR_NAMES, MAX_COOKIE, NTP_PORT, AeadId, ErrorCode, Protocol, RecordType
+from nts.base.registry import ERROR_NAMES, MAX_COOKIE, NTP_PORT, ErrorCode, Protocol, RecordType
 from nts.codec import records
+from nts.codec.aead import Aead
 from nts.codec.records import Message, Record
 
 MAX_RESPONSE = 131072  # octets; section 4 asks for at least 65536
@@ -17,25 +18,28 @@ MAX_RESPONSE = 131072  # octets; section 4 asks for at least 65536
 class Agreement:
     """What a response grants."""
 
-    aead: AeadId
+    aead: Aead
     server: str | None
     """the time server's address or fully qualified name; None: the address used for NTS-KE (section 4.1.7)"""
     port: int
     """the time server's UDP port"""
     cookies: tuple[bytes, ...] = field(repr=False)
+    compliant_context: bool = False
+    """whether the server confirms the registered exporter context of AEAD 30 (record 1024)"""
 
 
-def build_request(aeads: tuple[AeadId, ...]) -> bytes:
+def build_request(aeads: tuple[Aead, ...]) -> bytes:
     """A request for NTPv4 with these algorithms, the favourite first."""
-    return records.encode_message(
-        [
-            Record(RecordType.NEXT_PROTOCOL, True, records.encode_u16s(Protocol.NTPV4)),
-            Record(RecordType.AEAD_ALGORITHM, True, records.encode_u16s(*aeads)),
-        ]
-    )
+    request = [
+        Record(RecordType.NEXT_PROTOCOL, True, records.encode_u16s(Protocol.NTPV4)),
+        Record(RecordType.AEAD_ALGORITHM, True, records.encode_u16s(*aeads)),
+    ]
+    if Aead.AES_128_GCM_SIV in aeads:
+        request.append(Record(RecordType.COMPLIANT_CONTEXT, False, b""))
+    return records.encode_message(request)
 
 
-def judge_response(message: Message, offered: tuple[AeadId, ...]) -> Agreement:
+def judge_response(message: Message, offered: tuple[Aead, ...]) -> Agreement:
     """What a complete response to `build_request(offered)` grants.
 
     Raises KeErrorRecord when the server says no with an Error or a Warning record, and KeResponseError when the
@@ -81,16 +85,16 @@ def _sort(message: Message) -> tuple[dict[int, Record], list[bytes]]:
                 if not record.body:
                     raise FormatError("an empty cookie")
                 cookies.append(record.body)
-            case RecordType.NEXT_PROTOCOL | RecordType.AEAD_ALGORITHM | RecordType.SERVER | RecordType.PORT:
+            case kind if kind in records.AT_MOST_ONCE:
                 if record.type in found:
-                    raise FormatError(f"two {record.name} records")  # 4.1.2, 4.1.5, 4.1.7
+                    raise FormatError(f"two {record.name} records")
                 found[record.type] = record
             case _ if record.critical:
                 raise FormatError(f"an unknown critical record of type {record.type}")  # section 4
     return found, cookies
 
 
-def _judge(found: dict[int, Record], cookies: list[bytes], offered: tuple[AeadId, ...]) -> Agreement:
+def _judge(found: dict[int, Record], cookies: list[bytes], offered: tuple[Aead, ...]) -> Agreement:
     if RecordType.NEXT_PROTOCOL not in found:
         raise FormatError("no Next Protocol Negotiation record")
     if not found[RecordType.NEXT_PROTOCOL].critical:
@@ -110,10 +114,11 @@ def _judge(found: dict[int, Record], cookies: list[bytes], offered: tuple[AeadId
     port = records.single_u16(found[RecordType.PORT]) if RecordType.PORT in found else NTP_PORT
     if not port:
         raise FormatError("UDP port 0")
-    return Agreement(aead, server, port, tuple(cookies))
+    compliant_context = records.is_flagged(found.get(RecordType.COMPLIANT_CONTEXT))
+    return Agreement(aead, server, port, tuple(cookies), compliant_context)
 
 
-def _judge_aead(record: Record | None, offered: tuple[AeadId, ...]) -> AeadId:
+def _judge_aead(record: Record | None, offered: tuple[Aead, ...]) -> Aead:
     """Section 4.1.5: exactly one record, at most one algorithm, one that was offered."""
     if record is None:
         raise FormatError("no AEAD Algorithm Negotiation record")
@@ -125,4 +130,4 @@ def _judge_aead(record: Record | None, offered: tuple[AeadId, ...]) -> AeadId:
         raise FormatError("more than one AEAD algorithm")
     if aeads[0] not in offered:
         raise FormatError(f"AEAD algorithm {aeads[0]}, which was not offered")
-    return AeadId(aeads[0])
+    return Aead(aeads[0])

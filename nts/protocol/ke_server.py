@@ -12,17 +12,14 @@ from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from nts.base.errors import FormatError
-from nts.base.registry import COOKIES_WANTED, NTP_PORT, AeadId, ErrorCode, Protocol, RecordType
+from nts.base.registry import COOKIES_WANTED, NTP_PORT, ErrorCode, Protocol, RecordType
 from nts.base.text import same_address
 from nts.codec import cookies, records
-from nts.codec.aead import SessionKeys
+from nts.codec.aead import Aead, Exporter, export_keys, possible_contexts
 from nts.codec.keyring import KeyRing
 from nts.codec.records import Message, Record
 
 MAX_REQUEST = 16384  # octets; RFC 8915 section 4 asks for at least 1024
-
-KeyExporter = Callable[[AeadId], SessionKeys]
-"""Extracts the session keys from the TLS connection (section 5.1)."""
 
 
 class Verdict(IntEnum):
@@ -59,7 +56,7 @@ class Outcome:
 
     verdict: Verdict
     response: bytes
-    aead: AeadId | None = None
+    aead: Aead | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +67,8 @@ class Request:
     aeads: tuple[int, ...]
     server: str | None = None
     """the time server it wishes for"""
+    compliant_context: bool = False
+    """whether it asks for the registered exporter context of AEAD 30 (record 1024)"""
 
 
 class _Refused(Exception):
@@ -81,7 +80,7 @@ class _Refused(Exception):
 class KeServer:
     """The policy of one NTS-KE server."""
 
-    aeads: tuple[AeadId, ...]
+    aeads: tuple[Aead, ...]
     """what it supports, in its own order of preference"""
     ntp_server: str = ""
     """the time server to send clients to; empty: the address they used for NTS-KE (section 4.1.7)"""
@@ -93,12 +92,13 @@ class KeServer:
         *,
         local_address: str,
         ring: KeyRing,
-        export_keys: KeyExporter,
+        export: Exporter,
         random: Callable[[int], bytes],
     ) -> Outcome:
         """The response to a complete message.
 
-        `local_address` is the address the client connected to, `random(n)` returns n octets for cookies' nonces.
+        `local_address` is the address the client connected to, `export` the TLS connection's exporter, `random(n)`
+        returns n octets for cookies' nonces.
         """
         try:
             request = parse_request(message)
@@ -115,10 +115,13 @@ class KeServer:
         master = ring.current
         if master is None:
             return self.fail(Verdict.NO_MASTER_KEY)
-        keys = export_keys(aead)
+        confirmed = request.compliant_context and aead is Aead.AES_128_GCM_SIV
+        contents = tuple(export_keys(export, aead, c) for c in possible_contexts(aead, confirmed=confirmed))
         response = [_next_protocol(Protocol.NTPV4), _aead(aead), *self._where(request, local_address)]
+        if confirmed:
+            response.append(Record(RecordType.COMPLIANT_CONTEXT, False, b""))
         for _ in range(COOKIES_WANTED):
-            cookie = cookies.seal(master, keys, random(cookies.NONCE_LENGTH))
+            cookie = cookies.seal(master, contents, random(cookies.NONCE_LENGTH))
             response.append(Record(RecordType.NEW_COOKIE, False, cookie))  # 4.1.6: not critical
         return Outcome(Verdict.AGREED, records.encode_message(response), aead)
 
@@ -131,7 +134,7 @@ class KeServer:
         error = Record(RecordType.ERROR, True, records.encode_u16s(code))
         return Outcome(verdict, records.encode_message([error]))
 
-    def choose_aead(self, offered: tuple[int, ...]) -> AeadId | None:
+    def choose_aead(self, offered: tuple[int, ...]) -> Aead | None:
         """The server's favourite among the algorithms offered (section 4.1.5: the server may choose)."""
         return next((a for a in self.aeads if a in offered), None)
 
@@ -164,9 +167,9 @@ def _check_record(record: Record, found: dict[int, Record]) -> None:
     match record.type:
         case RecordType.ERROR | RecordType.WARNING | RecordType.NEW_COOKIE:
             raise FormatError("a record that clients must not send")  # 4.1.3, 4.1.4, 4.1.6
-        case RecordType.NEXT_PROTOCOL | RecordType.AEAD_ALGORITHM | RecordType.SERVER | RecordType.PORT:
+        case kind if kind in records.AT_MOST_ONCE:
             if record.type in found:
-                raise FormatError("a record that must not occur twice")  # 4.1.2, 4.1.5, 4.1.7
+                raise FormatError("a record that must not occur twice")
             found[record.type] = record
         case _ if record.critical:
             raise _Refused(ErrorCode.UNRECOGNIZED_CRITICAL_RECORD)  # 4.1.3
@@ -186,7 +189,9 @@ def _check_lists(found: dict[int, Record]) -> Request:
         raise FormatError("no AEAD Algorithm Negotiation record")  # 4.1.5
     if RecordType.PORT in found:
         records.single_u16(found[RecordType.PORT])  # 4.1.8: there is one port to send, but a wish must be well-formed
-    return Request(tuple(protocols), tuple(aeads or ()), _wished_server(found.get(RecordType.SERVER)))
+    wished_server = _wished_server(found.get(RecordType.SERVER))
+    compliant_context = records.is_flagged(found.get(RecordType.COMPLIANT_CONTEXT))
+    return Request(tuple(protocols), tuple(aeads or ()), wished_server, compliant_context)
 
 
 def _wished_server(record: Record | None) -> str | None:

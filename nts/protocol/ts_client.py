@@ -18,14 +18,13 @@ from nts.base.registry import (
     MAX_COOKIE,
     MAX_PLACEHOLDERS,
     MIN_UNIQUE_ID,
-    NONCE_REQUIRED,
     FieldType,
     Leap,
     Mode,
     Stratum,
 )
 from nts.codec import extensions, ntp
-from nts.codec.aead import AesSiv, SessionKeys
+from nts.codec.aead import SessionKeys
 from nts.codec.ntp import Header
 
 _MAX_DISTANCE_NS = 16 * ntp.NS  # RFC 5905 appendix A: MAXDIST of a valid packet
@@ -107,8 +106,8 @@ def build_query(keys: SessionKeys, cookie: bytes, placeholders: int, random: Cal
     packet += extensions.encode(FieldType.UNIQUE_IDENTIFIER, unique_id)
     packet += extensions.encode(FieldType.COOKIE, cookie)
     packet += placeholders * extensions.encode(FieldType.COOKIE_PLACEHOLDER, bytes(len(cookie)))
-    nonce = random(NONCE_REQUIRED)
-    tag = AesSiv(keys.c2s).seal(nonce, b"", packet)
+    nonce = random(keys.aead.nonce_length)
+    tag = keys.c2s_cipher.seal(nonce, b"", packet)
     packet += extensions.encode(FieldType.AUTHENTICATOR, extensions.encode_authenticator(nonce, tag))
     return Query(packet, unique_id, transmit, keys)
 
@@ -152,7 +151,7 @@ def _judge_protected(datagram: bytes, header: Header, authenticator: extensions.
     """Authenticate with the S2C key; only then does anything in the packet count (section 5.7)."""
     try:
         parts = extensions.decode_authenticator(authenticator.body)
-        plaintext = AesSiv(keys.s2c).open(parts.nonce, parts.ciphertext, datagram[: authenticator.offset])
+        plaintext = keys.s2c_cipher.open(parts.nonce, parts.ciphertext, datagram[: authenticator.offset])
         inner = extensions.walk_encrypted(plaintext)
     except (AuthError, FormatError) as e:
         return Judgement(Verdict.NOT_AUTHENTIC, str(e))

@@ -17,19 +17,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum, auto
 
-from nts.base.errors import AuthError, FormatError
+from nts.base.errors import AuthError, FormatError, LibraryError
 from nts.base.registry import (
     KISS_NTSN,
     MAX_PLACEHOLDERS,
     MIN_UNIQUE_ID,
-    NONCE_REQUIRED,
     FieldType,
     Leap,
     Mode,
     Stratum,
 )
 from nts.codec import cookies, extensions
-from nts.codec.aead import AesSiv, SessionKeys
+from nts.codec.aead import SessionKeys
+from nts.codec.cookies import Contents
 from nts.codec.extensions import Authenticator, Field
 from nts.codec.keyring import KeyRing, MasterKey
 from nts.codec.ntp import HEADER_LENGTH, Header
@@ -182,8 +182,6 @@ def _nts_request(datagram: bytes, unique_id: Field | None, fields: list[Field]) 
         authenticator = extensions.decode_authenticator(authenticators[0].body)
     except FormatError:
         raise _Drop(Verdict.DROP_FIELDS) from None
-    if not authenticator.conforms:
-        raise _Drop(Verdict.DROP_PADDING)
     placeholders = _count_placeholders([f for f in fields if f.offset < end], cookie)
     return _NtsRequest(unique_id, cookie, placeholders, authenticator, datagram[:end])
 
@@ -198,23 +196,35 @@ def _respond_nts(
 ) -> Outcome:
     """Open the cookie, authenticate, and answer with time or with a NAK (section 5.7)."""
     try:
-        keys = cookies.open_cookie(ring, request.cookie.body)
+        contents = cookies.open_cookie(ring, request.cookie.body)
     except AuthError:
         return _nak(Verdict.NAK_COOKIE, request, reply, now)
-    authenticator = request.authenticator
+    aead = contents[0].aead
+    if request.authenticator.nonce_room < aead.nonce_length:  # section 5.6: the response's nonce must have room
+        raise _Drop(Verdict.DROP_PADDING)
     try:
-        plaintext = AesSiv(keys.c2s).open(authenticator.nonce, authenticator.ciphertext, request.associated)
+        keys, plaintext = _authenticate(request, contents)
     except AuthError:
         return _nak(Verdict.NAK_AUTH, request, reply, now)
     placeholders = request.placeholders + _encrypted_placeholders(plaintext, request.cookie)
     master = ring.current
     assert master is not None  # a key of this ring has just opened the cookie
-    minted = _mint(master, keys, 1 + min(placeholders, MAX_PLACEHOLDERS), random)
-    nonce = random(NONCE_REQUIRED)
+    minted = _mint(master, contents, 1 + min(placeholders, MAX_PLACEHOLDERS), random)
+    nonce = random(aead.nonce_length)
     head = replace(reply, transmit=now()).encode() + _echo(request.unique_id)
-    sealed = AesSiv(keys.s2c).seal(nonce, minted, head)
-    body = extensions.encode_authenticator(nonce, sealed)
+    body = extensions.encode_authenticator(nonce, keys.s2c_cipher.seal(nonce, minted, head))
     return Outcome(Verdict.ANSWERED_NTS, head + extensions.encode(FieldType.AUTHENTICATOR, body))
+
+
+def _authenticate(request: _NtsRequest, contents: Contents) -> tuple[SessionKeys, bytes]:
+    """The keys that the client uses, of those that its cookie holds, and what it has encrypted. AuthError if none."""
+    nonce, ciphertext = request.authenticator.nonce, request.authenticator.ciphertext
+    for keys in contents:
+        try:
+            return keys, keys.c2s_cipher.open(nonce, ciphertext, request.associated)
+        except (AuthError, LibraryError):  # LibraryError: an algorithm that this machine's OpenSSL does not have
+            continue
+    raise AuthError("no key of the cookie fits")
 
 
 def _encrypted_placeholders(plaintext: bytes, cookie: Field) -> int:
@@ -229,10 +239,10 @@ def _encrypted_placeholders(plaintext: bytes, cookie: Field) -> int:
     return _count_placeholders(fields, cookie)
 
 
-def _mint(master: MasterKey, keys: SessionKeys, count: int, random: Callable[[int], bytes]) -> bytes:
+def _mint(master: MasterKey, contents: Contents, count: int, random: Callable[[int], bytes]) -> bytes:
     """`count` fresh cookies as extension fields, to be encrypted."""
     return b"".join(
-        extensions.encode(FieldType.COOKIE, cookies.seal(master, keys, random(cookies.NONCE_LENGTH)))
+        extensions.encode(FieldType.COOKIE, cookies.seal(master, contents, random(cookies.NONCE_LENGTH)))
         for _ in range(count)
     )
 

@@ -16,8 +16,9 @@ from typing import Any
 
 from nts import ROOT
 from nts.base.errors import ConfigError
-from nts.base.registry import EXPORTER_LABEL, AeadId
+from nts.base.registry import EXPORTER_LABEL
 from nts.base.text import is_server_name, whole_number
+from nts.codec.aead import Aead
 from nts.system import inifile
 
 DEFAULT_PATH = ROOT / "server.ini"
@@ -39,7 +40,7 @@ class KeConfig:
     auto_cert: bool
     workers: int
     """processes"""
-    aeads: tuple[AeadId, ...]
+    aeads: tuple[Aead, ...]
 
 
 @dataclass(frozen=True)
@@ -142,9 +143,9 @@ def _addresses(text: str) -> tuple[str, ...]:
     return found
 
 
-def _aeads(text: str) -> tuple[AeadId, ...]:
-    found = inifile.aeads(text)
-    if AeadId.AES_SIV_CMAC_256 not in found:
+def _aeads(text: str) -> tuple[Aead, ...]:
+    found = Aead.parse_list(text)
+    if Aead.AES_SIV_CMAC_256 not in found:
         raise ValueError("15 must be among them (RFC 8915 section 4.1.5)")
     return found
 

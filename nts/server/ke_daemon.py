@@ -148,7 +148,7 @@ class Session:
                 message,
                 local_address=self._local_address(),
                 ring=shared.watcher.ring(),
-                export_keys=lambda aead: tls.export_keys(self._tls, aead, shared.label),
+                export=tls.exporter(self._tls, shared.label),
                 random=os.urandom,
             )
         )

@@ -16,7 +16,7 @@ from typing import Any
 
 from nts.base.errors import NTSError
 from nts.base.registry import Leap
-from nts.codec import aead, ntp
+from nts.codec import aes_siv, ntp
 from nts.server import keystore, listen
 from nts.server.config import ServerConfig
 from nts.system import addresses, certs, clock, tls
@@ -112,7 +112,7 @@ def findings_json(findings: list[Finding]) -> str:
 
 
 def _check_library(_config: ServerConfig) -> Iterator[Finding]:
-    yield Finding("ok", f"libaes_siv works ({aead.backend()})")
+    yield Finding("ok", f"libaes_siv works ({aes_siv.backend()})")
 
 
 def _check_certificate(config: ServerConfig) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from nts.base.errors import LibraryError
 from nts.base.registry import Stratum
-from nts.codec import aead, ntp
+from nts.codec import aes_siv, ntp
 from nts.codec.keyring import KeyRing
 from nts.protocol import ts_server
 from nts.protocol.ts_server import SystemVariables, Verdict
@@ -199,13 +199,13 @@ def _allow_descriptors() -> None:
 def choose_engine(wanted: str) -> tuple[bool, str]:
     """Whether to use the native engine, and the line that says so. LibraryError when it is wanted and not there."""
     if wanted == "python":
-        return False, f"engine: python (as configured); AES-SIV: {aead.backend()}"
+        return False, f"engine: python (as configured); AES-SIV: {aes_siv.backend()}"
     try:
         return True, f"engine: native ({Engine().backend})"
     except LibraryError as e:
         if wanted == "native":
             raise
-        return False, f"engine: python ({e}; {e.hint}); AES-SIV: {aead.backend()}"
+        return False, f"engine: python ({e}; {e.hint}); AES-SIV: {aes_siv.backend()}"
 
 
 def _describe_clock(clock: Clock, mode: str) -> str:

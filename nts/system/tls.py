@@ -24,9 +24,9 @@ from OpenSSL import SSL, crypto
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
 
 from nts.base.errors import ALPNError, CertificateError, ConfigError, TLSError
-from nts.base.registry import ALPN, EXPORTER_LABEL, AeadId, Direction, exporter_context
+from nts.base.registry import ALPN, EXPORTER_LABEL
 from nts.base.text import is_ip_address, is_server_name
-from nts.codec.aead import SessionKeys
+from nts.codec.aead import Exporter
 
 T = TypeVar("T")
 
@@ -96,14 +96,9 @@ def _read(path: Path, *, hint: str | None = None) -> bytes:
         raise ConfigError(f"cannot read {path}: {e.strerror}", hint=hint) from None
 
 
-def export_keys(connection: SSL.Connection, aead: AeadId, label: str = EXPORTER_LABEL) -> SessionKeys:
-    """The C2S and S2C keys of a finished handshake (section 5.1)."""
-
-    def key(direction: Direction) -> bytes:
-        context = exporter_context(aead, direction)
-        return connection.export_keying_material(label.encode(), aead.key_length, context)
-
-    return SessionKeys(aead, key(Direction.C2S), key(Direction.S2C))
+def exporter(connection: SSL.Connection, label: str = EXPORTER_LABEL) -> Exporter:
+    """The exporter of a finished handshake (section 5.1)."""
+    return lambda context, length: connection.export_keying_material(label.encode(), length, context)
 
 
 def speaks_ntske(connection: SSL.Connection) -> bool:

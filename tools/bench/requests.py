@@ -12,10 +12,10 @@ import socket
 from enum import Enum, auto
 from pathlib import Path
 
-from nts.base.registry import MAX_PLACEHOLDERS, NONCE_REQUIRED, AeadId, FieldType, Mode
+from nts.base.registry import MAX_PLACEHOLDERS, FieldType, Mode
 from nts.client import ke_session
 from nts.codec import extensions
-from nts.codec.aead import AesSiv, SessionKeys
+from nts.codec.aead import Aead, SessionKeys
 from nts.codec.ntp import Header
 from nts.protocol import ts_client
 from tools.bench.servers import BenchError, Exchange, Server
@@ -49,9 +49,9 @@ class Client:
 
     def __init__(self, exchange: Exchange) -> None:
         """By a key exchange for AEAD 15. NTSError when it fails."""
-        options = ke_session.Options("localhost", exchange.port, (AeadId.AES_SIV_CMAC_256,), ca=exchange.ca)
+        options = ke_session.Options("localhost", exchange.port, (Aead.AES_SIV_CMAC_256,), ca=exchange.ca)
         result = ke_session.exchange(options)
-        self._keys, self.cookies = result.keys, result.agreement.cookies
+        self._keys, self.cookies = result.keys[0], result.agreement.cookies
 
     def request(self, kind: Kind, cookie: bytes) -> bytes:
         """A request of this kind."""
@@ -87,8 +87,8 @@ class Client:
 def _with_unknown_field(packet: bytes, keys: SessionKeys) -> bytes:
     """The request with a field that nobody knows, and so with another authenticator."""
     head = packet[:-_TAG_ONLY] + extensions.encode(_UNKNOWN_FIELD, bytes(16))
-    nonce = os.urandom(NONCE_REQUIRED)
-    body = extensions.encode_authenticator(nonce, AesSiv(keys.c2s).seal(nonce, b"", head))
+    nonce = os.urandom(keys.aead.nonce_length)
+    body = extensions.encode_authenticator(nonce, keys.c2s_cipher.seal(nonce, b"", head))
     return head + extensions.encode(FieldType.AUTHENTICATOR, body)
 
 

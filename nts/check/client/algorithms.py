@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """C24: AEAD 30, AES-128-GCM-SIV, whose keys some clients extract with 15 in the exporter's context (section 5.1).
 
-They did so before record 1024 was assigned, by which both sides say that they do it right. This suite does not speak
-AEAD 30: the client's first request is judged by which of the two keys it is sealed with, and gets no answer.
+They did so before record 1024 was assigned, by which both sides say that they do it right. The client's first request
+is judged by which of the two keys it is sealed with, and gets no answer.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from nts.base.registry import AeadId, RecordType
-from nts.check import gcm_siv
+from nts.base.registry import RecordType
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe, until_accepted, until_asked
-from nts.check.ke_forge import COMPLIANT_CONTEXT
 from nts.check.model import Finding, Group, Severity, failed, passed, warned
 from nts.check.peer import SOUND_KE, KeTalk, craft
 from nts.check.peer.faults.exchange import parsed
+from nts.codec.aead import Aead, SessionKeys, possible_contexts
 from nts.codec.records import encode_u16s, u16_list
 
+_GCM_SIV = Aead.AES_128_GCM_SIV
 GROUP: Group[ClientProbe] = Group("Algorithms")
 
 
@@ -37,7 +37,7 @@ def client_aead_30(probe: ClientProbe) -> Iterator[Finding]:
         yield judge.unseen("no NTS-KE request came")
         return
     offered = [i for r in parsed(requests[0]) if r.type == RecordType.AEAD_ALGORITHM for i in u16_list(r)]
-    if gcm_siv.AEAD_ID not in offered:
+    if _GCM_SIV not in offered:
         yield passed(f"offers {', '.join(map(str, offered))}: AEAD 30 is not among them")
         return
     for echo in (True, False):
@@ -46,23 +46,21 @@ def client_aead_30(probe: ClientProbe) -> Iterator[Finding]:
 
 def _context(probe: ClientProbe, echo: bool) -> Iterator[Finding]:
     """Which keys the client uses when AEAD 30 is agreed on."""
-    c2s_keys: list[dict[int, bytes]] = []
+    candidates: list[tuple[int, SessionKeys]] = []
 
     def agree(talk: KeTalk) -> None:
         talk.request()
-        contexts = (gcm_siv.AEAD_ID, AeadId.AES_SIV_CMAC_256)
-        c2s_keys.append({int(c): talk.export_octets(gcm_siv.KEY_LENGTH, c)[0] for c in contexts})
-        more = craft.record(COMPLIANT_CONTEXT, critical=False) if echo else b""
+        candidates.extend((c, talk.export(_GCM_SIV, c)) for c in possible_contexts(_GCM_SIV, confirmed=False))
+        more = craft.record(RecordType.COMPLIANT_CONTEXT, critical=False) if echo else b""
         more += craft.record(RecordType.PORT, encode_u16s(talk.behaviour.ntp_port))
-        talk.send(craft.response(aeads=encode_u16s(gcm_siv.AEAD_ID), more=more))
+        talk.send(craft.response(aeads=encode_u16s(_GCM_SIV), more=more))
 
     what = f"AEAD 30 {'with' if echo else 'without'} record 1024"
     with probe.scene(what=what, ke=replace(SOUND_KE, answer=agree)) as scene:
         seen = scene.meet(until=until_asked(1), wait=judge.SHORT)
     yield from judge.protected(seen)
-    candidates = [(context, key) for keys in c2s_keys for context, key in keys.items()]
-    used = {c for talk in seen.nts_requests for c, key in candidates if gcm_siv.sealed_with(key, talk.datagram)}
-    if used == {gcm_siv.AEAD_ID}:
+    used = {c for talk in seen.nts_requests for c, keys in candidates if talk.is_sealed_with(keys)}
+    if used == {_GCM_SIV}:
         yield passed(f"{what}: keys with 30 in the context")
     elif not used:
         yield judge.unseen(f"{what}: no request that either key fits ({judge.did(seen)})")

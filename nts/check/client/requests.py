@@ -78,7 +78,8 @@ def _shape(seen: Seen) -> Iterator[Finding]:
 
 def _nonce_rule(talk: NtpTalk) -> bool:
     try:
-        return extensions.decode_authenticator(talk.body(FieldType.AUTHENTICATOR)).conforms
+        authenticator = extensions.decode_authenticator(talk.body(FieldType.AUTHENTICATOR))
+        return authenticator.nonce_room >= talk.session_keys().aead.nonce_length
     except FormatError:
         return False
 
@@ -110,7 +111,7 @@ def _placeholders_fit(talk: NtpTalk) -> bool:
 
 
 _RULES: tuple[tuple[str, Severity, Callable[[NtpTalk], bool]], ...] = (
-    ("authentic under the C2S key", Severity.MUST, lambda t: t.keys is None or t.is_authentic),
+    ("authentic under the C2S key", Severity.MUST, lambda t: not t.contents or t.is_authentic),
     ("one identifier, one cookie, one authenticator", Severity.MUST, _once),
     ("nothing of NTS after the authenticator", Severity.MUST, _authenticator_last),
     (

@@ -175,6 +175,6 @@ def _request_line(talk: NtpTalk) -> str:
         return f"{where} without NTS"
     if not talk.is_nts:
         return f"{where} with extension fields, but not all of NTS"
-    cookie = "cookie opens" if talk.keys else "cookie does not open"
+    cookie = "cookie opens" if talk.contents else "cookie does not open"
     authentic = "authentic" if talk.is_authentic else "not authentic"
     return f"{where}: NTS, {cookie}, {authentic}, {counted(len(talk.placeholders), 'placeholder')}"

@@ -9,11 +9,11 @@ from itertools import islice
 
 from nts.base.registry import FieldType
 from nts.check.decode import tls_keys
-from nts.check.decode.aeads import Keys
 from nts.check.decode.cookie_keys import Opened, Opener
 from nts.check.decode.ntp_packet import Packet
 from nts.check.decode.tls_keys import KeyLog
 from nts.codec import extensions
+from nts.codec.aead import SessionKeys
 
 MAX_TRIALS = 200_000  # decryptions in the dark, for packets whose cookie tells nothing
 MAX_LOG_KEYS = 4096  # pairs of keys made of a key log without knowing what they are for
@@ -26,7 +26,7 @@ class Association:
     number: int
     origin: str
     """where the keys are from, in words"""
-    candidates: list[Keys]
+    candidates: list[SessionKeys]
     """the first is the right one, once a packet has been decrypted"""
     requests: int = 0
     replies: int = 0
@@ -34,7 +34,7 @@ class Association:
     """how many it was seen to be given"""
 
     @property
-    def keys(self) -> Keys:
+    def keys(self) -> SessionKeys:
         """Its keys."""
         return self.candidates[0]
 
@@ -55,11 +55,11 @@ class Associations:
     openers: tuple[Opener, ...]
     known: list[Association] = field(default_factory=list)
     _by_cookie: dict[bytes, Association] = field(default_factory=dict)
-    _by_keys: dict[Keys, Association] = field(default_factory=dict)
-    _log_keys: list[Keys] | None = None
+    _by_keys: dict[SessionKeys, Association] = field(default_factory=dict)
+    _log_keys: list[SessionKeys] | None = None
     _trials: int = MAX_TRIALS
 
-    def make(self, origin: str, candidates: list[Keys]) -> Association:
+    def make(self, origin: str, candidates: list[SessionKeys]) -> Association:
         """The association with these keys, new or not."""
         for keys in candidates:
             if keys in self._by_keys:
@@ -87,7 +87,7 @@ class Associations:
         """Whose request it is: by its cookie, or else by the keys that decrypt it. It is decrypted if it can be."""
         found = self._by_cookie.get(as_field(packet.cookie)) if packet.cookie is not None else None
         if found is None and opened is not None:
-            found = self.make(f"a cookie under key {opened.key_id} of {opened.source}", [opened.keys])
+            found = self.make(f"a cookie under key {opened.key_id} of {opened.source}", list(opened.contents))
         if found is None:
             return self.by_trial(packet)
         found.unlock(packet)
@@ -109,7 +109,7 @@ class Associations:
         self._trials -= 1
         return self._trials >= 0
 
-    def _keys_of_log(self) -> list[Keys]:
+    def _keys_of_log(self) -> list[SessionKeys]:
         if self._log_keys is None:
             self._log_keys = list(islice(tls_keys.all_keys(self.log), MAX_LOG_KEYS))
         return self._log_keys

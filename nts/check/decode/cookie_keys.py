@@ -19,19 +19,17 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from nts.base.errors import AuthError, FormatError
-from nts.base.registry import AeadId
 from nts.base.wire import Reader
-from nts.check import gcm_siv
-from nts.check.decode.aeads import GCM_SIV, KEY_LENGTHS, Keys, open_sealed
 from nts.codec import cookies
+from nts.codec.aead import Aead, SessionKeys
+from nts.codec.cookies import Contents
 from nts.codec.keyring import KeyRing
 
 MAX_KEYS = 64  # of one file
-_SIV_NONCE = 16
-_CHRONY_AEADS = {
-    2 * 32: int(AeadId.AES_SIV_CMAC_256),
-    2 * gcm_siv.KEY_LENGTH: gcm_siv.AEAD_ID,
-}  # by the length of both keys
+# What NTPsec speaks, by the length of a key.
+_NTPSEC_AEADS = {a.key_length: a for a in (Aead.AES_SIV_CMAC_256, Aead.AES_SIV_CMAC_384, Aead.AES_SIV_CMAC_512)}
+# What chrony speaks, by the length of both keys.
+_CHRONY_AEADS = {2 * a.key_length: a for a in (Aead.AES_SIV_CMAC_256, Aead.AES_128_GCM_SIV)}
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,12 @@ class Opened:
     source: str
     """whose keys opened it"""
     key_id: str
-    keys: Keys
+    contents: Contents
+
+    @property
+    def keys(self) -> SessionKeys:
+        """The pair of keys, or the registered one of two."""
+        return self.contents[0]
 
 
 class Opener(Protocol):
@@ -60,10 +63,10 @@ class OurOpener:
 
     def open(self, cookie: bytes) -> Opened | None:
         try:
-            keys = cookies.open_cookie(self.ring, cookie)
+            contents = cookies.open_cookie(self.ring, cookie)
         except AuthError:
             return None
-        return Opened("master keys", f"{cookie[:2].hex()}", Keys(int(keys.aead), keys.c2s, keys.s2c))
+        return Opened("master keys", f"{cookie[:2].hex()}", contents)
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class ForeignKey:
     """One key of another server."""
 
     id: int
-    aead: int
+    aead: Aead
     key: bytes = field(repr=False)
 
 
@@ -84,11 +87,11 @@ class ChronyOpener:
     def open(self, cookie: bytes) -> Opened | None:
         key_id = int.from_bytes(cookie[:4], "big")
         for key in self.keys:
-            plaintext = _open(cookie, key, gcm_siv.NONCE_LENGTH if key.aead in GCM_SIV else _SIV_NONCE, b"")
+            plaintext = _open(cookie, key, b"")
             if key.id == key_id and plaintext is not None and len(plaintext) in _CHRONY_AEADS:
                 half = len(plaintext) // 2
-                keys = Keys(_CHRONY_AEADS[len(plaintext)], plaintext[:half], plaintext[half:])
-                return Opened("chrony's keys", f"{key_id:08X}", keys)
+                keys = SessionKeys(_CHRONY_AEADS[len(plaintext)], plaintext[:half], plaintext[half:])
+                return Opened("chrony's keys", f"{key_id:08X}", (keys,))
         return None
 
 
@@ -102,29 +105,28 @@ class NtpsecOpener:
         for key in self.keys:
             if cookie[:4] not in (key.id.to_bytes(4, "little"), key.id.to_bytes(4, "big")):
                 continue
-            plaintext = _open(cookie, key, _SIV_NONCE, cookie[: 4 + _SIV_NONCE])
+            plaintext = _open(cookie, key, cookie[: 4 + key.aead.nonce_length])
             keys = None if plaintext is None else _ntpsec_keys(plaintext)
             if keys is not None:
-                return Opened("NTPsec's keys", str(key.id), keys)
+                return Opened("NTPsec's keys", str(key.id), (keys,))
         return None
 
 
-def _open(cookie: bytes, key: ForeignKey, nonce_length: int, associated: bytes) -> bytes | None:
-    nonce, ciphertext = cookie[4 : 4 + nonce_length], cookie[4 + nonce_length :]
+def _open(cookie: bytes, key: ForeignKey, associated: bytes) -> bytes | None:
+    end = 4 + key.aead.nonce_length
     try:
-        return open_sealed(key.aead, key.key, nonce, ciphertext, associated)
+        return key.aead.cipher(key.key).open(cookie[4:end], cookie[end:], associated)
     except AuthError:
         return None
 
 
-def _ntpsec_keys(plaintext: bytes) -> Keys | None:
+def _ntpsec_keys(plaintext: bytes) -> SessionKeys | None:
     reader = Reader(plaintext)
     try:
         number = reader.take(4)
-        aead = int.from_bytes(number, "little" if number[0] else "big")
-        size = KEY_LENGTHS.get(aead, -1)
-        keys = Keys(aead, reader.take(size), reader.take(size)) if size > 0 else None
-    except FormatError:
+        aead = Aead(int.from_bytes(number, "little" if number[0] else "big"))
+        keys = SessionKeys(aead, reader.take(aead.key_length), reader.take(aead.key_length))
+    except (FormatError, ValueError):
         return None
     return None if reader.remaining else keys
 
@@ -150,8 +152,10 @@ def read_chrony(text: str) -> ChronyOpener:
 def _chrony_key(row: list[str]) -> ForeignKey:
     if len(row) != 3 or not _ID.fullmatch(row[0]):
         raise FormatError("a line of chrony's key file is not an identifier, a key and an algorithm")
-    aead = int(row[2]) if _NUMBER.fullmatch(row[2]) else 0
-    return ForeignKey(int(row[0], 16), aead, _key(row[1], KEY_LENGTHS.get(aead, 0)))
+    if not _NUMBER.fullmatch(row[2]) or int(row[2]) not in set(Aead):
+        raise FormatError("a key of chrony's with an unknown algorithm")
+    aead = Aead(int(row[2]))
+    return ForeignKey(int(row[0], 16), aead, _key(row[1], aead))
 
 
 def read_ntpsec(text: str) -> NtpsecOpener:
@@ -163,15 +167,15 @@ def read_ntpsec(text: str) -> NtpsecOpener:
         if name == "I" and re.fullmatch(r"[0-9]{1,10}", value) and int(value) < 2**32:
             number = int(value)
         elif name == "K" and number is not None:
-            aead = {int(a.key_length): int(a) for a in AeadId}.get(len(value) // 2, 0)
-            keys.append(ForeignKey(number, aead, _key(value, KEY_LENGTHS.get(aead, 0))))
+            aead = _NTPSEC_AEADS.get(len(value) // 2, Aead.AES_SIV_CMAC_256)
+            keys.append(ForeignKey(number, aead, _key(value, aead)))
         elif name not in ("T", "L") and line.strip():
             raise FormatError("not a file of NTPsec's NTS server keys: its lines begin with T:, L:, I: and K:")
     return NtpsecOpener(_some(keys))
 
 
-def _key(text: str, length: int) -> bytes:
-    if not _HEX.fullmatch(text) or len(text) != 2 * length:
+def _key(text: str, aead: Aead) -> bytes:
+    if not _HEX.fullmatch(text) or len(text) != 2 * aead.key_length:
         raise FormatError("a key that is not hexadecimal, or not as long as its algorithm wants")
     return bytes.fromhex(text)
 

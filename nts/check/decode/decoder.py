@@ -14,10 +14,11 @@ from nts.check.decode.capture import Datagram, Endpoint, Segment
 from nts.check.decode.cookie_keys import Opened, Opener
 from nts.check.decode.ntp_packet import Packet
 from nts.check.decode.problems import Problem, info, must, should
-from nts.check.decode.rules_ke import COMPLIANT_GCM_SIV, Parsed
+from nts.check.decode.rules_ke import Parsed
 from nts.check.decode.streams import Conversation, Conversations
 from nts.check.decode.tls_keys import KeyLog
 from nts.check.decode.tls_session import Session, Side
+from nts.codec.aead import Aead
 
 MAX_PACKETS = 50_000  # NTP packets of a capture
 MAX_OCTETS = 1 << 27  # in all of them
@@ -202,12 +203,11 @@ class Decoder:
         chosen = response.numbers(RecordType.AEAD_ALGORITHM)
         if Protocol.NTPV4 not in response.numbers(RecordType.NEXT_PROTOCOL) or len(chosen) != 1:
             return
-        keys = tls_keys.session_keys(session.suite.hash, session.exporter_secret, chosen[0])
-        if response.of(COMPLIANT_GCM_SIV):
-            keys = keys[:1]
-        if not keys:
+        if chosen[0] not in set(Aead):
             item.problems.append(info(f"AEAD algorithm {chosen[0]} is not known here: its keys cannot be made"))
             return
+        confirmed = bool(response.of(RecordType.COMPLIANT_CONTEXT))
+        keys = tls_keys.session_keys(session.suite.hash, session.exporter_secret, Aead(chosen[0]), confirmed=confirmed)
         item.association = self._associations.make(f"NTS-KE in frame {item.frame}", keys)
 
     def _open_cookies(self, item: KeItem) -> None:
@@ -219,8 +219,8 @@ class Decoder:
         for opened in item.opened:
             if item.association is None:
                 origin = f"NTS-KE in frame {item.frame}" if item.frame else "a cookie"
-                item.association = self._associations.make(origin, [opened.keys])
-            elif opened.keys not in item.association.candidates:
+                item.association = self._associations.make(origin, list(opened.contents))
+            elif not set(opened.contents) & set(item.association.candidates):
                 item.problems.append(must("a cookie holds other keys than those of the TLS session", "4.1.6"))
         if item.association is not None:
             self._associations.give(item.association, bodies)

@@ -8,8 +8,8 @@ from functools import cached_property
 
 from nts.base.errors import AuthError, FormatError
 from nts.base.registry import FIELD_NAMES, KISS_NTSN, FieldType, Mode, Stratum
-from nts.check.decode.aeads import Keys, open_sealed
 from nts.codec import extensions
+from nts.codec.aead import SessionKeys
 from nts.codec.extensions import Authenticator, Field
 from nts.codec.ntp import HEADER_LENGTH, Header
 
@@ -99,15 +99,15 @@ class Packet:
         except FormatError as e:
             return found[0], None, str(e)
 
-    def unlock(self, keys: Keys) -> bool:
+    def unlock(self, keys: SessionKeys) -> bool:
         """Decrypt it with the key for its direction, C2S in requests and S2C in replies; whether it was authentic."""
         if self.authenticator is None or self.authenticator[1] is None:
             return False
         at, parts, _ = self.authenticator
         assert parts is not None
-        key = keys.s2c if self.is_reply else keys.c2s
+        cipher = keys.s2c_cipher if self.is_reply else keys.c2s_cipher
         try:
-            plaintext = open_sealed(keys.aead, key, parts.nonce, parts.ciphertext, self.octets[: at.offset])
+            plaintext = cipher.open(parts.nonce, parts.ciphertext, self.octets[: at.offset])
         except AuthError:
             return False
         self.plaintext = plaintext

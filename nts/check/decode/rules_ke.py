@@ -18,7 +18,6 @@ _SECTIONS = {
     RecordType.WARNING: "4.1.4", RecordType.SERVER: "4.1.7", RecordType.PORT: "4.1.8",
 }  # fmt: skip
 _ONCE = (RecordType.NEXT_PROTOCOL, RecordType.AEAD_ALGORITHM, RecordType.SERVER, RecordType.PORT)
-COMPLIANT_GCM_SIV = 1024
 """the record that agrees on the exporter context of AEAD 30 as RFC 8915 has it"""
 
 

@@ -10,23 +10,20 @@ from nts.base.registry import (
     FIELD_NAMES,
     MAX_PLACEHOLDERS,
     MIN_UNIQUE_ID,
-    NONCE_REQUIRED,
     FieldType,
     Leap,
     Mode,
     Stratum,
 )
-from nts.base.wire import pad4
-from nts.check.decode.aeads import GCM_SIV, Keys
 from nts.check.decode.ntp_packet import Packet
 from nts.check.decode.problems import Problem, crit, info, must, should
-from nts.check.gcm_siv import NONCE_LENGTH
 from nts.codec import extensions
+from nts.codec.aead import Aead, SessionKeys
 from nts.codec.extensions import Authenticator, Field
 from nts.codec.ntp import VERSION, Header
 
 
-def judge(packet: Packet, keys: Keys | None) -> list[Problem]:
+def judge(packet: Packet, keys: SessionKeys | None) -> list[Problem]:
     """What can be said of a packet alone. `keys` are those it was decrypted with, or should have been."""
     header = packet.header
     if header is None:
@@ -95,7 +92,7 @@ def _is_zero_padded(at: Field, parts: Authenticator) -> bool:
     return at.body.startswith(body)
 
 
-def _request(packet: Packet, header: Header, keys: Keys | None) -> Iterator[Problem]:
+def _request(packet: Packet, header: Header, keys: SessionKeys | None) -> Iterator[Problem]:
     identifiers, cookies = packet.of(FieldType.UNIQUE_IDENTIFIER), packet.of(FieldType.COOKIE)
     placeholders = packet.of(FieldType.COOKIE_PLACEHOLDER)
     if any(len(f.body) < MIN_UNIQUE_ID for f in identifiers):
@@ -113,7 +110,7 @@ def _request(packet: Packet, header: Header, keys: Keys | None) -> Iterator[Prob
     yield from _placeholders(placeholders + packet.inner_of(FieldType.COOKIE_PLACEHOLDER), cookies)
     parts = packet.authenticator[1] if packet.authenticator else None
     if parts is not None and not _has_room(parts, keys):
-        yield must(f"a nonce of {len(parts.nonce)} octets with {parts.spare} of Additional Padding: too few", "5.6")
+        yield must(f"a nonce of {len(parts.nonce)} octets with {parts.padding} of Additional Padding: too few", "5.6")
     revealing = [name for name in ("stratum", "poll", "precision", "root_delay", "root_dispersion", "reference_time",
                                    "origin", "receive") if getattr(header, name)]  # fmt: skip
     if header.leap or any(header.reference_id) or revealing:
@@ -133,12 +130,11 @@ def _placeholders(placeholders: list[Field], cookies: list[Field]) -> Iterator[P
         yield should(f"{len(placeholders)} placeholders: {MAX_PLACEHOLDERS} are the most", "5.7")
 
 
-def _has_room(parts: Authenticator, keys: Keys | None) -> bool:
+def _has_room(parts: Authenticator, keys: SessionKeys | None) -> bool:
     """The Additional Padding rule. Where the algorithm is not known, only what is wrong with all is."""
-    needed = NONCE_REQUIRED
-    if (keys is not None and keys.aead in GCM_SIV) or (keys is None and len(parts.nonce) == NONCE_LENGTH):
-        needed = NONCE_LENGTH
-    return len(pad4(parts.nonce)) + parts.spare >= needed
+    if keys is None and len(parts.nonce) in {a.nonce_length for a in Aead}:
+        return True
+    return parts.nonce_room >= (keys.aead if keys else Aead.AES_SIV_CMAC_256).nonce_length
 
 
 def _reply(packet: Packet) -> Iterator[Problem]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from nts.check.decode.aeads import Keys
 from nts.check.decode.associations import Association
 from nts.check.decode.cookie_keys import Opened
 from nts.check.decode.decoder import Decoded, Item, KeItem, NtpItem
@@ -15,6 +14,7 @@ from nts.check.decode.rules_ke import Parsed
 from nts.check.decode.tls_messages import printable
 from nts.check.decode.tls_session import Session
 from nts.cli import dump, results
+from nts.codec.aead import SessionKeys
 
 _KINDS = {1: "symmetric active", 2: "symmetric passive", 3: "request", 4: "reply", 5: "broadcast"}
 
@@ -100,7 +100,7 @@ def _opened(opened: Opened, secrets: bool) -> str:
     return f"under key {opened.key_id} of {opened.source}: {_keys(opened.keys, secrets)}"
 
 
-def _keys(keys: Keys, secrets: bool) -> str:
+def _keys(keys: SessionKeys, secrets: bool) -> str:
     c2s, s2c = dump.secret(keys.c2s, secrets), dump.secret(keys.s2c, secrets)
     return f"{dump.aead_name(keys.aead)}, c2s {c2s}, s2c {s2c}"
 
@@ -180,7 +180,7 @@ def _opened_dict(opened: Opened, secrets: bool) -> dict[str, Any]:
     return {"source": opened.source, "key_id": opened.key_id, **_keys_dict(opened.keys, secrets)}
 
 
-def _keys_dict(keys: Keys, secrets: bool) -> dict[str, Any]:
+def _keys_dict(keys: SessionKeys, secrets: bool) -> dict[str, Any]:
     aead = {"id": keys.aead, "name": dump.aead_name(keys.aead)}
     return {"aead": aead, "c2s": dump.secret(keys.c2s, secrets), "s2c": dump.secret(keys.s2c, secrets)}
 

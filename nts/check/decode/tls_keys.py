@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from nts.base.errors import AuthError, FormatError
-from nts.base.registry import EXPORTER_LABEL, AeadId, Direction, exporter_context
+from nts.base.registry import EXPORTER_LABEL
 from nts.base.wire import u16
-from nts.check.decode.aeads import GCM_SIV, KEY_LENGTHS, Keys
+from nts.codec.aead import Aead, SessionKeys, export_keys, possible_contexts
 
 IV_LENGTH = 12
 EXPORTER_SECRET = "EXPORTER_SECRET"
@@ -80,29 +80,27 @@ def export(algorithm: hashes.HashAlgorithm, exporter_secret: bytes, label: str, 
     return expand_label(algorithm, derived, "exporter", _digest(algorithm, context), length)
 
 
-def session_keys(algorithm: hashes.HashAlgorithm, exporter_secret: bytes, aead: int) -> list[Keys]:
-    """The C2S and S2C keys that a TLS session means for an AEAD algorithm (RFC 8915 section 5.1); none: it is unknown.
+def session_keys(
+    algorithm: hashes.HashAlgorithm, exporter_secret: bytes, aead: Aead, *, confirmed: bool = False
+) -> list[SessionKeys]:
+    """The C2S and S2C keys that a TLS session means for an AEAD algorithm (RFC 8915 section 5.1).
 
-    Two pairs for AES-GCM-SIV: the right one, and that of chrony 4.4 to 4.6, which exports with number 15.
+    There may be several pairs, unless the server has `confirmed` which exporter context it uses.
     """
-    if aead not in KEY_LENGTHS:
-        return []
 
-    def key(context_aead: int, direction: Direction) -> bytes:
-        context = exporter_context(context_aead, direction)
-        return export(algorithm, exporter_secret, EXPORTER_LABEL, context, KEY_LENGTHS[aead])
+    def exporter(context: bytes, length: int) -> bytes:
+        return export(algorithm, exporter_secret, EXPORTER_LABEL, context, length)
 
-    contexts = (aead, int(AeadId.AES_SIV_CMAC_256)) if aead in GCM_SIV else (aead,)
-    return [Keys(aead, key(c, Direction.C2S), key(c, Direction.S2C)) for c in contexts]
+    return [export_keys(exporter, aead, c) for c in possible_contexts(aead, confirmed=confirmed)]
 
 
-def all_keys(log: KeyLog) -> Iterator[Keys]:
+def all_keys(log: KeyLog) -> Iterator[SessionKeys]:
     """Every pair of keys that the sessions of a key log may have exported, whatever they agreed on."""
     for secrets in log.values():
         secret = secrets.get(EXPORTER_SECRET, b"")
         algorithm = {32: hashes.SHA256(), 48: hashes.SHA384()}.get(len(secret))
         if algorithm is not None:
-            for aead in KEY_LENGTHS:
+            for aead in Aead:
                 yield from session_keys(algorithm, secret, aead)
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from nts.base.errors import AuthError, FormatError
-from nts.base.registry import ALPN
+from nts.base.registry import ALERT_NAMES, ALPN, Alert
 from nts.check.decode import tls_messages
 from nts.check.decode.problems import Problem, crit, info, must
 from nts.check.decode.streams import Stream
@@ -24,13 +24,6 @@ from nts.check.decode.tls_keys import (
 from nts.check.decode.tls_messages import TLS13, Content, Handshake, Hello, Record
 
 _VERSIONS = {0x0300: "SSL 3.0", 0x0301: "TLS 1.0", 0x0302: "TLS 1.1", 0x0303: "TLS 1.2", TLS13: "TLS 1.3"}
-_ALERTS = {
-    0: "close_notify", 10: "unexpected_message", 20: "bad_record_mac", 40: "handshake_failure", 42: "bad_certificate",
-    45: "certificate_expired", 46: "certificate_unknown", 47: "illegal_parameter", 48: "unknown_ca",
-    50: "decode_error", 51: "decrypt_error", 70: "protocol_version", 80: "internal_error", 112: "unrecognized_name",
-    116: "certificate_required", 120: "no_application_protocol",
-}  # fmt: skip
-CLOSE_NOTIFY = 0
 MAX_HANDSHAKE = 1 << 17  # octets of one side's handshake messages not complete yet
 
 
@@ -86,11 +79,6 @@ def decrypt(client: Stream, server: Stream, log: KeyLog) -> Session:
     session.client.hello, session.server.hello = hello, answer
     session.problems += _judge(session, bool(log), bool(secrets))
     return session
-
-
-def alert_name(number: int) -> str:
-    """An alert's registered name (RFC 8446 section 6)."""
-    return _ALERTS.get(number, f"alert {number}")
 
 
 def _hello(stream: Stream, kind: Handshake) -> Hello | None:
@@ -211,7 +199,7 @@ def _open_side(stream: Stream, suite: Suite | None, handshake: bytes | None, tra
     elif rest:
         side.missing.append(f"the end of a TLS record: {rest} octets of it are there")
     side.ended = stream.ended and not side.missing
-    side.closed = CLOSE_NOTIFY in side.alerts
+    side.closed = Alert.CLOSE_NOTIFY in side.alerts
     return side
 
 
@@ -234,7 +222,8 @@ def _judge(session: Session, any_log: bool, known: bool) -> list[Problem]:
     found += _missing_secrets(session, any_log, known)
     for name, side in (("client", session.client), ("server", session.server)):
         found += [info(f"the {name}: {what}") for what in side.missing]
-        found += [info(f"the {name} sent alert {a}, {alert_name(a)}") for a in side.alerts if a != CLOSE_NOTIFY]
+        others = [a for a in side.alerts if a != Alert.CLOSE_NOTIFY]
+        found += [info(f"the {name} sent alert {a}, {ALERT_NAMES.get(a, 'unknown')}") for a in others]
     return found
 
 

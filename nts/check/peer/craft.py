@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import os
 
-from nts.base.registry import AeadId, Protocol, RecordType
+from nts.base.registry import Protocol, RecordType
 from nts.base.wire import pad4
 from nts.check.forge import raw_field
 from nts.check.ke_forge import record
+from nts.codec.aead import Aead
 from nts.codec.records import encode_u16s
 
 __all__ = ["END", "field", "random_cookies", "record", "response"]
@@ -28,7 +29,7 @@ def random_cookies(count: int = 8, length: int = 100) -> list[bytes]:
 
 def response(
     *, protocols: bytes | None = encode_u16s(Protocol.NTPV4),
-    aeads: bytes | None = encode_u16s(AeadId.AES_SIV_CMAC_256), cookies: list[bytes] | None = None,
+    aeads: bytes | None = encode_u16s(Aead.AES_SIV_CMAC_256), cookies: list[bytes] | None = None,
     more: bytes = b"", end: bytes = END,
 ) -> bytes:  # fmt: skip
     """An NTS-KE response, a good one unless told otherwise; None leaves a record out."""

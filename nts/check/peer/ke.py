@@ -27,9 +27,9 @@ from typing import TypeVar
 from OpenSSL import SSL
 
 from nts.base.errors import FormatError
-from nts.base.registry import ALPN, EXPORTER_LABEL, NTP_PORT, AeadId, Direction, Protocol
+from nts.base.registry import ALPN, EXPORTER_LABEL, NTP_PORT
 from nts.check.peer.authority import Certificate
-from nts.codec.aead import SessionKeys
+from nts.codec.aead import Aead, Exporter, SessionKeys, export_keys
 from nts.codec.keyring import KeyRing, MasterKey
 from nts.codec.records import MessageReader
 from nts.protocol import ke_server
@@ -94,7 +94,7 @@ class KeBehaviour:
     """TLS versions"""
     timeout: float = 5.0
     """seconds for the handshake and the request; then Error 1"""
-    aeads: tuple[AeadId, ...] = tuple(AeadId)
+    aeads: tuple[Aead, ...] = tuple(Aead)
     ntp_server: str = ""
     """where to send clients; empty: where they are"""
     ntp_port: int = 0
@@ -161,9 +161,7 @@ class KeTalk:
                     deadline = 0.0  # only what is there already
         return octets
 
-    def respond(
-        self, octets: bytes, *, export: Callable[[AeadId], SessionKeys] | None = None, ring: KeyRing | None = None
-    ) -> bytes:
+    def respond(self, octets: bytes, *, export: Exporter | None = None, ring: KeyRing | None = None) -> bytes:
         """The sound response to these octets, complete or not.
 
         `export` and `ring` are for cookies that hold other keys, or that are sealed with another.
@@ -178,22 +176,13 @@ class KeTalk:
             message,
             local_address=str(self.sock.getsockname()[0]),
             ring=self.ring if ring is None else ring,
-            export_keys=export or self.export,
+            export=export or tls.exporter(self.connection),
             random=os.urandom,
         ).response
 
-    def export(self, aead: AeadId, context_aead: int | None = None, label: str = EXPORTER_LABEL) -> SessionKeys:
-        """The session keys (section 5.1), on demand with another algorithm in the exporter's context."""
-        return SessionKeys(aead, *self.export_octets(aead.key_length, context_aead or aead, label))
-
-    def export_octets(self, length: int, aead: int, label: str = EXPORTER_LABEL) -> tuple[bytes, bytes]:
-        """As `export`, for algorithms that this suite does not speak: C2S and S2C."""
-
-        def key(direction: Direction) -> bytes:
-            context = struct.pack(">HHB", Protocol.NTPV4, aead, direction)
-            return self.connection.export_keying_material(label.encode(), length, context)
-
-        return key(Direction.C2S), key(Direction.S2C)
+    def export(self, aead: Aead, context: int | None = None, label: str = EXPORTER_LABEL) -> SessionKeys:
+        """The session keys (section 5.1), on demand with another number in the exporter's context."""
+        return export_keys(tls.exporter(self.connection, label), aead, context)
 
     def send(self, data: bytes, *, each: int = _RECORD, pause: float = 0.0) -> None:
         """Send in TLS records of so many octets, with a pause in seconds before each."""

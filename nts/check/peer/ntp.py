@@ -22,11 +22,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from nts.base.errors import AuthError, FormatError
-from nts.base.registry import KISS_NTSN, NONCE_REQUIRED, FieldType, Leap, Mode, Stratum
+from nts.base.registry import KISS_NTSN, FieldType, Leap, Mode, Stratum
 from nts.check.peer import craft
 from nts.check.peer.ke import PATIENCE, copied, fresh_ring
 from nts.codec import cookies, extensions, ntp
-from nts.codec.aead import AesSiv, SessionKeys
+from nts.codec.aead import SessionKeys
+from nts.codec.cookies import Contents
 from nts.codec.extensions import FIELD_HEADER, Field
 from nts.codec.keyring import KeyRing
 from nts.codec.ntp import Header
@@ -131,34 +132,35 @@ class NtpTalk:
         return self.bodies(FieldType.COOKIE_PLACEHOLDER)
 
     @cached_property
-    def keys(self) -> SessionKeys | None:
-        """The client's keys, if its cookie is one of ours."""
+    def contents(self) -> Contents:
+        """What the client's cookie holds, if it is one of ours."""
         if self.peer.behaviour.keys is not None:
-            return self.peer.behaviour.keys
+            return (self.peer.behaviour.keys,)
         try:
             cookie = self.body(FieldType.COOKIE)
             return self.peer.issued.get(cookie) or cookies.open_cookie(self.peer.ring, cookie)
         except (AuthError, FormatError):
-            return None
+            return ()
 
     def session_keys(self) -> SessionKeys:
         """The client's keys. FormatError when its cookie is none of ours."""
-        if self.keys is None:
+        if not self.contents:
             raise FormatError("a cookie that does not open")
-        return self.keys
+        return next(filter(self.is_sealed_with, self.contents), self.contents[0])
 
     @property
     def is_authentic(self) -> bool:
         """Whether its last field is an authenticator that is good under the C2S key."""
+        return any(map(self.is_sealed_with, self.contents))
+
+    def is_sealed_with(self, keys: SessionKeys) -> bool:
+        """Whether its last field is an authenticator that is good under the C2S key of these."""
         try:
-            body, keys = self.body(FieldType.AUTHENTICATOR), self.session_keys()
-            parts, end = extensions.decode_authenticator(body), self.fields[-1]
-            if end.type != FieldType.AUTHENTICATOR:
-                return False
-            AesSiv(keys.c2s).open(parts.nonce, parts.ciphertext, self.datagram[: end.offset])
+            parts, end = extensions.decode_authenticator(self.body(FieldType.AUTHENTICATOR)), self.fields[-1]
+            keys.c2s_cipher.open(parts.nonce, parts.ciphertext, self.datagram[: end.offset])
         except (AuthError, FormatError):
             return False
-        return True
+        return end.type == FieldType.AUTHENTICATOR
 
     # --- replies -----------------------------------------------------------------------------------------------------
 
@@ -203,15 +205,15 @@ class NtpTalk:
         """
         count = 1 + len(self.placeholders) if count is None else count
         master = self.peer.ring.current
-        if self.peer.behaviour.keys is not None or self.keys is None or master is None:
+        if self.peer.behaviour.keys is not None or not self.contents or master is None:
             return craft.random_cookies(count, len(self.body(FieldType.COOKIE)))
-        return [cookies.seal(master, self.keys, os.urandom(cookies.NONCE_LENGTH)) for _ in range(count)]
+        return [cookies.seal(master, self.contents, os.urandom(cookies.NONCE_LENGTH)) for _ in range(count)]
 
     def odd_cookies(self, *lengths: int) -> list[bytes]:
         """Cookies of any lengths, which this server knows again though they are nothing but random octets."""
-        keys, made = self.session_keys(), [os.urandom(n) for n in lengths]
+        made = [os.urandom(n) for n in lengths]
         for cookie in made:
-            self.peer.issued[extensions.encode(FieldType.COOKIE, cookie)[FIELD_HEADER:]] = keys
+            self.peer.issued[extensions.encode(FieldType.COOKIE, cookie)[FIELD_HEADER:]] = (self.session_keys(),)
         return made
 
     def time(
@@ -233,8 +235,9 @@ class NtpTalk:
         self, head: bytes, plaintext: bytes = b"", key: bytes | None = None, nonce: bytes | None = None
     ) -> bytes:
         """An authenticator field for a reply that begins with `head`."""
-        nonce = os.urandom(NONCE_REQUIRED) if nonce is None else nonce
-        sealed = AesSiv(self.session_keys().s2c if key is None else key).seal(nonce, plaintext, head)
+        keys = self.session_keys()
+        nonce = os.urandom(keys.aead.nonce_length) if nonce is None else nonce
+        sealed = keys.aead.cipher(keys.s2c if key is None else key).seal(nonce, plaintext, head)
         return craft.field(FieldType.AUTHENTICATOR, extensions.encode_authenticator(nonce, sealed))
 
 
@@ -245,7 +248,7 @@ class NtpPeer:
         self.behaviour, self.ring = behaviour, copied(ring or fresh_ring())
         self.requests: list[NtpTalk] = []
         self.sent: list[bytes] = []
-        self.issued: dict[bytes, SessionKeys] = {}
+        self.issued: dict[bytes, Contents] = {}
         """cookies that do not hold their keys, as they come back"""
         self._failures: list[Exception] = []
         self._idle = threading.Event()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nts.base.registry import AeadId, ErrorCode, Protocol, RecordType
+from nts.base.registry import ErrorCode, Protocol, RecordType
 from nts.check import judge_ke
 from nts.check.ke_forge import (
     AEAD_15,
@@ -21,6 +21,7 @@ from nts.check.ke_forge import (
 from nts.check.model import Finding, Group, Severity
 from nts.check.probe import ServerProbe
 from nts.codec import records
+from nts.codec.aead import Aead
 
 group: Group[ServerProbe] = Group("NTS-KE errors")
 _ERROR_1 = "Error 1 (Bad Request)."
@@ -109,7 +110,7 @@ def ke_npn_malformed(probe: ServerProbe) -> Iterator[Finding]:
     rule="The record lists one or more algorithms of two octets each.",
 )  # fmt: skip
 def ke_aead_malformed(probe: ServerProbe) -> Iterator[Finding]:
-    odd = record(RecordType.AEAD_ALGORITHM, records.encode_u16s(AeadId.AES_SIV_CMAC_256) + b"\0")
+    odd = record(RecordType.AEAD_ALGORITHM, records.encode_u16s(Aead.AES_SIV_CMAC_256) + b"\0")
     second = {"an AEAD record of odd length": odd, "an empty AEAD record": aeads()}
     yield from _each(probe, {label: NTPV4 + octets + END for label, octets in second.items()})
 

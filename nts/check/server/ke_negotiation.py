@@ -3,20 +3,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections.abc import Iterator
 
 from nts.base.errors import ResolveError
-from nts.base.registry import MAX_COOKIE, AeadId, RecordType
-from nts.base.registry import Direction as KeyDirection
+from nts.base.registry import MAX_COOKIE, RecordType
 from nts.base.registry import Protocol as NextProtocol
 from nts.base.text import is_ip_address
-from nts.check import gcm_siv, judge_ke
+from nts.check import judge_ke
+from nts.check.forge import Ticket
+from nts.check.judge_ntp import Kind
 from nts.check.ke_answer import KeAnswer
 from nts.check.ke_forge import (
     AEAD_15,
-    COMPLIANT_CONTEXT,
     END,
     REQUEST,
     UNKNOWN_AEAD,
@@ -26,11 +25,9 @@ from nts.check.ke_forge import (
     request,
 )
 from nts.check.model import (
-    Direction,
     Finding,
     Group,
     PathTrouble,
-    Protocol,
     Severity,
     Skipped,
     Verdict,
@@ -38,13 +35,14 @@ from nts.check.model import (
     passed,
 )
 from nts.check.probe import ServerProbe
+from nts.codec.aead import Aead, possible_contexts
 from nts.codec.records import encode_u16s
 from nts.system import addresses
 
 group: Group[ServerProbe] = Group("NTS-KE negotiation")
 MENU = (15, 16, 17, 30, 31)  # the AEAD algorithms that NTS implementations speak
+_GCM_SIV = Aead.AES_128_GCM_SIV
 _TRIES = 3  # of an NTP request that gets silence
-_ROOM = 65535
 
 
 @group.check(
@@ -86,7 +84,7 @@ def ke_aead_unknown(probe: ServerProbe) -> Iterator[Finding]:
     rule="Every server speaks AES-SIV-CMAC-256, so a client that offers it, wherever in its list, is served.",
 )  # fmt: skip
 def ke_aead_15_last(probe: ServerProbe) -> Iterator[Finding]:
-    offer = [UNKNOWN_AEAD] * 399 + [AeadId.AES_SIV_CMAC_256]
+    offer = [UNKNOWN_AEAD] * 399 + [Aead.AES_SIV_CMAC_256]
     yield judge_ke.agreed(probe.ke.ask(request(offer=offer), what="a request with 400 algorithms, 15 the last"))
 
 
@@ -109,13 +107,14 @@ def ke_aead_menu(probe: ServerProbe) -> Iterator[Finding]:
     " the client asks for the right one by record 1024.",
 )  # fmt: skip
 def ke_1024_record(probe: ServerProbe) -> Iterator[Finding]:
-    for more, label in ((b"", "without record 1024"), (record(COMPLIANT_CONTEXT, critical=False), "with record 1024")):
-        answer = probe.ke.ask(request(more, offer=[gcm_siv.AEAD_ID]), what=f"a request with AEAD 30 {label}")
+    compliant_context = record(RecordType.COMPLIANT_CONTEXT, critical=False)
+    for more, label in ((b"", "without record 1024"), (compliant_context, "with record 1024")):
+        answer = probe.ke.ask(request(more, offer=[_GCM_SIV]), what=f"a request with AEAD 30 {label}")
         chosen = [r.body for r in answer.of(RecordType.AEAD_ALGORITHM)]
-        if answer.message is None or chosen != [encode_u16s(gcm_siv.AEAD_ID)] or not answer.cookies:
+        if answer.message is None or chosen != [encode_u16s(_GCM_SIV)] or not answer.cookies:
             yield passed(f"AEAD 30 is not offered ({judge_ke.seen(answer)})")
             return
-        echoed = any(r.type == COMPLIANT_CONTEXT for r in answer.message.records)
+        echoed = bool(answer.of(RecordType.COMPLIANT_CONTEXT))
         yield judge_ke.labelled(label, judge_ke.exporter_context(_context(probe, answer), echoed=echoed))
 
 
@@ -129,36 +128,18 @@ def _context(probe: ServerProbe, answer: KeAnswer) -> int | None:
         raise Skipped(f"could not be judged: a cookie of {len(cookie)} octets fits in no NTP packet")
     endpoint = addresses.resolve(addresses.absolute(server), port, socket.SOCK_DGRAM, probe.target.family)[0]
     silent = True
-    for number in (gcm_siv.AEAD_ID, AeadId.AES_SIV_CMAC_256):
-        keys = gcm_siv.Keys(*(answer.export(number, d, gcm_siv.KEY_LENGTH) for d in KeyDirection))
+    for number in possible_contexts(_GCM_SIV, confirmed=False):
+        forge = probe.ntp.with_ticket(Ticket(answer.keys(_GCM_SIV, number), cookie))
         for _ in range(_TRIES):
-            packet = gcm_siv.request(keys, cookie, probe.random.randbytes)
-            reply = _ask_time(probe, endpoint, packet, f"a time request under the keys of context {number:d}")
-            if gcm_siv.is_authentic(keys, reply):
+            reply = probe.ntp.ask_at(endpoint, forge.usual(f"a time request under the keys of context {number:d}"))
+            if reply.kind is Kind.TIME:
                 return number
-            if reply:
+            if reply.kind is not Kind.SILENCE:
                 silent = False
                 break
     if silent:
         raise PathTrouble(f"no reply from {addresses.shown(endpoint.address)} by NTP, in {2 * _TRIES} attempts")
     return None
-
-
-def _ask_time(probe: ServerProbe, endpoint: addresses.Endpoint, packet: bytes, what: str) -> bytes:
-    """The first reply; empty when there is none."""
-    probe.ntp_pace.wait()
-    probe.record.add(Direction.SENT, what, Protocol.NTP, packet)
-    reply = b""
-    with contextlib.suppress(OSError), socket.socket(endpoint.family, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(probe.target.patience)
-        sock.connect(endpoint.address)
-        sock.send(packet)
-        reply = sock.recv(_ROOM)
-    if reply:
-        probe.record.add(Direction.RECEIVED, f"{len(reply)} octets", Protocol.NTP, reply)
-    else:
-        probe.record.add(Direction.NOTE, "no reply")
-    return reply
 
 
 @group.check(

@@ -97,7 +97,7 @@ def ntp_bitflip_sweep(probe: ServerProbe) -> Iterator[Finding]:
 )  # fmt: skip
 def ntp_key_swap(probe: ServerProbe) -> Iterator[Finding]:
     def swapped(forge: Forge) -> Request:
-        seal = replace(forge.seal(), key=forge.ticket.keys.s2c)
+        seal = replace(forge.seal(), cipher=forge.ticket.keys.s2c_cipher)
         return forge.usual("sealed with the S2C key", seal=seal)
 
     yield from judge_ntp.findings(probe.ntp.volley([swapped]), judge_ntp.expect_no_time)

@@ -8,12 +8,15 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from nts.base.errors import FormatError
-from nts.base.registry import ERROR_NAMES, AeadId, ErrorCode, RecordType
+from nts.base.registry import ERROR_NAMES, ErrorCode, RecordType
+from nts.base.wire import u16
+from nts.check.ke_forge import UNKNOWN_AEAD
 from nts.check.peer.craft import END, record
 from nts.check.peer.faults.register import KeAnswer, Register, Then
 from nts.check.peer.ke import KeTalk, fresh_ring
-from nts.codec.aead import SessionKeys
+from nts.codec.aead import Aead
 from nts.codec.records import MessageReader, Record, encode_u16s
+from nts.system import tls
 
 FAULTS = Register()
 LONG, TOO_LONG = 65536, 1 << 26
@@ -187,7 +190,7 @@ FAULTS.ke(
 )  # fmt: skip
 FAULTS.ke(
     "two-aeads", "accepts two algorithms", "4.1.5", _AEAD, Then.ABORT,
-    edited(instead(RecordType.AEAD_ALGORITHM, encode_u16s(*list(AeadId)[:2]))),
+    edited(instead(RecordType.AEAD_ALGORITHM, encode_u16s(*list(Aead)[:2]))),
 )  # fmt: skip
 FAULTS.ke(
     "duplicate-aead", "sends its AEAD Algorithm Negotiation record twice", "4.1.5", _AEAD, Then.ABORT,
@@ -198,7 +201,7 @@ FAULTS.ke(
 def unoffered_aead(talk: KeTalk) -> None:
     request = talk.request()
     offered = {i for r in parsed(request) if r.type == RecordType.AEAD_ALGORITHM for i in _u16s(r.body)}
-    other = next(a for a in (*AeadId, 0x7FFF) if a not in offered)
+    other = next(a for a in (*Aead, 0x7FFF) if a not in offered)
     edit = instead(RecordType.AEAD_ALGORITHM, encode_u16s(other))
     talk.send(b"".join(r.encode() for r in edit(parsed(talk.respond(request)))) + END)
 
@@ -213,8 +216,10 @@ FAULTS.ke("unoffered-aead", "chooses an algorithm that was not offered", "4.1.5"
 
 
 def wrong_exporter_context(talk: KeTalk) -> None:
-    def export(aead: AeadId) -> SessionKeys:
-        return talk.export(aead, next(a for a in AeadId if a != aead))
+    right = tls.exporter(talk.connection)
+
+    def export(context: bytes, length: int) -> bytes:
+        return right(context[:2] + u16(UNKNOWN_AEAD) + context[4:], length)
 
     talk.send(talk.respond(talk.request(), export=export))
 

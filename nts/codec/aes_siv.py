@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: MIT
+"""AES-SIV-CMAC (RFC 5297) as an AEAD, over our C library libaes_siv.
+
+The library lies beside the package (`libaes_siv/libaes_siv.so`) and is found from any current directory. It is bound
+in cffi's ABI mode: only pointers and lengths cross, never a struct. S2V takes the associated data (one component, even
+when it is empty), then the nonce, then the plaintext.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from cffi import FFI
+
+from nts import ROOT
+from nts.base.errors import AuthError, LibraryError
+
+LIBRARY = ROOT / "libaes_siv" / "libaes_siv.so"
+KEY_LENGTHS = (32, 48, 64)  # octets
+TAG_LENGTH = 16  # octets of the synthetic IV, which stands in front of the ciphertext (section 2.6)
+_MAJOR_VERSION = "1"
+
+_ffi = FFI()
+_ffi.cdef(
+    """
+    typedef struct AES_SIV_CTX_st AES_SIV_CTX;
+    AES_SIV_CTX *AES_SIV_CTX_new(void);
+    void AES_SIV_CTX_free(AES_SIV_CTX *ctx);
+    int AES_SIV_Encrypt(AES_SIV_CTX *ctx, unsigned char *out, size_t *out_len,
+                        unsigned char const *key, size_t key_len, unsigned char const *nonce, size_t nonce_len,
+                        unsigned char const *plaintext, size_t plaintext_len,
+                        unsigned char const *ad, size_t ad_len);
+    int AES_SIV_Decrypt(AES_SIV_CTX *ctx, unsigned char *out, size_t *out_len,
+                        unsigned char const *key, size_t key_len, unsigned char const *nonce, size_t nonce_len,
+                        unsigned char const *ciphertext, size_t ciphertext_len,
+                        unsigned char const *ad, size_t ad_len);
+    char const *aes_siv_version(void);
+    char const *aes_siv_backend(void);
+    """
+)
+
+
+@lru_cache(maxsize=1)
+def _library() -> Any:  # a cffi library object has no static type
+    if not LIBRARY.exists():
+        raise LibraryError(f"{LIBRARY} has not been built")
+    try:
+        library: Any = _ffi.dlopen(str(LIBRARY))
+        version = _text(library.aes_siv_version())
+    except (OSError, AttributeError) as e:
+        raise LibraryError(f"{LIBRARY} cannot be used: {e}") from None
+    if version.split(".")[0] != _MAJOR_VERSION:
+        raise LibraryError(f"{LIBRARY} has version {version}, and version {_MAJOR_VERSION} is needed")
+    return library
+
+
+def backend() -> str:
+    """The name of the AES implementation that libaes_siv uses on this machine."""
+    name = _library().aes_siv_backend()
+    if name == _ffi.NULL:
+        raise LibraryError("AES_SIV_BACKEND names a backend that this machine does not have", hint="unset it")
+    return _text(name)
+
+
+def _text(pointer: Any) -> str:
+    octets = _ffi.string(pointer)
+    assert isinstance(octets, bytes)
+    return octets.decode()
+
+
+class AesSiv:
+    """AES-SIV-CMAC under one key of 32, 48 or 64 octets. Not for use by several threads at the same time."""
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) not in KEY_LENGTHS:
+            raise ValueError(f"an AES-SIV key of {len(key)} octets")
+        backend()
+        self._key = key
+        self._lib = _library()
+        context = self._lib.AES_SIV_CTX_new()
+        if context == _ffi.NULL:
+            raise LibraryError("libaes_siv has no memory for a context")
+        self._context = _ffi.gc(context, self._lib.AES_SIV_CTX_free)
+
+    def seal(self, nonce: bytes, plaintext: bytes, associated: bytes) -> bytes:
+        """Synthetic IV and ciphertext: 16 octets more than the plaintext, which may be empty."""
+        out = self._run(self._lib.AES_SIV_Encrypt, len(plaintext) + TAG_LENGTH, nonce, plaintext, associated)
+        if out is None:
+            raise LibraryError("libaes_siv failed to encrypt")
+        return out
+
+    def open(self, nonce: bytes, ciphertext: bytes, associated: bytes) -> bytes:
+        """The plaintext. AuthError when the ciphertext is not authentic, however short or long it is."""
+        if len(ciphertext) < TAG_LENGTH:
+            raise AuthError("a ciphertext shorter than its tag")
+        out = self._run(self._lib.AES_SIV_Decrypt, len(ciphertext) - TAG_LENGTH, nonce, ciphertext, associated)
+        if out is None:
+            raise AuthError("the AEAD tag does not match")
+        return out
+
+    def _run(self, function: Any, size: int, nonce: bytes, text: bytes, associated: bytes) -> bytes | None:
+        out, out_length = _ffi.new("unsigned char[]", max(size, 1)), _ffi.new("size_t *", size)
+        ok = function(
+            self._context, out, out_length, self._key, len(self._key), nonce, len(nonce),
+            text, len(text), associated, len(associated),
+        )  # fmt: skip
+        return bytes(_ffi.buffer(out, out_length[0])) if ok else None
