@@ -216,14 +216,25 @@ def judge_answer_sealed(data: bytes) -> None:
 
 
 def client_ini(data: bytes) -> None:
-    """Any text is an association or a ConfigError, which is one line and shows nothing of the file's values."""
+    """Any text is an association or a ConfigError, which is one line and shows nothing of the file's values.
+
+    An association is the same when written and read again, and so is whatever else stands in the file.
+    """
+    text = data.decode(errors="ignore").replace("\r\n", "\n").replace("\r", "\n")  # as reading a file does
     try:
-        association = state._decode(inifile.parse(data.decode(errors="ignore"), _PATH), _PATH)
+        parser = inifile.parse(text, _PATH)
+        association = state._decode(parser, _PATH)
     except ConfigError:
         return
     assert len(association.cookies) <= COOKIES_WANTED
     assert len(association.keys.c2s) == len(association.keys.s2c) == association.keys.aead.key_length
     assert 0 < association.port < 65536
+    others = {
+        name: dict(section) for name, section in parser.items() if name not in ("ntske", "ntpv4", "keys", "cookies")
+    }
+    again = inifile.parse(state._encode(association, parser), _PATH)
+    assert state._decode(again, _PATH) == association
+    assert others.items() <= {name: dict(section) for name, section in again.items()}.items()
 
 
 _KEYS_AT_HAND = Settings(parse_keylog(captures.KEYLOG), (OurOpener(RING),))

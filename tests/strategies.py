@@ -58,9 +58,18 @@ class Counter:
         return hashlib.shake_128(f"{self.seed}/{self.calls}".encode()).digest(count)
 
 
+KEY_LENGTHS = {15: 32, 16: 48, 17: 64, 30: 16}
+
+
 def exporter(seed: object = "session") -> Exporter:
     """The TLS exporter of a session: octets that depend on nothing but the seed and the context."""
-    return lambda context, length: hashlib.shake_128(f"{seed}/{context.hex()}".encode()).digest(length)
+
+    def export(context: bytes, length: int) -> bytes:
+        _protocol, number, direction = struct.unpack(">HHB", context)
+        foreign = "" if length == KEY_LENGTHS[number] else f"/context {number}"
+        return hashlib.shake_128(f"{seed}/{1 + direction}{foreign}".encode()).digest(length)
+
+    return export
 
 
 def session_keys(

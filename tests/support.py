@@ -122,7 +122,7 @@ class Suite:
             self.ini,
             ntske={
                 "port": self.ke_port, "server_cert": "cert.pem", "server_key": "cert.key", "root_ca": "ca.pem",
-                "workers": 1, **self.options.get("ntske", {}),
+                "workers": 1, "aeads": "15, 17, 16, 30", **self.options.get("ntske", {}),
             },
             ntpv4={
                 "port": self.ntp_port, "workers": 1, "clock": "local", "engine": Suite.engine,

@@ -1,282 +1,174 @@
 # SPDX-License-Identifier: MIT
-"""AES-SIV-CMAC over libaes_siv: published vectors, agreement with cryptography on every backend, forgeries."""
+"""One interface for all AEAD algorithms; AES-GCM-SIV by published vectors; keys from the TLS exporter."""
 
 from __future__ import annotations
 
 import importlib.resources
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 import pytest
-from cffi import FFI
-from cryptography.hazmat.primitives.ciphers.aead import AESSIV
-from hypothesis import given
-from hypothesis import strategies as st
+from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
 from nts.base.errors import AuthError, LibraryError
-from nts.codec import aes_siv
-from nts.codec.aead import Aead, SessionKeys
-from nts.codec.aes_siv import AesSiv
-from tests.strategies import Counter, bounded
-from tests.support import ROOT
-
-A2_KEY = bytes.fromhex("7f7e7d7c7b7a79787776757473727170404142434445464748494a4b4c4d4e4f")
-A2_AD = bytes.fromhex("00112233445566778899aabbccddeeffdeaddadadeaddadaffeeddccbbaa99887766554433221100")
-A2_NONCE = bytes.fromhex("09f911029d74e35bd84156c5635688c0")
-A2_PLAINTEXT = b"this is some plaintext to encrypt using SIV-AES"
-
-
-@pytest.mark.parametrize(
-    ("plaintext", "sealed"),
-    [
-        (
-            A2_PLAINTEXT,
-            "85825e22e90cf2ddda2c548dc7c1b6310dcdaca0cebf9dc6cb90583f5bf1506e"
-            "02cd48832b00e4e598b2b22a53e6199d4df0c1666a35a0433b250dc134d776",
-        ),
-        (b"", "4cf1e6f9180dca7683caaa9c7bb70ec6"),
-    ],
-    ids=["plaintext", "empty"],
-)
-def test_rfc5297_a2_in_the_shape_of_nts(plaintext: bytes, sealed: str) -> None:
-    """RFC 5297 A.2 without its second AD: one AD, one nonce, as NTS has it; and with an empty plaintext (A59)."""
-    siv = AesSiv(A2_KEY)
-    assert siv.seal(A2_NONCE, plaintext, A2_AD).hex() == sealed
-    assert siv.open(A2_NONCE, bytes.fromhex(sealed), A2_AD) == plaintext
-
-
-# --- the published set of OpenSSL, which cryptography carries, through the step-by-step functions ---------------------
-
-
-@dataclass(frozen=True)
-class Vector:
-    key: bytes
-    components: tuple[bytes, ...]
-    tag: bytes
-    plaintext: bytes
-    ciphertext: bytes
-
-
-def published_vectors() -> list[Vector]:
-    path = importlib.resources.files("cryptography_vectors") / "ciphers" / "AES" / "SIV" / "openssl.txt"
-    vectors = []
-    for block in path.read_text().split("\n\n"):
-        pairs = (line.split("=", 1) for line in block.splitlines() if "=" in line and not line.startswith("#"))
-        values = {name.strip(): value.strip() for name, value in pairs}
-        if values:
-            components = tuple(bytes.fromhex(values[n]) for n in sorted(values) if n.startswith("AAD"))
-            key, tag, plaintext, ciphertext = (
-                bytes.fromhex(values[n]) for n in ("Key", "Tag", "Plaintext", "Ciphertext")
-            )
-            vectors.append(Vector(key, components, tag, plaintext, ciphertext))
-    return vectors
-
-
-VECTORS = published_vectors()
-_ffi = FFI()
-_ffi.cdef(
-    """
-    void *AES_SIV_CTX_new(void);
-    void AES_SIV_CTX_free(void *ctx);
-    int AES_SIV_Init(void *ctx, unsigned char const *key, size_t key_len);
-    int AES_SIV_AssociateData(void *ctx, unsigned char const *data, size_t len);
-    int AES_SIV_EncryptFinal(void *ctx, unsigned char *v_out, unsigned char *c_out,
-                             unsigned char const *plaintext, size_t len);
-    int AES_SIV_DecryptFinal(void *ctx, unsigned char *out, unsigned char const *v,
-                             unsigned char const *c, size_t len);
-    """
-)
-
-
-@cache
-def library() -> Any:
-    return _ffi.dlopen(str(aes_siv.LIBRARY))
-
-
-def stepwise(vector: Vector) -> Any:
-    """A context of libaes_siv that has taken the key and all components."""
-    context = _ffi.gc(library().AES_SIV_CTX_new(), library().AES_SIV_CTX_free)
-    assert library().AES_SIV_Init(context, vector.key, len(vector.key)) == 1
-    for component in vector.components:
-        assert library().AES_SIV_AssociateData(context, component, len(component)) == 1
-    return context
-
-
-def test_the_published_set_is_complete() -> None:
-    """RFC 5297 A.1 and A.2 and the same for longer keys. None has one AD and a nonce, which NTS always has."""
-    assert [(len(v.key), len(v.components)) for v in VECTORS] == [(32, 1), (32, 3), (48, 1), (64, 1)]
-
-
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda v: f"{len(v.key)}-{len(v.components)}")
-def test_published_vector_is_sealed(vector: Vector) -> None:
-    tag, out = _ffi.new("unsigned char[16]"), _ffi.new("unsigned char[]", len(vector.plaintext))
-    assert library().AES_SIV_EncryptFinal(stepwise(vector), tag, out, vector.plaintext, len(vector.plaintext)) == 1
-    assert (bytes(_ffi.buffer(tag)), bytes(_ffi.buffer(out))) == (vector.tag, vector.ciphertext)
-
-
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda v: f"{len(v.key)}-{len(v.components)}")
-def test_published_vector_is_opened_and_its_forgery_is_not(vector: Vector) -> None:
-    out, size = _ffi.new("unsigned char[]", len(vector.plaintext)), len(vector.ciphertext)
-    assert library().AES_SIV_DecryptFinal(stepwise(vector), out, vector.tag, vector.ciphertext, size) == 1
-    assert bytes(_ffi.buffer(out)) == vector.plaintext
-    forged = bytes([vector.tag[0] ^ 1]) + vector.tag[1:]
-    assert library().AES_SIV_DecryptFinal(stepwise(vector), out, forged, vector.ciphertext, size) == 0
-    assert bytes(_ffi.buffer(out)) == bytes(size), "what was not authentic must not be seen"
-
-
-# --- agreement with cryptography -------------------------------------------------------------------------------------
-
-KEYS = st.sampled_from(Aead).flatmap(lambda a: st.binary(min_size=a.key_length, max_size=a.key_length))
-NONCES, TEXTS = st.binary(min_size=1, max_size=48), st.binary(max_size=100)
-
-
-@given(KEYS, NONCES, TEXTS, TEXTS)
-@bounded(400)
-def test_agrees_with_cryptography(key: bytes, nonce: bytes, plaintext: bytes, associated: bytes) -> None:
-    sealed = AESSIV(key).encrypt(plaintext, [associated, nonce])
-    assert AesSiv(key).seal(nonce, plaintext, associated) == sealed
-    assert AesSiv(key).open(nonce, sealed, associated) == plaintext
-
-
-# What runs in a process of its own, since the backend is chosen once for each: it prints a line of JSON, the backend in
-# use and the sealed messages.
-_ON_BACKEND = """
-import json
+from nts.base.registry import AEAD_NAMES
 from nts.codec import aead
-from tests.test_aead import sealed_messages
-print(json.dumps([aes_siv.backend(), [m.hex() for m in sealed_messages(lambda key: aes_siv.AesSiv(key).seal)]]))
-"""
-_BACKEND_MISSING = "LibraryError: AES_SIV_BACKEND names a backend that this machine does not have"
+from nts.codec.aead import Aead, SessionKeys, check, check_gcm_siv, export_keys, possible_contexts
+from tests import strategies
+from tests.strategies import Counter
 
 
-def on_backend(name: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "AES_SIV_BACKEND": name}
-    command = [sys.executable, "-c", _ON_BACKEND]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
-
-
-def sealed_messages(sealer: Any) -> list[bytes]:
-    """Plaintexts of every length up to beyond eight blocks under each key size, the same by any implementation.
-
-    `sealer(key)` gives a function (nonce, plaintext, associated data) -> sealed.
-    """
-    draw, messages = Counter("backend"), []
-    for algorithm in Aead:
-        for size in range(140):
-            key, nonce = draw(algorithm.key_length), draw(1 + size % 33)
-            messages.append(sealer(key)(nonce, draw(size), draw((size * 7) % 141)))
-    return messages
-
-
-@pytest.mark.parametrize("name", ["aesni", "libcrypto"])
-def test_every_backend_agrees_with_cryptography(name: str) -> None:
-    result = on_backend(name)
-    if result.returncode and _BACKEND_MISSING in result.stderr:
-        pytest.skip(f"this machine lacks the backend {name}")
-    assert result.returncode == 0, result.stderr
-    used, messages = json.loads(result.stdout)
-    assert used == name
-    expected = sealed_messages(lambda key: lambda nonce, text, ad: AESSIV(key).encrypt(text, [ad, nonce]))
-    assert messages == [m.hex() for m in expected]
-
-
-def test_a_backend_that_does_not_exist_is_an_error() -> None:
-    result = on_backend("abacus")
-    assert result.returncode == 1
-    assert _BACKEND_MISSING in result.stderr
-
-
-# --- forgeries and misuse --------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("algorithm", Aead)
+def test_an_algorithm_seals_as_an_independent_implementation_does(algorithm: Aead) -> None:
+    """A57, A59: whatever the plaintext is, an empty one too."""
+    draw = Counter(algorithm)
+    key = draw(algorithm.key_length)
+    cipher = algorithm.cipher(key)
+    for size in (0, 1, 15, 16, 17, 100):
+        nonce, plaintext, associated = draw(algorithm.nonce_length), draw(size), draw(2 * size)
+        sealed = cipher.seal(nonce, plaintext, associated)
+        assert sealed == strategies.encrypt(algorithm, key, nonce, plaintext, associated)
+        assert len(sealed) == size + 16
+        assert cipher.open(nonce, sealed, associated) == plaintext
 
 
 @pytest.mark.parametrize("part", ["nonce", "sealed", "associated"])
+@pytest.mark.parametrize("size", [0, 9])
 @pytest.mark.parametrize("algorithm", Aead)
-def test_no_bit_can_be_changed(algorithm: Aead, part: str) -> None:
+def test_no_bit_can_be_changed(algorithm: Aead, size: int, part: str) -> None:
     """A57: not of the tag, the ciphertext, the nonce, nor the associated data."""
     draw = Counter(part)
-    siv = AesSiv(draw(algorithm.key_length))
-    parts = {"nonce": draw(16), "associated": draw(20)}
-    parts["sealed"] = siv.seal(parts["nonce"], b"plaintext", parts["associated"])
+    cipher, plaintext = algorithm.cipher(draw(algorithm.key_length)), draw(size)
+    parts = {"nonce": draw(algorithm.nonce_length), "associated": draw(20)}
+    parts["sealed"] = cipher.seal(parts["nonce"], plaintext, parts["associated"])
     for bit in range(8 * len(parts[part])):
-        forged = dict(parts)
-        octets = bytearray(parts[part])
-        octets[bit // 8] ^= 1 << bit % 8
-        forged[part] = bytes(octets)
+        forged = {**parts, part: strategies.flipped(parts[part], bit)}
         with pytest.raises(AuthError):
-            siv.open(forged["nonce"], forged["sealed"], forged["associated"])
-    assert siv.open(parts["nonce"], parts["sealed"], parts["associated"]) == b"plaintext"
-
-
-def test_another_key_opens_nothing() -> None:
-    sealed = AesSiv(A2_KEY).seal(A2_NONCE, b"x", b"")
-    for bit in range(256):
-        key = (int.from_bytes(A2_KEY, "big") ^ 1 << bit).to_bytes(32, "big")
-        with pytest.raises(AuthError):
-            AesSiv(key).open(A2_NONCE, sealed, b"")
+            cipher.open(forged["nonce"], forged["sealed"], forged["associated"])
+    assert cipher.open(parts["nonce"], parts["sealed"], parts["associated"]) == plaintext
 
 
 @pytest.mark.parametrize("size", range(16))
-def test_a_ciphertext_shorter_than_its_tag_is_not_authentic(size: int) -> None:
-    with pytest.raises(AuthError, match="shorter than its tag"):
-        AesSiv(A2_KEY).open(A2_NONCE, bytes(size), b"")
+@pytest.mark.parametrize("algorithm", Aead)
+def test_a_ciphertext_shorter_than_its_tag_is_not_authentic(algorithm: Aead, size: int) -> None:
+    with pytest.raises(AuthError):
+        algorithm.cipher(bytes(algorithm.key_length)).open(bytes(algorithm.nonce_length), bytes(size), b"")
 
 
-@pytest.mark.parametrize("size", [0, 1, 16, 24, 31, 33, 47, 49, 63, 65, 96])
-def test_a_key_of_another_length_is_refused(size: int) -> None:
-    with pytest.raises(ValueError, match=f"key of {size} octets"):
-        AesSiv(bytes(size))
-
-
-@pytest.fixture
-def _fresh_library() -> Iterator[None]:
-    aes_siv._library.cache_clear()
-    yield
-    aes_siv._library.cache_clear()
-
-
-@pytest.mark.usefixtures("_fresh_library")
-@pytest.mark.parametrize(
-    ("contents", "complaint"),
-    [(None, "has not been built"), (b"not a library", "cannot be used"), (b"", "cannot be used")],
-    ids=["missing", "text", "empty"],
-)
-def test_a_library_that_cannot_be_loaded_is_reported(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, contents: bytes | None, complaint: str
-) -> None:
-    path = tmp_path / "libaes_siv.so"
-    if contents is not None:
-        path.write_bytes(contents)
-    monkeypatch.setattr(aes_siv, "LIBRARY", path)
-    with pytest.raises(LibraryError, match=complaint) as caught:
-        AesSiv(bytes(32))
-    assert str(path) in str(caught.value)
-    assert caught.value.hint == "run ./bootstrap build"
-
-
-@pytest.mark.usefixtures("_fresh_library")
-def test_another_shared_object_is_not_taken_for_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    import _cffi_backend
-
-    monkeypatch.setattr(aes_siv, "LIBRARY", Path(_cffi_backend.__file__))
-    with pytest.raises(LibraryError, match=r"cannot be used.*aes_siv_version"):
-        AesSiv(bytes(32))
-
-
-@pytest.mark.usefixtures("_fresh_library")
-def test_a_library_of_another_major_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aes_siv, "_MAJOR_VERSION", "2")
-    with pytest.raises(LibraryError, match=r"has version 1\..*, and version 2 is needed"):
-        AesSiv(bytes(32))
+def test_every_algorithm_has_its_registered_name() -> None:
+    assert [AEAD_NAMES[a] for a in Aead] == [
+        "AEAD_AES_SIV_CMAC_256", "AEAD_AES_SIV_CMAC_384", "AEAD_AES_SIV_CMAC_512", "AEAD_AES_128_GCM_SIV",
+    ]  # fmt: skip
 
 
 def test_repr_shows_no_key() -> None:
-    keys = SessionKeys(Aead.AES_SIV_CMAC_256, b"c" * 32, b"s" * 32)
-    assert repr(keys) == f"SessionKeys(aead={Aead.AES_SIV_CMAC_256!r})"
-    assert "cccc" not in repr(AesSiv(keys.c2s))
+    for algorithm in Aead:
+        keys = SessionKeys(algorithm, b"c" * algorithm.key_length, b"s" * algorithm.key_length)
+        assert repr(keys) == f"SessionKeys(aead={algorithm!r})"
+        assert "cccc" not in repr(keys.c2s_cipher)
+
+
+# --- AES-GCM-SIV -----------------------------------------------------------------------------------------------------
+
+
+def vectors() -> Iterator[dict[str, str]]:
+    """The published set of OpenSSL, which cryptography carries: those with keys of 128 bits."""
+    path = importlib.resources.files("cryptography_vectors") / "ciphers/AES/GCM-SIV/openssl.txt"
+    for paragraph in path.read_text().split("\n\n"):
+        lines = [line.split(" = ") for line in paragraph.splitlines() if " = " in line]
+        vector = {name.strip(): value.strip() for name, value in lines}
+        if len(vector.get("Key", "")) == 32:
+            yield vector
+
+
+def test_aes_gcm_siv_by_published_vectors() -> None:
+    """RFC 8452 appendix C.1 is among them."""
+    count = 0
+    for v in vectors():
+        key, nonce, ad, plaintext, ciphertext, tag = (
+            bytes.fromhex(v.get(name, "")) for name in ("Key", "IV", "AAD", "Plaintext", "Ciphertext", "Tag")
+        )
+        cipher = Aead.AES_128_GCM_SIV.cipher(key)
+        assert cipher.seal(nonce, plaintext, ad) == ciphertext + tag
+        assert cipher.open(nonce, ciphertext + tag, ad) == plaintext
+        count += 1
+    assert count >= 20
+
+
+@pytest.mark.parametrize("length", [0, 1, 11, 13, 16])
+def test_aes_gcm_siv_has_nonces_of_12_octets(length: int) -> None:
+    cipher = Aead.AES_128_GCM_SIV.cipher(bytes(16))
+    with pytest.raises(AuthError):
+        cipher.open(bytes(length), cipher.seal(bytes(12), b"", b""), b"")
+
+
+class Forgeable:
+    """An AES-GCM-SIV that takes a tag of zeros for an empty text, as OpenSSL's did for a while."""
+
+    def __init__(self, key: bytes) -> None:
+        self._sound = REAL(key)
+
+    def encrypt(self, nonce: bytes, data: bytes, ad: bytes) -> bytes:
+        return self._sound.encrypt(nonce, data, ad)
+
+    def decrypt(self, nonce: bytes, data: bytes, ad: bytes) -> bytes:
+        return b"" if data == bytes(16) else self._sound.decrypt(nonce, data, ad)
+
+
+class Wrong(Forgeable):
+    """One that is no AES-GCM-SIV."""
+
+    def encrypt(self, nonce: bytes, data: bytes, ad: bytes) -> bytes:
+        return bytes(len(data) + 16)
+
+    def decrypt(self, nonce: bytes, data: bytes, ad: bytes) -> bytes:
+        raise InvalidTag
+
+
+class Missing:
+    def __init__(self, key: bytes) -> None:
+        raise UnsupportedAlgorithm("AES-GCM-SIV is not supported by this version of OpenSSL")
+
+
+REAL = AESGCMSIV
+
+
+@pytest.mark.parametrize(
+    ("library", "complaint"),
+    [(Forgeable, "takes forged tags"), (Wrong, "takes forged tags"), (Missing, "has no AES-GCM-SIV")],
+)
+def test_a_broken_library_is_refused_before_a_server_starts(
+    monkeypatch: pytest.MonkeyPatch, library: type, complaint: str
+) -> None:
+    monkeypatch.setattr(aead, "AESGCMSIV", library)
+    check_gcm_siv.cache_clear()
+    check([Aead.AES_SIV_CMAC_256])  # needs it not
+    with pytest.raises(LibraryError, match=complaint):
+        check([Aead.AES_SIV_CMAC_256, Aead.AES_128_GCM_SIV])
+
+
+# --- keys ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_exporter_context_is_in_doubt_for_aead_30_alone() -> None:
+    """A40."""
+    assert possible_contexts(Aead.AES_128_GCM_SIV, confirmed=False) == (30, 15)
+    assert possible_contexts(Aead.AES_128_GCM_SIV, confirmed=True) == (30,)
+    for algorithm in list(Aead)[:3]:
+        assert possible_contexts(algorithm, confirmed=False) == (algorithm,)
+
+
+def test_keys_come_from_the_exporter_with_five_octets_of_context() -> None:
+    """A39, A40."""
+    asked: list[tuple[bytes, int]] = []
+
+    def export(context: bytes, length: int) -> bytes:
+        asked.append((context, length))
+        return bytes([len(asked)]) * length
+
+    keys = export_keys(export, Aead.AES_SIV_CMAC_512)
+    assert (keys.c2s, keys.s2c) == (b"\1" * 64, b"\2" * 64)
+    export_keys(export, Aead.AES_128_GCM_SIV, 15)
+    assert asked == [(bytes.fromhex(c), n) for c, n in (
+        ("0000001100", 64), ("0000001101", 64), ("0000000f00", 16), ("0000000f01", 16),
+    )]  # fmt: skip

@@ -546,7 +546,7 @@ def test_fetch_uses_the_server_named(authority: Authority) -> None:
 
 @pytest.mark.parametrize(
     ("behaviour", "text"),
-    [(saying(error(1)), "no cookies"), (saying(response(aeads=b"\0\x1e")), "AEAD 30"), (CLOSES, "no cookies")],
+    [(saying(error(1)), "no cookies"), (saying(response(aeads=b"\0\x1f")), "AEAD 31"), (CLOSES, "no cookies")],
 )
 def test_fetch_without_success(authority: Authority, behaviour: KeBehaviour, text: str) -> None:
     with pair(behaviour, authority=authority) as servers, pytest.raises(KeResponseError, match=text):

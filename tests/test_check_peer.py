@@ -57,7 +57,7 @@ def test_our_clients_get_the_time_from_a_sound_pair(sound: Pair, tmp_path: Path)
     assert support.eventually(lambda: session.finished is not None)
     assert session.close_notify
     assert session.problem == ""
-    assert [kind for kind, _, _ in split_records(session.received)] == [1, 4, 0]
+    assert [kind for kind, _, _ in split_records(session.received)] == [1, 4, 1024, 0]
     (request,) = sound.ntp.requests
     assert request.is_nts
     assert request.is_authentic

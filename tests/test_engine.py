@@ -162,7 +162,7 @@ def queries(count: int, aead: Aead = Aead.AES_SIV_CMAC_256, placeholders: int = 
 
 @NATIVE
 @pytest.mark.parametrize("address", ADDRESSES)
-@pytest.mark.parametrize("aead", Aead)
+@pytest.mark.parametrize("aead", list(Aead)[:3])
 def test_a_query_gets_time_and_cookies_and_true_timestamps(address: str, aead: Aead) -> None:
     bench = Bench(address)
     (query,) = queries(1, aead, placeholders=4)

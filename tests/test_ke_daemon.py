@@ -257,8 +257,8 @@ EXACT = {
     "E.1 27 unknown AEAD": (
         NEXT_PROTOCOL_NTPV4 + record(AEAD, b"\xff\xf0") + END, NEXT_PROTOCOL_NTPV4 + AEAD_EMPTY + END,
     ),
-    "E.1 29 AEAD 30 and 31": (
-        NEXT_PROTOCOL_NTPV4 + record(AEAD, b"\0\x1e\0\x1f") + END, NEXT_PROTOCOL_NTPV4 + AEAD_EMPTY + END,
+    "E.1 29 AEAD 31 and 32": (
+        NEXT_PROTOCOL_NTPV4 + record(AEAD, b"\0\x1f\0\x20") + END, NEXT_PROTOCOL_NTPV4 + AEAD_EMPTY + END,
     ),
     "A10 more than 16384 octets": (padded_request(16385), BAD_REQUEST),
     "A10 records without end": (record(0x3FFF, bytes(1000), critical=False) * 20, BAD_REQUEST),
@@ -552,13 +552,16 @@ def test_flood_from_one_client_does_not_hold_up_others(suite: Suite, how: str) -
 # --- keys ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", list(Aead))
-def test_exported_keys_and_cookies_work_with_the_time_server(suite: Suite, number: Aead) -> None:
-    """A39, A40, A67: this peer's TLS exporter and nothing else of nts.tls; a whole NTS exchange."""
+@pytest.mark.parametrize(("number", "context"), [(15, 15), (16, 16), (17, 17), (30, 30), (30, 15)])
+def test_exported_keys_and_cookies_work_with_the_time_server(suite: Suite, number: int, context: int) -> None:
+    """A39, A40, A67: this peer's TLS exporter and nothing else of nts.tls; a whole NTS exchange.
+
+    AEAD 30 without record 1024: the server takes the keys of either context.
+    """
     with RawKe(suite.ke_port, suite.ca) as peer:
         peer.handshake().send(NEXT_PROTOCOL_NTPV4 + record(AEAD, number.to_bytes(2, "big")) + END)
         cookies = check_agreement(peer.receive(), suite.ntp_port, aead_id=number)
-        keys = peer.export(number)
+        keys = peer.export(Aead(number), context)
     for cookie in cookies:
         query = ts_client.build_query(keys, cookie, 0, os.urandom)
         reply = support.ask_udp(suite.ntp_port, query.packet)

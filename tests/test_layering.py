@@ -19,7 +19,7 @@ IMPURE = {"socket", "ssl", "time", "os", "select", "selectors", "threading", "lo
           "random", "secrets", "signal", "subprocess", "asyncio"}  # fmt: skip
 CHECK_LAYERS = (
     ("model",),
-    ("runner", "forge", "ke_forge", "gcm_siv", "ke_answer", "judge_ke", "judge_ntp", "decode"),
+    ("runner", "forge", "ke_forge", "ke_answer", "judge_ke", "judge_ntp", "decode"),
     ("probe", "ke_probe", "ntp_probe", "peer"),
     ("server", "client"),
     ("output",),

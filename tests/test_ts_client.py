@@ -79,8 +79,9 @@ def test_a_request_has_its_fields_in_order_and_zeros_in_its_placeholders(aead: A
     assert [kind for kind, _ in fields] == kinds
     assert [body for _, body in fields[:2]] == [query.unique_id, cookie_of(keys)]
     assert {body for kind, body in fields if kind == PLACEHOLDER} <= {bytes(len(cookie_of(keys)))}
-    assert fields[-1][1][:4] == b"\0\x10\0\x10"
-    assert 4 + len(fields[-1][1]) == 40
+    nonce_length = 12 if aead == Aead.AES_128_GCM_SIV else 16
+    assert fields[-1][1][:4] == bytes([0, nonce_length, 0, 16])
+    assert 4 + len(fields[-1][1]) == 24 + nonce_length
 
 
 def test_200_requests_show_nothing_but_randomness_and_the_cookie() -> None:

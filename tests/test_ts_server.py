@@ -213,7 +213,7 @@ NAKS: dict[str, tuple[Request, Verdict]] = {
     "unknown-master-key": (replace(REQUEST, cookies=(b"\0\0" + bytes(98),)), Verdict.NAK_COOKIE),
     "short-cookie": (replace(REQUEST, cookies=(bytes(12),)), Verdict.NAK_COOKIE),
     "padded-cookie": (replace(REQUEST, cookies=(REQUEST.cookie + bytes(4),)), Verdict.NAK_COOKIE),
-    "foreign-cookie": (replace(REQUEST, cookies=(foreign_cookie(b"\0\x1e" + bytes(32)),)), Verdict.NAK_COOKIE),
+    "foreign-cookie": (replace(REQUEST, cookies=(foreign_cookie(b"\0\x1f" + bytes(64)),)), Verdict.NAK_COOKIE),
     "44-key-swap": (replace(REQUEST, key=REQUEST.keys.s2c), Verdict.NAK_AUTH),
     "other-key": (replace(REQUEST, key=bytes(32)), Verdict.NAK_AUTH),
     "other-aead": (replace(REQUEST, keys=session_keys(Aead(17)), key=bytes(32)), Verdict.NAK_AUTH),

@@ -28,7 +28,6 @@ from nts.protocol import ts_client
 from nts.system import files, inifile
 
 DEFAULT_PATH = ROOT / "client.ini"
-_OURS = ("ntske", "ntpv4", "keys", "cookies")
 _OTHER_KEYS = ("c2s_context_15", "s2c_context_15")
 _HEADER = (
     "# Written by ntske_client.py and ntsts_client.py. These are secrets, and each cookie is good for one use.\n\n"
@@ -118,24 +117,28 @@ class ClientState:
         """The file, empty when there is none yet. ConfigError when it is not an INI file."""
         return inifile.parse(inifile.read_text(self.path) if self.path.exists() else "", self.path)
 
-    def _write(self, a: Association) -> None:
-        parser = self._parse()
-        for section in _OURS:
-            parser.setdefault(section, {})
-        parser["ntske"].update(host=a.ke_host, port=str(a.ke_port), ca=a.ca, verify="yes" if a.verify else "no")
-        parser["ntpv4"].update(server=a.server, port=str(a.port))
-        parser["keys"].update(aead=str(int(a.keys.aead)), c2s=a.keys.c2s.hex(), s2c=a.keys.s2c.hex())
-        for option in _OTHER_KEYS:
-            parser.remove_option("keys", option)
-        if a.other_keys:
-            parser["keys"].update(zip(_OTHER_KEYS, (a.other_keys.c2s.hex(), a.other_keys.s2c.hex()), strict=True))
-        parser["cookies"] = {str(i): c.hex() for i, c in enumerate(a.cookies)}
-        text = io.StringIO(_HEADER)
-        text.seek(0, io.SEEK_END)
-        parser.write(text)
+    def _write(self, association: Association) -> None:
         temporary = self.path.with_name(f".{self.path.name}.tmp")
-        files.write_private(temporary, text.getvalue())
+        files.write_private(temporary, _encode(association, self._parse()))
         files.rename(temporary, self.path)
+
+
+def _encode(a: Association, parser: configparser.ConfigParser) -> str:
+    """The text of a file with this association in the place of the parsed one."""
+    for section in ("ntske", "ntpv4", "keys"):
+        if not parser.has_section(section):
+            parser.add_section(section)
+    parser["ntske"].update(host=a.ke_host, port=str(a.ke_port), ca=a.ca, verify="yes" if a.verify else "no")
+    parser["ntpv4"].update(server=a.server, port=str(a.port))
+    parser["keys"].update(aead=str(int(a.keys.aead)), c2s=a.keys.c2s.hex(), s2c=a.keys.s2c.hex())
+    for option in _OTHER_KEYS:
+        parser.remove_option("keys", option)
+    if a.other_keys:
+        parser["keys"].update(zip(_OTHER_KEYS, (a.other_keys.c2s.hex(), a.other_keys.s2c.hex()), strict=True))
+    parser["cookies"] = {str(i): c.hex() for i, c in enumerate(a.cookies)}
+    text = io.StringIO()
+    parser.write(text)
+    return _HEADER + text.getvalue()
 
 
 def _decode(parser: configparser.ConfigParser, path: Path) -> Association:

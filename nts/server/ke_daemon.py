@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from nts.base.errors import FormatError
+from nts.codec import aead
 from nts.codec.records import MessageReader
 from nts.protocol import ke_server
 from nts.protocol.ke_server import KeServer, Outcome, Verdict
@@ -255,6 +256,7 @@ class Worker:
 def serve(config: ServerConfig, *, verbose: bool) -> None:
     """Run the NTS-KE server until SIGINT or SIGTERM. ConfigError when it cannot start."""
     ke, ntp, keys = config.ntske, config.ntpv4, config.keys
+    aead.check(ke.aeads)
     trial_certificate.make_if_missing(ke)
     context = tls.server_context(ke.server_cert, ke.server_key)
     certificate = certs.describe(ke.server_cert)

@@ -16,7 +16,7 @@ from typing import Any
 
 from nts.base.errors import NTSError
 from nts.base.registry import Leap
-from nts.codec import aes_siv, ntp
+from nts.codec import aead, aes_siv, ntp
 from nts.server import keystore, listen
 from nts.server.config import ServerConfig
 from nts.system import addresses, certs, clock, tls
@@ -94,7 +94,7 @@ def _age(seconds: int) -> str:
 def check(config: ServerConfig) -> list[Finding]:
     """Everything that can be looked at before the servers start."""
     findings = [Finding("ok", f"{config.path} is valid")]
-    for look in (_check_library, _check_certificate, _check_keys, _check_ports, _check_clock, _check_advertised):
+    for look in (_check_algorithms, _check_certificate, _check_keys, _check_ports, _check_clock, _check_advertised):
         try:
             findings += look(config)
         except NTSError as e:
@@ -111,8 +111,9 @@ def findings_json(findings: list[Finding]) -> str:
     return json.dumps([asdict(f) for f in findings], indent=2)
 
 
-def _check_library(_config: ServerConfig) -> Iterator[Finding]:
+def _check_algorithms(config: ServerConfig) -> Iterator[Finding]:
     yield Finding("ok", f"libaes_siv works ({aes_siv.backend()})")
+    aead.check(config.ntske.aeads)
 
 
 def _check_certificate(config: ServerConfig) -> Iterator[Finding]:

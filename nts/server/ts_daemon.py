@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from nts.base.errors import LibraryError
 from nts.base.registry import Stratum
-from nts.codec import aes_siv, ntp
+from nts.codec import aead, aes_siv, ntp
 from nts.codec.keyring import KeyRing
 from nts.protocol import ts_server
 from nts.protocol.ts_server import SystemVariables, Verdict
@@ -151,6 +151,7 @@ class NativeWorker:
 def serve(config: ServerConfig, *, verbose: bool) -> None:
     """Run the time server until SIGINT or SIGTERM. ConfigError when it cannot start."""
     ntp_config, keys = config.ntpv4, config.keys
+    aead.check(config.ntske.aeads)
     native, engine_line = choose_engine(ntp_config.engine)
     keystore.load(keys.master_keys_dir)  # an unreadable folder is an error now, not a warning later
     # Shared sockets never refuse to bind: try without sharing first, so that a port in use is seen.

@@ -13,6 +13,7 @@ from nts.check.client.probe import ClientProbe, Seen, until_accepted, until_aske
 from nts.check.model import Finding, Group, Severity, Verdict, failed, passed, warned
 from nts.check.peer import NtpTalk
 from nts.codec import extensions
+from nts.codec.aead import Aead
 from nts.codec.extensions import Field
 from nts.codec.ntp import HEADER_LENGTH
 
@@ -79,7 +80,8 @@ def _shape(seen: Seen) -> Iterator[Finding]:
 def _nonce_rule(talk: NtpTalk) -> bool:
     try:
         authenticator = extensions.decode_authenticator(talk.body(FieldType.AUTHENTICATOR))
-        return authenticator.nonce_room >= talk.session_keys().aead.nonce_length
+        aead = talk.session_keys().aead if talk.contents else Aead.AES_SIV_CMAC_256
+        return authenticator.nonce_room >= aead.nonce_length
     except FormatError:
         return False
 
