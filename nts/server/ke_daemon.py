@@ -30,9 +30,9 @@ from nts.codec import aead
 from nts.codec.records import MessageReader
 from nts.protocol import ke_server
 from nts.protocol.ke_server import KeServer, Outcome, Verdict
-from nts.server import keystore, listen, trial_certificate, workers
+from nts.server import keystore, listen, trial_certificate
 from nts.server.config import ServerConfig
-from nts.server.keystore import KeyWatcher
+from nts.server.harness import Harness, Seat, plural
 from nts.system import addresses, certs, console, tls
 
 SESSION_TIMEOUT = 5.0  # seconds from accept to the end of the request
@@ -57,10 +57,7 @@ class Shared:
     policy: KeServer
     context: tls.Context
     label: str
-    watcher: KeyWatcher
-    count: Callable[[Verdict], None]
-    log: Callable[[str], None]
-    """a line for each session, with --verbose"""
+    seat: Seat
 
 
 class Session:
@@ -148,7 +145,7 @@ class Session:
             shared.policy.answer(
                 message,
                 local_address=self._local_address(),
-                ring=shared.watcher.ring(),
+                ring=shared.seat.watcher.ring(),
                 export=tls.exporter(self._tls, shared.label),
                 random=os.urandom,
             )
@@ -175,8 +172,8 @@ class Session:
     def _settle(self, verdict: Verdict, detail: str) -> None:
         if self._verdict is None:
             self._verdict = verdict
-            self._shared.count(verdict)
-            self._shared.log(f"{self._peer}: {verdict.name.lower().replace('_', ' ')}{detail and f' ({detail})'}")
+            self._shared.seat.counters[verdict] += 1
+            self._shared.seat.log(f"{self._peer}: {verdict.name.lower().replace('_', ' ')}{detail and f' ({detail})'}")
 
     def _write_response(self) -> None:
         if self._response:  # one write, hence one TLS record: some clients read no further
@@ -196,10 +193,10 @@ class Session:
 class Worker:
     """The event loop of one process."""
 
-    def __init__(self, listeners: list[socket.socket], stop: workers.StopSignal, shared: Shared) -> None:
+    def __init__(self, listeners: list[socket.socket], shared: Shared) -> None:
         self._shared = shared
         self._selector = selectors.DefaultSelector()
-        for descriptor in stop.descriptors():
+        for descriptor in shared.seat.stop.descriptors():
             self._selector.register(descriptor, selectors.EVENT_READ, None)
         for listener in listeners:
             self._selector.register(listener, selectors.EVENT_READ, listener)
@@ -271,27 +268,19 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     first = keystore.ensure_key(keys.master_keys_dir, keys.max_keys, os.urandom)
     if first:
         console.say(f"made the first master key, {first.key.id:04x}, in {keys.master_keys_dir}")
-    counters = workers.Counters(Verdict, ke.workers)
     policy = KeServer(ke.aeads, ntp.server, ntp.port)
 
-    def set_up(index: int, stop: workers.StopSignal) -> Callable[[], None]:
-        cells = counters.of(index)
+    def set_up(seat: Seat) -> Callable[[], None]:
+        return Worker(listeners, Shared(policy, context, keys.key_label, seat)).run
 
-        def count(verdict: Verdict) -> None:
-            cells[verdict] += 1
-
-        watcher = KeyWatcher(keys.master_keys_dir, console.warn if index == 0 else console.ignore)
-        log = console.say if verbose else console.ignore
-        return Worker(listeners, stop, Shared(policy, context, keys.key_label, watcher, count, log)).run
-
-    workers.supervise(ke.workers, set_up, lambda: _announce(config, certificate, listeners))
+    harness = Harness(keys, ke.workers, Verdict, verbose=verbose)
+    harness.run(set_up, lambda: _announce(config, certificate, listeners), "sessions")
     listen.close_all(listeners)
-    console.say(f"stopped; sessions: {console.counts(counters.totals())}")
 
 
 def _announce(config: ServerConfig, certificate: certs.Description, listeners: list[socket.socket]) -> None:
     ke, ntp = config.ntske, config.ntpv4
     where = ", ".join(addresses.shown(s.getsockname()) for s in listeners)
-    console.say(f"NTS-KE on TCP {where}; {ke.workers} worker{'s' if ke.workers > 1 else ''}")
+    console.say(f"NTS-KE on TCP {where}; {plural(ke.workers)}")
     console.say(f"certificate for {', '.join(certificate.names)}, until {certificate.not_after:%Y-%m-%d}")
     console.say(f"sends clients to {ntp.server or 'the address they used'}, UDP port {ntp.port}")

@@ -23,10 +23,10 @@ from nts.codec import aead, aes_siv, ntp
 from nts.codec.keyring import KeyRing
 from nts.protocol import ts_server
 from nts.protocol.ts_server import SystemVariables, Verdict
-from nts.server import keystore, listen, workers
+from nts.server import keystore, listen
 from nts.server.config import ServerConfig
 from nts.server.engine import Engine, OddPacket
-from nts.server.keystore import KeyWatcher
+from nts.server.harness import Harness, Seat, plural
 from nts.system import addresses, console, udp
 from nts.system.clock import Clock
 from nts.system.clock import now as clock_now
@@ -74,13 +74,10 @@ def _respond(datagram: bytes, received: int, keys: KeyRing, system: SystemVariab
 class PythonWorker:
     """The loop of one process, all in Python."""
 
-    def __init__(
-        self, sockets: list[socket.socket], stop: workers.StopSignal, clock: Clock, watcher: KeyWatcher,
-        cells: memoryview,
-    ) -> None:  # fmt: skip
-        self._clock, self._watcher, self._cells = clock, watcher, cells
+    def __init__(self, sockets: list[socket.socket], clock: Clock, seat: Seat) -> None:
+        self._clock, self._watcher, self._cells = clock, seat.watcher, seat.counters
         self._selector = selectors.DefaultSelector()
-        for descriptor in stop.descriptors():
+        for descriptor in seat.stop.descriptors():
             self._selector.register(descriptor, selectors.EVENT_READ, None)
         for sock in sockets:
             self._selector.register(sock, selectors.EVENT_READ, Receiver(sock))
@@ -110,16 +107,13 @@ class PythonWorker:
 class NativeWorker:
     """The loop of one process around the native engine: looks after keys, system variables, and odd packets."""
 
-    def __init__(
-        self, sockets: list[socket.socket], stop: workers.StopSignal, clock: Clock, watcher: KeyWatcher,
-        cells: memoryview,
-    ) -> None:  # fmt: skip
-        self._clock, self._watcher, self._cells = clock, watcher, cells
+    def __init__(self, sockets: list[socket.socket], clock: Clock, seat: Seat) -> None:
+        self._clock, self._watcher, self._cells = clock, seat.watcher, seat.counters
         self._ring: KeyRing | None = None
         self._system: SystemVariables | None = None
         self._engine = Engine()
-        self._engine.count_into(cells)
-        self._engine.attach(sockets, stop.descriptors())
+        self._engine.count_into(seat.counters)
+        self._engine.attach(sockets, seat.stop.descriptors())
         self._refresh()
 
     def run(self) -> None:
@@ -168,26 +162,18 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     for sock in itertools.chain(*bound):
         udp.enlarge_buffer(sock, RECEIVE_BUFFER)
     clock = Clock(ntp_config.clock, ntp_config.local_stratum)
-    counters = workers.Counters(Verdict, ntp_config.workers)
 
-    def set_up(index: int, stop: workers.StopSignal) -> Callable[[], None]:
-        cells = counters.of(index)
-        watcher = KeyWatcher(keys.master_keys_dir, console.warn if index == 0 else console.ignore)
-        watcher.ring()  # what is wrong with the keys is said now, not at the first datagram
-        if verbose:
-            console.say(f"worker {index} runs as process {os.getpid()}")
-        kind = NativeWorker if native else PythonWorker
-        return kind(bound[index], stop, clock, watcher, cells).run
+    def set_up(seat: Seat) -> Callable[[], None]:
+        return (NativeWorker if native else PythonWorker)(bound[seat.index], clock, seat).run
 
     def announce() -> None:
-        console.say(f"NTP on UDP {where}; {ntp_config.workers} worker{'s' if ntp_config.workers > 1 else ''}")
+        console.say(f"NTP on UDP {where}; {plural(ntp_config.workers)}")
         console.say(_describe_clock(clock, ntp_config.clock))
         console.say(engine_line)
 
-    workers.supervise(ntp_config.workers, set_up, announce)
+    Harness(keys, ntp_config.workers, Verdict, verbose=verbose).run(set_up, announce, "datagrams")
     for group in bound:
         listen.close_all(group)
-    console.say(f"stopped; datagrams: {console.counts(counters.totals())}")
 
 
 def _allow_descriptors() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Worker processes, and the counters they share with the process that watches over them.
+"""Worker processes, and the process that watches over them.
 
 The parent opens the sockets, forks the workers, and waits for signals. SIGINT and SIGTERM stop all. When the set-up of
 one of the first workers meets an error, the server does not start; from then on a worker that dies is replaced, and
@@ -9,7 +9,6 @@ the read end of a pipe whose only write end the parent holds.
 
 from __future__ import annotations
 
-import mmap
 import os
 import pickle
 import select
@@ -19,7 +18,6 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import NoReturn
 
 from nts.base.errors import NTSError
@@ -31,24 +29,6 @@ _STOP_GRACE = 5.0  # seconds
 _RESPAWN_PAUSE = 1.0  # seconds from one start of a worker to the next, so that a broken one is no fork bomb
 _START_POLL_MS = 10  # how soon a signal is seen that comes while the first workers start
 _SAID = 3  # exit code of a worker that has said itself why it ends
-
-
-class Counters:
-    """One counter for each verdict and worker, in memory that parent and workers share."""
-
-    def __init__(self, verdicts: type[IntEnum], workers: int) -> None:
-        self._verdicts, self._workers = verdicts, workers
-        self._cells = memoryview(mmap.mmap(-1, 8 * len(verdicts) * workers)).cast("Q")
-
-    def of(self, worker: int) -> memoryview:
-        """The counters of one worker, indexed by verdict; only that worker writes them."""
-        size = len(self._verdicts)
-        return self._cells[worker * size : (worker + 1) * size]
-
-    def totals(self) -> dict[str, int]:
-        """All workers' counts by verdict, those that are not zero."""
-        sums = {v.name.lower(): sum(self.of(w)[v] for w in range(self._workers)) for v in self._verdicts}
-        return {name: count for name, count in sums.items() if count}
 
 
 class StopSignal:
