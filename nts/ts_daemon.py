@@ -21,7 +21,7 @@ from nts import aead, cli, keystore, ntp, sockets, ts_server, workers
 from nts.clock import Clock
 from nts.clock import now as clock_now
 from nts.config import ServerConfig
-from nts.engine import Engine, OddPacket
+from nts.engine import Engine, Handover
 from nts.errors import LibraryError
 from nts.keyring import KeyRing
 from nts.keystore import KeyWatcher
@@ -105,7 +105,7 @@ class PythonWorker:
 
 
 class NativeWorker:
-    """The loop of one process around the native engine: looks after keys, system variables, and odd packets."""
+    """The loop of one process around the native engine: looks after keys, system variables, and handovers."""
 
     def __init__(
         self, sockets: list[socket.socket], stop: workers.StopSignal, clock: Clock, watcher: KeyWatcher,
@@ -122,11 +122,11 @@ class NativeWorker:
     def run(self) -> None:
         """Serve until told to stop."""
         folder = os.fsencode(self._watcher.folder)
-        while (turn := self._engine.run(folder, _ROUND_MS)) >= 0:
+        while (turn := self._engine.run(folder, self._watcher.seen, _ROUND_MS)) >= 0:
             self._refresh()
-            odd = self._engine.odd() if turn == 1 else None
-            if odd is not None:
-                self._answer(odd)
+            handover = self._engine.handover() if turn == 1 else None
+            if handover is not None:
+                self._answer(handover)
 
     def _refresh(self) -> None:
         ring, system = self._watcher.ring(), self._clock.system()
@@ -137,12 +137,12 @@ class NativeWorker:
             self._engine.set_system(system)
             self._system = system
 
-    def _answer(self, odd: OddPacket) -> None:
-        """What the engine leaves over goes to the reference."""
+    def _answer(self, handover: Handover) -> None:
+        """Have the reference judge a packet that the engine does not cover."""
         assert self._ring is not None
         assert self._system is not None
-        reply = _respond(odd.datagram, odd.received, self._ring, self._system, self._cells)
-        self._engine.odd_done(reply)
+        reply = _respond(handover.datagram, handover.received, self._ring, self._system, self._cells)
+        self._engine.handover_done(reply)
 
 
 def serve(config: ServerConfig, *, verbose: bool) -> None:
@@ -157,8 +157,6 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     _allow_descriptors()
     bound = [
         sockets.listening(socket.SOCK_DGRAM, ntp_config.listen, ntp_config.port, share=True)
-        if ntp_config.listen
-        else sockets.listening_everywhere(ntp_config.port)
         for _ in range(ntp_config.workers)
     ]
     for sock in itertools.chain(*bound):
