@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * internal.h - what the engine's files share: the shape of a request, the generator, the engine itself.
+ * internal.h - what the engine's files share: requests, algorithms, the random generator, the engine itself.
  */
 #ifndef NTS_ENGINE_INTERNAL_H_
 #define NTS_ENGINE_INTERNAL_H_
@@ -12,9 +12,9 @@
 
 #define HEADER_LEN 48
 #define FIELD_HEADER_LEN 4
-#define NONCE_LEN 16
+#define NONCE_LEN 16 /* of a cookie, and of the authenticator in a request that the engine answers */
 #define TAG_LEN AES_SIV_TAG_LEN
-#define AUTH_LEN (FIELD_HEADER_LEN + 4 + NONCE_LEN + TAG_LEN) /* an authenticator that encrypts nothing */
+#define AUTH_LEN (FIELD_HEADER_LEN + 4 + NONCE_LEN + TAG_LEN) /* an authenticator with nothing encrypted */
 #define MAX_COOKIES 8
 #define COOKIE_HEAD_LEN (2 + NONCE_LEN) /* key identifier and nonce */
 #define MAX_KEYS_LEN (2 + 2 * 64)       /* a cookie's plaintext: algorithm, S2C, C2S */
@@ -44,7 +44,7 @@ static inline void store64(uint8_t *p, uint64_t x)
     store32(p + 4, (uint32_t)(x & 0xffffffff));
 }
 
-/* Marks as public what was decrypted with a secret and is none, for the Valgrind run of tests/ctgrind.c. */
+/* Tells Valgrind (tests/ctgrind.c) that these octets, though decrypted with a secret key, are public. */
 #ifdef NTS_ENGINE_CTGRIND
 #include <valgrind/memcheck.h>
 #define nts_declassify(p, len) ((void)VALGRIND_MAKE_MEM_DEFINED((p), (len)))
@@ -52,10 +52,19 @@ static inline void store64(uint8_t *p, uint64_t x)
 #define nts_declassify(p, len) ((void)(p), (void)(len))
 #endif
 
+/* ---- Algorithms ---------------------------------------------------------------------------------------- */
+
+/* An AEAD algorithm that the engine implements; respond.c has the table. Lengths are in octets. */
+struct algorithm {
+    unsigned id; /* in the IANA registry */
+    size_t key_len;
+    size_t nonce_len; /* in an authenticator */
+};
+
 /* ---- Requests ------------------------------------------------------------------------------------------ */
 
-/* A packet and what the engine has found out about it. Offsets are into the packet, lengths those of whole
- * fields, in octets. */
+/* A packet and what the engine has found in it. Offsets are from the start of the packet; lengths are of whole fields,
+ * in octets. */
 struct request {
     uint8_t const *packet;
     size_t length;
@@ -64,26 +73,28 @@ struct request {
     unsigned unique_id, unique_id_len;
     unsigned cookie, cookie_len;
     unsigned authenticator;
-    unsigned cookies;           /* to send back */
-    uint8_t keys[MAX_KEYS_LEN]; /* what the cookie holds */
-    uint8_t nonce[NONCE_LEN];   /* of the reply's authenticator */
-    uint8_t *reply;             /* NTS_MAX_REQUEST octets of room */
-    size_t reply_len;           /* 0: none */
+    unsigned cookies;                  /* to send back */
+    struct algorithm const *algorithm; /* of the cookie's keys */
+    uint8_t keys[MAX_KEYS_LEN];        /* the cookie's plaintext */
+    uint8_t nonce[NONCE_LEN];          /* of the reply's authenticator */
+    uint8_t *reply;                    /* room for NTS_MAX_REQUEST octets */
+    size_t reply_len;                  /* 0: no reply */
 };
 
-/* packet.c: sets verdict and offsets. NTS_ANSWERED_NTS means: of the right shape, and not looked into yet. */
+/* packet.c: sets verdict and offsets. NTS_ANSWERED_NTS means only that the fields are as expected: nothing has been
+ * decrypted yet. */
 void nts_classify(struct request *request);
 
 /* ---- Random octets ------------------------------------------------------------------------------------- */
 
-/* A generator seeded by the kernel: AES-256 in counter mode, whose key is replaced by a part of its own output
- * before the rest is given out. */
+/* AES-256 in counter mode, seeded by the kernel. Each pool of output starts with the key for the next pool; only the
+ * rest is given out. */
 struct generator {
     void *cipher; /* an EVP_CIPHER_CTX */
     uint8_t pool[4096];
     size_t used;
     unsigned refills;
-    void (*fn)(void *context, uint8_t *out, size_t n); /* for tests, in place of the generator */
+    void (*fn)(void *context, uint8_t *out, size_t n); /* set by tests to replace the generator */
     void *context;
 };
 
@@ -103,8 +114,8 @@ struct loop; /* sockets and buffers: loop.c */
 
 struct nts_engine {
     struct master_key keys[NTS_MAX_KEYS];
-    size_t key_count;           /* the last one is current */
-    uint8_t header[HEADER_LEN]; /* of every reply, but for version, poll and three timestamps */
+    size_t key_count;           /* the last key is current */
+    uint8_t header[HEADER_LEN]; /* of every reply, without version, poll interval and timestamps */
     struct generator generator;
     uint64_t *cells;
     uint64_t own_cells[NTS_VERDICTS];
@@ -113,13 +124,20 @@ struct nts_engine {
     struct request *owners[NTS_BATCH];
 };
 
-/* respond.c: the two halves of answering a batch. The first one opens and authenticates, draws all random octets
- * and mints the cookies. The second one fills in the transmit timestamps and seals, for those requests whose
- * replies leave next, as close to their leaving as can be. */
+/* respond.c: the two halves of answering a batch. nts_prepare opens cookies, authenticates requests, draws all random
+ * octets and mints cookies. nts_finish fills in transmit timestamps and seals; the caller runs it just before it sends
+ * those replies. */
 void nts_prepare(nts_engine *engine, struct request *requests, size_t n);
 void nts_finish(nts_engine *engine, struct request *const *requests, uint64_t const *transmit, size_t n);
 
 /* loop.c */
 void nts_loop_free(struct loop *loop);
+
+/* Waits for datagrams, up to timeout_ms (-1: forever). Returns 1 when there are some, 0 when there are none, and -1 when
+ * a wake descriptor is readable. */
+int nts_wait(nts_engine *engine, int timeout_ms);
+
+/* Answers what nts_wait has found, up to a limit for each socket. Returns how many datagrams that was. */
+size_t nts_serve(nts_engine *engine);
 
 #endif

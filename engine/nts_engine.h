@@ -2,17 +2,17 @@
  *
  * nts_engine.h - the packet engine of the time server: answers the common requests of nts/protocol/ts_server.py in C.
  *
- * The reference is nts/protocol/ts_server.py; this is a second implementation of a part of it, for speed. A packet that
- * is not in the part, whatever is odd about it, gets NTS_HANDOVER and is the reference's to judge. For all
- * others, verdict and reply are the reference's, octet by octet, given the same keys, clock and random octets.
+ * nts/protocol/ts_server.py is the reference; this is a faster implementation of part of it. The engine answers a packet with
+ * the reference's verdict and reply, octet for octet, given the same keys, clock and random octets. A packet that it
+ * does not cover gets NTS_HANDOVER, and the reference judges it.
  *
- * In the part: everything about length, version and mode; plain NTPv3 and NTPv4 requests without extension
- * fields; NTS requests whose fields are a Unique Identifier, a cookie, placeholders as long as the cookie, and
- * last an authenticator with a 16-octet nonce and nothing encrypted; and the NTS NAKs to those.
+ * The engine covers: all checks of length, version and mode; plain NTPv3 and NTPv4 requests without extension fields;
+ * NTS requests with a Unique Identifier, a cookie for an AES-SIV algorithm, placeholders as long as the cookie, and
+ * finally an authenticator with a 16-octet nonce and nothing encrypted; and the NTS NAKs to those.
  *
- * An engine belongs to one thread. Only nts_engine_new, nts_engine_attach and nts_engine_set_keys allocate; with the
- * backend libcrypto, OpenSSL does inside for each client's key, and gives it back. The engine knows nothing of Python;
- * what stands between the two markers is also what the Python binding reads.
+ * An engine belongs to one thread. Only nts_engine_new, nts_engine_attach and nts_engine_set_keys allocate. (With the
+ * libcrypto backend, OpenSSL also allocates and frees memory for each client's key.) The engine knows nothing of
+ * Python; nts/_engine_build.py reads the text between the two cffi markers.
  */
 #ifndef NTS_ENGINE_H_
 #define NTS_ENGINE_H_
@@ -22,7 +22,7 @@
 
 /* cffi:begin */
 
-/* The members of nts.protocol.ts_server.Verdict, in its order, and one more. */
+/* The members of nts.protocol.ts_server.Verdict, in the same order, and one more. */
 enum nts_verdict {
     NTS_ANSWERED_PLAIN,
     NTS_ANSWERED_NTS,
@@ -37,22 +37,22 @@ enum nts_verdict {
     NTS_DROP_INCOMPLETE,
     NTS_DROP_PADDING,
     NTS_DROP_ENCRYPTED,
-    NTS_DROP_BUSY, /* odd, and more of them than the reference has time for */
-    NTS_VERDICTS,  /* how many of those there are */
+    NTS_DROP_BUSY, /* a handover for which the queue has no room */
+    NTS_VERDICTS,  /* the number of verdicts above */
     NTS_HANDOVER   /* for the reference to judge */
 };
 
 enum {
-    NTS_BATCH = 64,         /* packets in one call of nts_engine_answer, and in one system call */
+    NTS_BATCH = 64,         /* packets in one batch and in one system call */
     NTS_MAX_REQUEST = 2048, /* octets; nts.protocol.ts_server.MAX_REQUEST */
     NTS_MAX_KEYS = 128,
     NTS_MAX_SOCKETS = 64,
-    NTS_MAX_ODD = 256 /* packets that wait for the reference */
+    NTS_MAX_HANDOVERS = 256 /* packets that can wait for the reference */
 };
 
 typedef struct nts_engine nts_engine;
 
-/* What the server says of its clock (RFC 5905 section 7.3); times as on the wire. */
+/* What the server says of its clock (RFC 5905 section 7.3). Times are as on the wire. */
 typedef struct {
     uint8_t leap;
     uint8_t stratum;
@@ -68,66 +68,45 @@ typedef struct {
     uint8_t packet[2052];
     uint32_t length;
     uint64_t received; /* NTP timestamp */
-} nts_odd;
+} nts_handover;
 
-/* A new engine without keys or sockets; NULL when memory or the kernel's random numbers are not to be had, or
- * when AES_SIV_BACKEND names a backend that is not there. */
+/* A new engine without keys or sockets. NULL when memory is short, when the kernel gives no random octets, or when
+ * AES_SIV_BACKEND names a backend that does not exist. */
 nts_engine *nts_engine_new(void);
 
-/* Wipes and releases it. The sockets stay open. */
+/* Wipes and frees the engine. The sockets stay open. */
 void nts_engine_free(nts_engine *engine);
 
 /* The AES implementation in use: aes_siv_backend(). */
 char const *nts_engine_backend(void);
 
-/* Replaces the master keys: n identifiers, n keys of 32 octets one after another, the last one current.
- * Returns 1, or 0 when there are too many or memory is short; then the old keys stay. */
+/* Replaces the master keys: n identifiers, and n keys of 32 octets one after another. The last key is the current one.
+ * Returns 1. Returns 0 and keeps the old keys when there are more than NTS_MAX_KEYS or memory is short. */
 int nts_engine_set_keys(nts_engine *engine, uint16_t const *ids, uint8_t const *keys, size_t n);
 
 void nts_engine_set_system(nts_engine *engine, nts_system const *system);
 
-/* Where to count: NTS_VERDICTS cells, which outlive the engine. */
+/* Where to count verdicts: NTS_VERDICTS cells, which must outlive the engine. */
 void nts_engine_count_into(nts_engine *engine, uint64_t *cells);
 
-/* --- without sockets, for tests and fuzzing --- */
-
-/* From now on random octets are what fn gives, until fn is NULL. */
-void nts_engine_random_for_tests(nts_engine *engine, void (*fn)(void *context, uint8_t *out, size_t n),
-                                 void *context);
-
-/* Judges n <= NTS_BATCH packets as one batch. Packet i is lengths[i] octets at packets + i * stride, and arrived
- * at received[i]; every reply's transmit timestamp is `transmit`. Reply i goes to replies + i * NTS_MAX_REQUEST
- * and has reply_lengths[i] octets, 0 for none. */
-void nts_engine_answer(nts_engine *engine, uint8_t const *packets, size_t stride, size_t const *lengths,
-                       uint64_t const *received, size_t n, uint64_t transmit, uint32_t *verdicts,
-                       uint8_t *replies, size_t *reply_lengths);
-
-/* --- with sockets: nothing of this before nts_engine_attach --- */
-
-/* Serve these UDP sockets, which are bound and non-blocking; `wake` are descriptors that end a wait when they
- * become readable. Returns 1, or 0 when there are too many, memory is short, or a socket refuses its options. */
+/* Serves these UDP sockets, which must be bound and non-blocking. A readable descriptor in `wake` ends a wait. Returns
+ * 1, or 0 when there are too many, memory is short, or a socket refuses its options. */
 int nts_engine_attach(nts_engine *engine, int const *sockets, size_t n, int const *wake, size_t wakes);
 
-/* Waits for datagrams, up to timeout_ms (-1: for ever). Returns 1 when there are some, 0 when not, and -1 when a
- * descriptor of `wake` is readable. */
-int nts_engine_wait(nts_engine *engine, int timeout_ms);
+/* Waits for datagrams and answers them until there is something that only the caller can do. Call nts_engine_attach
+ * first. Returns
+ *    1  when it is the turn of a handover: nothing else waits, or the last one was long enough ago;
+ *   -1  when a descriptor in `wake` is readable;
+ *    0  when it is time to look at the keys and at the system variables: after timeout_ms, or when datagrams are waiting
+ *       and `folder`, which holds the master keys, does not have this change time and inode. The next call answers
+ *       those datagrams without another look. A folder that cannot be examined has change time 0 and inode 0. */
+int nts_engine_run(nts_engine *engine, char const *folder, int64_t ctime_ns, uint64_t inode, int timeout_ms);
 
-/* Answers what has come, up to a bound, and returns how many datagrams that were. Odd ones wait for the reference;
- * those for which there is no room are dropped as NTS_DROP_BUSY. */
-size_t nts_engine_serve(nts_engine *engine);
+/* The handover that has waited longest; NULL when there is none. */
+nts_handover const *nts_engine_handover(nts_engine const *engine);
 
-/* Waits and serves, again and again, until there is something to do that is not the engine's. Returns 1 when an odd
- * packet's turn has come: because nothing else waits, or because the last one was long enough ago. Returns -1 when
- * a descriptor of `wake` is readable, and 0 when it is time to look after keys and system variables: after
- * timeout_ms, or as soon as datagrams have come and `folder`, that of the master keys, is seen to have changed. These
- * datagrams are answered by the next call. */
-int nts_engine_run(nts_engine *engine, char const *folder, int timeout_ms);
-
-/* The odd packet that has waited longest; NULL when there is none. */
-nts_odd const *nts_engine_odd(nts_engine const *engine);
-
-/* The reference is through with that packet: sends its reply, unless that has no octets, and forgets the packet. */
-void nts_engine_odd_done(nts_engine *engine, uint8_t const *reply, size_t length);
+/* Sends the reference's reply to that packet, unless `length` is 0, and removes the packet from the queue. */
+void nts_engine_handover_done(nts_engine *engine, uint8_t const *reply, size_t length);
 
 /* cffi:end */
 

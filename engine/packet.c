@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * packet.c - which packets the engine answers itself. Pure: no keys, no clock, no system calls.
+ * packet.c - decides which packets the engine answers. Pure: no keys, no clock, no system calls.
  *
- * Cheap checks come first, in the order of nts/protocol/ts_server.py. What they do not settle, and is not exactly one of
- * the two usual shapes, is handed over: there is no second opinion on odd packets here.
+ * Cheap checks come first, in the order of nts/protocol/ts_server.py. A packet that passes them is either plain, or has exactly
+ * the fields that walk() expects, or is handed over: only the reference judges anything else.
  */
 #include "internal.h"
 
@@ -14,7 +14,7 @@ enum { UNIQUE_IDENTIFIER = 0x0104, COOKIE = 0x0204, PLACEHOLDER = 0x0304, AUTHEN
 #define MAX_MAC_LEN 24                            /* RFC 7822 section 7.5.1.4 */
 #define CLIENT_MODE 3
 
-/* Unique Identifier, cookie, placeholders, authenticator; the first two in either order. RFC 8915 section 5.7. */
+/* Expects a Unique Identifier and a cookie in either order, placeholders, and an authenticator; RFC 8915 section 5.7. */
 static enum nts_verdict walk(struct request *r)
 {
     size_t offset = HEADER_LEN;
@@ -41,7 +41,7 @@ static enum nts_verdict walk(struct request *r)
             r->cookie_len = len;
             break;
         case PLACEHOLDER:
-            if (len != r->cookie_len) /* or no cookie yet */
+            if (len != r->cookie_len) /* also when no cookie has come yet */
                 return NTS_HANDOVER;
             placeholders++;
             break;
@@ -74,7 +74,7 @@ void nts_classify(struct request *r)
         else if (r->length == HEADER_LEN)
             r->verdict = NTS_ANSWERED_PLAIN;
         else if (version == 3 || r->length <= HEADER_LEN + MAX_MAC_LEN)
-            r->verdict = NTS_DROP_MAC; /* no extension fields before NTPv4, nor where there is room for a MAC alone */
+            r->verdict = NTS_DROP_MAC; /* NTPv3 has no extension fields, and what is this short is a MAC */
         else
             r->verdict = walk(r);
     }

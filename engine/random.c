@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * random.c - nonces in bulk. A getrandom() for each would cost more than all the cryptography of a request.
+ * random.c - nonces in bulk. Calling getrandom() for each would cost more than all the cryptography of a request.
  *
- * Invariant: octets that were given out cannot be computed from the generator's state. The key that made the pool
- * has been replaced before the pool is used, and what is given out is wiped from the pool.
+ * Invariant: nobody can compute past output from the generator's state. The key that made a pool is replaced before the
+ * pool is used, and octets are wiped from the pool as they are given out.
  */
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -13,9 +13,9 @@
 #include "internal.h"
 
 #define KEY_LEN 32
-#define RESEED_AFTER 1024 /* refills, which are 4 MiB */
+#define RESEED_AFTER 1024 /* refills: 4 MiB */
 
-static uint8_t const zero_iv[16]; /* each key is used for one refill alone */
+static uint8_t const zero_iv[16]; /* safe, since each key makes one pool only */
 
 static int seed(struct generator *g)
 {
@@ -30,8 +30,8 @@ static int seed(struct generator *g)
     return ok;
 }
 
-/* Fresh octets for the pool, which is all zero by now; the first of them become the key of the next refill. A failure
- * has no cause in any input, and nonces that repeat would be worse than a worker that ends and is replaced. */
+/* Encrypts the pool, which is all zero by now; its first octets become the key of the next refill. No input can make
+ * this fail. If it does, the worker ends and is replaced: that is better than nonces that repeat. */
 static void refill(struct generator *g)
 {
     int out_len;

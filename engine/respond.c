@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * respond.c - a batch of requests to replies: cookies, authenticators, minting, sealing. No system calls.
+ * respond.c - turns a batch of requests into replies: opens cookies, authenticates, mints cookies, seals. No system
+ * calls.
  *
- * Each step is done for the whole batch, so that libaes_siv can interleave it. The layouts of a cookie and of a
- * reply are those of nts/codec/cookies.py and nts/protocol/ts_server.py.
+ * Each step handles the whole batch, so that libaes_siv can interleave the messages. nts/codec/cookies.py defines the layout
+ * of a cookie, nts/protocol/ts_server.py that of a reply.
  */
 #include <openssl/crypto.h>
 #include <stdlib.h>
@@ -15,6 +16,24 @@
 #define COOKIE_FIELD 0x0204
 #define AUTHENTICATOR_FIELD 0x0404
 #define MASTER_KEY_LEN 32
+
+/* ---- Algorithms ---------------------------------------------------------------------------------------- */
+
+/* RFC 5297 section 6 */
+static struct algorithm const algorithms[] = {
+    {.id = 15, .key_len = 32, .nonce_len = NONCE_LEN}, /* AEAD_AES_SIV_CMAC_256 */
+    {.id = 16, .key_len = 48, .nonce_len = NONCE_LEN}, /* AEAD_AES_SIV_CMAC_384 */
+    {.id = 17, .key_len = 64, .nonce_len = NONCE_LEN}, /* AEAD_AES_SIV_CMAC_512 */
+};
+
+/* NULL for an algorithm that the engine leaves to the reference. */
+static struct algorithm const *find_algorithm(unsigned id)
+{
+    for (size_t i = 0; i < sizeof algorithms / sizeof *algorithms; i++)
+        if (algorithms[i].id == id)
+            return &algorithms[i];
+    return NULL;
+}
 
 /* ---- The engine's keys and variables ------------------------------------------------------------------- */
 
@@ -44,7 +63,7 @@ int nts_engine_set_keys(nts_engine *engine, uint16_t const *ids, uint8_t const *
     return 1;
 }
 
-/* The newest first: most cookies are under it. */
+/* Starts with the newest key, which most cookies use. */
 static AES_SIV_KEY const *find_key(nts_engine const *engine, unsigned id)
 {
     for (size_t i = engine->key_count; i-- != 0;)
@@ -102,22 +121,20 @@ void nts_engine_count_into(nts_engine *engine, uint64_t *cells)
     engine->cells = cells;
 }
 
-void nts_engine_random_for_tests(nts_engine *engine, void (*fn)(void *context, uint8_t *out, size_t n),
-                                 void *context)
-{
-    engine->generator.fn = fn;
-    engine->generator.context = context;
-}
-
 /* ---- The steps of a batch ------------------------------------------------------------------------------ */
 
-/* The length of each key of an algorithm, 32, 48 or 64 octets; 0 for others (RFC 5297 section 6). */
-static size_t key_len_of(unsigned aead)
+/* Whether the engine can answer a request with the keys that its authentic cookie holds: algorithm, S2C, C2S. */
+static int keys_are_usable(struct request *r, size_t keys_len)
 {
-    return aead >= 15 && aead <= 17 ? 16 * ((size_t)aead - 13) : 0;
+    if (keys_len < 2)
+        return 0;
+    nts_declassify(r->keys, 2); /* the length of the cookie tells the algorithm anyway */
+    r->algorithm = find_algorithm(load16(r->keys));
+    return r->algorithm != NULL && keys_len == 2 + 2 * r->algorithm->key_len &&
+           load16(r->packet + r->authenticator + 4) == r->algorithm->nonce_len;
 }
 
-/* Opens the cookies. A request whose cookie is not one of ours leaves with its verdict here. */
+/* Opens the cookies, and sets the verdict of requests whose cookie is not ours or holds no AES-SIV keys. */
 static void open_cookies(nts_engine *engine, struct request *requests, size_t n)
 {
     AES_SIV_MSG *const messages = engine->messages;
@@ -131,7 +148,7 @@ static void open_cookies(nts_engine *engine, struct request *requests, size_t n)
 
         if (r->verdict != NTS_ANSWERED_NTS)
             continue;
-        r->verdict = NTS_NAK_COOKIE; /* until it has been opened */
+        r->verdict = NTS_NAK_COOKIE; /* unless the cookie opens */
         body = r->packet + r->cookie + FIELD_HEADER_LEN;
         body_len = r->cookie_len - FIELD_HEADER_LEN;
         if (body_len < COOKIE_HEAD_LEN + TAG_LEN || body_len > COOKIE_HEAD_LEN + TAG_LEN + MAX_KEYS_LEN)
@@ -154,38 +171,33 @@ static void open_cookies(nts_engine *engine, struct request *requests, size_t n)
         struct request *const r = engine->owners[i];
         size_t const keys_len = messages[i].in_len - TAG_LEN;
 
-        nts_declassify(r->keys, 2); /* the algorithm, which the cookie's length tells anyway */
-        /* Authentic contents that are not ours: sealed by someone else who has the key. */
-        if (messages[i].ok && keys_len >= 2 && key_len_of(load16(r->keys)) != 0 &&
-            keys_len == 2 + 2 * key_len_of(load16(r->keys)))
-            r->verdict = NTS_ANSWERED_NTS;
+        if (messages[i].ok)
+            r->verdict = keys_are_usable(r, keys_len) ? NTS_ANSWERED_NTS : NTS_HANDOVER;
     }
 }
 
-/* Authenticates the requests under the C2S keys that the cookies held; section 5.6. */
+/* Authenticates the requests with the C2S keys from their cookies; RFC 8915 section 5.6. */
 static void authenticate(nts_engine *engine, struct request *requests, size_t n)
 {
     AES_SIV_MSG *const messages = engine->messages;
-    uint8_t nothing; /* an empty plaintext goes nowhere */
+    uint8_t nothing; /* the plaintext is empty */
     size_t count = 0;
 
     for (size_t i = 0; i < n; i++) {
         struct request *const r = &requests[i];
         uint8_t const *const field = r->packet + r->authenticator;
-        size_t key_len;
 
         if (r->verdict != NTS_ANSWERED_NTS)
             continue;
-        key_len = key_len_of(load16(r->keys));
         engine->owners[count] = r;
         messages[count++] = (AES_SIV_MSG){
-            .raw_key = r->keys + 2 + key_len,
-            .raw_key_len = key_len,
+            .raw_key = r->keys + 2 + r->algorithm->key_len,
+            .raw_key_len = r->algorithm->key_len,
             .nonce = field + 8,
-            .nonce_len = NONCE_LEN,
+            .nonce_len = r->algorithm->nonce_len,
             .ad = r->packet,
             .ad_len = r->authenticator,
-            .in = field + 8 + NONCE_LEN,
+            .in = field + 8 + r->algorithm->nonce_len,
             .in_len = TAG_LEN,
             .out = &nothing,
         };
@@ -196,15 +208,21 @@ static void authenticate(nts_engine *engine, struct request *requests, size_t n)
             engine->owners[i]->verdict = NTS_NAK_AUTH;
 }
 
-/* Sealing cannot fail for any input, only for want of memory inside libcrypto. Better a worker that ends, and is
- * replaced, than a reply that holds what was meant to be encrypted. */
+/* Sealing fails only when libcrypto runs out of memory. Then the worker ends and is replaced: it must not send a reply
+ * whose cookies are still in plaintext. */
 static void seal(AES_SIV_MSG *messages, size_t n)
 {
     if (!AES_SIV_SealBatch(messages, n))
         abort();
 }
 
-/* Mints the fresh cookies in place, where the authenticator of the reply will encrypt them:
+/* The length of the reply's authenticator without the encrypted cookies. */
+static size_t auth_len(struct request const *r)
+{
+    return FIELD_HEADER_LEN + 4 + r->algorithm->nonce_len + TAG_LEN;
+}
+
+/* Mints the fresh cookies where the authenticator of the reply will encrypt them in place:
  *   header | Unique Identifier | authenticator: field header, lengths, nonce, tag, encrypted (cookie fields) */
 static void mint(nts_engine *engine, struct request *requests, size_t n)
 {
@@ -213,14 +231,14 @@ static void mint(nts_engine *engine, struct request *requests, size_t n)
 
     for (size_t i = 0; i < n; i++) {
         struct request *const r = &requests[i];
-        size_t const field_len = r->cookie_len; /* a fresh cookie is as long as the one it replaces */
+        size_t const field_len = r->cookie_len; /* a fresh cookie has the length of the old one */
         struct master_key const *current;
         uint8_t *cookie;
 
         if (r->verdict != NTS_ANSWERED_NTS)
             continue;
-        current = &engine->keys[engine->key_count - 1]; /* there is one: it or another has opened the cookie */
-        cookie = r->reply + HEADER_LEN + r->unique_id_len + AUTH_LEN;
+        current = &engine->keys[engine->key_count - 1]; /* exists, since one of the keys opened the cookie */
+        cookie = r->reply + HEADER_LEN + r->unique_id_len + auth_len(r);
         for (unsigned j = 0; j < r->cookies; j++, cookie += field_len) {
             store16(cookie, COOKIE_FIELD);
             store16(cookie + 2, field_len);
@@ -235,20 +253,20 @@ static void mint(nts_engine *engine, struct request *requests, size_t n)
                 .out = cookie + FIELD_HEADER_LEN + COOKIE_HEAD_LEN,
             };
         }
-        nts_random(&engine->generator, r->nonce, NONCE_LEN);
+        nts_random(&engine->generator, r->nonce, r->algorithm->nonce_len);
     }
     seal(messages, count);
 }
 
-/* The header of a reply, but for its transmit timestamp; RFC 5905 section 9.2. */
+/* Writes the header of a reply, except the transmit timestamp; RFC 5905 section 9.2. */
 static void write_header(nts_engine const *engine, struct request const *r)
 {
     uint8_t *const h = r->reply;
 
     memcpy(h, engine->header, HEADER_LEN);
-    h[0] |= r->packet[0] & 0x38; /* the client's version */
-    h[2] = r->packet[2];         /* and its poll interval */
-    memcpy(h + 24, r->packet + 40, 8);
+    h[0] |= r->packet[0] & 0x38;       /* version */
+    h[2] = r->packet[2];               /* poll interval */
+    memcpy(h + 24, r->packet + 40, 8); /* origin timestamp */
     store64(h + 32, r->received);
     if (r->verdict == NTS_NAK_COOKIE || r->verdict == NTS_NAK_AUTH) { /* RFC 8915 section 5.7 */
         h[0] |= LEAP_UNSYNCHRONISED << 6;
@@ -287,62 +305,30 @@ void nts_finish(nts_engine *engine, struct request *const *requests, uint64_t co
     for (size_t i = 0; i < n; i++) {
         struct request *const r = requests[i];
         uint8_t *const field = r->reply + r->reply_len;
-        size_t plaintext_len;
+        size_t nonce_len, plaintext_len;
 
         store64(r->reply + 40, transmit[i]);
         if (r->verdict != NTS_ANSWERED_NTS)
             continue;
+        nonce_len = r->algorithm->nonce_len;
         plaintext_len = (size_t)r->cookies * r->cookie_len;
         store16(field, AUTHENTICATOR_FIELD);
-        store16(field + 2, AUTH_LEN + plaintext_len);
-        store16(field + 4, NONCE_LEN);
+        store16(field + 2, auth_len(r) + plaintext_len);
+        store16(field + 4, nonce_len);
         store16(field + 6, TAG_LEN + plaintext_len);
-        memcpy(field + 8, r->nonce, NONCE_LEN);
+        memcpy(field + 8, r->nonce, nonce_len);
         messages[count++] = (AES_SIV_MSG){
             .raw_key = r->keys + 2,
-            .raw_key_len = key_len_of(load16(r->keys)),
+            .raw_key_len = r->algorithm->key_len,
             .nonce = field + 8,
-            .nonce_len = NONCE_LEN,
+            .nonce_len = nonce_len,
             .ad = r->reply,
             .ad_len = r->reply_len,
-            .in = field + AUTH_LEN,
+            .in = field + auth_len(r),
             .in_len = plaintext_len,
-            .out = field + 8 + NONCE_LEN,
+            .out = field + 8 + nonce_len,
         };
-        r->reply_len += AUTH_LEN + plaintext_len;
+        r->reply_len += auth_len(r) + plaintext_len;
     }
     seal(messages, count);
-}
-
-void nts_engine_answer(nts_engine *engine, uint8_t const *packets, size_t stride, size_t const *lengths,
-                       uint64_t const *received, size_t n, uint64_t transmit, uint32_t *verdicts,
-                       uint8_t *replies, size_t *reply_lengths)
-{
-    struct request requests[NTS_BATCH];
-    struct request *answered[NTS_BATCH] = {0};
-    uint64_t stamps[NTS_BATCH] = {0};
-    size_t count = 0;
-
-    n = n < NTS_BATCH ? n : NTS_BATCH;
-    for (size_t i = 0; i < n; i++) {
-        requests[i] = (struct request){
-            .packet = packets + i * stride,
-            .length = lengths[i],
-            .received = received[i],
-            .reply = replies + i * NTS_MAX_REQUEST,
-        };
-    }
-    nts_prepare(engine, requests, n);
-    for (size_t i = 0; i < n; i++) {
-        if (requests[i].reply_len != 0) {
-            stamps[count] = transmit;
-            answered[count++] = &requests[i];
-        }
-    }
-    nts_finish(engine, answered, stamps, count);
-    for (size_t i = 0; i < n; i++) {
-        verdicts[i] = requests[i].verdict;
-        reply_lengths[i] = requests[i].reply_len;
-    }
-    OPENSSL_cleanse(requests, sizeof requests);
 }

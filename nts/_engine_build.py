@@ -23,17 +23,14 @@ from cffi import FFI
 
 from nts import ROOT
 
-SOURCES = ("packet.c", "random.c", "respond.c", "loop.c")
-# A callback that only tests set: random octets from a known place.
-_TEST_CALLBACK = 'extern "Python" void nts_test_random(void *context, uint8_t *out, size_t n);'
+SOURCES = ("packet.c", "random.c", "respond.c", "loop.c", "testing.c")
+HEADERS = ("nts_engine.h", "testing.h")
 
 
 def declarations() -> str:
-    """The part of nts_engine.h that is meant for cffi."""
-    header = (ROOT / "engine" / "nts_engine.h").read_text()
-    found = re.search(r"/\* cffi:begin \*/(.*)/\* cffi:end \*/", header, re.DOTALL)
-    assert found is not None
-    return found[1]
+    """The parts of the engine's headers that are meant for cffi."""
+    text = "".join((ROOT / "engine" / header).read_text() for header in HEADERS)
+    return "".join(re.findall(r"/\* cffi:begin \*/(.*?)/\* cffi:end \*/", text, re.DOTALL))
 
 
 @cache
@@ -54,8 +51,8 @@ def main(target: str = "", library: str = "") -> int:
     (ROOT / "build").mkdir(exist_ok=True)
     ffi = FFI()
     own = f"enum {{ NTS_FINGERPRINT = {fingerprint()} }};"
-    ffi.cdef(declarations() + _TEST_CALLBACK + own)
-    ffi.set_source("nts._engine", f'#include "nts_engine.h"\n{own}')
+    ffi.cdef(declarations() + own)
+    ffi.set_source("nts._engine", f'#include "testing.h"\n{own}')
     binding = ROOT / "build" / "_engine_binding.c"
     ffi.emit_c_code(str(binding))
     command: list[str | Path] = [

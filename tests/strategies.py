@@ -85,6 +85,10 @@ def session_keys(
 GCM_SIV = 30
 
 
+COVERED_AEADS = (Aead.AES_SIV_CMAC_256, Aead.AES_SIV_CMAC_384, Aead.AES_SIV_CMAC_512)
+"""what the native engine answers; it hands the others over"""
+
+
 def nonce_for(aead: int, start: int = 0) -> bytes:
     """A nonce as long as it has to be, or for AES-SIV, as it should be."""
     return bytes(range(start, start + (12 if aead == GCM_SIV else 16)))

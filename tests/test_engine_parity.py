@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The native engine against the reference: the same verdict and the same octets for every packet, or handed over.
+"""The native engine against the reference: the same verdict and the same octets for every packet, or a handover.
 
-Both get the same keys, clock and random octets, the latter counted: the engine draws for the packets of a batch in
-their order, and so does the reference, packet by packet. A packet that the engine hands over must be one that is
-not of the usual shapes, which `usual` here says independently of both.
+Both get the same keys, clock and random octets. The engine draws octets for the packets of a batch in order, the
+reference packet by packet, so both must draw equally many. `covered` here decides, independently of both, which packets
+the engine must not hand over.
 
 `python -m tests.test_engine_parity` is a shorter run for one AES backend (AES_SIV_BACKEND); it prints the backend
 and a digest of all outcomes.
@@ -24,6 +24,8 @@ from itertools import islice, product
 from random import Random
 
 import pytest
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,10 +35,12 @@ from nts.codec.aead import Aead, SessionKeys
 from nts.codec.keyring import KeyRing, MasterKey
 from nts.protocol import ts_server
 from nts.protocol.ts_server import MAX_REQUEST, Outcome, SystemVariables, Verdict
-from nts.server.engine import Engine, _module, prepare_for_tests
+from nts.server.engine import _module
+from tests.engine_for_tests import EngineForTests
 from tests.strategies import (
     AUTHENTICATOR,
     COOKIE,
+    COVERED_AEADS,
     CURRENT_KEY,
     DEPARTED,
     OLD_KEY,
@@ -56,6 +60,7 @@ from tests.strategies import (
     mutated,
     raw_field,
     requests,
+    respond,
     session_keys,
 )
 from tests.support import HAS_ENGINE, NO_ENGINE, ROOT
@@ -66,8 +71,10 @@ if not HAS_ENGINE:
 
 BATCH = 64
 BACKENDS = ("libcrypto", "aesni", "vaes")
+MOST_OCTETS = BATCH * (8 + 1) * 16  # that a batch can draw: nonces of eight cookies and of one reply each
 NAKS = (Verdict.NAK_COOKIE, Verdict.NAK_AUTH)
-SESSIONS = {a: session_keys(a, f"parity-{int(a)}") for a in Aead}
+CONTENTS = {(15, 66), (16, 98), (17, 130)}  # algorithm and length of a cookie's plaintext that the engine knows
+SESSIONS = {a: session_keys(a, f"parity-{int(a)}") for a in COVERED_AEADS}
 STRANGER = MasterKey(CURRENT_KEY.id, bytes(range(32, 63)) + b"\0")  # the right identifier, another key
 ABSENT = MasterKey(0x4321, bytes(range(32)))
 
@@ -75,31 +82,32 @@ Outcomes = list[Outcome | None]
 
 
 @lru_cache(maxsize=1)
-def engine() -> Engine:
-    prepare_for_tests()
-    return Engine()
+def engine() -> EngineForTests:
+    return EngineForTests()
+
+
+OCTETS = hashlib.shake_128(b"stream").digest(MOST_OCTETS)
 
 
 class Stream:
-    """Octets that depend on how many have been drawn before, however they were drawn."""
+    """Draws the same octets as the engine, in the same order."""
 
     def __init__(self) -> None:
-        self._pool, self.drawn = b"", 0
+        self.drawn = 0
 
     def __call__(self, count: int) -> bytes:
         self.drawn += count
-        if self.drawn > len(self._pool):
-            self._pool = hashlib.shake_128(b"stream").digest(max(1 << 14, 2 * self.drawn))
-        return self._pool[self.drawn - count : self.drawn]
+        assert self.drawn <= len(OCTETS)
+        return OCTETS[self.drawn - count : self.drawn]
 
 
 # --- the comparison --------------------------------------------------------------------------------------------------
 
 
 def shape_of(packet: bytes) -> str:
-    """One letter for each extension field of a packet: U, C, P and A where it is usual in itself, else a question mark.
+    """One letter for each extension field of a packet: U, C, P or A if the field itself is as expected, else "?".
 
-    Empty where the fields do not tile the packet.
+    Empty when the fields do not fill the packet exactly.
     """
     at, letters, cookie = 48, "", -1
     while at < len(packet):
@@ -109,46 +117,67 @@ def shape_of(packet: bytes) -> str:
         body = packet[at + 4 : at + length]
         if kind == COOKIE:
             cookie = length
-        usual = {
+        known = {
             UNIQUE_IDENTIFIER: ("U", length >= 36),
             COOKIE: ("C", True),
             PLACEHOLDER: ("P", length == cookie),
             AUTHENTICATOR: ("A", length == 40 and body[:4] == b"\0\x10\0\x10"),
         }
-        letter, fits = usual.get(kind, ("?", False))
+        letter, fits = known.get(kind, ("?", False))
         letters += letter if fits else "?"
         at += length
     return letters
 
 
-def usual(packet: bytes) -> bool:
-    """Whether the engine has to judge the packet itself."""
+def has_foreign_cookie(packet: bytes, ring: KeyRing) -> bool:
+    """Whether the packet's first cookie is authentic, but does not hold keys for AES-SIV."""
+    at = 48
+    while True:
+        kind, length = struct.unpack_from(">HH", packet, at)
+        if kind == COOKIE:
+            break
+        at += length
+    body = packet[at + 4 : at + length]
+    master = ring.get(int.from_bytes(body[:2], "big"))
+    if master is None:
+        return False
+    try:
+        contents = AESSIV(master.key).decrypt(body[18:], [b"", body[2:18]])
+    except InvalidTag:
+        return False
+    return (int.from_bytes(contents[:2], "big"), len(contents)) not in CONTENTS
+
+
+def covered(packet: bytes, ring: KeyRing) -> bool:
+    """Whether the engine must judge the packet itself."""
     if not 48 <= len(packet) <= MAX_REQUEST or len(packet) % 4 or len(packet) == 48:
         return True
     version, mode = packet[0] >> 3 & 7, packet[0] & 7
-    return version != 4 or mode != 3 or bool(re.fullmatch("(UC|CU)P*A", shape_of(packet)))
+    if version != 4 or mode != 3:
+        return True
+    return bool(re.fullmatch("(UC|CU)P*A", shape_of(packet))) and not has_foreign_cookie(packet, ring)
 
 
 def judged(
     packets: Sequence[bytes], ring: KeyRing = RING, system: SystemVariables = SYSTEM, *,
     received: int = RECEIVED, transmit: int = DEPARTED,
 ) -> Outcomes:  # fmt: skip
-    """What the engine makes of packets as one batch, after a comparison with the reference."""
+    """The engine's outcomes for packets as one batch, after a comparison with the reference."""
     assert len(packets) <= BATCH
     arrivals = [(received + 977 * i) % 2**64 for i in range(len(packets))]
-    ours, theirs = Stream(), Stream()
+    stream = Stream()
     engine().set_keys(ring)
     engine().set_system(system)
-    outcomes = engine().answer(packets, arrivals, transmit, ours)
+    outcomes, drawn = engine().answer(packets, arrivals, transmit, OCTETS)
     for packet, arrival, outcome in zip(packets, arrivals, outcomes, strict=True):
         if outcome is None:
-            assert not usual(packet), f"handed over: {packet.hex()}"
+            assert not covered(packet, ring), f"handed over: {packet.hex()}"
             continue
         expected = ts_server.respond(
-            packet, keys=ring, system=system, received=arrival, now=lambda: transmit, random=theirs
+            packet, keys=ring, system=system, received=arrival, now=lambda: transmit, random=stream
         )
         assert outcome == expected, packet.hex()
-    assert ours.drawn == theirs.drawn
+    assert drawn == stream.drawn
     return outcomes
 
 
@@ -172,7 +201,7 @@ def nts(
     keys: SessionKeys, *, cookie: bytes | None = None, placeholders: int = 0, uid: int = 32, header: bytes = b"",
     key: bytes | None = None, cookie_first: bool = False,
 ) -> bytes:  # fmt: skip
-    """A request in the usual shape. `header` is up to 48 octets, of which version and mode are put right."""
+    """A request that the engine covers. `header` is up to 48 octets, whose version and mode are corrected."""
     head = bytearray(header.ljust(48, b"\x5a"))
     head[0] = head[0] & 0xC0 | 0x23
     cookie = cookie_of(keys) if cookie is None else cookie
@@ -183,14 +212,8 @@ def nts(
 
 
 def bad_cookies(keys: SessionKeys) -> dict[str, bytes]:
-    """Cookies that must bring a NAK: not ours, damaged, or authentic with contents that are not ours."""
+    """Cookies that must bring a NAK: not ours, or damaged."""
     good, octets = cookie_of(keys), Counter("bad cookies")
-    contents = good_contents(keys)
-    foreign = {
-        f"{kind}-{size}": struct.pack(">H", kind) + octets(size - 2)
-        for kind, size in product((0, 14, 15, 16, 17, 18, 0x0F0F, 0x010F, 0xFFFF), (2, 6, 34, 62, 66, 70, 98, 130, 134))
-        if (kind, size) not in {(15, 66), (16, 98), (17, 130)}
-    }
     return {
         "unknown-key": cookie_of(keys, ABSENT),
         "wrong-key": cookie_of(keys, STRANGER),
@@ -202,13 +225,18 @@ def bad_cookies(keys: SessionKeys) -> dict[str, bytes]:
         "longest": CURRENT_KEY.id.to_bytes(2, "big") + octets(1598),
         "tag": flipped(good, 8 * 18),
         "end": flipped(good, 8 * len(good) - 1),
-        "trailing": foreign_cookie(contents + bytes(4)),
-        **{f"foreign-{name}": foreign_cookie(text) for name, text in foreign.items()},
     }
 
 
-def good_contents(keys: SessionKeys) -> bytes:
-    return struct.pack(">H", keys.aead) + keys.s2c + keys.c2s
+def foreign_cookies() -> list[bytes]:
+    """Authentic cookies whose contents are not what the engine knows: they may be for other algorithms, as AEAD 30."""
+    octets = Counter("foreign cookies")
+    kinds, sizes = (0, 14, 15, 16, 17, 18, 30, 0x0F0F, 0x010F, 0xFFFF), (2, 6, 34, 62, 66, 70, 98, 130)
+    return [
+        foreign_cookie(struct.pack(">H", kind) + octets(size - 2))
+        for kind, size in product(kinds, sizes)
+        if (kind, size) not in CONTENTS
+    ]
 
 
 def naks() -> Iterator[bytes]:
@@ -217,6 +245,12 @@ def naks() -> Iterator[bytes]:
             yield nts(keys, cookie=cookie)
         for key in (keys.s2c, bytes(len(keys.c2s)), keys.c2s[::-1]):
             yield nts(keys, key=key, placeholders=2)
+
+
+def foreign() -> Iterator[bytes]:
+    for keys in SESSIONS.values():
+        for cookie in foreign_cookies():
+            yield nts(keys, cookie=cookie)
 
 
 def wholesome() -> Iterator[bytes]:
@@ -232,7 +266,7 @@ def wholesome() -> Iterator[bytes]:
 
 
 def refused() -> Iterator[bytes]:
-    """What is settled by length, version and mode alone."""
+    """Packets that length, version and mode decide."""
     good = nts(SESSIONS[Aead.AES_SIV_CMAC_256])
     for length in (*range(53), 2044, 2045, 2047, 2048, 2049, 2052):
         yield good.ljust(length, b"\x5a")[:length]
@@ -245,17 +279,17 @@ def refused() -> Iterator[bytes]:
 
 
 class Splicer:
-    """Packets of fields from a pool of good and odd ones, in any order; authenticators are genuine or not."""
+    """Packets of good and bad fields in any order; authenticators are genuine or not."""
 
     def __init__(self, seed: object) -> None:
         self.draw = Random(f"{seed}")
 
     def __call__(self) -> bytes:
         draw = self.draw
-        keys = SESSIONS[draw.choice(list(Aead))]
+        keys = SESSIONS[draw.choice(COVERED_AEADS)]
         cookie = cookie_of(keys, draw.choice((OLD_KEY, CURRENT_KEY, CURRENT_KEY, ABSENT)))
-        usual_order = ["U", "C", *"P" * draw.randrange(4), "A"]
-        order = usual_order if draw.random() < 0.7 else draw.choices("UCPA?upcax", k=draw.randrange(1, 8))
+        good_order = ["U", "C", *"P" * draw.randrange(4), "A"]
+        order = good_order if draw.random() < 0.7 else draw.choices("UCPA?upcax", k=draw.randrange(1, 8))
         for _ in range(draw.choice((0, 0, 0, 1, 2))):
             order[draw.randrange(len(order))] = draw.choice("UCPA?upcax")
         packet = bytes([0x23]) + draw.randbytes(47)
@@ -280,7 +314,7 @@ class Splicer:
                 return raw_field(PLACEHOLDER, bytes(4 * draw.randrange(45)))
             case "A":
                 return authenticator(keys.c2s, draw.randbytes(16), b"", packet)
-            case "a":  # authentic, but not as usual
+            case "a":  # authentic, but not as the engine expects
                 inside = draw.choice((b"", raw_field(PLACEHOLDER, bytes(len(cookie))), raw_field(COOKIE), b"odd"))
                 nonce = draw.randbytes(draw.choice((1, 12, 15, 16, 17, 24)))
                 return authenticator(keys.c2s, nonce, inside, packet, 4 * draw.randrange(5))
@@ -338,18 +372,35 @@ def test_bad_cookies_and_bad_tags_get_their_naks() -> None:
     assert tally(judged_all(naks())).keys() == {v.name for v in NAKS}
 
 
+def test_authentic_cookies_with_foreign_contents_are_handed_over() -> None:
+    """The reference decides, which knows more algorithms; one that is longer than any cookie of ours gets its NAK."""
+    assert set(judged_all(foreign())) == {None}
+    keys = SESSIONS[Aead.AES_SIV_CMAC_256]
+    trailing = foreign_cookie(struct.pack(">H", keys.aead) + keys.s2c + keys.c2s + bytes(4))
+    too_long = foreign_cookie(struct.pack(">H", 30) + bytes(132))
+    assert tally(judged([nts(keys, cookie=c) for c in (trailing, too_long)])) == {"HANDED_OVER": 1, "NAK_COOKIE": 1}
+
+
+def test_requests_under_aead_30_are_handed_over() -> None:
+    keys = [session_keys(Aead.AES_128_GCM_SIV, context=c) for c in (30, 15)]
+    both = struct.pack(">H", 30) + keys[0].s2c + keys[0].c2s + struct.pack(">I", 15) + keys[1].s2c + keys[1].c2s
+    requests_ = [Request(keys=k, cookies=(c,)) for k in keys for c in (cookie_of(k), foreign_cookie(both))]
+    assert judged_all(r.encode() for r in requests_) == [None] * 4
+    assert [respond(r.encode()).verdict for r in requests_] == [Verdict.ANSWERED_NTS] * 4
+
+
 def test_length_version_and_mode_are_judged_alike() -> None:
     assert tally(judged_all(refused())).keys() > {"DROP_LENGTH", "DROP_VERSION", "DROP_MODE", "DROP_MAC"}
 
 
-@pytest.mark.parametrize("aead", Aead)
+@pytest.mark.parametrize("aead", COVERED_AEADS)
 def test_every_truncation(aead: Aead) -> None:
     packet = nts(SESSIONS[aead], placeholders=3)
     seen = tally(judged_all(packet[:n] for n in range(len(packet) + 1)))
     assert seen["ANSWERED_NTS"] == seen["ANSWERED_PLAIN"] == 1
 
 
-@pytest.mark.parametrize("aead", Aead)
+@pytest.mark.parametrize("aead", COVERED_AEADS)
 def test_every_flipped_bit(aead: Aead) -> None:
     packet = nts(SESSIONS[aead], placeholders=1, header=bytes(48))
     seen = tally(judged_all(flipped(packet, bit) for bit in range(8 * len(packet))))
@@ -386,24 +437,24 @@ def test_spliced_and_harmed_packets() -> None:
                           st.binary(max_size=120), st.binary(min_size=47, max_size=300).map(b"\x23".__add__)),
                 min_size=1, max_size=6), st.data())  # fmt: skip
 def test_batches_of_any_packets(packets: list[bytes], data: st.DataObject) -> None:
-    packets = [*packets, nts(SESSIONS[data.draw(st.sampled_from(Aead))], placeholders=len(packets))]
+    packets = [*packets, nts(SESSIONS[data.draw(st.sampled_from(COVERED_AEADS))], placeholders=len(packets))]
     judged(data.draw(st.lists(st.sampled_from(packets), min_size=1, max_size=BATCH)))
 
 
 @bounded(300)
 @given(st.data())
-def test_mutations_of_usual_requests(data: st.DataObject) -> None:
-    cookies = st.sampled_from(list(bad_cookies(SESSIONS[Aead.AES_SIV_CMAC_256]).values()))
-    usual_ones = st.builds(
+def test_mutations_of_covered_requests(data: st.DataObject) -> None:
+    cookies = st.sampled_from([*bad_cookies(SESSIONS[Aead.AES_SIV_CMAC_256]).values(), *foreign_cookies()])
+    covered_ones = st.builds(
         nts, st.sampled_from(list(SESSIONS.values())), cookie=st.none() | cookies, placeholders=st.integers(0, 10),
         uid=st.integers(8, 50).map(lambda n: 4 * n), header=st.binary(max_size=48), cookie_first=st.booleans(),
     )  # fmt: skip
-    judged(data.draw(st.lists(usual_ones | mutated(usual_ones), min_size=1, max_size=8)))
+    judged(data.draw(st.lists(covered_ones | mutated(covered_ones), min_size=1, max_size=8)))
 
 
 def test_large_batches_of_one_kind_and_of_all_kinds() -> None:
     draw, splice = Random(7), Splicer("batches")
-    pool = [*wholesome(), *naks(), *refused(), *(splice() for _ in range(200))]
+    pool = [*wholesome(), *naks(), *foreign(), *refused(), *(splice() for _ in range(200))]
     for keys in SESSIONS.values():  # eight cookies for each packet of a full batch, all the same
         assert tally(judged([nts(keys, placeholders=7)] * BATCH)) == {"ANSWERED_NTS": BATCH}
     for size in range(1, BATCH + 1):
@@ -429,7 +480,7 @@ def test_key_rings(ring: KeyRing) -> None:
     seen = tally(judged_all(packets, ring))
     live = sum(ring.get(m.id) == m for m in masters)
     assert seen == Tally(ANSWERED_NTS=3 * live, NAK_COOKIE=3 * (len(masters) - live))
-    judged_all([*naks(), *refused()], ring)
+    judged_all([*naks(), *foreign(), *refused()], ring)
 
 
 LARGEST = SystemVariables(
@@ -472,9 +523,9 @@ def test_the_c_fuzzers_corpus_is_what_its_script_makes() -> None:
 
 
 def short_run() -> str:
-    """Some of everything; a digest of what came out."""
+    """A digest of the outcomes for some packets of each kind."""
     splice = Splicer("backends")
-    packets = [*wholesome(), *naks(), *refused(), *(splice() for _ in range(300))]
+    packets = [*wholesome(), *naks(), *foreign(), *refused(), *(splice() for _ in range(300))]
     digest = hashlib.sha256()
     for outcome in judged_all([*packets, *harmed(packets, "backends", 700)]):
         digest.update(repr(outcome).encode())

@@ -233,10 +233,11 @@ def test_a_rotation_is_seen_though_the_kernel_tells_time_in_steps(
 ) -> None:
     """A look in the middle of a rotation must not take its end for seen, where file times are coarse."""
     coarse = time.time_ns()
-    monkeypatch.setattr(watcher, "_signature", lambda: (coarse, coarse, 1))  # the same before and after
+    monkeypatch.setattr(watcher, "_signature", lambda: (coarse, 1))  # the same before and after
     monkeypatch.setattr(keystore, "_TICK_NS", 10**12)  # and the step is not over yet
     for _ in range(10):
         watcher.ring()
+        assert watcher.seen == (0, 0)
         new, _ = keystore.rotate(folder, 3, os.urandom)
         current = watcher.ring().current
         assert current is not None
@@ -272,6 +273,15 @@ def test_nothing_is_read_while_nothing_changes(
     assert loads == []
 
 
+def test_what_was_seen_can_be_compared_with_the_folder_once_it_is_settled(folder: Path, watcher: KeyWatcher) -> None:
+    assert watcher.seen == (0, 0)  # it has just been made
+    time.sleep(0.03)  # longer than a step of the file times
+    watcher.ring()
+    assert watcher.seen == (folder.stat().st_ctime_ns, folder.stat().st_ino)
+    keystore.rotate(folder, 3, os.urandom)
+    assert watcher.seen != (folder.stat().st_ctime_ns, folder.stat().st_ino)
+
+
 def test_a_folder_from_before_the_clock_was_set_back_is_read_once(
     folder: Path, watcher: KeyWatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +294,7 @@ def test_a_folder_from_before_the_clock_was_set_back_is_read_once(
     for _ in range(10):
         watcher.ring()
     assert loads == [folder]
+    assert watcher.seen == (folder.stat().st_ctime_ns, folder.stat().st_ino)
 
 
 def test_a_file_edited_in_place_is_seen_at_the_next_rescan(

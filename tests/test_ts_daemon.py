@@ -34,7 +34,7 @@ from nts.codec.keyring import KeyRing
 from nts.codec.ntp import Header
 from nts.protocol import ts_client, ts_server
 from nts.protocol.ts_client import Query
-from nts.server import keystore, listen
+from nts.server import keystore
 from nts.system import clock
 from tests import support
 from tests.support import ROOT, Process, Suite, children, eventually, kill_orphans, workers_of
@@ -121,14 +121,14 @@ class Asker:
     def replies(self, *packets: bytes) -> list[bytes]:
         """All that the server says to these datagrams, and that it is alive thereafter; never more than it got.
 
-        Two control requests follow, since the native engine answers a batch's common packets before the odd ones.
+        Two control requests follow, since the native engine answers the packets of a batch before it hands others over.
         """
-        common, odd = (int.from_bytes(os.urandom(8), "big") for _ in range(2))
+        common, other = (int.from_bytes(os.urandom(8), "big") for _ in range(2))
         for packet in packets:
             self.sock.send(packet)
         self.sock.send(plain(transmit=common))
-        self.sock.send(plain(transmit=odd, more=UID_FIELD))
-        found, waiting = [], {common, odd}
+        self.sock.send(plain(transmit=other, more=UID_FIELD))
+        found, waiting = [], {common, other}
         while waiting:
             reply = self.sock.recv(65535)
             origin = Header.decode(reply).origin
@@ -704,58 +704,6 @@ def _answered(askers: list[Asker], timeout: float, enough: int | None = None) ->
             assert len(sock.recv(100)) == 48
             found.append(by_socket.pop(sock))
     return found
-
-
-def bound_to(port: int) -> set[str]:
-    """The IPv4 addresses that UDP sockets with this port are bound to."""
-    rows = [line.split()[1].split(":") for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
-    return {socket.inet_ntoa(bytes.fromhex(host)[::-1]) for host, found in rows if int(found, 16) == port}
-
-
-@pytest.mark.skipif(sys.byteorder != "little", reason="/proc/net/udp has addresses in the order of the machine")
-def test_each_address_of_the_machine_has_its_socket(suite: Suite, tmp_path: Path) -> None:
-    """And others of it are served all the same, from the address asked: 127.0.0.2 is not listed anywhere."""
-    ipv4 = [a for a in listen.local_addresses() if ":" not in a]
-    assert "127.0.0.1" in ipv4
-    assert bound_to(suite.ntp_port) == {"0.0.0.0", *ipv4}
-    for host in (*ipv4, "127.0.0.2"):
-        with Asker(suite.ntp_port, host) as asker:  # connected: only what comes from there is received
-            assert len(asker.reply(plain())) == 48
-    with own_server(tmp_path, ntpv4={"listen": "127.0.0.1"}) as other:
-        assert bound_to(other.ntp_port) == {"127.0.0.1"}
-
-
-def test_a_machine_with_many_addresses_gets_no_more_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listen, "MAX_LOCAL", len(listen.local_addresses()) - 1)
-    assert listen.local_addresses() == []
-
-
-def test_addresses_that_cannot_be_bound_are_left_to_the_sockets_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listen, "local_addresses", lambda: ["192.0.2.77", "2001:db8::77", "127.0.0.1"])
-    found = listen.listening_everywhere(support.free_port(socket.SOCK_DGRAM))
-    hosts = [s.getsockname()[0] for s in found]
-    listen.close_all(found)
-    assert [h for h in hosts if h not in listen.ANY] == ["127.0.0.1"]
-
-
-def test_a_kernel_that_does_not_list_its_addresses_is_no_obstacle(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(listen, "SIOCGIFCONF", 0x89FF)
-    monkeypatch.setattr(listen, "IF_INET6", tmp_path / "none")
-    assert listen.local_addresses() == []
-
-
-def test_ipv6_addresses_are_read_and_link_local_ones_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(listen, "IF_INET6", tmp_path / "if_inet6")
-    ipv4 = listen.local_addresses()
-    assert all(":" not in a for a in ipv4)
-    listen.IF_INET6.write_text(
-        "00000000000000000000000000000001 01 80 10 80       lo\n"
-        "fe800000000000000000000000000001 02 40 20 80     eth0\n"
-        "20010db8000000000000000000000077 02 40 00 80     eth0\n"
-    )
-    assert listen.local_addresses() == [*ipv4, "::1", "2001:db8::77"]
 
 
 def test_second_server_on_the_port_is_refused(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@
  *
  *   fuzz_answer [-n MUTATIONS] [-s SEED] FILE_OR_FOLDER ...
  *
- * Every file, then random mutations of them, the same for the same seed. An input that breaks something is left in
- * ./crash-input, also when a sanitizer finds it.
+ * Runs every file, then random mutations of them, which SEED determines. Saves an input that breaks something, or that a
+ * sanitizer objects to, as ./crash-input.
  */
 #include <dirent.h>
 #include <signal.h>
@@ -35,7 +35,7 @@ int LLVMFuzzerTestOneInput(uint8_t const *data, size_t size);
 char const *__asan_default_options(void);
 char const *__ubsan_default_options(void);
 
-/* So that the handler below is called for what sanitizers find, too. */
+/* Makes sanitizers abort, so that keep_input() runs for their findings too. */
 char const *__asan_default_options(void)
 {
     return "abort_on_error=1";
@@ -48,7 +48,7 @@ char const *__ubsan_default_options(void)
 
 static void keep_input(int number)
 {
-    FILE *const f = fopen("crash-input", "wb"); /* not async-signal-safe, and good enough for a dying process */
+    FILE *const f = fopen("crash-input", "wb"); /* not async-signal-safe, but good enough for a dying process */
 
     if (f != NULL) {
         fwrite(input, 1, input_len, f);
@@ -153,14 +153,14 @@ static void mutate_once(void)
         input_len -= gone;
         break;
     }
-    case 5: { /* a piece of another seed */
+    case 5: { /* part of another seed */
         struct seed const *const other = &seeds[below(seed_count)];
         size_t const from = below(other->len + 1);
 
         insert(at, other->data + from, below(other->len - from + 1));
         break;
     }
-    default: /* the fixes and knobs of the first packet */
+    default: /* fixes and knobs of the first packet */
         if (input_len >= 2) {
             input[0] = (uint8_t)draw();
             input[1] = (uint8_t)draw();
@@ -168,7 +168,7 @@ static void mutate_once(void)
     }
 }
 
-/* The input in memory of its own size, so that a sanitizer sees a step too far. */
+/* Copies the input into memory of exactly its size, so that sanitizers see reads beyond it. */
 static void run(void)
 {
     uint8_t *const copy = malloc(input_len == 0 ? 1 : input_len);

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT
  *
- * fuzz_answer.c - any octets as a batch of packets through nts_engine_answer. A libFuzzer target; driver.c runs it
+ * fuzz_answer.c - feeds any octets as a batch of packets to nts_test_answer. A libFuzzer target; driver.c runs it
  * without libFuzzer.
  *
  * Input: for each packet four octets and then the packet,
- *   fixes   what is put right before the engine sees the packet: FIX_ below
- *   knobs   bits 0 and 1: algorithm; bit 2: master key; bit 3: the cookie's contents are the packet's, not a session's
+ *   fixes   what to repair before the engine sees the packet: FIX_ below
+ *   knobs   bits 0 and 1: algorithm; bit 2: master key; bit 3: the packet supplies the cookie's contents, not a session
  *   length  16 bits
- * so that what lies behind cookie and authenticator is within reach.
+ * The fixes let the fuzzer reach the code behind cookies and authenticators.
  *
- * Invariants: a verdict of the list; a reply to answered packets and NAKs, and to no others; none longer than its
- * request, and nothing written behind that length; every packet of a batch gets the very reply that it gets alone;
- * fixed-up requests of the usual shape are answered.
+ * Invariants: the verdict is one of the list; answered packets and NAKs get a reply, others none; no reply is longer
+ * than its request, and nothing is written beyond that length; a packet gets the same reply in a batch as alone; a
+ * request that FIX_BUILD made is answered.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,16 +26,16 @@
 
 enum {
     FIX_HEADER = 1, /* NTPv4, client */
-    FIX_COOKIE = 2, /* the first cookie field of a fitting length gets a good cookie */
-    FIX_TAIL = 4,   /* the last 40 octets become an authentic authenticator */
-    FIX_BUILD = 8,  /* a usual request takes the packet's place; its number of placeholders is the first octet */
-    FIX_REPEAT = 16 /* and once more in the same batch */
+    FIX_COOKIE = 2, /* put a good cookie into the first cookie field of the right length */
+    FIX_TAIL = 4,   /* turn the last 40 octets into an authentic authenticator */
+    FIX_BUILD = 8,  /* replace the packet by a good request; its first octet gives the number of placeholders */
+    FIX_REPEAT = 16 /* put the packet into the batch twice */
 };
 
 struct input {
     uint8_t packet[ROOM];
     size_t len;
-    int good; /* has to be answered */
+    int good; /* must be answered */
 };
 
 static struct input inputs[MAX_PACKETS];
@@ -52,7 +52,7 @@ static void require(int holds, char const *what)
     }
 }
 
-/* Not random at all, so that a packet gets the same octets alone and in a batch. */
+/* Constant, so that a packet gets the same octets alone and in a batch. */
 static void same_octets(void *context, uint8_t *out, size_t n)
 {
     (void)context;
@@ -85,7 +85,7 @@ static void fix_cookie(struct input *in, unsigned knobs)
     }
 }
 
-/* Takes one packet off the data; returns how many octets that took, 0 at the end. */
+/* Takes one packet off the data. Returns how many octets it used, 0 at the end. */
 static size_t take(uint8_t const *data, size_t size)
 {
     struct input *const in = &inputs[count];
@@ -118,7 +118,7 @@ static size_t take(uint8_t const *data, size_t size)
     return 4 + len;
 }
 
-/* One packet, in memory that ends with it. */
+/* The packet is in memory that ends where it ends, so that sanitizers see reads beyond it. */
 static void check_alone(struct input const *in, uint32_t verdict, uint8_t const *reply, size_t reply_len)
 {
     static uint8_t alone[NTS_MAX_REQUEST];
@@ -130,7 +130,7 @@ static void check_alone(struct input const *in, uint32_t verdict, uint8_t const 
     require(copy != NULL, "memory");
     memcpy(copy, in->packet, in->len);
     memset(alone, CANARY, sizeof alone);
-    nts_engine_answer(engine, copy, in->len, &in->len, &received, 1, TRANSMIT, &alone_verdict, alone, &alone_len);
+    nts_test_answer(engine, copy, in->len, &in->len, &received, 1, TRANSMIT, &alone_verdict, alone, &alone_len);
     require(memcmp(copy, in->packet, in->len) == 0, "a packet was changed");
     free(copy);
     require(alone_verdict == verdict && alone_len == reply_len, "another verdict or length alone");
@@ -149,7 +149,7 @@ int LLVMFuzzerTestOneInput(uint8_t const *data, size_t size)
     if (engine == NULL) {
         engine = new_engine();
         require(engine != NULL, "no engine");
-        nts_engine_random_for_tests(engine, same_octets, NULL);
+        engine->generator.fn = same_octets;
     }
     count = 0;
     for (size_t step; (step = take(data, size)) != 0; data += step)
@@ -159,13 +159,13 @@ int LLVMFuzzerTestOneInput(uint8_t const *data, size_t size)
         received[i] = RECEIVED;
         memset(replies + i * NTS_MAX_REQUEST, CANARY, NTS_MAX_REQUEST);
     }
-    nts_engine_answer(engine, inputs[0].packet, sizeof *inputs, lengths, received, count, TRANSMIT, verdicts, replies,
+    nts_test_answer(engine, inputs[0].packet, sizeof *inputs, lengths, received, count, TRANSMIT, verdicts, replies,
                       reply_lengths);
     for (size_t i = 0; i < count; i++) {
         uint32_t const verdict = verdicts[i];
 
         require(verdict < NTS_DROP_BUSY || verdict == NTS_HANDOVER, "no such verdict");
-        require((reply_lengths[i] != 0) == (verdict <= NTS_NAK_AUTH), "a reply where none is due, or none");
+        require((reply_lengths[i] != 0) == (verdict <= NTS_NAK_AUTH), "a reply where none is due, or none where one is");
         require(reply_lengths[i] <= lengths[i], "a reply longer than its request");
         require(!inputs[i].good || verdict == NTS_ANSWERED_NTS, "a good request is not answered");
         check_alone(&inputs[i], verdict, replies + i * NTS_MAX_REQUEST, reply_lengths[i]);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * classify.c - which packets the engine takes for its own, by a table; and that it looks at no octet behind a packet.
+ * classify.c - which packets the engine answers, by a table; and that it reads nothing beyond the end of a packet.
  */
 #include "check.h"
 #include "requests.h"
@@ -12,8 +12,8 @@ struct row {
     unsigned cookies;
 };
 
-/* U unique identifier, C cookie, P placeholder as long as that, A authenticator; lower case: the same with a fault;
- * X unknown. */
+/* U unique identifier, C cookie, P placeholder as long as the cookie, A authenticator, X unknown; lower case: the same
+ * with a fault. */
 static struct row const rows[] = {
     {"plain", "", NTS_ANSWERED_PLAIN, 0},
     {"usual", "UCA", NTS_ANSWERED_NTS, 1},
@@ -21,7 +21,7 @@ static struct row const rows[] = {
     {"one placeholder", "UCPA", NTS_ANSWERED_NTS, 2},
     {"seven", "UCPPPPPPPA", NTS_ANSWERED_NTS, 8},
     {"ten", "UCPPPPPPPPPPA", NTS_ANSWERED_NTS, 8},
-    {"identifier behind placeholders", "CPUA", NTS_ANSWERED_NTS, 2},
+    {"identifier after placeholders", "CPUA", NTS_ANSWERED_NTS, 2},
     {"no authenticator", "UC", NTS_HANDOVER, 0},
     {"authenticator alone", "A", NTS_HANDOVER, 0},
     {"identifier alone", "U", NTS_HANDOVER, 0},
@@ -31,8 +31,8 @@ static struct row const rows[] = {
     {"two cookies", "UCCA", NTS_HANDOVER, 0},
     {"two authenticators", "UCAA", NTS_HANDOVER, 0},
     {"placeholder before the cookie", "UPCA", NTS_HANDOVER, 0},
-    {"cookie behind the authenticator", "UAC", NTS_HANDOVER, 0},
-    {"something behind the authenticator", "UCAX", NTS_HANDOVER, 0},
+    {"cookie after the authenticator", "UAC", NTS_HANDOVER, 0},
+    {"something after the authenticator", "UCAX", NTS_HANDOVER, 0},
     {"unknown field", "XUCA", NTS_HANDOVER, 0},
     {"unknown field in the middle", "UCXA", NTS_HANDOVER, 0},
     {"short identifier", "uCA", NTS_HANDOVER, 0},
@@ -67,7 +67,7 @@ static size_t fields_of(uint8_t *packet, char const *fields)
     return len;
 }
 
-/* Classifies a copy that ends where its memory ends, so that valgrind and the sanitizers see a step too far. */
+/* Classifies a copy in memory of exactly its size, so that valgrind and the sanitizers see reads beyond it. */
 static struct request classified(uint8_t const *packet, size_t len)
 {
     struct request r = {.length = len};
@@ -118,7 +118,8 @@ static void check_header(void)
     }
 }
 
-/* For NTPv4 without the usual fields. Up to 24 octets behind the header are a MAC: RFC 7822 section 7.5.1.4. */
+/* The verdict on NTPv4 packets without the expected fields. Up to 24 octets after the header are a MAC: RFC 7822
+ * section 7.5.1.4. */
 static enum nts_verdict by_length(size_t len)
 {
     return len < HEADER_LEN || len % 4 != 0 ? NTS_DROP_LENGTH
@@ -136,7 +137,7 @@ static void check_lengths(void)
         CHECK(classified(packet, n).verdict == by_length(n));
     for (size_t n = NTS_MAX_REQUEST - 4; n <= NTS_MAX_REQUEST + 8; n++)
         CHECK((classified(packet, n).verdict == NTS_DROP_LENGTH) == (n > NTS_MAX_REQUEST || n % 4 != 0));
-    /* Every claim of length that a field can make. (A cookie may swallow a placeholder, so there is none.) */
+    /* Every length that a field can claim. No placeholder here, since a longer cookie could swallow it. */
     len = fields_of(packet, "UCA");
     for (size_t field = HEADER_LEN; field < len; field += load16(packet + field + 2)) {
         unsigned const own = load16(packet + field + 2);
@@ -147,7 +148,7 @@ static void check_lengths(void)
         }
         store16(packet + field + 2, own);
     }
-    /* And the lengths in the authenticator. */
+    /* The lengths in the authenticator. */
     for (size_t at = len - AUTH_LEN + 4; at < len - AUTH_LEN + 8; at += 2) {
         for (unsigned claim = 0; claim < 64; claim++) {
             store16(packet + at, claim);

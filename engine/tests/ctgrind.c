@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * ctgrind.c - does any branch or address in the engine depend on a secret? To be run under Valgrind.
+ * ctgrind.c - does any branch or address in the engine depend on a secret? Run it under Valgrind.
  *
- * The master keys are marked as uninitialised, so what a cookie holds, decrypted with them, is so too: the clients'
- * keys. Memcheck reports every jump and every memory access that depends on either. Public, although made with a
- * secret, are whether something is authentic (libaes_siv says so itself), the algorithm that a cookie is for, which
- * shows in its length, and replies. With the argument "leak" the program branches on a client's key on purpose, to
- * show that Memcheck would have seen it.
+ * The master keys are marked as uninitialised, and so are the clients' keys, which come from cookies decrypted with
+ * them. Memcheck reports every jump and every memory access that depends on either. Some values are public although they
+ * come from a secret: whether something is authentic (libaes_siv declares that), the algorithm in a cookie, which its
+ * length tells, and replies. With the argument "leak" the program deliberately branches on a client's key, to show that
+ * Memcheck sees it.
  */
 #include <valgrind/memcheck.h>
 
@@ -29,7 +29,7 @@ static void make_packets(void)
     expected[3] = NTS_NAK_AUTH;
     packets[4][HEADER_LEN + 36 + 50] ^= 1;
     expected[4] = NTS_NAK_COOKIE;
-    packets[5][HEADER_LEN + 36 + 4] ^= 1; /* the identifier of no master key */
+    packets[5][HEADER_LEN + 36 + 4] ^= 1; /* no master key has this identifier */
     expected[5] = NTS_NAK_COOKIE;
     lengths[6] = HEADER_LEN;
     expected[6] = NTS_ANSWERED_PLAIN;
@@ -70,14 +70,14 @@ int main(int argc, char **argv)
     if (!CHECK(engine != NULL))
         return EXIT_FAILURE;
     if (!RUNNING_ON_VALGRIND) {
-        printf("to be run under valgrind\n");
+        printf("run this under valgrind\n");
         return EXIT_FAILURE;
     }
     make_packets();
     if (argc > 1 && strcmp(argv[1], "leak") == 0)
         leak(engine);
-    for (size_t n = 1; n <= KINDS; n++) { /* batches of all sizes: alone and interleaved */
-        nts_engine_answer(engine, packets[0], NTS_MAX_REQUEST, lengths, received, n, 1, verdicts, replies[0],
+    for (size_t n = 1; n <= KINDS; n++) { /* one message, and several interleaved */
+        nts_test_answer(engine, packets[0], NTS_MAX_REQUEST, lengths, received, n, 1, verdicts, replies[0],
                           reply_lengths);
         for (size_t i = 0; i < n; i++)
             CHECK(verdicts[i] == expected[i] && reply_lengths[i] != 0);

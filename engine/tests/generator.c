@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * generator.c - the random octets: none twice, none left behind once they are given out, fresh seeds in time, and
- * the key of each pool replaced before the pool is used.
+ * generator.c - the random octets: never given out twice, wiped from the pool, reseeded in time; and the key of each pool
+ * is replaced before the pool is used.
  */
 #include <openssl/evp.h>
 
@@ -32,11 +32,11 @@ static void check_distinct(struct generator *g)
     for (size_t i = 1; i < NONCES; i++)
         CHECK(memcmp(nonces[i - 1], nonces[i], NONCE_LEN) != 0);
     CHECK(!check_all(nonces[0], 0, NONCE_LEN));
-    /* half of the bits, within ten standard deviations */
+    /* half of the bits are ones, within ten standard deviations */
     CHECK(ones > NONCES * 64 - 8000 && ones < NONCES * 64 + 8000);
 }
 
-/* Draws of every size, over the ends of the pool, are filled to their ends and not beyond. */
+/* Draws of all sizes, also across the end of the pool, fill their buffer and write nothing beyond it. */
 static void check_sizes(struct generator *g)
 {
     static uint8_t out[3 * POOL + 1];
@@ -50,7 +50,7 @@ static void check_sizes(struct generator *g)
     }
 }
 
-/* What has been given out is gone from the pool, and so is the key of the next one. */
+/* Octets that were given out are wiped from the pool, and so is the key of the next pool. */
 static void check_wiped(struct generator *g)
 {
     uint8_t out[100];
@@ -61,8 +61,7 @@ static void check_wiped(struct generator *g)
     }
 }
 
-/* The next pool, as far as it can be computed from the state: its first octets are the key after that. The pool of
- * now cannot be computed from the same state. */
+/* The state determines the next pool, whose first octets are the key after that, but not the current pool. */
 static void check_fast_erasure(struct generator *g)
 {
     static uint8_t now[POOL], later[POOL], out[POOL];
@@ -72,7 +71,7 @@ static void check_fast_erasure(struct generator *g)
 
     while (g->used != POOL)
         nts_random(g, out, 1);
-    nts_random(g, out, 1); /* a fresh pool, less an octet */
+    nts_random(g, out, 1); /* now the pool is fresh but for one octet */
     memcpy(now, g->pool, POOL);
     CHECK(EVP_CIPHER_CTX_copy(state, g->cipher));
     CHECK(EVP_EncryptUpdate(state, later, &len, zeros, (int)POOL));
@@ -81,7 +80,7 @@ static void check_fast_erasure(struct generator *g)
         nts_random(g, out, 1);
     nts_random(g, out, POOL - KEY_LEN);
     CHECK(memcmp(out, later + KEY_LEN, POOL - KEY_LEN) == 0);
-    /* later's first octets are in force now, and the key before them cannot make the pool that comes. */
+    /* The first octets of `later` are the key now, and they determine the pool after it. */
     CHECK(EVP_EncryptInit_ex(state, NULL, NULL, later, zeros));
     CHECK(EVP_EncryptUpdate(state, now, &len, zeros, (int)POOL));
     nts_random(g, out, POOL - KEY_LEN);
@@ -89,7 +88,7 @@ static void check_fast_erasure(struct generator *g)
     EVP_CIPHER_CTX_free(state);
 }
 
-/* After so many refills, what the state would have given is not what comes. */
+/* After RESEED_AFTER refills the next pool is not what the state would have given. */
 static void check_reseeded(struct generator *g)
 {
     static uint8_t out[POOL], expected[POOL];

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * loop.c - what the loop does when the system does what it seldom does: key folders that change, vanish or come from
- * the future, datagrams without a timestamp, replies that are refused; and in which steps replies leave.
+ * loop.c - the loop when the system does something rare: the key folder changes or vanishes, datagrams come without a
+ * timestamp, replies are refused; and how many replies leave in one step.
  *
- * Linked with --wrap, so that clock, folder and network are what a test says. Sockets are real ones on loopback.
+ * Linked with --wrap, so that tests control clock, folder and network. The sockets are real ones on loopback.
  */
-#define _GNU_SOURCE /* recvmmsg */
+#define _GNU_SOURCE /* recvmmsg, sendmmsg */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/stat.h>
@@ -15,17 +15,16 @@
 #include "requests.h"
 #include "udp.h"
 
-#define NS_PER_MS 1000000
 #define NS_PER_S 1000000000
 #define NOW_S 1700000000
-#define MOST_STEPS 512
+#define MAX_STEPS 512
 
 int __real_recvmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags, struct timespec *timeout);
-ssize_t __real_sendto(int fd, void const *reply, size_t len, int flags, struct sockaddr const *to, socklen_t to_len);
+ssize_t __real_sendmsg(int fd, struct msghdr const *message, int flags);
 void __real_nts_finish(nts_engine *engine, struct request *const *requests, uint64_t const *transmit, size_t n);
 int __wrap_recvmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags, struct timespec *timeout);
-ssize_t __wrap_sendto(int fd, void const *reply, size_t len, int flags, struct sockaddr const *to, socklen_t to_len);
 ssize_t __wrap_sendmsg(int fd, struct msghdr const *message, int flags);
+int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags);
 void __wrap_nts_finish(nts_engine *engine, struct request *const *requests, uint64_t const *transmit, size_t n);
 int __wrap_clock_gettime(clockid_t id, struct timespec *now);
 int __wrap_stat(char const *path, struct stat *status);
@@ -36,9 +35,9 @@ static int64_t clock_ns; /* since NOW_S */
 static int folder_gone;
 static struct stat folder;
 static int without_control; /* datagrams come without control messages */
-static int refused = -1;    /* which of the replies cannot be sent */
+static int refused = -1;    /* index of the reply that cannot be sent */
 static int reply_count;
-static size_t steps[MOST_STEPS], step_count; /* how many replies were stamped and sealed together */
+static size_t steps[MAX_STEPS], step_count; /* how many replies were stamped and sealed together */
 static struct in_pktinfo last_source;
 
 static struct timespec time_at(int64_t ns)
@@ -69,29 +68,36 @@ int __wrap_recvmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags, str
     return got;
 }
 
-ssize_t __wrap_sendto(int fd, void const *reply, size_t len, int flags, struct sockaddr const *to, socklen_t to_len)
-{
-    if (reply_count++ == refused)
-        return -1;
-    return __real_sendto(fd, reply, len, flags, to, to_len);
-}
-
-/* Only looks: nothing is sent. */
 ssize_t __wrap_sendmsg(int fd, struct msghdr const *message, int flags)
 {
     struct cmsghdr const *const source = CMSG_FIRSTHDR(message);
 
-    (void)fd, (void)flags;
-    CHECK(source->cmsg_level == IPPROTO_IP && source->cmsg_type == IP_PKTINFO);
-    memcpy(&last_source, CMSG_DATA(source), sizeof last_source);
     CHECK(message->msg_iovlen == 1 && message->msg_iov[0].iov_len == HEADER_LEN);
-    return HEADER_LEN;
+    if (source != NULL) {
+        CHECK(source->cmsg_level == IPPROTO_IP && source->cmsg_type == IP_PKTINFO);
+        memcpy(&last_source, CMSG_DATA(source), sizeof last_source);
+    }
+    if (reply_count++ == refused)
+        return -1;
+    return __real_sendmsg(fd, message, flags);
+}
+
+/* As the kernel does it: stops at the first message that cannot be sent, and reports that only if it is the first. */
+int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags)
+{
+    for (unsigned i = 0; i < n; i++) {
+        if (i != 0 && reply_count == refused)
+            return (int)i;
+        if (__wrap_sendmsg(fd, &messages[i].msg_hdr, flags) < 0)
+            return -1;
+    }
+    return (int)n;
 }
 
 void __wrap_nts_finish(nts_engine *engine, struct request *const *requests, uint64_t const *transmit, size_t n)
 {
-    CHECK(step_count < MOST_STEPS);
-    steps[step_count++ % MOST_STEPS] = n;
+    CHECK(step_count < MAX_STEPS);
+    steps[step_count++ % MAX_STEPS] = n;
     __real_nts_finish(engine, requests, transmit, n);
 }
 
@@ -144,7 +150,7 @@ static void ask_at(struct bench const *b, in_addr_t address, int server, int cou
     CHECK(getsockname(b->servers[server], (struct sockaddr *)&to, &len) == 0);
     to.sin_addr.s_addr = htonl(address);
     for (; count != 0; count--)
-        CHECK(__real_sendto(b->client, packet, sizeof packet, 0, (struct sockaddr *)&to, sizeof to) == sizeof packet);
+        CHECK(sendto(b->client, packet, sizeof packet, 0, (struct sockaddr *)&to, sizeof to) == sizeof packet);
 }
 
 static void ask(struct bench const *b, int server, int count)
@@ -152,14 +158,14 @@ static void ask(struct bench const *b, int server, int count)
     ask_at(b, INADDR_LOOPBACK, server, count);
 }
 
-/* Answers what has come, and says whether that was in steps of so many replies; 0 ends them. */
+/* Answers what has come. Returns whether the replies left in the expected steps, a list that ends with 0. */
 static int leave_in(struct bench *b, unsigned const *expected)
 {
     unsigned count = 0;
 
     step_count = 0;
-    CHECK(nts_engine_wait(b->engine, 1000) == 1);
-    nts_engine_serve(b->engine);
+    CHECK(nts_wait(b->engine, 1000) == 1);
+    nts_serve(b->engine);
     while (expected[count] != 0 && count < step_count && expected[count] == steps[count])
         count++;
     return expected[count] == 0 && count == step_count;
@@ -167,7 +173,7 @@ static int leave_in(struct bench *b, unsigned const *expected)
 
 static int all_alone(struct bench *b, unsigned count)
 {
-    unsigned expected[MOST_STEPS] = {0};
+    unsigned expected[MAX_STEPS] = {0};
 
     for (unsigned i = 0; i < count; i++)
         expected[i] = 1;
@@ -176,55 +182,38 @@ static int all_alone(struct bench *b, unsigned count)
 
 /* ---- The folder of the master keys --------------------------------------------------------------------- */
 
-/* Whether the engine comes back for a datagram because it sees that the folder has changed. It is answered then. */
-static int notices(struct bench *b)
+/* Whether the engine returns for a look at the keys before it answers a datagram, although the caller has seen this
+ * folder. The next call answers it. */
+static int looks(struct bench *b, int64_t seen_ns, ino_t seen_inode)
 {
     uint64_t const before = b->cells[NTS_ANSWERED_PLAIN];
-    int seen;
+    int looked;
 
     ask(b, 0, 1);
-    CHECK(nts_engine_run(b->engine, "the folder", 1) == 0);
-    seen = b->cells[NTS_ANSWERED_PLAIN] == before;
-    if (seen)
-        CHECK(nts_engine_run(b->engine, "the folder", 1) == 0);
+    CHECK(nts_engine_run(b->engine, "the folder", seen_ns, seen_inode, 1) == 0);
+    looked = b->cells[NTS_ANSWERED_PLAIN] == before;
+    if (looked)
+        CHECK(nts_engine_run(b->engine, "the folder", seen_ns, seen_inode, 1) == 0);
     CHECK(b->cells[NTS_ANSWERED_PLAIN] == before + 1);
-    return seen;
+    return looked;
 }
 
 static void check_folder(void)
 {
+    int64_t const ctime_ns = NOW_S * (int64_t)NS_PER_S + 5;
     struct bench b;
 
     open_bench(&b, INADDR_LOOPBACK);
-    clock_ns = 0;
     folder.st_ino = 7;
-    folder.st_ctim = time_at(-3600 * (int64_t)NS_PER_S);
-    CHECK(notices(&b)); /* the first look */
-    CHECK(!notices(&b) && !notices(&b));
-    folder.st_ino = 8; /* another folder, whose times are the same */
-    CHECK(notices(&b) && !notices(&b));
-    folder.st_ctim.tv_nsec++;
-    CHECK(notices(&b) && !notices(&b));
-    folder.st_ctim.tv_sec--; /* as when one that is older is moved to its place */
-    CHECK(notices(&b) && !notices(&b));
-
-    /* It has changed just now: within a tick of the file system's clock it may do so again, and nothing shows. */
-    folder.st_ctim = time_at(-NS_PER_MS);
-    CHECK(notices(&b) && notices(&b));
-    clock_ns += NS_PER_S;
-    CHECK(notices(&b)); /* what has happened since the last look */
-    CHECK(!notices(&b));
-    folder.st_ctim = time_at(clock_ns + NS_PER_MS); /* a clock that is being slewed */
-    CHECK(notices(&b) && notices(&b));
-
-    /* In the future: the clock has been set back since. That is no reason to look again and again. */
-    folder.st_ctim = time_at(clock_ns + 3600 * (int64_t)NS_PER_S);
-    CHECK(notices(&b) && !notices(&b));
-
+    folder.st_ctim = time_at(5);
+    CHECK(!looks(&b, ctime_ns, 7) && !looks(&b, ctime_ns, 7));
+    CHECK(looks(&b, ctime_ns - 1, 7) && looks(&b, ctime_ns + 1, 7)); /* older or newer */
+    CHECK(looks(&b, ctime_ns, 8));                                  /* another folder with the same time */
+    CHECK(looks(&b, 0, 0) && looks(&b, 0, 0));                      /* the caller does not trust what it has seen */
     folder_gone = 1;
-    CHECK(notices(&b) && !notices(&b));
+    CHECK(looks(&b, ctime_ns, 7) && !looks(&b, 0, 0));
     folder_gone = 0;
-    CHECK(notices(&b) && !notices(&b));
+    CHECK(looks(&b, 0, 0) && !looks(&b, ctime_ns, 7));
     close_bench(&b);
 }
 
@@ -242,10 +231,10 @@ static void check_missing_timestamp(void)
     CHECK(all_alone(&b, 1));
     without_control = 0;
     CHECK(recv(b.client, reply, sizeof reply, 0) == sizeof reply);
-    /* Received: NTP's epoch is 2208988800 s before 1970; a half is 2^31. */
+    /* Receive timestamp: NTP's epoch is 2208988800 s before 1970, and the fraction 2^31 is half a second. */
     CHECK(load16(reply + 32) << 16 == ((NOW_S + 2208988800u) & 0xffff0000u));
     CHECK(load16(reply + 34) == ((NOW_S + 2208988800u) & 0xffff) && load16(reply + 36) == 0x8000);
-    /* Sent: a little earlier than the clock says, less than half a microsecond. */
+    /* Transmit timestamp: less than half a microsecond earlier than the clock. */
     CHECK(load16(reply + 44) == 0x7fff && load16(reply + 46) > 0xffff - 2147);
     close_bench(&b);
 }
@@ -260,7 +249,7 @@ static void check_source(void)
         ask_at(&b, address, 0, 1);
         CHECK(all_alone(&b, 1));
         CHECK(last_source.ipi_spec_dst.s_addr == htonl(address));
-        CHECK(last_source.ipi_ifindex == 0); /* by whatever interface the route says */
+        CHECK(last_source.ipi_ifindex == 0); /* the route chooses the interface */
     }
     close_bench(&b);
 }
@@ -270,8 +259,8 @@ static void check_source(void)
 static void check_steps(void)
 {
     static unsigned const following[] = {1, 8, 8, 8, 8, 8, 8, 8, 7};
-    unsigned expected[MOST_STEPS] = {0};
-    unsigned count = NTS_BATCH; /* after a full batch */
+    unsigned expected[MAX_STEPS] = {0};
+    unsigned count = NTS_BATCH; /* the first batch */
     struct bench b;
 
     for (unsigned i = 0; i < NTS_BATCH; i++)
@@ -282,10 +271,10 @@ static void check_steps(void)
     memcpy(expected + count, following, sizeof following);
     ask(&b, 0, 2 * NTS_BATCH);
     CHECK(leave_in(&b, expected));
-    /* There was no batch that was short, but the time after that is over. */
+    /* A full batch that came later than the last one does not follow it. */
     ask(&b, 0, NTS_BATCH);
     CHECK(all_alone(&b, NTS_BATCH));
-    /* What comes to one socket, even as much as it may keep the engine busy with, says nothing of the other. */
+    /* Each socket counts on its own, even when the other one has used up its share. */
     for (int batch = 1; batch < 4; batch++, count += sizeof following / sizeof *following)
         memcpy(expected + count, following, sizeof following);
     for (unsigned i = 0; i < NTS_BATCH; i++)
@@ -306,8 +295,8 @@ static void check_refused(void)
 
         open_bench(&b, INADDR_LOOPBACK);
         ask(&b, 0, 2 * NTS_BATCH);
-        CHECK(nts_engine_wait(b.engine, 1000) == 1);
-        CHECK(nts_engine_serve(b.engine) == 2 * NTS_BATCH);
+        CHECK(nts_wait(b.engine, 1000) == 1);
+        CHECK(nts_serve(b.engine) == 2 * NTS_BATCH);
         while (recv(b.client, reply, sizeof reply, 0) > 0)
             got++;
         CHECK(got == 2 * NTS_BATCH - 1);

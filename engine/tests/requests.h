@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * requests.h - makes NTS requests, for tests and fuzzers. It knows the layouts from RFC 8915 and nts/codec/cookies.py and
- * uses libaes_siv's functions for single messages, of which the engine uses none.
+ * requests.h - makes NTS requests for tests and fuzzers. It implements the layouts of RFC 8915 and nts/codec/cookies.py a
+ * second time, with libaes_siv's functions for single messages, which the engine does not use.
  *
- * Master keys and their identifiers are those of tests/strategies.py.
+ * Master keys and their identifiers are those in tests/strategies.py.
  */
 #ifndef REQUESTS_H_
 #define REQUESTS_H_
 
 #include "internal.h"
+#include "testing.h"
 
 #define OLD_ID 0x1234
 #define CURRENT_ID 0xabcd
@@ -47,7 +48,7 @@ static inline size_t session_key_len(unsigned aead)
     return 16 * ((size_t)aead - 13);
 }
 
-/* The S2C and the C2S key of the session with this algorithm, one after the other. */
+/* The S2C key and then the C2S key of the session with this algorithm. */
 static inline void session_keys(unsigned aead, uint8_t out[128])
 {
     for (size_t i = 0; i < 2 * session_key_len(aead); i++)
@@ -72,7 +73,7 @@ static inline int seal(uint8_t const *key, size_t key_len, uint8_t const *nonce,
     return ok;
 }
 
-/* A cookie with any contents under master key 0 or 1; returns its length. */
+/* Makes a cookie with any contents under master key 0 or 1. Returns its length. */
 static inline size_t seal_cookie(uint8_t *out, unsigned master, uint8_t const *contents, size_t len)
 {
     store16(out, master_ids[master]);
@@ -92,7 +93,7 @@ static inline size_t good_cookie(uint8_t *out, unsigned master, unsigned aead)
     return seal_cookie(out, master, contents, 2 + 2 * session_key_len(aead));
 }
 
-/* Appends an authenticator under the session's C2S key to a packet; returns the new length. */
+/* Appends an authenticator with the session's C2S key to a packet. Returns the new length. */
 static inline size_t authenticate_packet(uint8_t *packet, size_t len, unsigned aead)
 {
     uint8_t keys[128];
@@ -117,7 +118,7 @@ static inline size_t add_field(uint8_t *packet, size_t len, unsigned type, size_
     return len + FIELD_HEADER_LEN + body_len;
 }
 
-/* A good request with so many placeholders; `packet` has NTS_MAX_REQUEST octets of room. Returns its length. */
+/* Makes a good request with that many placeholders. `packet` has room for NTS_MAX_REQUEST octets. Returns its length. */
 static inline size_t good_request(uint8_t *packet, unsigned master, unsigned aead, unsigned placeholders)
 {
     size_t len = HEADER_LEN;

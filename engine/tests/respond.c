@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * respond.c - hand-made packets through nts_engine_answer: replies are taken apart and opened with libaes_siv's
- * functions for single messages; NAKs; batches; keys that come and go. Whether each octet is the reference's is
- * the business of tests/test_engine_parity.py.
+ * respond.c - hand-made packets through nts_test_answer: takes replies apart and opens them with libaes_siv's functions
+ * for single messages; NAKs; batches; changes of keys. tests/test_engine_parity.py compares each octet with the
+ * reference.
  */
 #include "check.h"
 #include "requests.h"
@@ -19,8 +19,8 @@ struct answer {
     uint8_t reply[NTS_MAX_REQUEST];
 };
 
-/* One packet as a batch of its own, its copy ending where its memory ends. Nothing is written behind the length of
- * the request, which no reply exceeds. */
+/* Has one packet answered, from a copy in memory of exactly its size. Checks that nothing is written beyond the length
+ * of the request. */
 static struct answer ask(uint8_t const *packet, size_t len)
 {
     static uint8_t replies[NTS_MAX_REQUEST];
@@ -32,7 +32,7 @@ static struct answer ask(uint8_t const *packet, size_t len)
         abort();
     memcpy(copy, packet, len);
     memset(replies, CANARY, sizeof replies);
-    nts_engine_answer(engine, copy, len, &len, &received, 1, TRANSMIT, &a.verdict, replies, &a.len);
+    nts_test_answer(engine, copy, len, &len, &received, 1, TRANSMIT, &a.verdict, replies, &a.len);
     free(copy);
     CHECK(a.len <= len);
     CHECK((a.len != 0) == (a.verdict <= NTS_NAK_AUTH));
@@ -51,7 +51,7 @@ static uint64_t load64(uint8_t const *p)
     return x;
 }
 
-/* Opens a reply's authenticator; returns the length of the cookies in it, 0 when it is not authentic. */
+/* Opens the authenticator of a reply. Returns the length of the cookies in it, 0 when it is not authentic. */
 static size_t open_answer(struct answer const *a, unsigned aead, uint8_t *cookies)
 {
     size_t const field = HEADER_LEN + FIELD_HEADER_LEN + UNIQUE_ID_LEN, key_len = session_key_len(aead);
@@ -87,7 +87,7 @@ static void check_plain(void)
     struct answer a;
 
     memset(packet, 0x5a, sizeof packet);
-    packet[0] = 0xe3; /* NTPv4, and a leap indicator that must not come back */
+    packet[0] = 0xe3; /* NTPv4, with a leap indicator that the reply must not repeat */
     a = ask(packet, sizeof packet);
     CHECK(a.verdict == NTS_ANSWERED_PLAIN && a.len == HEADER_LEN);
     check_header(&a, 0);
@@ -96,7 +96,7 @@ static void check_plain(void)
     CHECK(a.verdict == NTS_ANSWERED_PLAIN && a.reply[0] == 0x1c);
 }
 
-/* Time, and each fresh cookie opens the next exchange. */
+/* The reply is authentic, and each fresh cookie works in a next request. */
 static void check_exchanges(unsigned aead, unsigned placeholders)
 {
     size_t const field_len = FIELD_HEADER_LEN + cookie_len_of(aead);
@@ -140,7 +140,7 @@ static void check_nak(uint8_t const *packet, size_t len, enum nts_verdict verdic
     CHECK(memcmp(a.reply + HEADER_LEN, packet + HEADER_LEN, FIELD_HEADER_LEN + UNIQUE_ID_LEN) == 0);
 }
 
-/* Every bit of a cookie, and of a request that is authenticated and does not change its shape. */
+/* Flips every bit of the cookie, and of nonce and tag. */
 static void check_naks(unsigned aead)
 {
     size_t const cookie = HEADER_LEN + FIELD_HEADER_LEN + UNIQUE_ID_LEN + FIELD_HEADER_LEN;
@@ -160,15 +160,16 @@ static void check_naks(unsigned aead)
     CHECK(ask(packet, len).verdict == NTS_ANSWERED_NTS);
 }
 
-/* Cookies that are authentic, with contents that are not ours. */
+/* Authentic cookies that do not hold keys for an AES-SIV algorithm are for the reference to judge. */
 static void check_foreign_contents(void)
 {
-    static unsigned const algorithms[] = {0, 1, 14, 15, 16, 17, 18, 0x0f0f, 0xffff};
+    static unsigned const algorithms[] = {0, 1, 14, 15, 16, 17, 18, 30, 0x0f0f, 0xffff};
     uint8_t contents[200], packet[NTS_MAX_REQUEST];
 
     for (size_t i = 0; i < sizeof algorithms / sizeof *algorithms; i++) {
-        for (size_t size = 2; size <= 154; size += 4) {
+        for (size_t size = 2; size <= MAX_KEYS_LEN; size += 4) {
             size_t len = HEADER_LEN;
+            struct answer a;
 
             if (algorithms[i] >= 15 && algorithms[i] <= 17 && size == 2 + 2 * session_key_len(algorithms[i]))
                 continue;
@@ -179,12 +180,13 @@ static void check_foreign_contents(void)
             len = add_field(packet, len, UID_FIELD, UNIQUE_ID_LEN, 0x77);
             len = add_field(packet, len, COOKIE_TYPE, COOKIE_HEAD_LEN + TAG_LEN + size, 0);
             seal_cookie(packet + len - COOKIE_HEAD_LEN - TAG_LEN - size, 1, contents, size);
-            check_nak(packet, authenticate_packet(packet, len, 15), NTS_NAK_COOKIE);
+            a = ask(packet, authenticate_packet(packet, len, 15));
+            CHECK(a.verdict == NTS_HANDOVER && a.len == 0);
         }
     }
 }
 
-/* Full batches of all kinds: each packet gets what it gets alone. */
+/* In batches of all sizes, each packet gets the same answer as alone. */
 static void check_batches(void)
 {
     static uint8_t packets[NTS_BATCH][NTS_MAX_REQUEST], replies[NTS_BATCH][NTS_MAX_REQUEST];
@@ -204,7 +206,7 @@ static void check_batches(void)
             if (check_random() % 8 == 0)
                 lengths[i] = HEADER_LEN;
         }
-        nts_engine_answer(engine, packets[0], NTS_MAX_REQUEST, lengths, received, n, TRANSMIT, verdicts, replies[0],
+        nts_test_answer(engine, packets[0], NTS_MAX_REQUEST, lengths, received, n, TRANSMIT, verdicts, replies[0],
                           reply_lengths);
         for (size_t i = 0; i < n; i++) {
             struct answer const alone = ask(packets[i], lengths[i]);
@@ -231,7 +233,7 @@ static void check_keys(void)
         ids[i] = i;
     ids[NTS_MAX_KEYS - 1] = OLD_ID;
     CHECK(nts_engine_set_keys(engine, ids, keys[0], NTS_MAX_KEYS) == 1);
-    check_nak(packet, len, NTS_NAK_COOKIE); /* the identifier is right, the key is not */
+    check_nak(packet, len, NTS_NAK_COOKIE); /* right identifier, wrong key */
     memcpy(keys[NTS_MAX_KEYS - 1], master_keys(), 32);
     CHECK(nts_engine_set_keys(engine, ids, keys[0], NTS_MAX_KEYS) == 1);
     CHECK(ask(packet, len).verdict == NTS_ANSWERED_NTS);

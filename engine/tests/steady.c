@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * steady.c - the loop over real sockets on loopback, IPv4 and where there is one IPv6: thousands of batches of all
- * kinds of packets without one allocation, with every packet counted and every reply received.
+ * steady.c - the loop over real sockets on loopback, IPv4 and, where available, IPv6: serves thousands of batches of all
+ * kinds of packets without an allocation, counts every packet and sends every reply.
  *
- * Linked with --wrap for the allocator's functions, which covers the engine and libaes_siv. libcrypto allocates by
- * functions that it lets us replace. The backend libcrypto cannot set a key without allocating: with it, all that has
- * to hold is that as much is freed. Fewer batches (argv[1], and under valgrind) make the test bearable there.
+ * Linked with --wrap for the allocator's functions, which covers the engine and libaes_siv; libcrypto lets us replace its
+ * allocator. The libcrypto backend cannot set a key without allocating, so with it the test only checks that everything
+ * is freed. argv[1] is the number of batches; under valgrind, which is slow, the default is lower.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -123,7 +123,7 @@ static void make_kinds(void)
     kinds[7].verdict = NTS_HANDOVER;
 }
 
-/* A socket on loopback, and its address; -1 where the family does not exist. */
+/* A socket on loopback, and its address; -1 if this machine lacks the family. */
 static int loopback_socket(int family, struct sockaddr_storage *address, socklen_t *len)
 {
     int fd;
@@ -158,7 +158,7 @@ static void run(nts_engine *engine, int family, unsigned long batches)
     socklen_t to_len, own_len;
     int const server = loopback_socket(family, &to, &to_len);
     int const client = loopback_socket(family, &own, &own_len);
-    unsigned long before, replies = 0, odd = 0, silent = 0;
+    unsigned long before, replies = 0, handovers = 0, silent = 0;
     long alive_before;
     uint64_t answered;
     int wake[2];
@@ -182,32 +182,32 @@ static void run(nts_engine *engine, int family, unsigned long batches)
             CHECK(sendto(client, kind->packet, kind->len, 0, (struct sockaddr *)&to, to_len) == (ssize_t)kind->len);
             expected[kind->verdict]++;
         }
-        CHECK(nts_engine_wait(engine, 1000) == 1);
-        served = nts_engine_serve(engine);
+        CHECK(nts_wait(engine, 1000) == 1);
+        served = nts_serve(engine);
         CHECK(served == BURST);
-        /* The queue is long at times, so that it overflows, and empty at others. */
-        for (int left = batch % 256 < 160 ? 0 : NTS_MAX_ODD + 1; left != 0 && nts_engine_odd(engine) != NULL; left--) {
-            nts_odd const *const packet = nts_engine_odd(engine);
+        /* Lets the queue overflow at times, and empties it at others. */
+        while (batch % 256 >= 160 && nts_engine_handover(engine) != NULL) {
+            nts_handover const *const packet = nts_engine_handover(engine);
 
             CHECK(packet->length == kinds[7].len && memcmp(packet->packet, kinds[7].packet, packet->length) == 0);
-            nts_engine_odd_done(engine, packet->packet, odd % 8 == 7 ? 0 : HEADER_LEN);
-            silent += odd++ % 8 == 7;
+            nts_engine_handover_done(engine, packet->packet, handovers % 8 == 7 ? 0 : HEADER_LEN);
+            silent += handovers++ % 8 == 7;
         }
         replies += drain(client);
     }
     CHECK(alive == alive_before);
     if (strcmp(aes_siv_backend(), "libcrypto") != 0 && !CHECK(allocations == before))
         fprintf(stderr, "%lu allocations in %lu batches\n", allocations - before, batches);
-    for (; nts_engine_odd(engine) != NULL; odd++, silent++)
-        nts_engine_odd_done(engine, NULL, 0);
-    CHECK(cells[NTS_DROP_BUSY] + odd == expected[NTS_HANDOVER]);
+    for (; nts_engine_handover(engine) != NULL; handovers++, silent++)
+        nts_engine_handover_done(engine, NULL, 0);
+    CHECK(cells[NTS_DROP_BUSY] + handovers == expected[NTS_HANDOVER]);
     CHECK(batches < 200 || cells[NTS_DROP_BUSY] != 0);
     cells[NTS_DROP_BUSY] = 0;
     CHECK(memcmp(cells, expected, sizeof cells) == 0);
     answered = cells[NTS_ANSWERED_PLAIN] + cells[NTS_ANSWERED_NTS] + cells[NTS_NAK_COOKIE] + cells[NTS_NAK_AUTH];
-    CHECK(replies == answered + odd - silent);
-    CHECK(nts_engine_wait(engine, 0) == 0);
-    CHECK(write(wake[1], "", 1) == 1 && nts_engine_wait(engine, -1) == -1);
+    CHECK(replies == answered + handovers - silent);
+    CHECK(nts_wait(engine, 0) == 0);
+    CHECK(write(wake[1], "", 1) == 1 && nts_wait(engine, -1) == -1);
     close(wake[0]);
     close(wake[1]);
     close(server);
@@ -223,7 +223,7 @@ int main(int argc, char **argv)
     char const *backend;
     nts_engine *engine;
 
-    /* Has to come before OpenSSL's first allocation. */
+    /* must come before OpenSSL's first allocation */
     CHECK(CRYPTO_set_mem_functions(crypto_malloc, crypto_realloc, crypto_free) == 1);
     backend = check_backend();
     engine = new_engine();

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * udp.h - the sockets of the tests that use real ones.
+ * udp.h - real sockets for tests.
  */
 #ifndef UDP_H_
 #define UDP_H_
@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* A bound, non-blocking socket with room for a burst; -1 where there is no such address. */
+/* A bound, non-blocking socket with room for a burst; -1 if it cannot be bound. */
 static inline int bound_socket(struct sockaddr const *address, socklen_t len)
 {
     int const fd = socket(address->sa_family, SOCK_DGRAM | SOCK_NONBLOCK, 0);

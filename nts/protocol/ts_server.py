@@ -65,7 +65,7 @@ class Verdict(IntEnum):
     DROP_ENCRYPTED = auto()
     """authentic, but malformed or forbidden fields inside the ciphertext"""
     DROP_BUSY = auto()
-    """never from here: the native engine met more odd packets than this reference has time for"""
+    """only from the native engine: the queue of packets for this reference was full"""
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,18 @@ It answers the common part of `ts_server.respond` and hands the rest over. Its c
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nts._engine_build import fingerprint
 from nts.base.errors import LibraryError
 from nts.codec.keyring import MASTER_KEY_LENGTH, KeyRing
-from nts.protocol.ts_server import Outcome, SystemVariables, Verdict
+from nts.protocol.ts_server import SystemVariables, Verdict
 
 
 @dataclass(frozen=True)
-class OddPacket:
+class Handover:
     """A datagram that the engine leaves to the reference."""
 
     datagram: bytes
@@ -55,11 +55,6 @@ class Engine:
         """The AES implementation in use."""
         return str(self._ffi.string(self._lib.nts_engine_backend()).decode())
 
-    @property
-    def max_odd(self) -> int:
-        """How many odd packets can wait."""
-        return int(self._lib.NTS_MAX_ODD)
-
     def set_keys(self, ring: KeyRing) -> None:
         """Use these master keys from now on; the newest ones if there are too many."""
         keys = ring.keys[-self._lib.NTS_MAX_KEYS :]
@@ -90,64 +85,23 @@ class Engine:
         if not self._lib.nts_engine_attach(self._engine, files, len(files), list(wake), len(wake)):
             raise LibraryError("the native engine cannot serve these sockets", hint="set engine = python in server.ini")
 
-    def wait(self, timeout_ms: int) -> int:
-        """For tests, as `serve`: 1 when there are datagrams, 0 when not in time, -1 when one of `wake` is readable."""
-        return int(self._lib.nts_engine_wait(self._engine, timeout_ms))
+    def run(self, folder: bytes, seen: tuple[int, int], timeout_ms: int) -> int:
+        """Wait for datagrams and answer them until there is something that only the caller can do.
 
-    def serve(self) -> int:
-        """Answer what has come, and return how many datagrams that were. Odd ones wait, as far as there is room."""
-        return int(self._lib.nts_engine_serve(self._engine))
-
-    def run(self, folder: bytes, timeout_ms: int) -> int:
-        """Wait and serve until there is something to do that is not the engine's.
-
-        1 when an odd packet's turn has come: nothing else waits, or the last one was long enough ago. 0 when it is
-        time to look after keys and system variables: after the timeout, or when datagrams have come and `folder` has
-        changed; they are answered by the next call. -1 when a descriptor of `wake` is readable.
+        1 when it is the turn of a handover: nothing else waits, or the last one was long enough ago. 0 when it is time
+        to look at keys and system variables: after the timeout, or when datagrams are waiting and `folder` is not as
+        `seen` (`KeyWatcher.seen`); the next call answers them. -1 when a descriptor of `wake` is readable.
         """
-        return int(self._lib.nts_engine_run(self._engine, folder, timeout_ms))
+        return int(self._lib.nts_engine_run(self._engine, folder, *seen, timeout_ms))
 
-    def odd(self) -> OddPacket | None:
-        """The odd packet that has waited longest."""
-        found = self._lib.nts_engine_odd(self._engine)
+    def handover(self) -> Handover | None:
+        """The handover that has waited longest."""
+        found = self._lib.nts_engine_handover(self._engine)
         if found == self._ffi.NULL:
             return None
-        return OddPacket(bytes(self._ffi.buffer(found.packet, found.length)), found.received)
+        return Handover(bytes(self._ffi.buffer(found.packet, found.length)), found.received)
 
-    def odd_done(self, reply: bytes | None) -> None:
-        """Send the reference's reply, if any, to the packet of `odd`, and forget the packet."""
+    def handover_done(self, reply: bytes | None) -> None:
+        """Send the reference's reply to that handover, unless it is None, and remove it from the queue."""
         reply = reply or b""
-        self._lib.nts_engine_odd_done(self._engine, reply, len(reply))
-
-    def answer(
-        self, datagrams: Sequence[bytes], received: Sequence[int], transmit: int, random: Callable[[int], bytes]
-    ) -> list[Outcome | None]:
-        """For tests: judge up to 64 datagrams as one batch, without sockets. None stands for "handed over"."""
-        ffi, lib, n = self._ffi, self._lib, len(datagrams)
-        assert n <= lib.NTS_BATCH
-        stride = max(map(len, datagrams), default=0)
-        packets = b"".join(d.ljust(stride, b"\0") for d in datagrams)
-        verdicts, replies = ffi.new("uint32_t[]", n), ffi.new("uint8_t[]", n * lib.NTS_MAX_REQUEST)
-        lengths = ffi.new("size_t[]", n)
-        context = ffi.new_handle(random)
-        lib.nts_engine_random_for_tests(self._engine, lib.nts_test_random, context)
-        lib.nts_engine_answer(
-            self._engine, packets, stride, list(map(len, datagrams)), list(received), n, transmit,
-            verdicts, replies, lengths,
-        )  # fmt: skip
-        lib.nts_engine_random_for_tests(self._engine, ffi.NULL, ffi.NULL)
-        outcomes: list[Outcome | None] = []
-        for i in range(n):
-            reply = bytes(ffi.buffer(replies + i * lib.NTS_MAX_REQUEST, lengths[i])) if lengths[i] else None
-            handed_over = verdicts[i] == lib.NTS_HANDOVER
-            outcomes.append(None if handed_over else Outcome(Verdict(verdicts[i]), reply))
-        return outcomes
-
-
-def prepare_for_tests() -> None:
-    """Define the callback that gives the engine a test's random octets."""
-    module = _module()
-
-    @module.ffi.def_extern(name="nts_test_random")  # type: ignore[untyped-decorator]
-    def _random(context: Any, out: Any, n: int) -> None:
-        module.ffi.memmove(out, module.ffi.from_handle(context)(n), n)
+        self._lib.nts_engine_handover_done(self._engine, reply, len(reply))

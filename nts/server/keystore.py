@@ -162,7 +162,7 @@ class KeyWatcher:
 
     def __init__(self, folder: Path, report: Callable[[str], None]) -> None:
         self.folder, self._report = folder, report
-        self._seen: tuple[int, ...] = ()
+        self._seen: tuple[int, int] | None = None
         self._next_scan = 0.0
         self._reported: set[str] = set()
         self._snapshot = Snapshot((), ())
@@ -172,20 +172,28 @@ class KeyWatcher:
         """The current ring."""
         now = time.monotonic()
         signature = self._signature()
-        if not signature or signature != self._seen or now >= self._next_scan:
-            # The times of a folder move in steps on many kernels: within one, a second change would go unseen. A
-            # change that seems to lie in the future was made before the clock was set back, and hides no other.
-            settled = bool(signature) and abs(time.time_ns() - signature[0]) > _TICK_NS
-            self._seen, self._next_scan = signature if settled else (), now + _RESCAN
+        if signature != self._seen or now >= self._next_scan:
+            # On many kernels the times of a folder move in steps, and a second change within a step does not show. A
+            # change time in the future is from before the clock was set back, and hides no later change.
+            settled = abs(time.time_ns() - signature[0]) > _TICK_NS
+            self._seen, self._next_scan = signature if settled else None, now + _RESCAN
             self._reload()
         return self._ring
 
-    def _signature(self) -> tuple[int, ...]:
+    @property
+    def seen(self) -> tuple[int, int]:
+        """Change time (ns) and inode of the folder at the last look. While these are the same, `ring` is up to date.
+
+        (0, 0), which no folder has, when it had changed so recently that another change would not show.
+        """
+        return self._seen or (0, 0)
+
+    def _signature(self) -> tuple[int, int]:
         try:
             status = self.folder.stat()
         except OSError:
-            return ()
-        return (status.st_ctime_ns, status.st_mtime_ns, status.st_ino)
+            return (0, 0)
+        return (status.st_ctime_ns, status.st_ino)
 
     def _reload(self) -> None:
         try:

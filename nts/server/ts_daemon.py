@@ -25,7 +25,7 @@ from nts.protocol import ts_server
 from nts.protocol.ts_server import SystemVariables, Verdict
 from nts.server import keystore, listen
 from nts.server.config import ServerConfig
-from nts.server.engine import Engine, OddPacket
+from nts.server.engine import Engine, Handover
 from nts.server.harness import Harness, Seat, plural
 from nts.system import addresses, console, udp
 from nts.system.clock import Clock
@@ -105,7 +105,7 @@ class PythonWorker:
 
 
 class NativeWorker:
-    """The loop of one process around the native engine: looks after keys, system variables, and odd packets."""
+    """The loop of one process around the native engine: looks after keys, system variables, and handovers."""
 
     def __init__(self, sockets: list[socket.socket], clock: Clock, seat: Seat) -> None:
         self._clock, self._watcher, self._cells = clock, seat.watcher, seat.counters
@@ -119,11 +119,11 @@ class NativeWorker:
     def run(self) -> None:
         """Serve until told to stop."""
         folder = os.fsencode(self._watcher.folder)
-        while (turn := self._engine.run(folder, _ROUND_MS)) >= 0:
+        while (turn := self._engine.run(folder, self._watcher.seen, _ROUND_MS)) >= 0:
             self._refresh()
-            odd = self._engine.odd() if turn == 1 else None
-            if odd is not None:
-                self._answer(odd)
+            handover = self._engine.handover() if turn == 1 else None
+            if handover is not None:
+                self._answer(handover)
 
     def _refresh(self) -> None:
         ring, system = self._watcher.ring(), self._clock.system()
@@ -134,12 +134,12 @@ class NativeWorker:
             self._engine.set_system(system)
             self._system = system
 
-    def _answer(self, odd: OddPacket) -> None:
-        """What the engine leaves over goes to the reference."""
+    def _answer(self, handover: Handover) -> None:
+        """Have the reference judge a packet that the engine does not cover."""
         assert self._ring is not None
         assert self._system is not None
-        reply = _respond(odd.datagram, odd.received, self._ring, self._system, self._cells)
-        self._engine.odd_done(reply)
+        reply = _respond(handover.datagram, handover.received, self._ring, self._system, self._cells)
+        self._engine.handover_done(reply)
 
 
 def serve(config: ServerConfig, *, verbose: bool) -> None:
@@ -155,8 +155,6 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     _allow_descriptors()
     bound = [
         listen.listening(socket.SOCK_DGRAM, ntp_config.listen, ntp_config.port, share=True)
-        if ntp_config.listen
-        else listen.listening_everywhere(ntp_config.port)
         for _ in range(ntp_config.workers)
     ]
     for sock in itertools.chain(*bound):

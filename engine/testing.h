@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * testing.h - what only tests and fuzzers call: a batch without sockets, and the two halves of nts_engine_run.
+ *
+ * tests/engine_for_tests.py binds it; nts/_engine_build.py reads the text between the two cffi markers.
+ */
+#ifndef NTS_ENGINE_TESTING_H_
+#define NTS_ENGINE_TESTING_H_
+
+#include "nts_engine.h"
+
+/* cffi:begin */
+
+/* Octets that the engine draws in place of random ones, in order. Drawing more than there are aborts. */
+typedef struct {
+    uint8_t const *octets;
+    size_t length;
+    size_t drawn;
+} nts_test_octets;
+
+/* Draws from `source` from now on; NULL: random octets again. */
+void nts_test_draw_from(nts_engine *engine, nts_test_octets *source);
+
+/* Judges n <= NTS_BATCH packets as one batch. Packet i has lengths[i] octets, starts at packets + i * stride, and
+ * arrived at received[i]. Every reply gets the transmit timestamp `transmit`. Reply i goes to
+ * replies + i * NTS_MAX_REQUEST and has reply_lengths[i] octets, 0 for none. */
+void nts_test_answer(nts_engine *engine, uint8_t const *packets, size_t stride, size_t const *lengths,
+                     uint64_t const *received, size_t n, uint64_t transmit, uint32_t *verdicts, uint8_t *replies,
+                     size_t *reply_lengths);
+
+/* nts_wait and nts_serve of internal.h */
+int nts_test_wait(nts_engine *engine, int timeout_ms);
+size_t nts_test_serve(nts_engine *engine);
+
+/* cffi:end */
+
+#endif
