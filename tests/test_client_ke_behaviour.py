@@ -404,7 +404,7 @@ BAD_CERTIFICATES: dict[str, Callable[[Authority], tuple[Path, Path]]] = {
 
 @pytest.mark.parametrize("name", BAD_CERTIFICATES)
 def test_option_v_believes_anyone_and_warns(authority: Authority, tmp_path: Path, name: str) -> None:
-    """Design 2; client.ini remembers that nothing was verified."""
+    """client.ini remembers that nothing was verified."""
     case = KeCase(certificate=BAD_CERTIFICATES[name], arguments=("-v",), verify=False)
     outcome = run_ke(case, authority, tmp_path / "run")
     assert outcome.completed.returncode == 0

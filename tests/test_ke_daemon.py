@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The real NTS-KE server process against a peer that sends it everything: checks 1 to 32 of conformance.md, E.1.
+"""The real NTS-KE server process against a peer that sends it everything: what checks 1 to 32 of nts_check send.
 
 What a request means is tested with the pure functions; here it is octets on the wire, time, numbers and processes.
 """
@@ -68,7 +68,7 @@ def padded_request(octets: int) -> bytes:
 
 
 def ask(port: int, *chunks: bytes, host: str = "127.0.0.1", ca: Path | None = None, timeout: float = 20) -> bytes:
-    """The whole response to a request; the server must end with close_notify (A07, E.1 10)."""
+    """The whole response to a request; the server must end with close_notify (A07, check 10)."""
     with RawKe(port, ca, host=host, timeout=timeout) as peer:
         peer.handshake().send(*chunks)
         response = peer.receive()
@@ -77,7 +77,7 @@ def ask(port: int, *chunks: bytes, host: str = "127.0.0.1", ca: Path | None = No
 
 
 def check_agreement(response: bytes, ntp_port: int, *, aead_id: int = 15, server: bytes | None = None) -> list[bytes]:
-    """That a response grants NTPv4 with this algorithm in the legal form (E.1 6, 8, 9, 31); its cookies."""
+    """That a response grants NTPv4 with this algorithm in the legal form (checks 6, 8, 9 and 31); its cookies."""
     records = support.split_records(response)
     assert records[:2] == [(NEXT_PROTOCOL, True, b"\0\0"), (AEAD, True, aead_id.to_bytes(2, "big"))]
     assert records[-1] == (0, True, b"")
@@ -133,7 +133,7 @@ def reset(sock: socket.socket) -> None:
 
 
 def test_tls_1_2_is_refused(suite: Suite) -> None:
-    """A01, E.1 1: a ClientHello of at most TLS 1.2 gets alert 70, protocol_version."""
+    """A01, check 1: a ClientHello of at most TLS 1.2 gets alert 70, protocol_version."""
     context = support.client_context(suite.ca)
     context.set_max_proto_version(SSL.TLS1_2_VERSION)
     with RawKe(suite.ke_port, context=context) as peer, pytest.raises(SSL.Error, match="protocol version"):
@@ -142,7 +142,7 @@ def test_tls_1_2_is_refused(suite: Suite) -> None:
 
 
 def test_tls_1_3_and_a_valid_chain_for_the_name_and_the_addresses(suite: Suite) -> None:
-    """A01, E.1 1 and 5."""
+    """A01, checks 1 and 5."""
     with RawKe(suite.ke_port, suite.ca) as peer:
         assert peer.handshake().tls.get_protocol_version_name() == "TLSv1.3"
     context = ssl.create_default_context(cafile=suite.ca)
@@ -156,7 +156,7 @@ def test_tls_1_3_and_a_valid_chain_for_the_name_and_the_addresses(suite: Suite) 
 
 
 def test_alpn_is_selected_among_several(suite: Suite) -> None:
-    """A03, E.1 2: `h2, ntske/1` -> `ntske/1`."""
+    """A03, check 2: `h2, ntske/1` -> `ntske/1`."""
     with RawKe(suite.ke_port, suite.ca, alpn=[b"h2", b"ntske/1"]) as peer:
         peer.handshake().send(GOOD_REQUEST)
         assert peer.tls.get_alpn_proto_negotiated() == b"ntske/1"
@@ -164,7 +164,7 @@ def test_alpn_is_selected_among_several(suite: Suite) -> None:
 
 
 def test_without_alpn_nothing_is_delivered(suite: Suite) -> None:
-    """A03, E.1 3: no octet of application data, and the connection is closed."""
+    """A03, check 3: no octet of application data, and the connection is closed."""
     with RawKe(suite.ke_port, suite.ca, alpn=[]) as peer:
         started = time.monotonic()
         with contextlib.suppress(SSL.Error):  # the server may have closed before the request is out
@@ -175,7 +175,7 @@ def test_without_alpn_nothing_is_delivered(suite: Suite) -> None:
 
 
 def test_foreign_alpn_ends_the_handshake_with_alert_120(suite: Suite) -> None:
-    """A03, E.1 4, RFC 7301 section 3.2."""
+    """A03, check 4, RFC 7301 section 3.2."""
     for alpn in ([b"h2"], [b"ntske/2"], [b"ntske/1x", b"http/1.1"]):
         with (
             RawKe(suite.ke_port, suite.ca, alpn=alpn) as peer,
@@ -205,19 +205,19 @@ def test_no_session_can_be_resumed(suite: Suite) -> None:
 # --- requests and responses (A07 to A29) -----------------------------------------------------------------------------
 
 GRANTED = {
-    "E.1 6 basic": [GOOD_REQUEST],
-    "E.1 7 AEAD before Next Protocol": [AEAD_15 + NEXT_PROTOCOL_NTPV4 + END],
+    "check 6: basic": [GOOD_REQUEST],
+    "check 7: AEAD before Next Protocol": [AEAD_15 + NEXT_PROTOCOL_NTPV4 + END],
     "A25 AEAD record not critical": [NEXT_PROTOCOL_NTPV4 + record(AEAD, b"\0\x0f", critical=False) + END],
-    "E.1 11 TLS records of one octet": [bytes([o]) for o in GOOD_REQUEST],
-    "E.1 12 1024 octets": [padded_request(1024)],
+    "check 11: TLS records of one octet": [bytes([o]) for o in GOOD_REQUEST],
+    "check 12: 1024 octets": [padded_request(1024)],
     "A10 16384 octets, the most": [padded_request(16384)],
-    "E.1 13 unknown record 0x3fff, not critical": [record(0x3FFF, b"x", critical=False) + GOOD_REQUEST],
-    "E.1 13 type 0x0801 is not 1": [record(0x0801, b"\0\0", critical=False) + GOOD_REQUEST],
-    "E.1 13 type 0x4001 is not 1": [record(0x4001, b"abc", critical=False) + GOOD_REQUEST],
+    "check 13: unknown record 0x3fff, not critical": [record(0x3FFF, b"x", critical=False) + GOOD_REQUEST],
+    "check 13: type 0x0801 is not 1": [record(0x0801, b"\0\0", critical=False) + GOOD_REQUEST],
+    "check 13: type 0x4001 is not 1": [record(0x4001, b"abc", critical=False) + GOOD_REQUEST],
     "A12 type 0x7fff": [record(0x7FFF, b"", critical=False) + GOOD_REQUEST],
-    "E.1 26 unknown protocol and NTPv4": [record(NEXT_PROTOCOL, b"\x77\x77\0\0") + AEAD_15 + END],
-    "E.1 28 15 after 399 unknown": [NEXT_PROTOCOL_NTPV4 + record(AEAD, b"\xff\xf0" * 399 + b"\0\x0f") + END],
-    "E.1 31 wishes for a foreign server": [
+    "check 26: unknown protocol and NTPv4": [record(NEXT_PROTOCOL, b"\x77\x77\0\0") + AEAD_15 + END],
+    "check 28: 15 after 399 unknown": [NEXT_PROTOCOL_NTPV4 + record(AEAD, b"\xff\xf0" * 399 + b"\0\x0f") + END],
+    "check 31: wishes for a foreign server": [
         NEXT_PROTOCOL_NTPV4 + AEAD_15 + record(SERVER, b"192.0.2.1") + record(PORT, b"\0\x7b") + END
     ],
     "A31 a wish that is not a name": [NEXT_PROTOCOL_NTPV4 + AEAD_15 + record(SERVER, b"\xff \0") + END],
@@ -231,33 +231,35 @@ def test_request_is_granted(suite: Suite, chunks: list[bytes]) -> None:
 
 
 EXACT = {
-    "E.1 14 unknown critical record": (record(0x3FFF) + GOOD_REQUEST, UNKNOWN_CRITICAL),
-    "E.1 14 type 0x4001, critical": (NEXT_PROTOCOL_NTPV4 + record(0x4001, b"\0\0") + AEAD_15 + END, UNKNOWN_CRITICAL),
-    "E.1 15 no Next Protocol": (AEAD_15 + END, BAD_REQUEST),
-    "E.1 16 no AEAD": (NEXT_PROTOCOL_NTPV4 + END, BAD_REQUEST),
-    "E.1 15 End of Message alone": (END, BAD_REQUEST),
-    "E.1 17 two Next Protocols": (NEXT_PROTOCOL_NTPV4 + GOOD_REQUEST, BAD_REQUEST),
-    "E.1 18 two AEADs": (AEAD_15 + GOOD_REQUEST, BAD_REQUEST),
-    "E.1 19 odd Next Protocol": (record(NEXT_PROTOCOL, b"\0\0\0") + AEAD_15 + END, BAD_REQUEST),
-    "E.1 19 empty Next Protocol": (NPN_EMPTY + AEAD_15 + END, BAD_REQUEST),
-    "E.1 19 Next Protocol not critical": (record(1, b"\0\0", critical=False) + AEAD_15 + END, BAD_REQUEST),
-    "E.1 20 odd AEAD": (NEXT_PROTOCOL_NTPV4 + record(AEAD, b"\x0f") + END, BAD_REQUEST),
-    "E.1 20 empty AEAD": (NEXT_PROTOCOL_NTPV4 + AEAD_EMPTY + END, BAD_REQUEST),
-    "E.1 21 End of Message not critical": (NEXT_PROTOCOL_NTPV4 + AEAD_15 + record(0, critical=False), BAD_REQUEST),
-    "E.1 21 End of Message with a body": (NEXT_PROTOCOL_NTPV4 + AEAD_15 + record(0, b"x"), BAD_REQUEST),
-    "E.1 21 record after the end": (GOOD_REQUEST + record(0x3FFF, critical=False), BAD_REQUEST),
-    "E.1 21 two ends": (GOOD_REQUEST + END, BAD_REQUEST),
-    "E.1 21 one octet after the end": (GOOD_REQUEST + b"\0", BAD_REQUEST),
-    "E.1 32 two requests at once": (GOOD_REQUEST + GOOD_REQUEST, BAD_REQUEST),
-    "E.1 24 Error record": (record(ERROR, b"\0\1") + GOOD_REQUEST, BAD_REQUEST),
-    "E.1 24 Warning record": (record(WARNING, b"\0\0", critical=False) + GOOD_REQUEST, BAD_REQUEST),
-    "E.1 24 Cookie record": (record(COOKIE, bytes(100), critical=False) + GOOD_REQUEST, BAD_REQUEST),
-    "E.1 25 unknown protocol": (record(NEXT_PROTOCOL, b"\x77\x77") + AEAD_15 + END, NPN_EMPTY + END),
-    "E.1 25 unknown protocol, no AEAD": (record(NEXT_PROTOCOL, b"\x77\x77") + END, NPN_EMPTY + END),
-    "E.1 27 unknown AEAD": (
+    "check 14: unknown critical record": (record(0x3FFF) + GOOD_REQUEST, UNKNOWN_CRITICAL),
+    "check 14: type 0x4001, critical": (
+        NEXT_PROTOCOL_NTPV4 + record(0x4001, b"\0\0") + AEAD_15 + END, UNKNOWN_CRITICAL,
+    ),
+    "check 15: no Next Protocol": (AEAD_15 + END, BAD_REQUEST),
+    "check 16: no AEAD": (NEXT_PROTOCOL_NTPV4 + END, BAD_REQUEST),
+    "check 15: End of Message alone": (END, BAD_REQUEST),
+    "check 17: two Next Protocols": (NEXT_PROTOCOL_NTPV4 + GOOD_REQUEST, BAD_REQUEST),
+    "check 18: two AEADs": (AEAD_15 + GOOD_REQUEST, BAD_REQUEST),
+    "check 19: odd Next Protocol": (record(NEXT_PROTOCOL, b"\0\0\0") + AEAD_15 + END, BAD_REQUEST),
+    "check 19: empty Next Protocol": (NPN_EMPTY + AEAD_15 + END, BAD_REQUEST),
+    "check 19: Next Protocol not critical": (record(1, b"\0\0", critical=False) + AEAD_15 + END, BAD_REQUEST),
+    "check 20: odd AEAD": (NEXT_PROTOCOL_NTPV4 + record(AEAD, b"\x0f") + END, BAD_REQUEST),
+    "check 20: empty AEAD": (NEXT_PROTOCOL_NTPV4 + AEAD_EMPTY + END, BAD_REQUEST),
+    "check 21: End of Message not critical": (NEXT_PROTOCOL_NTPV4 + AEAD_15 + record(0, critical=False), BAD_REQUEST),
+    "check 21: End of Message with a body": (NEXT_PROTOCOL_NTPV4 + AEAD_15 + record(0, b"x"), BAD_REQUEST),
+    "check 21: record after the end": (GOOD_REQUEST + record(0x3FFF, critical=False), BAD_REQUEST),
+    "check 21: two ends": (GOOD_REQUEST + END, BAD_REQUEST),
+    "check 21: one octet after the end": (GOOD_REQUEST + b"\0", BAD_REQUEST),
+    "check 32: two requests at once": (GOOD_REQUEST + GOOD_REQUEST, BAD_REQUEST),
+    "check 24: Error record": (record(ERROR, b"\0\1") + GOOD_REQUEST, BAD_REQUEST),
+    "check 24: Warning record": (record(WARNING, b"\0\0", critical=False) + GOOD_REQUEST, BAD_REQUEST),
+    "check 24: Cookie record": (record(COOKIE, bytes(100), critical=False) + GOOD_REQUEST, BAD_REQUEST),
+    "check 25: unknown protocol": (record(NEXT_PROTOCOL, b"\x77\x77") + AEAD_15 + END, NPN_EMPTY + END),
+    "check 25: unknown protocol, no AEAD": (record(NEXT_PROTOCOL, b"\x77\x77") + END, NPN_EMPTY + END),
+    "check 27: unknown AEAD": (
         NEXT_PROTOCOL_NTPV4 + record(AEAD, b"\xff\xf0") + END, NEXT_PROTOCOL_NTPV4 + AEAD_EMPTY + END,
     ),
-    "E.1 29 AEAD 30 and 31": (
+    "check 29: AEAD 30 and 31": (
         NEXT_PROTOCOL_NTPV4 + record(AEAD, b"\0\x1e\0\x1f") + END, NEXT_PROTOCOL_NTPV4 + AEAD_EMPTY + END,
     ),
     "A10 more than 16384 octets": (padded_request(16385), BAD_REQUEST),
@@ -273,7 +275,7 @@ def test_response_is_exactly(suite: Suite, request_octets: bytes, response: byte
 
 @pytest.mark.parametrize("number", [15, 16, 17])
 def test_each_aead_can_be_had_alone(suite: Suite, number: int) -> None:
-    """A96: E.1 29."""
+    """A96, check 29."""
     request = NEXT_PROTOCOL_NTPV4 + record(AEAD, number.to_bytes(2, "big")) + END
     cookies = check_agreement(ask(suite.ke_port, request, ca=suite.ca), suite.ntp_port, aead_id=number)
     assert len(cookies[0]) == {15: 100, 16: 132, 17: 164}[number]
@@ -289,14 +291,14 @@ def test_each_aead_can_be_had_alone(suite: Suite, number: int) -> None:
 def test_server_wish_is_met_when_it_is_the_address_in_use(
     suite: Suite, host: str, wish: bytes | None, server: bytes | None
 ) -> None:
-    """A35, E.1 31, over IPv4 and IPv6: an address of the session's family, or none at all."""
+    """A35, check 31, over IPv4 and IPv6: an address of the session's family, or none at all."""
     wished = record(SERVER, wish, critical=False) if wish else b""
     response = ask(suite.ke_port, NEXT_PROTOCOL_NTPV4 + AEAD_15 + wished + END, host=host)
     check_agreement(response, suite.ntp_port, server=server)
 
 
 def test_response_is_one_tls_record(suite: Suite) -> None:
-    """Design 5: strict clients read once. SSL_read returns at most one record, whatever room it gets."""
+    """Strict clients read once. SSL_read returns at most one record, whatever room it gets."""
     with RawKe(suite.ke_port, suite.ca) as peer:
         peer.handshake().send(NEXT_PROTOCOL_NTPV4 + record(AEAD, b"\0\x11") + END)  # the longest cookies
         first = peer.tls.recv(65536)
@@ -306,7 +308,7 @@ def test_response_is_one_tls_record(suite: Suite) -> None:
 
 @pytest.mark.parametrize("more", [GOOD_REQUEST, END, b"x"], ids=["a request", "an end", "an octet"])
 def test_what_comes_along_behind_the_end_is_error_1(suite: Suite, more: bytes) -> None:
-    """A06, A14, E.1 21: in TLS records of their own, but in the same TCP segment as the request."""
+    """A06, A14, check 21: in TLS records of their own, but in the same TCP segment as the request."""
     with RawKe(suite.ke_port, suite.ca) as peer:
         peer.handshake()
         peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
@@ -317,7 +319,7 @@ def test_what_comes_along_behind_the_end_is_error_1(suite: Suite, more: bytes) -
 
 
 def test_second_request_is_not_answered(suite: Suite) -> None:
-    """A06, E.1 32: one response, then close_notify, though the client goes on."""
+    """A06, check 32: one response, then close_notify, though the client goes on."""
     with RawKe(suite.ke_port, suite.ca) as peer:
         peer.handshake().send(GOOD_REQUEST)
         first = peer.tls.recv(65536)
@@ -335,7 +337,7 @@ def test_second_request_is_not_answered(suite: Suite) -> None:
     ids=["nothing", "one octet", "half a record", "no end", "all but one octet"],
 )
 def test_truncated_request_gets_error_1_at_once(suite: Suite, sent: bytes, how: str) -> None:
-    """A21, E.1 22: whether the client ends with close_notify or with a bare TCP FIN."""
+    """A21, check 22: whether the client ends with close_notify or with a bare TCP FIN."""
     with RawKe(suite.ke_port, suite.ca) as peer:
         peer.handshake()
         if sent:
@@ -351,7 +353,7 @@ def test_truncated_request_gets_error_1_at_once(suite: Suite, sent: bytes, how: 
 
 
 def test_truncated_with_both_close_notify_and_fin(suite: Suite) -> None:
-    """E.1 22, as most libraries do it."""
+    """Check 22, as most libraries do it."""
     with RawKe(suite.ke_port, suite.ca) as peer:
         peer.handshake().send(GOOD_REQUEST[:7])
         peer.tls.shutdown()
@@ -430,7 +432,7 @@ def slow(suite: Suite) -> Iterator[dict[str, Future[SlowOutcome]]]:
 
 @pytest.mark.parametrize("name", SLOW)
 def test_slow_request_gets_error_1_within_the_session_time_out(slow: dict[str, Future[SlowOutcome]], name: str) -> None:
-    """A08, A21, E.1 23: Error 1 and close_notify when the time-out passes, however the client spreads its octets."""
+    """A08, A21, check 23: Error 1 and close_notify when the time-out passes, however the client spreads its octets."""
     outcome = slow[name].result(30)
     assert outcome.response == BAD_REQUEST
     assert outcome.close_notify
@@ -703,7 +705,7 @@ def test_each_of_two_workers_serves(tmp_path: Path) -> None:
             try:
                 for _ in range(3):
                     response = ask(own.ke_port, GOOD_REQUEST, timeout=5)
-                    check_agreement(response, own.ntp_port, server=b"localhost")  # E.1 31: as configured
+                    check_agreement(response, own.ntp_port, server=b"localhost")  # check 31: as configured
             finally:
                 os.kill(pid, signal.SIGCONT)
         assert process.stop() == 0

@@ -64,7 +64,7 @@ BY_AEAD = pytest.mark.parametrize(
 
 @BY_AEAD
 def test_a_good_request_gets_time_identifier_and_one_encrypted_cookie(request_: Request) -> None:
-    """A51, A57, A58, A67, A68, E.1-33: header exact, S2C key, nothing but the identifier in clear."""
+    """A51, A57, A58, A67, A68, check 33: header exact, S2C key, nothing but the identifier in clear."""
     outcome = respond(request_.encode())
     assert outcome.verdict == Verdict.ANSWERED_NTS
     reply = open_reply(outcome.reply or b"", request_.keys)
@@ -76,7 +76,7 @@ def test_a_good_request_gets_time_identifier_and_one_encrypted_cookie(request_: 
 @BY_AEAD
 @pytest.mark.parametrize(("placeholders", "cookies"), [(0, 1), (1, 2), (3, 4), (7, 8), (8, 8), (10, 8)])
 def test_each_placeholder_brings_a_cookie_up_to_eight(request_: Request, placeholders: int, cookies: int) -> None:
-    """A69, E.1-34, E.1-35: and the reply is never longer than the request."""
+    """A69, checks 34 and 35: and the reply is never longer than the request."""
     packet = request_.with_placeholders(placeholders).encode()
     reply = answer(packet)
     assert len(open_reply(reply, request_.keys).cookies) == cookies
@@ -92,7 +92,7 @@ def test_the_reply_to_a_request_in_the_usual_shape_is_exactly_as_long(placeholde
 
 @pytest.mark.parametrize("size", [12, 96, 104, 200])
 def test_a_placeholder_of_another_length_brings_no_cookie(size: int) -> None:
-    """A55, E.1-36."""
+    """A55, check 36."""
     packet = REQUEST.with_placeholders(3, bytes(size)).encode()
     assert len(open_reply(answer(packet), REQUEST.keys).cookies) == 1
 
@@ -104,14 +104,14 @@ def test_good_placeholders_among_bad_ones_count() -> None:
 
 
 def test_the_contents_of_a_placeholder_do_not_matter() -> None:
-    """A54, E.1-37."""
+    """A54, check 37."""
     packet = REQUEST.with_placeholders(1, b"\xff" * 100).encode()
     assert len(open_reply(answer(packet), REQUEST.keys).cookies) == 2
 
 
 @pytest.mark.parametrize(("outside", "inside", "cookies"), [(0, 1, 2), (1, 2, 4), (0, 9, 8), (4, 4, 8)])
 def test_encrypted_placeholders_count_too(outside: int, inside: int, cookies: int) -> None:
-    """A65, E.1-38."""
+    """A65, check 38."""
     request = replace(REQUEST.with_placeholders(outside), inside=raw_field(PLACEHOLDER, bytes(100)) * inside)
     packet = request.encode()
     reply = answer(packet)
@@ -127,7 +127,7 @@ def test_placeholders_behind_the_authenticator_do_not_count() -> None:
 
 @BY_AEAD
 def test_every_fresh_cookie_is_new_and_works_in_a_next_request(request_: Request) -> None:
-    """A70, A92, E.1-39: three generations of eight, each cookie used once."""
+    """A70, A92, check 39: three generations of eight, each cookie used once."""
     random, seen, stock = Counter("chain"), {request_.cookie}, [request_.cookie]
     for _ in range(3):
         fresh: list[bytes] = []
@@ -149,7 +149,7 @@ def test_cookies_of_an_old_key_are_taken_and_replaced_by_those_of_the_current_ke
 
 
 def test_the_same_packet_twice_is_answered_twice_with_other_cookies() -> None:
-    """A67, E.1-40: the server keeps no state."""
+    """A67, check 40: the server keeps no state."""
     random, packet = Counter("replay"), REQUEST.encode()
     first, second = (open_reply(answer(packet, random=random), REQUEST.keys) for _ in range(2))
     assert first.cookies != second.cookies
@@ -161,7 +161,7 @@ def test_the_same_packet_twice_is_answered_twice_with_other_cookies() -> None:
     [(16, 0), (13, 0), (15, 0), (24, 0), (32, 0), (128, 0), (8, 8), (1, 12), (12, 4), (8, 64), (16, 64), (16, 256)],
 )
 def test_nonces_and_padding_of_all_legal_shapes(nonce: int, spare: int) -> None:
-    """A56, A61, E.1-45."""
+    """A56, A61, check 45."""
     request = replace(REQUEST, nonce=bytes(range(nonce)), spare=spare)
     packet = request.encode()
     assert open_reply(answer(packet), request.keys).header == REPLY_HEADER
@@ -170,7 +170,7 @@ def test_nonces_and_padding_of_all_legal_shapes(nonce: int, spare: int) -> None:
 
 @pytest.mark.parametrize(("nonce", "spare"), [(1, 8), (4, 0), (8, 0), (8, 4), (12, 0), (9, 0)])
 def test_a_short_nonce_without_enough_padding_gets_nothing(nonce: int, spare: int) -> None:
-    """A61, E.1-46."""
+    """A61, check 46."""
     assert respond(replace(REQUEST, nonce=bytes(nonce), spare=spare).encode()) == Outcome(Verdict.DROP_PADDING)
 
 
@@ -182,7 +182,7 @@ def unknown_field_in(where: str, field: bytes) -> Request:
 @pytest.mark.parametrize("where", ["before", "inside", "after"])
 @pytest.mark.parametrize("kind", [UNKNOWN_FIELD, 0, 0x0204 ^ 0x8000, 0xF5FF])
 def test_unknown_fields_are_skipped_wherever_they_are(where: str, kind: int) -> None:
-    """A66, B17, E.1-47: a reply holds none of them."""
+    """A66, B17, check 47: a reply holds none of them."""
     request = unknown_field_in(where, raw_field(kind, bytes(24)))
     assert open_reply(answer(request.encode()), request.keys).header == REPLY_HEADER
 
@@ -196,7 +196,7 @@ def test_short_fields_inside_the_ciphertext_are_legal(body: bytes) -> None:
 
 @pytest.mark.parametrize("size", [32, 36, 64, 128, 200, 1000])
 def test_identifiers_of_any_length_are_echoed(size: int) -> None:
-    """A51, E.1-49: with time, with a NAK, and without NTS."""
+    """A51, check 49: with time, with a NAK, and without NTS."""
     unique_id = Counter("uid")(size)
     request = replace(REQUEST, unique_ids=(unique_id,))
     assert open_reply(answer(request.encode()), request.keys).unique_id == unique_id
@@ -222,7 +222,7 @@ NAKS: dict[str, tuple[Request, Verdict]] = {
 
 @pytest.mark.parametrize(("request_", "verdict"), list(NAKS.values()), ids=list(NAKS))
 def test_a_nak_is_a_kiss_with_the_identifier_and_nothing_else(request_: Request, verdict: Verdict) -> None:
-    """A58, A73, A74, E.1-41, E.1-42, E.1-44: exact octets, never longer than the request."""
+    """A58, A73, A74, checks 41, 42 and 44: exact octets, never longer than the request."""
     packet = request_.with_placeholders(3).encode()
     outcome = respond(packet)
     assert outcome == Outcome(verdict, NAK_HEADER.encode() + raw_field(UNIQUE_IDENTIFIER, UID))
@@ -230,7 +230,7 @@ def test_a_nak_is_a_kiss_with_the_identifier_and_nothing_else(request_: Request,
 
 
 def test_a_tag_that_does_not_match_gets_a_nak() -> None:
-    """A73, E.1-41."""
+    """A73, check 41."""
     assert respond(flipped(REQUEST.encode(), 8 * 220)).verdict == Verdict.NAK_AUTH
 
 
@@ -328,13 +328,13 @@ SILENCE: dict[str, tuple[bytes, Verdict]] = {
 
 @pytest.mark.parametrize(("packet", "verdict"), list(SILENCE.values()), ids=list(SILENCE))
 def test_a_request_that_breaks_a_rule_gets_nothing(packet: bytes, verdict: Verdict) -> None:
-    """A52, A62, B01, B02, B04, B05, B06, B07, B09, B10, E.1-46, E.1-48 to 51: no reply, and a counter that says why."""
+    """A52, A62, B01, B02, B04, B05, B06, B07, B09, B10, checks 46 and 48 to 51: no reply; a counter says why."""
     assert respond(packet) == Outcome(verdict)
 
 
 @pytest.mark.parametrize("size", range(len(REQUEST.with_placeholders(1).encode())))
 def test_no_truncation_gets_authentic_time(size: int) -> None:
-    """E.1-51: a cut at a field's end may leave a plain request; nothing else is answered."""
+    """Check 51: a cut at a field's end may leave a plain request; nothing else is answered."""
     outcome = respond(REQUEST.with_placeholders(1).encode()[:size])
     plain = size in (48, 84)  # the header, and the identifier
     assert (outcome.verdict == Verdict.ANSWERED_PLAIN) == plain
@@ -346,20 +346,20 @@ def test_no_truncation_gets_authentic_time(size: int) -> None:
 
 @pytest.mark.parametrize("version", [3, 4])
 def test_plain_requests_are_answered_in_their_version(version: int) -> None:
-    """B08, E.1-52."""
+    """B08, check 52."""
     outcome = respond(Header(version=version, mode=3, transmit=TRANSMIT, poll=6).encode())
     assert outcome == Outcome(Verdict.ANSWERED_PLAIN, replace(REPLY_HEADER, version=version).encode())
 
 
 def test_an_identifier_is_echoed_without_nts_too() -> None:
-    """A51, E.1-49."""
+    """A51, check 49."""
     packet = PLAIN + UNKNOWN + raw_field(UNIQUE_IDENTIFIER, UID) + UNKNOWN
     assert respond(packet).reply == REPLY_HEADER.encode() + raw_field(UNIQUE_IDENTIFIER, UID)
 
 
 @pytest.mark.parametrize("size", [228, 500, 956, 1200, MAX_REQUEST])
 def test_plain_requests_with_unknown_fields_are_answered_without_them(size: int) -> None:
-    """E.1-52."""
+    """Check 52."""
     assert respond(PLAIN + raw_field(UNKNOWN_FIELD, bytes(size - 52))).reply == REPLY_HEADER.encode()
 
 
@@ -421,7 +421,7 @@ def test_every_good_request_gets_time_in_no_more_octets_than_it_has(request_: Re
 @given(st.binary(max_size=300) | mutated(requests().map(Request.encode)) | mutated(st.just(REQUEST.encode())))
 @bounded(400)
 def test_nothing_raises_and_nothing_is_amplified(packet: bytes) -> None:
-    """A71, B10, E.1-34, E.1-51."""
+    """A71, B10, checks 34 and 51."""
     outcome = respond(packet)
     assert isinstance(outcome.verdict, Verdict)
     assert (outcome.reply is None) == outcome.verdict.name.startswith("DROP")
@@ -430,7 +430,7 @@ def test_nothing_raises_and_nothing_is_amplified(packet: bytes) -> None:
 
 @BY_AEAD
 def test_no_bit_of_an_authenticated_request_can_be_flipped(request_: Request) -> None:
-    """A57, E.1-43: every bit of a request with everything in it; and never a reply of more octets."""
+    """A57, check 43: every bit of a request with everything in it; and never a reply of more octets."""
     packet = replace(
         request_.with_placeholders(1), inside=raw_field(PLACEHOLDER, bytes(len(request_.cookie))), before=UNKNOWN
     ).encode()
