@@ -32,18 +32,8 @@ from nts.protocol.ts_client import Query, build_query, judge
 from nts.protocol.ts_client import Verdict as Seen
 from nts.protocol.ts_server import Verdict
 from nts.system import inifile
-from tests import captures
-from tests.strategies import (
-    RING,
-    Counter,
-    Request,
-    cookie_of,
-    message_of,
-    open_reply,
-    respond,
-    seal_reply,
-    session_keys,
-)
+from testkit import captures
+from testkit.packets import RING, Counter, Request, cookie_of, message_of, open_reply, respond, seal_reply, session_keys
 
 _ADDRESS = "192.0.2.1"
 _PATH = Path("client.ini")

@@ -23,7 +23,7 @@ from nts.protocol.ke_server import Verdict as KeVerdict
 from nts.protocol.ts_client import Query, build_query, judge
 from nts.protocol.ts_client import Verdict as Seen
 from nts.protocol.ts_server import Verdict
-from tests.strategies import (
+from testkit.packets import (
     AUTHENTICATOR,
     COOKIE,
     CURRENT_KEY,
@@ -43,7 +43,7 @@ from tests.strategies import (
     respond,
     session_keys,
 )
-from tests.support import END, GOOD_REQUEST, record, split_records
+from testkit.raw_ke import END, GOOD_REQUEST, record, split_records
 
 ALICE, BOB = session_keys(seed="alice"), session_keys(seed="bob")
 OFFERED = (AeadId.AES_SIV_CMAC_256,)

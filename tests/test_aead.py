@@ -24,8 +24,8 @@ from nts.base.errors import AuthError, LibraryError
 from nts.base.registry import AeadId
 from nts.codec import aead
 from nts.codec.aead import AesSiv, SessionKeys
-from tests.strategies import Counter, bounded
-from tests.support import ROOT
+from testkit.packets import Counter, bounded
+from testkit.processes import ROOT
 
 A2_KEY = bytes.fromhex("7f7e7d7c7b7a79787776757473727170404142434445464748494a4b4c4d4e4f")
 A2_AD = bytes.fromhex("00112233445566778899aabbccddeeffdeaddadadeaddadaffeeddccbbaa99887766554433221100")

@@ -20,7 +20,7 @@ from nts.base.errors import ExitCode
 from nts.check.client import CASES
 from nts.check.model import Check
 from nts.check.server import CHECKS
-from tests.support import ROOT, Process, Suite, free_port, run
+from testkit.processes import ROOT, Process, Suite, free_port, run
 from tests.test_cli import one_error
 from tools import checks_doc
 

@@ -36,8 +36,8 @@ from nts.check.peer import Authority, NtpPeer, craft
 from nts.check.peer.faults import FAULTS, Side, find
 from nts.check.peer.ke import KeSession
 from nts.check.peer.ntp import NtpTalk
-from tests import support
-from tests.flawed_client import FlawedClient
+from testkit import processes
+from testkit.flawed_client import FlawedClient
 
 SCRIPTS = "ntske_client.py", "ntsts_client.py"
 PARALLEL = 8  # most of it is waiting
@@ -187,7 +187,7 @@ def test_client_whose_every_run_begins_with_a_key_exchange(authority: Authority)
     probe = ClientProbe(FlawedClient(forgets=True, keeps=False), authority)
     results = list(runner.run(runner.select(CASES, ["C10", "C13", "C22"], []), probe))
     assert [r.verdict for r in results] == [Verdict.PASS, Verdict.PASS, Verdict.SKIP]
-    python, ke, ts = (shlex.quote(str(p)) for p in (sys.executable, *(support.ROOT / n for n in SCRIPTS)))
+    python, ke, ts = (shlex.quote(str(p)) for p in (sys.executable, *(processes.ROOT / n for n in SCRIPTS)))
     once = CommandClient(
         "once",
         f"{python} {ke} -c {{ca}} -o {{state}} {{host}} {{ke_port}} && {python} {ts} -f {{state}} --timeout {{wait}}",
@@ -213,7 +213,7 @@ def test_recipe_without_its_client_skips(authority: Authority, monkeypatch: pyte
 
 def test_ports_can_be_fixed(authority: Authority) -> None:
     """For a client whose configuration names them."""
-    ke, ntp = support.free_port(), support.free_port(socket.SOCK_DGRAM)
+    ke, ntp = processes.free_port(), processes.free_port(socket.SOCK_DGRAM)
     probe = ClientProbe(FlawedClient(), authority, ke_port=ke, ntp_port=ntp)
     for _ in range(2):
         with probe.scene(find("nak")) as scene:
@@ -370,7 +370,7 @@ def test_person_is_told_what_to_start(tmp_path: Path) -> None:
 
 
 def test_command_line_reports_in_json(tmp_path: Path) -> None:
-    done = support.run("nts_check.py", "client", "--recipe", "ours", "--only", "C02,ke-unknown-record", "--json")
+    done = processes.run("nts_check.py", "client", "--recipe", "ours", "--only", "C02,ke-unknown-record", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert {r["name"]: r["verdict"] for r in report["results"]} == {
@@ -379,7 +379,7 @@ def test_command_line_reports_in_json(tmp_path: Path) -> None:
 
 
 def test_command_line_explains_its_cases() -> None:
-    done = support.run("nts_check.py", "client", "--list")
+    done = processes.run("nts_check.py", "client", "--list")
     assert done.returncode == 0
     assert all(case.name in done.stdout for case in CASES)
 
@@ -395,7 +395,7 @@ def test_command_line_explains_its_cases() -> None:
     ],
 )
 def test_command_line_mistakes_are_told(arguments: tuple[str, ...], words: str) -> None:
-    done = support.run("nts_check.py", "client", *arguments)
+    done = processes.run("nts_check.py", "client", *arguments)
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
@@ -406,7 +406,7 @@ def test_a_port_that_is_in_use_is_told_at_once(option: str, kind: socket.SocketK
     with socket.socket(socket.AF_INET, kind) as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-        done = support.run("nts_check.py", "client", "--recipe", "ours", "--only", "C01", option, port)
+        done = processes.run("nts_check.py", "client", "--recipe", "ours", "--only", "C01", option, port)
     assert done.returncode == 2
     assert "cannot listen" in done.stderr
     assert "server.ini" not in done.stderr
@@ -416,10 +416,12 @@ def test_a_port_that_is_in_use_is_told_at_once(option: str, kind: socket.SocketK
 def test_the_client_ends_with_the_run(tmp_path: Path, number: int) -> None:
     """Also when it is not Ctrl-C that ends it: a chronyd would run on."""
     pid = tmp_path / "pid"
-    command = [sys.executable, str(support.ROOT / "nts_check.py"), "client", "--only", "C01", "--command"]
-    process = support.Process([*command, f"echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 300"], tmp_path / "log")
+    command = [sys.executable, str(processes.ROOT / "nts_check.py"), "client", "--only", "C01", "--command"]
+    process = processes.Process(
+        [*command, f"echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 300"], tmp_path / "log"
+    )
     try:
-        assert support.eventually(pid.exists, 20)
+        assert processes.eventually(pid.exists, 20)
     finally:
         code = process.stop(number)
     assert code == 130

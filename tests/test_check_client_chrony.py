@@ -16,7 +16,7 @@ from nts.check.client.chronyd import ChronydClient
 from nts.check.client.probe import ClientProbe
 from nts.check.model import Result, Severity, Verdict
 from nts.check.peer import Authority
-from tests import chrony
+from testkit import chrony
 
 pytestmark = pytest.mark.interop
 PINNED = {(4, 3), (4, 6, 1)}  # the versions of Debian 12 and 13

@@ -20,12 +20,11 @@ import pytest
 from nts.base.errors import ConfigError, ExitCode
 from nts.check.commands import decode as command
 from nts.check.decode.tls_keys import parse_keylog
-from tests import captures, chrony
-from tests.captures import frame, made_session, packets, pcap, udp
-from tests.strategies import CURRENT_KEY, REQUEST, answer
-from tests.support import AEAD_15, END, GOOD_REQUEST, NEXT_PROTOCOL_NTPV4, Process, eventually, free_port, record, run
-
-from tests.support import Suite, running_suite  # isort: skip
+from testkit import captures, chrony
+from testkit.captures import frame, made_session, packets, pcap, udp
+from testkit.packets import CURRENT_KEY, REQUEST, answer
+from testkit.processes import Process, Suite, eventually, free_port, run, running_suite
+from testkit.raw_ke import AEAD_15, END, GOOD_REQUEST, NEXT_PROTOCOL_NTPV4, record
 from tests.test_check_decode_rules import CHRONY_KEYS, NTPSEC_KEYS
 
 PACKET, REPLY = REQUEST.encode(), answer(REQUEST.encode())

@@ -23,7 +23,7 @@ from nts.check.decode.decoder import Decoder, KeItem, NtpItem, Settings
 from nts.check.decode.ntp_packet import Packet
 from nts.check.model import Protocol
 from nts.codec.ntp import Header
-from tests.strategies import (
+from testkit.packets import (
     COOKIE,
     PLACEHOLDER,
     REQUEST,
@@ -45,7 +45,7 @@ from tests.strategies import (
     seal_reply,
     session_keys,
 )
-from tests.support import AEAD_15, END, GOOD_REQUEST, NEXT_PROTOCOL_NTPV4, record
+from testkit.raw_ke import AEAD_15, END, GOOD_REQUEST, NEXT_PROTOCOL_NTPV4, record
 
 OURS = (OurOpener(RING),)
 KEYS = REQUEST.keys

@@ -20,10 +20,10 @@ from nts.check.decode import capture, streams, tls_keys, tls_messages
 from nts.check.decode.decoder import Decoded, Decoder, KeItem, NtpItem, Settings
 from nts.check.decode.tls_keys import parse_keylog
 from nts.system import certs
-from tests import captures
-from tests.captures import Recording, frame, made_session, packets, pcap, pcapng, record_openssl, tcp, udp
-from tests.strategies import Request, bounded
-from tests.support import AEAD_15, END, GOOD_REQUEST, NEXT_PROTOCOL_NTPV4, record
+from testkit import captures
+from testkit.captures import Recording, frame, made_session, packets, pcap, pcapng, record_openssl, tcp, udp
+from testkit.packets import Request, bounded
+from testkit.raw_ke import AEAD_15, END, GOOD_REQUEST, NEXT_PROTOCOL_NTPV4, record
 
 COOKIES = [bytes([i]) * 100 for i in range(8)]
 RESPONSE = NEXT_PROTOCOL_NTPV4 + AEAD_15 + b"".join(record(5, c, critical=False) for c in COOKIES) + END

@@ -19,21 +19,21 @@ from nts.check.model import Severity, Verdict, conclude, failed, passed
 from nts.check.server import CHECKS, ntp_fields, ntp_robustness
 from nts.codec.ntp import Header
 from nts.protocol.ts_server import Verdict as Outcome
-from tests import strategies
-from tests.strategies import AUTHENTICATOR, COOKIE, PLACEHOLDER, UNIQUE_IDENTIFIER, bounded, fields_of
+from testkit import packets
+from testkit.packets import AUTHENTICATOR, COOKIE, PLACEHOLDER, UNIQUE_IDENTIFIER, bounded, fields_of
 
 # --- the forge -------------------------------------------------------------------------------------------------------
 
-KEYS = strategies.session_keys()
-TICKET = Ticket(KEYS, strategies.cookie_of(KEYS))
+KEYS = packets.session_keys()
+TICKET = Ticket(KEYS, packets.cookie_of(KEYS))
 
 
 def forge(seed: object = 0) -> Forge:
-    return Forge(TICKET, strategies.Counter(seed))
+    return Forge(TICKET, packets.Counter(seed))
 
 
 def answered(request: Request) -> bytes:
-    return strategies.answer(request.packet)
+    return packets.answer(request.packet)
 
 
 def test_a_usual_request_is_what_an_independent_peer_would_build() -> None:
@@ -70,7 +70,7 @@ def test_good_requests_of_any_shape_are_answered(
         *[maker.unknown()] * after,
     ]
     request = maker.request("any", *parts)
-    reply = strategies.open_reply(answered(request), KEYS)
+    reply = packets.open_reply(answered(request), KEYS)
     assert len(reply.cookies) == 2 + placeholders
     assert reply.unique_id == request.unique_id
     assert reply.header.origin == request.transmit
@@ -107,7 +107,7 @@ def test_placeholders_have_the_length_of_the_cookie_unless_told() -> None:
 def test_flipping_and_cutting_say_what_they_did() -> None:
     request = forge().usual()
     flipped = request.flipped(50, 3, "the identifier")
-    assert strategies.flipped(request.packet, 50 * 8 + 4) == flipped.packet
+    assert packets.flipped(request.packet, 50 * 8 + 4) == flipped.packet
     assert flipped.label == "bit 3 of octet 50 flipped (the identifier)"
     assert request.cut(51).packet == request.packet[:51]
     assert not request.cut(51).is_well_formed
@@ -151,7 +151,7 @@ def test_broken_requests_are_broken_in_one_way_each() -> None:
     found: dict[Outcome, list[str]] = {}
     for make in makes:
         request = make(forge())
-        found.setdefault(strategies.respond(request.packet).verdict, []).append(request.label)
+        found.setdefault(packets.respond(request.packet).verdict, []).append(request.label)
     assert found == STIMULI
 
 
@@ -175,7 +175,7 @@ def test_kinds_of_answers() -> None:
     assert kind_of(request, header.encode()) is Kind.PLAIN
     assert kind_of(request, header.encode() + bytes(4)) is Kind.CRYPTO_NAK
     assert kind_of(request, header.encode() + b"\0\0\0\1") is Kind.PLAIN
-    assert kind_of(request, strategies.flipped(reply, 8 * len(reply) - 1)) is Kind.UNPROVEN
+    assert kind_of(request, packets.flipped(reply, 8 * len(reply) - 1)) is Kind.UNPROVEN
     assert kind_of(request, header.encode() + raw_field(UNIQUE_IDENTIFIER, bytes(40), 6)) is Kind.MALFORMED
     assert kind_of(request, request.packet[:48]) is Kind.OTHER
     assert kind_of(request, b"short") is Kind.OTHER
@@ -223,7 +223,7 @@ def without(octets: bytes, part: slice) -> bytes:
 
 
 @bounded(300)
-@given(strategies.mutated(st.just(answered(forge().usual()))))
+@given(packets.mutated(st.just(answered(forge().usual()))))
 def test_mutated_replies_are_judged_and_authentic_only_if_whole(packet: bytes) -> None:
     request = forge().usual()
     whole = answered(request)
@@ -236,7 +236,7 @@ def test_mutated_replies_are_judged_and_authentic_only_if_whole(packet: bytes) -
 @pytest.mark.parametrize("bit", range(0, 8 * 228, 37))
 def test_a_flipped_bit_makes_a_reply_inauthentic(bit: int) -> None:
     request = forge().usual()
-    assert kind_of(request, strategies.flipped(answered(request), bit)) is not Kind.TIME
+    assert kind_of(request, packets.flipped(answered(request), bit)) is not Kind.TIME
 
 
 def test_findings_of_the_same_outcome_are_one() -> None:

@@ -27,8 +27,8 @@ from nts.check.peer.ke import TLS_1_2, Stopped, no_alpn
 from nts.check.probe import ServerProbe, Target
 from nts.check.server import CHECKS
 from nts.codec import records
-from tests import chrony
-from tests.support import Suite, free_port
+from testkit import chrony
+from testkit.processes import Suite, free_port
 
 KE_CHECKS = [c for c in CHECKS if int(c.id) <= 32]
 NAMES = [c.name for c in KE_CHECKS]

@@ -20,8 +20,9 @@ from nts.check.peer import NtpPeer, craft
 from nts.check.peer.faults import FAULTS, UnknownFault, find
 from nts.check.peer.ke import KeSession
 from nts.check.peer.ntp import NtpTalk
-from tests import support
-from tests.support import END, GOOD_REQUEST, Process, record
+from testkit import processes
+from testkit.processes import Process
+from testkit.raw_ke import END, GOOD_REQUEST, record
 
 DEMANDED = (
     "warning", "duplicate-record", "missing-eom", "noncritical-eom", "unknown-critical", "one-octet-records",
@@ -34,7 +35,7 @@ DEMANDED = (
 
 @contextmanager
 def misbehaving(folder: Path, *arguments: object) -> Iterator[Process]:
-    command = [sys.executable, str(support.ROOT / "nts_check.py"), "misbehave", *map(str, arguments)]
+    command = [sys.executable, str(processes.ROOT / "nts_check.py"), "misbehave", *map(str, arguments)]
     process = Process(command, folder / "misbehave.log")
     try:
         process.wait_for("ntstrustedcerts")
@@ -48,13 +49,13 @@ def start_clients(process: Process, folder: Path) -> tuple[subprocess.CompletedP
     found = re.search(r"ntske_client.py -c (\S+) -o \S+ (\S+) (\d+)", process.output())
     assert found is not None
     state = folder / "client.ini"
-    exchange = support.run("ntske_client.py", "-c", found[1], "-o", state, found[2], found[3])
-    return exchange, support.run("ntsts_client.py", "-f", state, "--timeout", "0.5")
+    exchange = processes.run("ntske_client.py", "-c", found[1], "-o", state, found[2], found[3])
+    return exchange, processes.run("ntsts_client.py", "-f", state, "--timeout", "0.5")
 
 
 def test_all_that_people_ask_for_is_there() -> None:
     assert set(DEMANDED) <= set(FAULTS)
-    done = support.run("nts_check.py", "misbehave", "--list")
+    done = processes.run("nts_check.py", "misbehave", "--list")
     assert done.returncode == 0
     for name, fault in FAULTS.items():
         assert f"{name}\n" in done.stdout
@@ -91,7 +92,7 @@ def test_ctrl_c_ends_it_and_nothing_stays(tmp_path: Path, number: int) -> None:
 
 
 def test_ends_after_the_time_given_on_the_ports_given(tmp_path: Path) -> None:
-    ke, ntp = support.free_port(), support.free_port(socket.SOCK_DGRAM)
+    ke, ntp = processes.free_port(), processes.free_port(socket.SOCK_DGRAM)
     with misbehaving(tmp_path, "nak", "--timeout", "0.3", "--ke-port", ke, "--ntp-port", ntp) as process:
         assert process.popen.wait(20) == 0
     assert f"NTS-KE on TCP 127.0.0.1 port {ke}, NTP on UDP port {ntp}," in process.output()
@@ -108,7 +109,7 @@ def test_ends_after_the_time_given_on_the_ports_given(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_told(arguments: tuple[str, ...], words: str) -> None:
-    done = support.run("nts_check.py", "misbehave", *arguments)
+    done = processes.run("nts_check.py", "misbehave", *arguments)
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr

@@ -15,8 +15,8 @@ from nts.check.peer.ntp import sound
 from nts.check.probe import ServerProbe
 from nts.check.server import CHECKS
 from nts.system import certs
-from tests import chrony
-from tests.check_ntp import (
+from testkit import chrony
+from testkit.ntp_faults import (
     FAULTS,
     NAMES,
     NTP_CHECKS,
@@ -30,7 +30,7 @@ from tests.check_ntp import (
     probe_for,
     results,
 )
-from tests.support import free_port, running_suite
+from testkit.processes import free_port, running_suite
 
 
 def test_all_twenty_are_there_under_their_numbers() -> None:

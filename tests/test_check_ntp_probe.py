@@ -17,8 +17,8 @@ from nts.check.peer import KeBehaviour, NtpBehaviour, Pair, craft, pair
 from nts.check.peer.ke import KeTalk
 from nts.check.peer.ntp import NtpTalk, sound
 from nts.check.probe import ServerProbe, Target
-from tests import chrony
-from tests.check_ntp import (
+from testkit import chrony
+from testkit.ntp_faults import (
     AUTHENTICATOR,
     COOKIE,
     NAMES,
@@ -37,7 +37,7 @@ from tests.check_ntp import (
     refused,
     results,
 )
-from tests.support import closed_udp_port
+from testkit.processes import closed_udp_port
 
 
 @pytest.fixture(scope="module")

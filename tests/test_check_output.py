@@ -26,8 +26,8 @@ from nts.check import runner
 from nts.check.model import Direction, Exhibit, Protocol, Severity, Verdict, conclude, failed, passed
 from nts.check.output import as_html, catalogue, summary, text
 from nts.check.output.render import Options, Session, write
-from tests import check_samples
-from tests.support import ROOT
+from testkit import sample_checks
+from testkit.processes import ROOT
 
 SCHEMA = json.loads((ROOT / "docs/nts_check.schema.json").read_text())
 FORBIDDEN = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # all but the line end
@@ -35,8 +35,8 @@ FORBIDDEN = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\
 
 def show(options: Options, *names: str, interrupt_at: str = "") -> int:
     """Run the made-up checks as a subcommand does."""
-    probe = check_samples.probe()
-    checks = [c for c in check_samples.CHECKS if not names or c.name in names]
+    probe = sample_checks.probe()
+    checks = [c for c in sample_checks.CHECKS if not names or c.name in names]
     session = Session("server", probe.target.host, checks, options, intro="a run", seed=42, pace=0.5)
     with session:
         for result in runner.run(session.checks, probe, session.start):
@@ -62,7 +62,7 @@ def test_without_a_terminal_each_check_is_one_plain_line(capsys: pytest.CaptureF
     assert show(Options()) == 1
     out = capsys.readouterr().out
     assert not FORBIDDEN.search(out)
-    for name, verdict in check_samples.verdicts().items():
+    for name, verdict in sample_checks.verdicts().items():
         (line,) = re.findall(rf"^{re.escape(verdict.value)} +\d+ {name} .*$", out, re.MULTILINE)
         assert len(line.split(maxsplit=4)) == 5
     assert [x for x in out.splitlines() if x in ("TLS and ALPN", "NTS-KE messages", "NTP packets")] == [
@@ -201,8 +201,8 @@ def test_on_a_terminal_evidence_is_wrapped_and_never_cut(columns: int) -> None:
 
 
 def test_a_terminal_is_told_what_is_being_done_and_left_in_order() -> None:
-    slow = PROGRAM.replace("raise", "import time\nfrom tests import check_samples\n"
-        "check_samples.CHECKS[:] = check_samples.CHECKS[:2]\n"
+    slow = PROGRAM.replace("raise", "import time\nfrom testkit import sample_checks\n"
+        "sample_checks.CHECKS[:] = sample_checks.CHECKS[:2]\n"
         "start = show.__globals__['Session'].start\n"
         "show.__globals__['Session'].start = lambda s, c: (start(s, c), time.sleep(0.3))\nraise", 1)  # fmt: skip
     shown = on_terminal(100, slow)
@@ -249,7 +249,7 @@ def test_a_hostile_target_is_text_too(tmp_path: Path) -> None:
 def test_no_output_shows_a_cookie(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for name, output in all_outputs(tmp_path, capsys).items():
         for start in (0, 30, 60):
-            assert check_samples.COOKIE[start : start + 16].hex() not in output, name
+            assert sample_checks.COOKIE[start : start + 16].hex() not in output, name
         assert "100 octets" in output, name
 
 
@@ -266,11 +266,11 @@ def test_a_long_text_of_a_peer_is_cut_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("octets", "last"),
     [
-        (check_samples.request(15), "   12  critical      0 End of Message"),
-        (check_samples.request(15)[:9], "    6            3 octets that are no whole record"),
-        (check_samples.request(15)[:-4], "   12            no End of Message record"),
-        (check_samples.request(15) * 2, "   28  critical      0 End of Message"),
-        (check_samples.request(15) + b"\xff", "   16            1 octets that are no whole record"),
+        (sample_checks.request(15), "   12  critical      0 End of Message"),
+        (sample_checks.request(15)[:9], "    6            3 octets that are no whole record"),
+        (sample_checks.request(15)[:-4], "   12            no End of Message record"),
+        (sample_checks.request(15) * 2, "   28  critical      0 End of Message"),
+        (sample_checks.request(15) + b"\xff", "   16            1 octets that are no whole record"),
     ],
 )
 def test_a_broken_message_is_decoded_as_far_as_it_goes(octets: bytes, last: str) -> None:
@@ -283,7 +283,7 @@ def test_octets_of_no_protocol_are_only_counted() -> None:
 
 
 def test_a_packet_is_decoded_field_by_field() -> None:
-    lines = text.decoded(Exhibit(Direction.SENT, "", Protocol.NTP, check_samples.packet()))
+    lines = text.decoded(Exhibit(Direction.SENT, "", Protocol.NTP, sample_checks.packet()))
     assert any(f"{FieldType.COOKIE:#06x} NTS Cookie" in line for line in lines)
 
 
@@ -304,7 +304,7 @@ def test_json_is_as_its_schema_says(capsys: pytest.CaptureFixture[str], verbose:
     values = json_of(capsys, verbose=verbose)
     jsonschema.validate(values, SCHEMA)
     assert {r["name"]: r["verdict"] for r in values["results"]} == {
-        name: verdict.value for name, verdict in check_samples.verdicts().items()
+        name: verdict.value for name, verdict in sample_checks.verdicts().items()
     }
     counts = {"planned": 8, "checks": 8, "pass": 2, "warn": 2, "fail": 2, "path": 1, "skip": 1, "exit_code": 1}
     assert {k: values["summary"][k] for k in counts} == counts
@@ -420,7 +420,7 @@ def test_the_page_shows_findings_whole_and_folds_what_passed(tmp_path: Path) -> 
 
 
 def test_a_page_where_all_is_well_has_no_findings() -> None:
-    results = tuple(check_samples.results("tls13-only"))
+    results = tuple(sample_checks.results("tls13-only"))
     report = summary.Report("server", "h:1", 0, None, None, planned=1, results=results)
     page = Page(as_html.page(report))
     assert "What to look at" not in page.words
@@ -470,14 +470,14 @@ def test_a_full_disk_is_one_error_and_leaves_nothing_behind(tmp_path: Path, monk
 
 
 def test_groups_stay_together_in_the_order_of_their_first_check() -> None:
-    mixed = [check_samples.CHECKS[i] for i in (0, 2, 1, 6, 3)]
+    mixed = [sample_checks.CHECKS[i] for i in (0, 2, 1, 6, 3)]
     assert [c.group for c in summary.in_groups(mixed)] == [
         "TLS and ALPN", "TLS and ALPN", "NTS-KE messages", "NTS-KE messages", "NTP packets",
     ]  # fmt: skip
 
 
 def test_a_finding_of_its_own_severity_decides_by_that_one() -> None:
-    check = check_samples.CHECKS[0]
+    check = sample_checks.CHECKS[0]
     result = conclude(check, [passed("fine"), failed("not so fine", Severity.INFO)])
     report = summary.Report("server", "h", 0, None, None, planned=1, results=(result,))
     assert report.exit_code == 0
@@ -486,7 +486,7 @@ def test_a_finding_of_its_own_severity_decides_by_that_one() -> None:
 
 
 def test_markdown_escapes_what_is_markup_there() -> None:
-    words = catalogue.markdown("Title", check_samples.CHECKS)
+    words = catalogue.markdown("Title", sample_checks.CHECKS)
     assert "ntp-ef-placement" in words
     assert catalogue._escaped("a|b <c> [d]*") == r"a\|b \<c\> \[d\]\*"
 

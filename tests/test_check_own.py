@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import run, running_suite
+from testkit.processes import run, running_suite
 
 
 @pytest.mark.parametrize("engine", ["native", "python"])

@@ -23,8 +23,8 @@ from nts.check.peer.ke import KePeer, KeTalk
 from nts.client import ke_session, ts_session
 from nts.client.state import ClientState
 from nts.codec import cookies
-from tests import support
-from tests.support import END, GOOD_REQUEST, RawKe, record, split_records
+from testkit import processes
+from testkit.raw_ke import END, GOOD_REQUEST, RawKe, record, split_records
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_our_clients_get_the_time_from_a_sound_pair(sound: Pair, tmp_path: Path)
     assert result.stock == 8
     (session,) = sound.ke.sessions
     assert (session.server_name, session.alpn, session.tls_version) == (b"localhost", (b"ntske/1",), "TLSv1.3")
-    assert support.eventually(lambda: session.finished is not None)
+    assert processes.eventually(lambda: session.finished is not None)
     assert session.close_notify
     assert session.problem == ""
     assert [kind for kind, _, _ in split_records(session.received)] == [1, 4, 0]
@@ -206,6 +206,6 @@ def test_no_datagram_upsets_a_faulty_time_server(sound: Pair, name: str) -> None
 
 def test_time_server_that_is_asked_for_more_than_it_can_say_is_silent(sound: Pair) -> None:
     sound.ntp.behave(answer=find("nak").answer)
-    assert support.ask_udp(sound.ntp.port, bytes([0x23]) + bytes(47), timeout=0.2) is None
-    assert support.eventually(lambda: sound.ntp.is_idle)
+    assert processes.ask_udp(sound.ntp.port, bytes([0x23]) + bytes(47), timeout=0.2) is None
+    assert processes.eventually(lambda: sound.ntp.is_idle)
     assert [r.is_nts for r in sound.ntp.requests] == [False]

@@ -18,7 +18,7 @@ import pytest
 
 from nts.base.errors import ExitCode
 from nts.system import certs
-from tests.support import ROOT, Process, Suite, free_port, run, write_ini
+from testkit.processes import ROOT, Process, Suite, free_port, run, write_ini
 
 SCRIPTS = (
     "ntske_server.py",

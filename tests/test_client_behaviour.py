@@ -10,8 +10,8 @@ from nts.check.peer import Authority, KeBehaviour, KePeer, KeTalk, NtpBehaviour,
 from nts.check.peer.craft import random_cookies, response
 from nts.codec.aead import SessionKeys
 from nts.codec.records import encode_u16s as u16
-from tests import support
-from tests.client_cases import (
+from testkit import processes
+from testkit.client_runs import (
     KE,
     TS,
     KeCase,
@@ -25,7 +25,7 @@ from tests.client_cases import (
     stored_cookies,
     write_association,
 )
-from tests.support import END, record
+from testkit.raw_ke import END, record
 
 
 def test_time_client_resumes_from_the_stored_cookies_when_the_key_exchange_is_gone(
@@ -45,14 +45,14 @@ def test_time_client_resumes_from_the_stored_cookies_when_the_key_exchange_is_go
 
     with NtpPeer(NtpBehaviour(only(genuine))) as server:
         with KePeer(KeBehaviour(grant, authority.issue())) as key_exchange:
-            check_success(support.run(KE, "-c", authority.ca, "-o", ini, "localhost", key_exchange.port))
+            check_success(processes.run(KE, "-c", authority.ca, "-o", ini, "localhost", key_exchange.port))
         for _ in range(2):
-            check_success(support.run(TS, "-f", ini))
+            check_success(processes.run(TS, "-f", ini))
         assert len(key_exchange.sessions) == 1
         assert server.spent() == cookies[:2]
         assert all(r.is_authentic for r in server.requests)
     # The time server has gone too: an error, and no plain NTP instead. Then it is back.
-    check_failure(support.run(TS, "-f", ini, "--timeout", 0.5), 20, "no NTP answer")
+    check_failure(processes.run(TS, "-f", ini, "--timeout", 0.5), 20, "no NTP answer")
     assert stored_cookies(ini)[:5] == cookies[3:]
 
 
@@ -62,6 +62,6 @@ def test_failed_key_exchange_leaves_the_old_association_usable(authority: Author
     keys, error = some_keys(), KeCase(say(record(2, u16(2)) + END))
     with NtpPeer(NtpBehaviour(only(genuine), keys=keys)) as server, ke_server(error, authority) as key_exchange:
         write_association(ini, keys, server.port, random_cookies(8))
-        check_failure(support.run(KE, "-c", authority.ca, "-o", ini, "localhost", key_exchange.port), 16, "Error 2")
-        check_success(support.run(TS, "-f", ini))
+        check_failure(processes.run(KE, "-c", authority.ca, "-o", ini, "localhost", key_exchange.port), 16, "Error 2")
+        check_success(processes.run(TS, "-f", ini))
     assert len(server.requests) == 1

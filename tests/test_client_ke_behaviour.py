@@ -29,8 +29,8 @@ from nts.client import ke_session
 from nts.codec.records import encode_u16s as u16
 from nts.system import tls
 from nts.system.tls import AlpnRefused
-from tests import support
-from tests.client_cases import (
+from testkit import processes
+from testkit.client_runs import (
     KE,
     PARALLEL,
     SLACK,
@@ -45,7 +45,7 @@ from tests.client_cases import (
     stored_cookies,
     write_association,
 )
-from tests.support import END, record
+from testkit.raw_ke import END, record
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def run_ke(case: KeCase, authority: Authority, folder: Path) -> KeOutcome:
         arguments += ["-c", str(authority.ca)]
     with server:
         started = time.monotonic()
-        completed = support.run(KE, *arguments, "-o", ini, case.host, server.port)
+        completed = processes.run(KE, *arguments, "-o", ini, case.host, server.port)
         return KeOutcome(completed, server, ini, before, time.monotonic() - started)
 
 
@@ -443,9 +443,9 @@ def test_server_that_selects_what_was_not_offered_gets_nothing(authority: Author
 )
 def test_no_server_there(tmp_path: Path, host: str, code: int, words: str) -> None:
     """No file is made either."""
-    ini, port = tmp_path / "client.ini", support.free_port()
+    ini, port = tmp_path / "client.ini", processes.free_port()
     env = {"RES_OPTIONS": "timeout:1 attempts:1"}
-    check_failure(support.run(KE, "-v", "--timeout", 2, "-o", ini, host, port, env=env), code, words)
+    check_failure(processes.run(KE, "-v", "--timeout", 2, "-o", ini, host, port, env=env), code, words)
     assert not ini.exists()
 
 

@@ -25,8 +25,8 @@ from nts.client import ts_session
 from nts.client.state import ClientState
 from nts.codec.records import encode_u16s as u16
 from nts.protocol import ts_client
-from tests import support
-from tests.client_cases import (
+from testkit import processes
+from testkit.client_runs import (
     AUTH,
     COOKIE,
     PARALLEL,
@@ -162,7 +162,7 @@ def run_ntp(case: NtpCase, folder: Path) -> NtpOutcome:
     with NtpPeer(NtpBehaviour(case.answer, case.host, keys=keys)) as server:
         write_association(ini, keys, server.port, before, case.server or case.host)
         started = time.monotonic()
-        completed = support.run(TS, "-f", ini, *case.arguments)
+        completed = processes.run(TS, "-f", ini, *case.arguments)
         seconds = time.monotonic() - started
     outcome = NtpOutcome(completed, server, ini, before, seconds)
     check_requests(outcome)
@@ -518,10 +518,10 @@ def test_without_cookies_nothing_is_sent(ntp: NtpPool) -> None:
 def test_closed_port_is_reported_at_once(tmp_path: Path) -> None:
     """The network's word for it ends the wait; it could be forged, so nothing else follows from it."""
     ini = tmp_path / "client.ini"
-    with support.closed_udp_port() as port:
+    with processes.closed_udp_port() as port:
         write_association(ini, some_keys(), port, random_cookies(8))
         started = time.monotonic()
-        check_failure(support.run(TS, "-f", ini, "--timeout", 30), 20, f"no NTP answer from 127.0.0.1:{port}")
+        check_failure(processes.run(TS, "-f", ini, "--timeout", 30), 20, f"no NTP answer from 127.0.0.1:{port}")
     assert time.monotonic() - started < SLACK
     assert len(stored_cookies(ini)) == 7
 
@@ -531,7 +531,7 @@ def test_name_without_dots_is_looked_up_as_fully_qualified(tmp_path: Path) -> No
     ini = tmp_path / "client.ini"
     write_association(ini, some_keys(), 123, random_cookies(8), "ntp1")
     env = {"RES_OPTIONS": "timeout:1 attempts:1", "LOCALDOMAIN": "localhost"}
-    check_failure(support.run(TS, "-f", ini, env=env), 10, "cannot resolve ntp1.:")
+    check_failure(processes.run(TS, "-f", ini, env=env), 10, "cannot resolve ntp1.:")
     assert len(stored_cookies(ini)) == 8  # none spent
 
 
@@ -542,6 +542,6 @@ def test_host_and_port_of_the_command_line_win(tmp_path: Path) -> None:
     behaviour = NtpBehaviour(only(genuine), keys=keys)
     with NtpPeer(behaviour) as elsewhere, NtpPeer(behaviour) as server:
         write_association(ini, keys, elsewhere.port, random_cookies(8))
-        check_success(support.run(TS, "-f", ini, "localhost", server.port))
+        check_success(processes.run(TS, "-f", ini, "localhost", server.port))
     assert len(server.requests) == 1
     assert elsewhere.requests == []

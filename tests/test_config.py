@@ -12,7 +12,7 @@ import pytest
 from nts.base.errors import ConfigError, ExitCode
 from nts.base.registry import AeadId
 from nts.server import config
-from tests.support import ROOT
+from testkit.processes import ROOT
 
 
 def load(tmp_path: Path, text: str) -> config.ServerConfig:

@@ -22,7 +22,7 @@ import pytest
 from nts.base.registry import FieldType
 from nts.client.state import ClientState
 from nts.codec import extensions
-from tests.support import ROOT, Suite
+from testkit.processes import ROOT, Suite
 
 
 class Relay:

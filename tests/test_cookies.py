@@ -12,7 +12,7 @@ from nts.base.registry import AeadId
 from nts.codec import cookies
 from nts.codec.aead import SessionKeys
 from nts.codec.keyring import KeyRing, MasterKey
-from tests.strategies import CURRENT_KEY, OLD_KEY, RING, bounded, cookie_of, flipped, foreign_cookie, session_keys
+from testkit.packets import CURRENT_KEY, OLD_KEY, RING, bounded, cookie_of, flipped, foreign_cookie, session_keys
 
 VECTOR = bytes.fromhex(
     "1234404142434445464748494a4b4c4d4e4fa9c653f38f5f617a81512385d49069b848ddad61ed49add29b10409cf3623ca687bd4d961a5d"

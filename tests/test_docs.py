@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT
+from testkit.processes import ROOT
 
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
@@ -19,7 +19,7 @@ ROWS = [
     if re.match(r"\| [AB]\d\d ", line)
 ]
 NUMBERS = {row[0] for row in ROWS} | set(re.findall(r"<a id=.*?\*\*(\w+) ", (ROOT / "docs/checks.md").read_text()))
-FOLDERS = ("docs", "fuzz", "nts", "tests", "tools")
+FOLDERS = ("docs", "fuzz", "nts", "testkit", "tests", "tools")
 TEXTS = {*ROOT.glob("*.md"), *(p for f in FOLDERS for s in ("md", "py") for p in (ROOT / f).rglob(f"*.{s}"))}
 EXPECTED = [f"A{n:02}" for n in (*range(1, 42), *range(50, 84), *range(90, 97))] + [f"B{n:02}" for n in range(1, 18)]
 

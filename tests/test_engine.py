@@ -32,7 +32,7 @@ from nts.protocol.ts_server import MAX_REQUEST, Verdict
 from nts.server import engine, listen, ts_daemon
 from nts.server.engine import Engine, OddPacket
 from nts.system import udp
-from tests.strategies import (
+from testkit.packets import (
     REQUEST,
     RING,
     SYSTEM,
@@ -44,7 +44,7 @@ from tests.strategies import (
     respond,
     session_keys,
 )
-from tests.support import HAS_ENGINE, NO_ENGINE
+from testkit.processes import HAS_ENGINE, NO_ENGINE
 
 NATIVE = pytest.mark.skipif(not HAS_ENGINE, reason=NO_ENGINE)
 BUFFER = 1 << 20

@@ -35,7 +35,7 @@ from nts.codec.keyring import KeyRing, MasterKey
 from nts.protocol import ts_server
 from nts.protocol.ts_server import MAX_REQUEST, Outcome, SystemVariables, Verdict
 from nts.server.engine import Engine, _module, prepare_for_tests
-from tests.strategies import (
+from testkit.packets import (
     AUTHENTICATOR,
     COOKIE,
     CURRENT_KEY,
@@ -59,7 +59,7 @@ from tests.strategies import (
     requests,
     session_keys,
 )
-from tests.support import HAS_ENGINE, NO_ENGINE, ROOT
+from testkit.processes import HAS_ENGINE, NO_ENGINE, ROOT
 from tools import engine_corpus
 
 if not HAS_ENGINE:

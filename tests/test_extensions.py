@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nts.base.errors import FormatError
 from nts.codec import extensions
 from nts.codec.extensions import Authenticator, Field
-from tests.strategies import REQUEST, bounded, raw_field
+from testkit.packets import REQUEST, bounded, raw_field
 
 HEADER = bytes(48)
 LAST = raw_field(0xF123, bytes(24))  # a field that may stand last: 28 octets

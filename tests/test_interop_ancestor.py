@@ -30,7 +30,7 @@ from nts.codec.keyring import KeyRing, MasterKey
 from nts.protocol import ts_client
 from nts.protocol.ts_client import Judgement, Verdict
 from nts.server import keystore
-from tests.support import Suite, ask_udp, run, running_suite
+from testkit.processes import Suite, ask_udp, run, running_suite
 
 MAX_KEYS = 3  # the ancestor's constant, and our default
 C2S, S2C = bytes([0xB0] * 32), bytes([0xA0] * 32)

@@ -29,9 +29,9 @@ from nts.codec.ntp import Header
 from nts.protocol import ts_client
 from nts.protocol.ts_client import Verdict
 from nts.system import certs
-from tests import chrony
-from tests.chrony import Chronyd, Relay
-from tests.support import Suite, ask_udp, free_port, run, running_suite
+from testkit import chrony
+from testkit.chrony import Chronyd, Relay
+from testkit.processes import Suite, ask_udp, free_port, run, running_suite
 
 pytestmark = pytest.mark.interop
 

@@ -14,8 +14,8 @@ from nts.base.registry import MAX_COOKIE, AeadId
 from nts.base.text import is_server_name
 from nts.codec.records import MessageReader
 from nts.protocol.ke_client import MAX_RESPONSE, Agreement, build_request, judge_response
-from tests.strategies import bounded, message_of, u16s
-from tests.support import AEAD_15, END, NEXT_PROTOCOL_NTPV4, record, split_records
+from testkit.packets import bounded, message_of, u16s
+from testkit.raw_ke import AEAD_15, END, NEXT_PROTOCOL_NTPV4, record, split_records
 
 OFFERED = (AeadId.AES_SIV_CMAC_256, AeadId.AES_SIV_CMAC_512)
 COOKIES = tuple(bytes([i]) * 100 for i in range(8))

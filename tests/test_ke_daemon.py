@@ -29,24 +29,9 @@ from nts.base.registry import AeadId
 from nts.codec import aead
 from nts.protocol import ts_client
 from nts.server import ke_daemon, keystore
-from tests import support
-from tests.support import (
-    AEAD_15,
-    END,
-    GOOD_REQUEST,
-    NEXT_PROTOCOL_NTPV4,
-    ROOT,
-    Process,
-    RawKe,
-    Suite,
-    children,
-    eventually,
-    is_running,
-    kill_orphans,
-    record,
-    running,
-    workers_of,
-)
+from testkit import processes, raw_ke
+from testkit.processes import ROOT, Process, Suite, children, eventually, is_running, kill_orphans, running, workers_of
+from testkit.raw_ke import AEAD_15, END, GOOD_REQUEST, NEXT_PROTOCOL_NTPV4, RawKe, record
 
 ALERT_NO_APPLICATION_PROTOCOL = "no application protocol"
 NEXT_PROTOCOL, ERROR, WARNING, AEAD, COOKIE, SERVER, PORT = 1, 2, 3, 4, 5, 6, 7
@@ -78,7 +63,7 @@ def ask(port: int, *chunks: bytes, host: str = "127.0.0.1", ca: Path | None = No
 
 def check_agreement(response: bytes, ntp_port: int, *, aead_id: int = 15, server: bytes | None = None) -> list[bytes]:
     """That a response grants NTPv4 with this algorithm in the legal form (checks 6, 8, 9 and 31); its cookies."""
-    records = support.split_records(response)
+    records = raw_ke.split_records(response)
     assert records[:2] == [(NEXT_PROTOCOL, True, b"\0\0"), (AEAD, True, aead_id.to_bytes(2, "big"))]
     assert records[-1] == (0, True, b"")
     where = [(SERVER, True, server)] if server else []
@@ -134,7 +119,7 @@ def reset(sock: socket.socket) -> None:
 
 def test_tls_1_2_is_refused(suite: Suite) -> None:
     """A01, check 1: a ClientHello of at most TLS 1.2 gets alert 70, protocol_version."""
-    context = support.client_context(suite.ca)
+    context = raw_ke.client_context(suite.ca)
     context.set_max_proto_version(SSL.TLS1_2_VERSION)
     with RawKe(suite.ke_port, context=context) as peer, pytest.raises(SSL.Error, match="protocol version"):
         peer.handshake()
@@ -563,7 +548,7 @@ def test_exported_keys_and_cookies_work_with_the_time_server(suite: Suite, numbe
         keys = peer.export(number)
     for cookie in cookies:
         query = ts_client.build_query(keys, cookie, 0, os.urandom)
-        reply = support.ask_udp(suite.ntp_port, query.packet)
+        reply = processes.ask_udp(suite.ntp_port, query.packet)
         assert reply is not None
         judgement = ts_client.judge(reply, query)
         assert judgement.verdict is ts_client.Verdict.TIME, judgement.reason
@@ -714,7 +699,7 @@ def test_each_of_two_workers_serves(tmp_path: Path) -> None:
 
 def test_two_servers_on_one_port_are_refused(tmp_path: Path) -> None:
     with own_server(tmp_path) as own:
-        second = support.run("ntske_server.py", own.ini)
+        second = processes.run("ntske_server.py", own.ini)
         assert second.returncode == 2
         assert "error: cannot listen on TCP" in second.stderr
         assert "hint: another server runs there" in second.stderr

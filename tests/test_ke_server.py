@@ -14,9 +14,9 @@ from nts.codec.aead import SessionKeys
 from nts.codec.keyring import KeyRing
 from nts.codec.records import MessageReader
 from nts.protocol.ke_server import KeServer, Outcome, Verdict
-from tests.strategies import CURRENT_KEY, RING, Counter, bounded, message_of, respond, session_keys, u16s
-from tests.strategies import Request as NtsRequest
-from tests.support import AEAD_15, END, GOOD_REQUEST, NEXT_PROTOCOL_NTPV4, record, split_records
+from testkit.packets import CURRENT_KEY, RING, Counter, bounded, message_of, respond, session_keys, u16s
+from testkit.packets import Request as NtsRequest
+from testkit.raw_ke import AEAD_15, END, GOOD_REQUEST, NEXT_PROTOCOL_NTPV4, record, split_records
 
 ALL_AEADS = (AeadId.AES_SIV_CMAC_256, AeadId.AES_SIV_CMAC_512, AeadId.AES_SIV_CMAC_384)
 ERROR_0, ERROR_1, ERROR_2 = (record(2, bytes([0, code])) + END for code in range(3))

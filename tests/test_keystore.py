@@ -16,7 +16,7 @@ import pytest
 from nts.base.errors import ConfigError
 from nts.server import keystore
 from nts.server.keystore import KeyWatcher
-from tests.support import ROOT
+from testkit.processes import ROOT
 
 HEX = "0f" * 32
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nts.base.errors import FormatError
 from nts.codec import ntp
 from nts.codec.ntp import NS, Header
-from tests.strategies import bounded
+from testkit.packets import bounded
 
 U32, U64, I8 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1), st.integers(-128, 127)
 HEADERS = st.builds(

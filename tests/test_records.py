@@ -11,8 +11,8 @@ from nts.base.errors import FormatError
 from nts.base.registry import RecordType
 from nts.codec import records
 from nts.codec.records import Message, MessageReader, Record
-from tests.strategies import bounded, message_of
-from tests.support import END, GOOD_REQUEST, record
+from testkit.packets import bounded, message_of
+from testkit.raw_ke import END, GOOD_REQUEST, record
 
 RECORDS = st.lists(st.builds(Record, st.integers(1, 0x7FFF), st.booleans(), st.binary(max_size=40)), max_size=6)
 MESSAGE = record(1, b"\0\0") + record(0x3FFF, b"odd", critical=False) + record(5, bytes(101), critical=False) + END

@@ -20,7 +20,7 @@ from nts.client import state
 from nts.client.state import Association, ClientState
 from nts.codec.aead import SessionKeys
 from nts.system import files
-from tests.support import ROOT
+from testkit.processes import ROOT
 
 KEYS = SessionKeys(AeadId.AES_SIV_CMAC_256, bytes(range(32)), bytes(range(32, 64)))
 COOKIES = tuple(bytes([i]) * 100 for i in range(1, 9))

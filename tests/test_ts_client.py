@@ -17,7 +17,7 @@ from nts.codec.aead import SessionKeys
 from nts.codec.keyring import KeyRing
 from nts.codec.ntp import NS, Header
 from nts.protocol.ts_client import Measurement, Query, Verdict, build_query, count_placeholders, judge, measure, restock
-from tests.strategies import (
+from testkit.packets import (
     AUTHENTICATOR,
     COOKIE,
     DEPARTED,

@@ -35,8 +35,8 @@ from nts.protocol import ts_client, ts_server
 from nts.protocol.ts_client import Query
 from nts.server import keystore, listen
 from nts.system import clock
-from tests import support
-from tests.support import ROOT, Process, Suite, children, eventually, kill_orphans, workers_of
+from testkit import processes
+from testkit.processes import ROOT, Process, Suite, children, eventually, kill_orphans, workers_of
 
 UID, COOKIE, PLACEHOLDER, AUTH = FieldType
 UNKNOWN = extensions.encode(0xF000, bytes(24))  # 28 octets, of a type for experiments
@@ -56,7 +56,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def suite(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     """The session's `suite`, once with each engine."""
-    with support.running_suite(tmp_path_factory.mktemp(engine)) as running:
+    with processes.running_suite(tmp_path_factory.mktemp(engine)) as running:
         yield running
 
 
@@ -731,7 +731,7 @@ def test_a_machine_with_many_addresses_gets_no_more_sockets(monkeypatch: pytest.
 
 def test_addresses_that_cannot_be_bound_are_left_to_the_sockets_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listen, "local_addresses", lambda: ["192.0.2.77", "2001:db8::77", "127.0.0.1"])
-    found = listen.listening_everywhere(support.free_port(socket.SOCK_DGRAM))
+    found = listen.listening_everywhere(processes.free_port(socket.SOCK_DGRAM))
     hosts = [s.getsockname()[0] for s in found]
     listen.close_all(found)
     assert [h for h in hosts if h not in listen.ANY] == ["127.0.0.1"]
@@ -760,7 +760,7 @@ def test_ipv6_addresses_are_read_and_link_local_ones_left_out(monkeypatch: pytes
 def test_second_server_on_the_port_is_refused(tmp_path: Path) -> None:
     """Though the workers share their sockets, another server must not join in."""
     with own_server(tmp_path) as own, Asker(own.ntp_port) as asker:
-        second = support.run("ntsts_server.py", own.ini)
+        second = processes.run("ntsts_server.py", own.ini)
         assert second.returncode == 2
         assert "error: cannot listen on UDP" in second.stderr
         assert "hint: another server runs there" in second.stderr

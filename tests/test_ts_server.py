@@ -13,7 +13,7 @@ from nts.base.registry import AeadId
 from nts.codec.keyring import KeyRing
 from nts.codec.ntp import Header
 from nts.protocol.ts_server import MAX_REQUEST, Outcome, SystemVariables, Verdict
-from tests.strategies import (
+from testkit.packets import (
     AUTHENTICATOR,
     COOKIE,
     CURRENT_KEY,

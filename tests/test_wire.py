@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nts.base.errors import FormatError
 from nts.base.wire import Reader, pad4, u16
-from tests.strategies import bounded
+from testkit.packets import bounded
 
 
 @given(st.binary(max_size=40), st.lists(st.integers(0, 12), max_size=8))

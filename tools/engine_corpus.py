@@ -13,16 +13,7 @@ from pathlib import Path
 
 from fuzz.seeds import seeds as python_seeds
 from nts.base.registry import AeadId
-from tests.strategies import (
-    CURRENT_KEY,
-    OLD_KEY,
-    PLACEHOLDER,
-    REQUEST,
-    Request,
-    cookie_of,
-    raw_field,
-    session_keys,
-)
+from testkit.packets import CURRENT_KEY, OLD_KEY, PLACEHOLDER, REQUEST, Request, cookie_of, raw_field, session_keys
 
 CORPUS = Path(__file__).resolve().parent.parent / "engine" / "fuzz" / "corpus"
 FIX_HEADER, FIX_COOKIE, FIX_TAIL, FIX_BUILD, FIX_REPEAT = 1, 2, 4, 8, 16

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support import children
+from testkit.processes import children
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from nts.codec.records import encode_u16s
 from nts.protocol import ts_client
 from nts.protocol.ts_client import Query, Verdict
 from nts.system import addresses
-from tests.support import GOOD_REQUEST, RawKe, record, split_records
+from testkit.raw_ke import GOOD_REQUEST, RawKe, record, split_records
 
 _READING = 3.0  # seconds
 _POLL = 0.1  # seconds between the requests of a resident client

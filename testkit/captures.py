@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from OpenSSL import SSL
 
 from nts.base.registry import AeadId
-from tests.support import client_context
+from testkit.raw_ke import client_context
 
 Address = tuple[str, int]
 CLIENT, SERVER = ("192.0.2.1", 40001), ("192.0.2.2", 4460)

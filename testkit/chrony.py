@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Process
+from testkit.processes import Process
 
 TIMEOUT = 30.0  # seconds; generous, since a wait ends as soon as it can
 _PAUSE = 0.05

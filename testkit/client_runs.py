@@ -18,7 +18,7 @@ from nts.check.peer import Authority, KeBehaviour, KePeer, KeTalk, NtpTalk
 from nts.check.peer.craft import response
 from nts.check.peer.ke import strict_alpn
 from nts.codec.aead import SessionKeys
-from tests import support
+from testkit import processes
 
 KE, TS = "ntske_client.py", "ntsts_client.py"
 UID, COOKIE, PLACEHOLDER, AUTH = FieldType
@@ -61,7 +61,7 @@ def write_association(
     path: Path, keys: SessionKeys, port: int, cookies: list[bytes], server: str = "127.0.0.1"
 ) -> None:
     """A client.ini as the ancestor writes it."""
-    support.write_ini(
+    processes.write_ini(
         path,
         ntpv4={"server": server, "port": port},
         keys={"c2s": keys.c2s.hex(), "s2c": keys.s2c.hex()},

@@ -14,7 +14,7 @@ from nts.check.peer import Pair
 from nts.check.peer.ntp import NtpTalk, sound
 from nts.check.probe import ServerProbe, Target
 from nts.check.server import CHECKS
-from tests import strategies
+from testkit import packets
 
 UNIQUE_IDENTIFIER, COOKIE = FieldType.UNIQUE_IDENTIFIER, FieldType.COOKIE
 PLACEHOLDER, AUTHENTICATOR = FieldType.COOKIE_PLACEHOLDER, FieldType.AUTHENTICATOR
@@ -112,7 +112,7 @@ def stubborn(talk: NtpTalk) -> Iterable[bytes]:
     keys, peer = talk.session_keys(), talk.peer
     master = peer.ring.current
     assert master is not None
-    cookie = strategies.cookie_of(keys, master)
+    cookie = packets.cookie_of(keys, master)
     return [talk.time(cookies=[cookie] * (1 + len(talk.placeholders)))]
 
 

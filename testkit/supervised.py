@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A server whose workers do nothing, for test_workers.py, and whose faults files in its folder switch on:
 
-    python -m tests.supervised FOLDER COUNT PAUSE
+    python -m testkit.supervised FOLDER COUNT PAUSE
 
 - `set-up` and `system`: the set-up of the workers whose indexes it holds fails, for a reason of ours or the system's;
 - `slow`: that of all takes until they are told to stop;
