@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -45,6 +46,25 @@ def run(
         timeout=timeout,
         check=False,
     )
+
+
+def error_lines(done: subprocess.CompletedProcess[str], code: int) -> list[str]:
+    """The error line of a run that ended with `code`, and its hint if it has one; else stderr has only warnings."""
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    lines = [x for x in done.stderr.splitlines() if not re.match(r"\w+\.py: warning: ", x)]
+    error, *hints = lines
+    assert re.match(r"\w+\.py: error: ", error), lines
+    assert len(hints) <= 1, lines
+    assert all(re.match("hint: .", x) for x in hints), lines
+    return lines
+
+
+def one_error(done: subprocess.CompletedProcess[str], code: int, pattern: str) -> None:
+    """The run ended with `code` and an error line that matches `pattern`, and printed nothing to stdout."""
+    error = error_lines(done, code)[0]
+    assert re.search(rf"error: .*{pattern}", error), error
+    assert done.stdout == ""
 
 
 class Process:
@@ -169,14 +189,21 @@ def running_suite(folder: Path, **options: dict[str, object]) -> Iterator[Suite]
 # --- processes -------------------------------------------------------------------------------------------------------
 
 
+def all_processes() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def stat_of(pid: int) -> list[str]:
+    """What /proc/PID/stat says, from the process's state on; empty when there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
 def children(pid: int) -> list[int]:
     """The worker processes of a server."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            if int(path.read_text().rpartition(")")[2].split()[1]) == pid:
-                found.append(int(path.parent.name))
-    return sorted(found)
+    return sorted(other for other in all_processes() if stat_of(other)[1:2] == [str(pid)])
 
 
 def workers_of(process: Process, count: int) -> list[int]:
@@ -210,10 +237,7 @@ def kill_orphans(workers: list[int]) -> bool:
 
 def is_running(pid: int) -> bool:
     """Whether the process is there and not just a zombie that waits for init."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    return stat_of(pid)[:1] not in ([], ["Z"])
 
 
 # --- UDP -------------------------------------------------------------------------------------------------------------

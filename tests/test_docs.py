@@ -35,8 +35,9 @@ def resolve(name: str) -> None:
 
 
 def decorated_source(module: str, function: str) -> str:
-    """A test function with its decorators and docstring."""
-    source = (ROOT / "tests" / f"{module}.py").read_text()
+    """A test function with its decorators and docstring; `module` is the name of one file, in whatever folder."""
+    (path,) = (ROOT / "tests").rglob(f"{module}.py")
+    source = path.read_text()
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef) and node.name == function:
             first = min([node.lineno, *(d.lineno for d in node.decorator_list)])

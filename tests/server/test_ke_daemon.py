@@ -30,7 +30,18 @@ from nts.codec import aead
 from nts.protocol import ts_client
 from nts.server import ke_daemon, keystore
 from testkit import processes, raw_ke
-from testkit.processes import ROOT, Process, Suite, children, eventually, is_running, kill_orphans, running, workers_of
+from testkit.processes import (
+    ROOT,
+    Process,
+    Suite,
+    children,
+    eventually,
+    is_running,
+    kill_orphans,
+    running,
+    stat_of,
+    workers_of,
+)
 from testkit.raw_ke import AEAD_15, END, GOOD_REQUEST, NEXT_PROTOCOL_NTPV4, RawKe, record
 
 ALERT_NO_APPLICATION_PROTOCOL = "no application protocol"
@@ -667,9 +678,9 @@ def test_running_out_of_descriptors_evicts_the_oldest(tmp_path: Path) -> None:
         silent = [socket.create_connection(("127.0.0.1", own.ke_port)) for _ in range(60)]
         try:
             time.sleep(0.3)
-            before = Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()
+            before = stat_of(worker)
             time.sleep(0.5)
-            after = Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()
+            after = stat_of(worker)
             ticks = sum(int(after[i]) - int(before[i]) for i in (11, 12))
             assert ticks < 0.4 * os.sysconf("SC_CLK_TCK"), "busy though nothing happens"
             with RawKe(own.ke_port, own.ca, timeout=3) as peer:

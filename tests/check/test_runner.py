@@ -54,7 +54,7 @@ def check_of(name: str, findings: list[Finding], end: Exception | None = None, *
         ([passed("good")], Silenced("none after"), Verdict.FAIL, "none after"),
         ([], ConnectError("refused"), Verdict.SKIP, "refused"),
         ([], OSError("no route"), Verdict.SKIP, "no route"),
-        ([], ZeroDivisionError("oops"), Verdict.SKIP, "ZeroDivisionError in test_check_runner.py line"),
+        ([], ZeroDivisionError("oops"), Verdict.SKIP, "ZeroDivisionError in test_runner.py line"),
         ([failed("bad")], ZeroDivisionError("oops"), Verdict.FAIL, "bad"),
     ],
 )

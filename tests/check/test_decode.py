@@ -22,10 +22,10 @@ from nts.check.commands import decode as command
 from nts.check.decode.tls_keys import parse_keylog
 from testkit import captures, chrony
 from testkit.captures import frame, made_session, packets, pcap, udp
+from testkit.foreign_cookies import CHRONY_KEYS, NTPSEC_KEYS
 from testkit.packets import CURRENT_KEY, REQUEST, answer
 from testkit.processes import Process, Suite, eventually, free_port, run, running_suite
 from testkit.raw_ke import AEAD_15, END, GOOD_REQUEST, NEXT_PROTOCOL_NTPV4, record
-from tests.test_check_decode_rules import CHRONY_KEYS, NTPSEC_KEYS
 
 PACKET, REPLY = REQUEST.encode(), answer(REQUEST.encode())
 RESPONSE = NEXT_PROTOCOL_NTPV4 + AEAD_15 + record(5, REQUEST.cookie, critical=False) * 8 + END

@@ -20,8 +20,7 @@ from nts.base.errors import ExitCode
 from nts.check.client import CASES
 from nts.check.model import Check
 from nts.check.server import CHECKS
-from testkit.processes import ROOT, Process, Suite, free_port, run
-from tests.test_cli import one_error
+from testkit.processes import ROOT, Process, Suite, free_port, one_error, run
 from tools import checks_doc
 
 SCRIPT = "nts_check.py"

@@ -150,7 +150,7 @@ def test_agrees_with_cryptography(key: bytes, nonce: bytes, plaintext: bytes, as
 _ON_BACKEND = """
 import json
 from nts.codec import aead
-from tests.test_aead import sealed_messages
+from tests.codec.test_aead import sealed_messages
 print(json.dumps([aead.backend(), [m.hex() for m in sealed_messages(lambda key: aead.AesSiv(key).seal)]]))
 """
 _BACKEND_MISSING = "LibraryError: AES_SIV_BACKEND names a backend that this machine does not have"

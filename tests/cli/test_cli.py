@@ -18,7 +18,7 @@ import pytest
 
 from nts.base.errors import ExitCode
 from nts.system import certs
-from testkit.processes import ROOT, Process, Suite, free_port, run, write_ini
+from testkit.processes import ROOT, Process, Suite, free_port, one_error, run, write_ini
 
 SCRIPTS = (
     "ntske_server.py",
@@ -28,16 +28,6 @@ SCRIPTS = (
     "server_helper.py",
     "nts_check.py",
 )
-
-
-def one_error(done: subprocess.CompletedProcess[str], code: int, pattern: str) -> None:
-    """The run ended with `code`, one `prog: error:` line that matches, at most one hint, and nothing on stdout."""
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    lines = [x for x in done.stderr.splitlines() if ": warning: " not in x]
-    assert re.search(rf"^\w+\.py: error: .*{pattern}", lines[0]), lines
-    assert len(lines) == 1 or (len(lines) == 2 and lines[1].startswith("hint: ")), lines
-    assert done.stdout == ""
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -23,6 +23,16 @@ from nts.check.decode.decoder import Decoder, KeItem, NtpItem, Settings
 from nts.check.decode.ntp_packet import Packet
 from nts.check.model import Protocol
 from nts.codec.ntp import Header
+from testkit.foreign_cookies import (
+    CHRONY_C2S,
+    CHRONY_COOKIE,
+    CHRONY_KEYS,
+    CHRONY_S2C,
+    NTPSEC_C2S,
+    NTPSEC_COOKIE,
+    NTPSEC_KEYS,
+    NTPSEC_S2C,
+)
 from testkit.packets import (
     COOKIE,
     PLACEHOLDER,
@@ -389,30 +399,6 @@ def test_no_message_raises_and_all_that_is_said_is_printable(octets: bytes) -> N
 
 
 # --- cookies ---------------------------------------------------------------------------------------------------------
-
-# What a chronyd 4.3 and NTPsec's ntpd 1.2.2 wrote, kept and gave to our client. Nothing is protected with these keys.
-CHRONY_KEYS = """NKS0
-15 0.0
-BE8B9FF9 B7B62230E54F70139232F78169573142E72B7A6B52B28F763321A9FA7A16437D
-30CBFC9B 1799997FB6ABA2DE851503DC1A9DDE89255A05DEBB769F6887FF2D594F7D6957
-"""
-CHRONY_COOKIE = (
-    "30cbfc9bfa3953d9c00451b27b41c596015f17e34e94249f28fe29ae5f927ad9875601966c0a191804620944ce4d62c2b0574806c4796710d2"
-    "283a85a355aab8eed4831abe18e9d63a8a317108ea943524a7d4a48946b89ce7dbbdbfec596db616af981d"
-)
-CHRONY_C2S = "64e1bf5841f7fc78d07ae94b08ce363a9ec9f4ada3c7517bbcd6f1fc122380de"
-CHRONY_S2C = "21f798741668e7cc18ef0731940425cb95dfc6a3a1fac04fd87e85b4e5b26c9c"
-NTPSEC_KEYS = """T: 1795528346
-L: 32
-I: 3429087841
-K: ce9fe31b9138da9ad2f87da81c1296e6f071ba881402e20042fe6cdd40a3b251
-"""
-NTPSEC_COOKIE = (
-    "61ba63cc83e9a7826a8aa63986aa3e8ca92c31438487acd9ff48d740a413f9130af2a7fd09c7d9246666d66596a1cde3810b4aa7ae96b28063"
-    "7dd96408801b39fa9198b737531d0a668168c36d921f72687e15fb2e789b31596b647d4eea4f800ae887fe26b39638"
-)
-NTPSEC_C2S = "5e799d43c19053078a975928ea2b2970741fcea36b0710fc8dbaf9d2ed5ce37f"
-NTPSEC_S2C = "370951790d77c5b4d7a00e1fb91a5888b67891ad414b0231f8d1ff482aab9ded"
 
 
 def keys_in(opener: Opener, cookie: bytes) -> tuple[str, int, str, str] | None:

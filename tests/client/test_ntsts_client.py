@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The real time client against servers that misbehave: C01 to C13, C18, C19 and C23 of nts_check's cases, among others.
 
-Cases run as those of the key exchange client do (`test_client_ke_behaviour.py`).
+Cases run as those of the key exchange client do (`test_ntske_client.py`).
 """
 
 from __future__ import annotations

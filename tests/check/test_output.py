@@ -159,7 +159,7 @@ def test_another_error_inside_a_run_is_not_swallowed() -> None:
 
 PROGRAM = """
 from nts.check.output.render import Options
-from tests.test_check_output import show
+from tests.check.test_output import show
 raise SystemExit(show(Options()))
 """
 
