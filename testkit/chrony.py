@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A real chronyd for the interoperability tests, and a relay that sees what passes on the wire.
+"""A real chronyd for the interoperability tests.
 
 Every chronyd runs with -x, so that it never touches the clock, on the loopback interface alone, as the current
 user, with its pid file and its command socket in a folder of its own.
@@ -16,7 +16,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import pytest
 
+from nts.check.peer import Authority
 from testkit.processes import Process
 
 TIMEOUT = 30.0  # seconds; generous, since a wait ends as soon as it can
@@ -50,6 +50,20 @@ def loopback_works(address: str) -> bool:
 
 def _family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+V4, V6, OTHER_V4 = "127.0.0.1", "::1", "127.0.0.2"
+HAS_V6 = loopback_works(V6)
+needs_v6 = pytest.mark.skipif(not HAS_V6, reason="this machine has no ::1: enable IPv6 on the loopback interface")
+V4_AND_V6 = [V4, pytest.param(V6, marks=needs_v6)]
+SANE = 0.5  # seconds of offset; both ends read the same clock, on a machine that may be busy
+
+
+def unused(folder: Path) -> Path:
+    """A new folder in `folder`, with a short name."""
+    path = folder / str(len(list(folder.iterdir())))
+    path.mkdir(mode=0o700)
+    return path
 
 
 @functools.cache
@@ -265,60 +279,10 @@ def nts_client(ca: Path, dump: Path | None = None) -> list[str]:
     return lines
 
 
-def nts_server(folder: Path, ke_port: int, ntp_port: int) -> list[str]:
-    """Configuration of a server with the certificate of a folder."""
+def nts_server(authority: Authority, ke_port: int, ntp_port: int) -> list[str]:
+    """Configuration of a server with a certificate of that authority."""
+    certificate, key = authority.certificate
     return [
         "local stratum 1", "allow", f"port {ntp_port}", f"ntsport {ke_port}",
-        f"ntsservercert {folder / 'cert.pem'}", f"ntsserverkey {folder / 'cert.key'}",
+        f"ntsservercert {certificate}", f"ntsserverkey {key}",
     ]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Passed:
-    """A request, and what came back for it."""
-
-    request: bytes
-    reply: bytes | None
-
-
-class Relay:
-    """A UDP relay to a time server, which keeps what passes and loses replies on demand."""
-
-    def __init__(self, address: str, port: int, target: tuple[str, int]) -> None:
-        self.packets: list[Passed] = []
-        self.lose = 0
-        """how many of the next replies to lose"""
-        self._target, self._stopping = target, threading.Event()
-        self._sock = socket.socket(_family(address), socket.SOCK_DGRAM)
-        self._sock.bind((address, port))
-        self._sock.settimeout(0.1)
-        self._thread = threading.Thread(target=self._work)
-
-    def __enter__(self) -> Relay:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join()
-        self._sock.close()
-
-    def _work(self) -> None:
-        while not self._stopping.is_set():
-            with contextlib.suppress(TimeoutError):
-                request, client = self._sock.recvfrom(65535)
-                reply = self._forward(request)
-                self.packets.append(Passed(request, reply))
-                if self.lose:
-                    self.lose -= 1
-                elif reply is not None:
-                    self._sock.sendto(reply, client)
-
-    def _forward(self, request: bytes) -> bytes | None:
-        with socket.socket(_family(self._target[0]), socket.SOCK_DGRAM) as sock:
-            sock.settimeout(1)
-            sock.connect(self._target)
-            with contextlib.suppress(OSError):  # nothing comes back, or the server does not run
-                sock.send(request)
-                return sock.recv(65535)
-        return None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from nts.base.registry import FieldType, RecordType
@@ -21,12 +22,15 @@ from nts.check.model import (
     passed,
     warned,
 )
+from nts.check.output.render import Options, Session
 from nts.check.probe import ServerProbe, Target
 from nts.check.runner import run
 from nts.codec import extensions, records
 from nts.codec.ntp import Header
 from nts.codec.records import encode_u16s
+from testkit.processes import ROOT
 
+SCHEMA = json.loads((ROOT / "docs/nts_check.schema.json").read_text())
 COOKIE = bytes(range(64, 164))
 HOSTILE = "\x1b[31m\x1b]0;owned\x07<script>alert('x')</script>\r\n\u202e]]>&amp;\ud800\x00 [bold]x[/bold] $name"
 
@@ -141,3 +145,16 @@ def verdicts() -> dict[str, Verdict]:
         "ke-truncated": Verdict.WARN, "ke-aead-15-last": Verdict.FAIL, "ke-aead-menu": Verdict.SKIP,
         "ntp-placeholder-encrypted": Verdict.PATH, "ntp-ef-placement": Verdict.WARN,
     }  # fmt: skip
+
+
+def show(options: Options, *names: str, interrupt_at: str = "") -> int:
+    """Run the made-up checks as a subcommand does."""
+    asker = probe()
+    checks = [c for c in CHECKS if not names or c.name in names]
+    session = Session("server", asker.target.host, checks, options, intro="a run", seed=42, pace=0.5)
+    with session:
+        for result in run(session.checks, asker, session.start):
+            if result.check.name == interrupt_at:
+                raise KeyboardInterrupt
+            session.add(result)
+    return session.finish()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -109,6 +110,11 @@ def test_a_part_of_nts_check_imports_only_from_lower_ones(name: str) -> None:
 def test_a_folder_imports_only_from_those_below_it_and_none_imports_tests(folder: str) -> None:
     for path in (ROOT / folder).rglob("*.py"):
         assert {n.partition(".")[0] for n in imports(path)} & set(FOLDERS) <= FOLDERS[folder], path
+
+
+def test_testkit_lists_its_modules() -> None:
+    listed = re.findall(r"^    (\w+) ", (ROOT / "testkit/__init__.py").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(p.stem for p in (ROOT / "testkit").glob("[a-z]*.py"))
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("*.py")), ids=lambda p: p.stem)

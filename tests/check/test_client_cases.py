@@ -11,8 +11,8 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,6 +38,7 @@ from nts.check.peer.ke import KeSession
 from nts.check.peer.ntp import NtpTalk
 from testkit import processes
 from testkit.flawed_client import FlawedClient
+from testkit.outcomes import Outcomes
 
 SCRIPTS = "ntske_client.py", "ntsts_client.py"
 PARALLEL = 8  # most of it is waiting
@@ -88,38 +89,30 @@ UNSEEN = {  # what a client that does not poll cannot show
 }
 
 
-class Pool:
-    """Runs every case with every client, several at a time, from the first test on."""
-
-    def __init__(self, pool: ThreadPoolExecutor, authority: Authority) -> None:
-        jobs: dict[tuple[str, str], tuple[Client, Check[ClientProbe]]] = {}
-        cases = {case.id: case for case in CASES}
-        for case in CASES:
-            jobs["right", case.id] = FlawedClient(), case
-            jobs["ours", case.id] = ours(), case
-        for i, (number, flawed, _) in enumerate(FLAWS):
-            jobs["flawed", str(i)] = flawed, cases[number]
-        self._futures: dict[tuple[str, str], Future[Result[ClientProbe]]] = {
-            key: pool.submit(run_case, client, case, authority) for key, (client, case) in jobs.items()
-        }
-
-    def __getitem__(self, key: tuple[str, str]) -> Result[ClientProbe]:
-        return self._futures[key].result(300)
-
-
 def run_case(client: Client, case: Check[ClientProbe], authority: Authority) -> Result[ClientProbe]:
     (result,) = runner.run([case], ClientProbe(client, authority))
     return result
 
 
+Results = Outcomes[tuple[str, str], Result[ClientProbe]]
+
+
 @pytest.fixture(scope="module")
-def results(authority: Authority) -> Iterator[Pool]:
-    pool = ThreadPoolExecutor(PARALLEL)
-    yield Pool(pool, authority)
-    pool.shutdown(cancel_futures=True)
+def results(authority: Authority) -> Iterator[Results]:
+    """The result of each case with a right client, with ours and with those that have a flaw."""
+    jobs: dict[tuple[str, str], tuple[Client, Check[ClientProbe]]] = {}
+    cases = {case.id: case for case in CASES}
+    for case in CASES:
+        jobs["right", case.id] = FlawedClient(), case
+        jobs["ours", case.id] = ours(), case
+    for i, (number, flawed, _) in enumerate(FLAWS):
+        jobs["flawed", str(i)] = flawed, cases[number]
+    runs = {key: partial(run_case, client, case, authority) for key, (client, case) in jobs.items()}
+    with Outcomes(runs, parallel=PARALLEL, timeout=300) as outcomes:
+        yield outcomes
 
 
-def test_the_cases_are_those_of_the_specification() -> None:
+def test_the_cases_have_the_numbers_c01_to_c24() -> None:
     assert [case.id for case in CASES] == NUMBERS
     assert len({case.name for case in CASES}) == 24
     for case in CASES:
@@ -129,7 +122,7 @@ def test_the_cases_are_those_of_the_specification() -> None:
 
 @pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("client", ["ours", "right"])
-def test_case_passes_a_right_client(results: Pool, client: str, number: str) -> None:
+def test_case_passes_a_right_client(results: Results, client: str, number: str) -> None:
     """No warning either; and what could not be judged is what a one-shot client cannot show."""
     result = results[client, number]
     assert result.verdict is Verdict.PASS, result.evidence
@@ -143,7 +136,7 @@ def test_every_case_has_a_client_that_fails_it() -> None:
 
 
 @pytest.mark.parametrize("index", range(len(FLAWS)), ids=[number for number, _, _ in FLAWS])
-def test_case_fails_a_client_with_the_flaw(results: Pool, index: int) -> None:
+def test_case_fails_a_client_with_the_flaw(results: Results, index: int) -> None:
     _, _, evidence = FLAWS[index]
     result = results["flawed", str(index)]
     findings = [(f.verdict.value, f.text) for f in result.findings]
@@ -152,13 +145,13 @@ def test_case_fails_a_client_with_the_flaw(results: Pool, index: int) -> None:
         assert any(re.fullmatch(part, f.text) for f in result.findings if f.verdict is Verdict.FAIL), (part, findings)
 
 
-def test_plain_ntp_is_critical_whatever_the_case_is(results: Pool) -> None:
+def test_plain_ntp_is_critical_whatever_the_case_is(results: Results) -> None:
     """A80."""
     plain = str(next(i for i, (number, client, _) in enumerate(FLAWS) if number == "C12" and client.falls_back))
     assert any("plain NTP" in f.text and f.severity is Severity.CRIT for f in results["flawed", plain].findings)
 
 
-def test_no_exhibit_of_text_holds_a_secret(results: Pool) -> None:
+def test_no_exhibit_of_text_holds_a_secret(results: Results) -> None:
     result = results["ours", "C01"]
     assert not [e.text for e in result.exhibits if re.search(r"[0-9a-f]{24}", e.text)]
 

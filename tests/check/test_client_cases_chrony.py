@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
@@ -17,6 +17,7 @@ from nts.check.client.probe import ClientProbe
 from nts.check.model import Result, Severity, Verdict
 from nts.check.peer import Authority
 from testkit import chrony
+from testkit.outcomes import Outcomes
 
 pytestmark = pytest.mark.interop
 PINNED = {(4, 3), (4, 6, 1)}  # the versions of Debian 12 and 13
@@ -70,23 +71,22 @@ def chronyd() -> None:
         pytest.skip(f"the table is of chronyd 4.3 and 4.6.1, and this is {'.'.join(map(str, chrony.version()))}")
 
 
+def run_case(number: str, authority: Authority) -> Result[ClientProbe]:
+    (result,) = runner.run(runner.select(CASES, [number], []), ClientProbe(ChronydClient(), authority))
+    return result
+
+
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Result[ClientProbe]]]]:
-    authority = Authority(tmp_path_factory.mktemp("authority"))
-    pool = ThreadPoolExecutor(PARALLEL)
-
-    def job(number: str) -> Result[ClientProbe]:
-        (result,) = runner.run(runner.select(CASES, [number], []), ClientProbe(ChronydClient(), authority))
-        return result
-
+def results(authority: Authority) -> Iterator[Outcomes[str, Result[ClientProbe]]]:
     longest_first = sorted(CASES, key=lambda c: c.id not in ("C23", "C11", "C18", "C13"))
-    yield {case.id: pool.submit(job, case.id) for case in longest_first}
-    pool.shutdown(cancel_futures=True)
+    jobs = {case.id: partial(run_case, case.id, authority) for case in longest_first}
+    with Outcomes(jobs, parallel=PARALLEL, timeout=300) as outcomes:
+        yield outcomes
 
 
 @pytest.mark.parametrize("number", [case.id for case in CASES])
-def test_verdict_is_the_known_one(results: dict[str, Future[Result[ClientProbe]]], number: str) -> None:
-    result = results[number].result(300)
+def test_verdict_is_the_known_one(results: Outcomes[str, Result[ClientProbe]], number: str) -> None:
+    result = results[number]
     deviation = (DEVIATIONS | WITH_GCM_SIV if chrony.has_gcm_siv() else DEVIATIONS).get(number)
     findings = [(f.verdict.value, f.text) for f in result.findings]
     if deviation is None:

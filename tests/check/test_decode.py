@@ -10,6 +10,7 @@ import io
 import json
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ import pytest
 from nts.base.errors import ConfigError, ExitCode
 from nts.check.commands import decode as command
 from nts.check.decode.tls_keys import parse_keylog
+from nts.check.peer import Authority
 from testkit import captures, chrony
 from testkit.captures import frame, made_session, packets, pcap, udp
 from testkit.foreign_cookies import CHRONY_KEYS, NTPSEC_KEYS
@@ -302,13 +304,12 @@ def test_every_field_of_our_clients_talking_to_a_chronyd_is_decrypted(
 ) -> None:
     chrony.require()
     (short / "d").mkdir(mode=0o700)
-    suite = Suite(short)  # for its certificate alone
-    ke_port, ntp_port = free_port(), suite.ntp_port
+    authority, ke_port, ntp_port = Authority(short), free_port(), free_port(socket.SOCK_DGRAM)
     ini, keylog, pcap_file = short / "client.ini", short / "keys.log", short / "o.pcap"
-    conf = [*chrony.nts_server(short, ke_port, ntp_port), f"ntsdumpdir {short / 'd'}"]
+    conf = [*chrony.nts_server(authority, ke_port, ntp_port), f"ntsdumpdir {short / 'd'}"]
     with caught(pcap_file, ke_port, ntp_port), chrony.running(short / "c", conf):
-        fetched = run("ntske_client.py", "-c", suite.ca, "-o", ini, "--keylog", keylog, "localhost", ke_port, "--json",
-                      "--show-secrets")  # fmt: skip
+        options = ("-c", authority.ca, "-o", ini, "--keylog", keylog, "--json", "--show-secrets")
+        fetched = run("ntske_client.py", *options, "localhost", ke_port)
         assert fetched.returncode == 0, fetched.stderr
         queried = run("ntsts_client.py", "-f", ini, "--count", 4, "--interval", 0.1, "--dump", "--show-secrets")
         assert queried.returncode == 0, queried.stderr

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from nts.check.model import Check, Severity, Verdict
-from nts.check.peer import Pair, pair
+from nts.check.peer import Authority, Pair, pair
 from nts.check.peer.ntp import sound
 from nts.check.probe import ServerProbe
 from nts.check.server import CHECKS
-from nts.system import certs
 from testkit import chrony
 from testkit.ntp_faults import (
     FAULTS,
@@ -154,12 +153,11 @@ CHRONY_EVIDENCE = {
 
 
 @pytest.mark.interop
-def test_chronyd_gets_the_verdicts_that_are_known_of_it() -> None:
+def test_chronyd_gets_the_verdicts_that_are_known_of_it(authority: Authority) -> None:
     chrony.require()
     with chrony.short_folder() as folder:
-        certs.make(certs.LOCAL_NAMES, cert=folder / "cert.pem", key=folder / "cert.key", ca=folder / "ca.pem")
         ke_port, ntp_port = free_port(), free_port(socket.SOCK_DGRAM)
-        with chrony.running(folder, chrony.nts_server(folder, ke_port, ntp_port)):
+        with chrony.running(folder, chrony.nts_server(authority, ke_port, ntp_port)):
             found = results(probe_for(ke_port))
     assert {name: r.verdict.value for name, r in found.items()} == CHRONY, explained(found)
     for name, text in CHRONY_EVIDENCE.items():

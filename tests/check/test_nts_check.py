@@ -21,10 +21,10 @@ from nts.check.client import CASES
 from nts.check.model import Check
 from nts.check.server import CHECKS
 from testkit.processes import ROOT, Process, Suite, free_port, one_error, run
+from testkit.sample_checks import SCHEMA
 from tools import checks_doc
 
 SCRIPT = "nts_check.py"
-SCHEMA = json.loads((ROOT / "docs/nts_check.schema.json").read_text())
 QUICK = ("--fast", "--only", "tls13-only,alpn-select,cert-chain,ke-basic,33")
 
 

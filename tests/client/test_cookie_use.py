@@ -7,12 +7,9 @@ are part of the game.
 
 from __future__ import annotations
 
-import select
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,44 +20,19 @@ from nts.base.registry import FieldType
 from nts.client.state import ClientState
 from nts.codec import extensions
 from testkit.processes import ROOT, Suite
-
-
-class Relay:
-    """Passes datagrams between clients and the time server, and keeps the cookie of each request."""
-
-    def __init__(self, server_port: int) -> None:
-        self.cookies: list[bytes] = []
-        self._server_port = server_port
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
-        self.port = int(self._socket.getsockname()[1])
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        with self._socket, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as upstream:
-            upstream.connect(("127.0.0.1", self._server_port))
-            while not self._stop.is_set():
-                if not select.select([self._socket], [], [], 0.05)[0]:
-                    continue
-                request, client = self._socket.recvfrom(2048)
-                fields, _ = extensions.walk(request)
-                self.cookies += [f.body for f in fields if f.type == FieldType.COOKIE]
-                upstream.send(request)
-                if select.select([upstream], [], [], 1)[0]:
-                    self._socket.sendto(upstream.recv(2048), client)
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
+from testkit.relay import Relay
 
 
 @pytest.fixture
 def relay(suite: Suite) -> Iterator[Relay]:
-    relay = Relay(suite.ntp_port)
-    yield relay
-    relay.close()
+    with Relay(("127.0.0.1", suite.ntp_port)) as relay:
+        yield relay
+
+
+def cookies_seen(relay: Relay) -> list[bytes]:
+    """The cookies of all requests so far."""
+    fields = [field for request in relay.requests for field in extensions.walk(request)[0]]
+    return [field.body for field in fields if field.type == FieldType.COOKIE]
 
 
 def start_client(file: Path, port: int, queries: int) -> subprocess.Popen[str]:
@@ -77,8 +49,7 @@ def test_two_clients_at_once_never_send_the_same_cookie(suite: Suite, relay: Rel
     for client in clients:
         _, stderr = client.communicate(timeout=60)
         assert client.returncode == 0, stderr
-    assert len(relay.cookies) == 80
-    assert len(set(relay.cookies)) == 80
+    assert len(cookies_seen(relay)) == len(set(cookies_seen(relay))) == 80
     assert len(ClientState(file).load().cookies) == 8
 
 
@@ -88,10 +59,10 @@ def test_clients_killed_at_any_point_never_send_a_cookie_again(suite: Suite, rel
     for i in range(15):
         if i % 3 == 0:
             assert suite.fetch(output=file).returncode == 0, "the file was damaged"
-        before = len(relay.cookies)
+        before = len(relay.requests)
         clients = [start_client(file, relay.port, 1000) for _ in range(2)]
         end = time.monotonic() + 20
-        while len(relay.cookies) < before + 2:  # at least one of them is in the middle of its work
+        while len(relay.requests) < before + 2:  # at least one of them is in the middle of its work
             assert time.monotonic() < end
             time.sleep(0.001)
         time.sleep(0.0013 * i)
@@ -100,8 +71,8 @@ def test_clients_killed_at_any_point_never_send_a_cookie_again(suite: Suite, rel
         for client in clients:
             client.communicate()
         stock = ClientState(file).load().cookies  # whole, or this raises
-        assert not set(stock) & set(relay.cookies), "a cookie that was sent is still in stock"
-    assert len(relay.cookies) == len(set(relay.cookies))
+        assert not set(stock) & set(cookies_seen(relay)), "a cookie that was sent is still in stock"
+    assert len(relay.requests) == len(cookies_seen(relay)) == len(set(cookies_seen(relay)))
     client = start_client(file, relay.port, 1)
     _, stderr = client.communicate(timeout=30)
     assert client.returncode == 0, stderr

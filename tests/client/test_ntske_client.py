@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,7 @@ from testkit.client_runs import (
     stored_cookies,
     write_association,
 )
+from testkit.outcomes import Outcomes
 from testkit.raw_ke import END, record
 
 
@@ -73,24 +75,13 @@ def run_ke(case: KeCase, authority: Authority, folder: Path) -> KeOutcome:
         return KeOutcome(completed, server, ini, before, time.monotonic() - started)
 
 
-class KePool:
-    """Runs every case once, several at a time."""
-
-    def __init__(self, pool: ThreadPoolExecutor, authority: Authority, folder: Path) -> None:
-        cases = {**GRANTED, **{n: c for n, (_, _, c) in {**REFUSED, **UNACCEPTABLE}.items()}}
-        self._futures = {
-            name: pool.submit(run_ke, case, authority, folder / str(i)) for i, (name, case) in enumerate(cases.items())
-        }
-
-    def __getitem__(self, name: str) -> KeOutcome:
-        return self._futures[name].result(120)
-
-
 @pytest.fixture(scope="module")
-def ke(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KePool]:
-    pool = ThreadPoolExecutor(PARALLEL)
-    yield KePool(pool, authority, tmp_path_factory.mktemp("ke"))
-    pool.shutdown(cancel_futures=True)
+def ke(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcomes[str, KeOutcome]]:
+    cases = {**GRANTED, **{n: c for n, (_, _, c) in {**REFUSED, **UNACCEPTABLE}.items()}}
+    folder = tmp_path_factory.mktemp("ke")
+    jobs = {n: partial(run_ke, c, authority, folder / str(i)) for i, (n, c) in enumerate(cases.items())}
+    with Outcomes(jobs, parallel=PARALLEL, timeout=120) as outcomes:
+        yield outcomes
 
 
 def says(*parts: bytes, end: bytes = END, **changes: bytes | list[bytes] | None) -> KeCase:
@@ -316,7 +307,7 @@ UNACCEPTABLE: dict[str, tuple[int, str, KeCase]] = {
 
 
 @pytest.mark.parametrize("name", GRANTED)
-def test_key_exchange_succeeds(ke: KePool, name: str) -> None:
+def test_key_exchange_succeeds(ke: Outcomes[str, KeOutcome], name: str) -> None:
     """One connection, one request, close_notify (A06, A07), in whatever pieces the response comes (A08).
 
     The result is in client.ini, the old one gone (A77).
@@ -340,7 +331,7 @@ def test_key_exchange_succeeds(ke: KePool, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_key_exchange_ends_with_an_error(ke: KePool, name: str) -> None:
+def test_key_exchange_ends_with_an_error(ke: Outcomes[str, KeOutcome], name: str) -> None:
     """A19, A23, A24, A28: no second attempt, and the association that client.ini held is untouched."""
     code, words, _ = REFUSED[name]
     outcome = ke[name]
@@ -351,7 +342,7 @@ def test_key_exchange_ends_with_an_error(ke: KePool, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", UNACCEPTABLE)
-def test_nothing_is_sent_to_an_unacceptable_server(ke: KePool, name: str) -> None:
+def test_nothing_is_sent_to_an_unacceptable_server(ke: Outcomes[str, KeOutcome], name: str) -> None:
     """A01, A03, A04, C21: no octet of application data before TLS 1.3, ALPN and certificate are as they must be."""
     code, words, _ = UNACCEPTABLE[name]
     outcome = ke[name]
@@ -360,32 +351,32 @@ def test_nothing_is_sent_to_an_unacceptable_server(ke: KePool, name: str) -> Non
     assert outcome.ini.read_text() == outcome.before
 
 
-def test_time_out_is_kept(ke: KePool) -> None:
+def test_time_out_is_kept(ke: Outcomes[str, KeOutcome]) -> None:
     """C18: --timeout bounds the whole exchange, at every stage, whatever drips in."""
     for name, limit in (("C18 never answers", 1), ("C18 an octet each 0.1 s", 1.5), ("never answers the handshake", 1)):
         assert limit < ke[name].seconds < limit + SLACK
 
 
-def test_endless_response_is_not_read_to_its_end(ke: KePool) -> None:
+def test_endless_response_is_not_read_to_its_end(ke: Outcomes[str, KeOutcome]) -> None:
     """C18: the client holds 131072 octets at most; what the server could send is that and the sockets' buffers."""
     for name in ("C18 endless records", "C18 endless empty records"):
         assert 131072 < ke[name].server.sessions[0].sent < 1 << 25
 
 
-def test_server_name_is_indicated_unless_it_is_an_address(ke: KePool) -> None:
+def test_server_name_is_indicated_unless_it_is_an_address(ke: Outcomes[str, KeOutcome]) -> None:
     """RFC 6066 section 3."""
     assert [s.server_name for s in ke["basic"].server.sessions] == [b"localhost"]
     assert [s.server_name for s in ke["IP address as host"].server.sessions] == [None]
     assert [s.server_name for s in ke["-n another name"].server.sessions] == [b"time.example"]
 
 
-def test_cookies_are_opaque_and_stored_as_they_came(ke: KePool) -> None:
+def test_cookies_are_opaque_and_stored_as_they_came(ke: Outcomes[str, KeOutcome]) -> None:
     """A30: of 1 to 1000 octets."""
     lengths = [len(c) for c in stored_cookies(ke["C13 cookies of many lengths"].ini)]
     assert lengths == [1, 15, 16, 100, 101, 256, 512, 1000]
 
 
-def test_no_secret_is_shown(ke: KePool) -> None:
+def test_no_secret_is_shown(ke: Outcomes[str, KeOutcome]) -> None:
     """Neither on success nor in an error."""
     for outcome in (ke["basic"], ke["C14 Error besides a good response"], ke["C16 two ends"]):
         shown = outcome.completed.stdout + outcome.completed.stderr

@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Interoperability with chrony, both ways: chronyd as client of our servers, and our clients against chronyd.
+"""chronyd as a client of our servers: what it makes of them, what passes on the wire, rotations and restarts.
 
 A chronyd that failed once to get through a TLS handshake waits for 2**10 s, so our servers start first, always.
 """
 
 from __future__ import annotations
 
-import configparser
 import contextlib
-import json
-import os
 import re
-import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -20,50 +16,21 @@ from pathlib import Path
 
 import pytest
 
-from nts.base.errors import ExitCode
-from nts.base.registry import KISS_NTSN, AeadId, FieldType
-from nts.client import ke_session
-from nts.client.state import ClientState
-from nts.codec import extensions, ntp
+from nts.base.registry import KISS_NTSN, FieldType
+from nts.codec import extensions
 from nts.codec.ntp import Header
-from nts.protocol import ts_client
-from nts.protocol.ts_client import Verdict
-from nts.system import certs
 from testkit import chrony
-from testkit.chrony import Chronyd, Relay
-from testkit.processes import Suite, ask_udp, free_port, run, running_suite
+from testkit.chrony import HAS_V6, OTHER_V4, SANE, V4, V4_AND_V6, V6, Chronyd, unused
+from testkit.processes import Suite, free_port, run, running_suite
+from testkit.relay import Relay
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.usefixtures("chronyd_can_run")]
 
-V4, V6, OTHER_V4 = "127.0.0.1", "::1", "127.0.0.2"
-HAS_V6 = chrony.loopback_works(V6)
-needs_v6 = pytest.mark.skipif(not HAS_V6, reason="this machine has no ::1: enable IPv6 on the loopback interface")
-V4_AND_V6 = [V4, pytest.param(V6, marks=needs_v6)]
 LOCAL_STRATUM = 10  # of our server by default
 FAST = "iburst minpoll -3 maxpoll -3"  # eight polls a second: as many as there are cookies
 STEADY = "iburst minpoll 0 maxpoll 0"  # one a second, so that eight cookies outlive a server's restart
-SANE = 0.5  # seconds of offset; both ends read the same clock, on a machine that may be busy
 PLAIN_REQUEST = 228  # octets: header 48, identifier 36, cookie 104, authenticator 40
 PLACEHOLDER = 104  # octets, and as many for a cookie
-CHRONY_COOKIES = {96, 100}  # octets; by version: chronyd seals its cookies with AES-GCM-SIV or AES-SIV-CMAC
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _chronyd_can_run() -> None:
-    chrony.require()
-
-
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    with chrony.short_folder() as path:
-        yield path
-
-
-def unused(folder: Path) -> Path:
-    """A new folder in it, with a short name."""
-    path = folder / str(len(list(folder.iterdir())))
-    path.mkdir(mode=0o700)
-    return path
 
 
 # --- chronyd as a client of our servers ------------------------------------------------------------------------------
@@ -170,7 +137,7 @@ def wire(folder: Path) -> Iterator[Wire]:
         ke.start_ke()
         ts.start_ts()
         with (
-            Relay(OTHER_V4, port, (V4, ts.ntp_port)) as relay,
+            Relay((V4, ts.ntp_port), (OTHER_V4, port)) as relay,
             chrony.running(path / "c", [*chrony.nts_client(ke.ca), source]) as chronyd,
         ):
             chronyd.wait_for_nts(OTHER_V4)
@@ -336,222 +303,3 @@ def test_chronyd_restarted_resumes_with_the_cookies_it_has_saved(folder: Path) -
         assert (auth.mode, auth.key_id, auth.type, auth.nak, auth.cookie_length) == ("NTS", 1, 15, 0, 100)
         assert auth.attempts == 0
         assert it.chronyd.ntpdata(V4)["Authenticated"] == "Yes"
-
-
-# --- our clients against chronyd as a server -------------------------------------------------------------------------
-
-
-@dataclass
-class Server:
-    """A chronyd that serves NTS, and a client.ini for it."""
-
-    chronyd: Chronyd
-    folder: Path
-    ke_port: int
-    ntp_port: int
-
-    @property
-    def ca(self) -> Path:
-        return self.folder / "ca.pem"
-
-    def fetch(self, host: str, *arguments: object) -> Path:
-        """A new client.ini by ntske_client.py; its text is in a file of the same name with .txt."""
-        ini = self.folder / f"client{len(list(self.folder.glob('client*.ini')))}.ini"
-        result = run("ntske_client.py", "-c", self.ca, "-o", ini, *arguments, host, self.ke_port)
-        assert (result.returncode, result.stderr) == (ExitCode.OK, ""), result.stderr + self.chronyd.state()
-        ini.with_suffix(".txt").write_text(result.stdout)
-        return ini
-
-
-@contextlib.contextmanager
-def serving(path: Path, *lines: str) -> Iterator[Server]:
-    certs.make(certs.LOCAL_NAMES, cert=path / "cert.pem", key=path / "cert.key", ca=path / "ca.pem")
-    ke_port, ntp_port = free_port(), free_port(socket.SOCK_DGRAM)
-    with chrony.running(path / "c", [*chrony.nts_server(path, ke_port, ntp_port), *lines]) as chronyd:
-        yield Server(chronyd, path, ke_port, ntp_port)
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[Server]:
-    with serving(unused(folder)) as running:
-        yield running
-
-
-@pytest.mark.parametrize("host", ["localhost", *V4_AND_V6])
-def test_our_ke_client_agrees_with_chronyd(server: Server, host: str) -> None:
-    ini = server.fetch(host, "--aead", "17,15", "--json")
-    answer = json.loads(ini.with_suffix(".txt").read_text())
-    assert answer["aead"] == {"id": 15, "name": "AEAD_AES_SIV_CMAC_256"}
-    assert answer["cookies"]["count"] == 8
-    (length,) = answer["cookies"]["lengths"]
-    assert length in CHRONY_COOKIES
-    assert answer["tls"]["version"] == "TLSv1.3"
-    assert answer["ntp"]["port"] == server.ntp_port
-    if host != "localhost":
-        assert answer["ntp"]["server"] == host  # no Server Negotiation record: the address of the key exchange
-    stored = ClientState(ini).load()
-    assert (stored.keys.aead, stored.verify, len(stored.cookies)) == (AeadId.AES_SIV_CMAC_256, True, 8)
-
-
-def test_our_ke_client_shows_chronyds_records(server: Server) -> None:
-    shown = server.fetch("localhost").with_suffix(".txt").read_text()
-    assert "8 cookies and keys for AEAD_AES_SIV_CMAC_256" in shown
-    lengths = list(map(int, re.findall(r"New Cookie for NTPv4 +<(\d+) octets>", shown)))
-    assert len(lengths) == 8
-    assert set(lengths) <= CHRONY_COOKIES
-    assert re.search(rf"critical +7 NTPv4 Port Negotiation +{server.ntp_port}\n", shown)
-
-
-def test_our_ke_client_refuses_chronyds_certificate_without_its_ca(server: Server, folder: Path) -> None:
-    other = unused(folder)
-    certs.make(("localhost",), cert=other / "cert.pem", key=other / "cert.key", ca=other / "ca.pem")
-    result = run("ntske_client.py", "-c", other / "ca.pem", "-o", other / "client.ini", "localhost", server.ke_port)
-    assert result.returncode == ExitCode.CERTIFICATE
-    assert not (other / "client.ini").exists()
-
-
-@pytest.mark.parametrize("host", V4_AND_V6)
-def test_our_time_client_takes_chronyds_time(server: Server, host: str) -> None:
-    result = run("ntsts_client.py", "-f", server.fetch(host), "--json")
-    assert (result.returncode, result.stderr) == (ExitCode.OK, "")
-    answer = json.loads(result.stdout)
-    assert (answer["server"], answer["stratum"], answer["authenticated"]) == (host, 1, True)
-    assert answer["cookies"] == {"received": 1, "stock": 8}
-    assert abs(answer["offset"]) < SANE
-
-
-@pytest.mark.parametrize("host", V4_AND_V6)
-def test_our_time_client_asks_chronyd_five_times_and_chronyd_counts_them_as_authenticated(
-    server: Server, host: str
-) -> None:
-    ini = server.fetch(host)
-    before = server.chronyd.serverstats()["Authenticated NTP packets"]
-    result = run("ntsts_client.py", "-f", ini, "-n", 5, "-i", 0.05)
-    assert (result.returncode, result.stderr) == (ExitCode.OK, "")
-    *lines, summary = result.stdout.splitlines()
-    assert len(lines) == 5
-    assert all(re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z  offset [+-]", line) for line in lines)
-    assert summary.startswith("5 queries, 5 answers; best offset ")
-    assert len(ClientState(ini).load().cookies) == 8
-    assert server.chronyd.serverstats()["Authenticated NTP packets"] == before + 5
-
-
-@pytest.mark.parametrize("lost", [1, 4, 7])
-def test_one_query_to_chronyd_refills_the_stock(server: Server, lost: int) -> None:
-    ini = server.fetch(V4)
-    for _ in range(lost):
-        ClientState(ini).take_cookie()
-    result = run("ntsts_client.py", "-f", ini, "--json")
-    assert (result.returncode, result.stderr) == (ExitCode.OK, "")
-    assert json.loads(result.stdout)["cookies"] == {"received": lost + 1, "stock": 8}
-    assert len(set(ClientState(ini).load().cookies)) == 8
-    # The last of the fresh ones is as good as the first.
-    assert run("ntsts_client.py", "-f", ini, "-n", 8, "-i", 0.02).returncode == ExitCode.OK
-
-
-@pytest.mark.parametrize("octet", [0, 50], ids=["key identifier", "ciphertext"])
-def test_a_damaged_cookie_gets_a_nak_from_chronyd(server: Server, octet: int) -> None:
-    ini = server.fetch(V4)
-    stored = configparser.ConfigParser()
-    stored.read(ini)
-    damaged = bytearray.fromhex(stored["cookies"]["0"])
-    damaged[octet] ^= 1
-    stored["cookies"]["0"] = damaged.hex()
-    with ini.open("w") as f:
-        stored.write(f)
-    result = run("ntsts_client.py", "-f", ini)
-    assert (result.returncode, result.stdout) == (ExitCode.NTS_NAK, "")
-    assert "NTS NAK" in result.stderr
-    assert "hint: " in result.stderr
-    assert run("ntsts_client.py", "-f", ini).returncode == ExitCode.OK  # the other seven are good
-
-
-@pytest.mark.parametrize("count", [0, 1, 7])
-@pytest.mark.parametrize("host", V4_AND_V6)
-def test_our_pure_code_judges_chronyds_answers(server: Server, host: str, count: int) -> None:
-    offered = (AeadId.AES_SIV_CMAC_512, AeadId.AES_SIV_CMAC_256)
-    result = ke_session.exchange(ke_session.Options(host, server.ke_port, offered, ca=server.ca))
-    query = ts_client.build_query(result.keys, result.agreement.cookies[0], count, os.urandom)
-    sent_ns = time.time_ns()
-    datagram = ask_udp(server.ntp_port, query.packet, host=host)
-    received_ns = time.time_ns()
-    assert datagram is not None
-    length = len(result.agreement.cookies[0])
-    assert length in CHRONY_COOKIES
-    assert len(datagram) == len(query.packet) == 128 + length + (4 + length) * count
-    judgement = ts_client.judge(datagram, query)
-    assert judgement.verdict is Verdict.TIME, judgement
-    assert [len(c) for c in judgement.cookies] == [length] * (1 + count)
-    assert judgement.header is not None
-    assert abs(ts_client.measure(judgement.header, sent_ns, received_ns).offset) < SANE * ntp.NS
-    other = ts_client.build_query(result.keys, result.agreement.cookies[1], count, os.urandom)
-    assert ts_client.judge(datagram, other).verdict is Verdict.MISMATCH
-
-
-def test_our_client_follows_the_server_record_of_chronyd(folder: Path) -> None:
-    with serving(unused(folder), "ntsntpserver localhost") as server:
-        ini = server.fetch(V4, "-4")
-        shown = ini.with_suffix(".txt").read_text()
-        assert re.search(r"critical +6 NTPv4 Server Negotiation +localhost\n", shown)
-        stored = ClientState(ini).load()
-        assert (stored.server, stored.port) == ("localhost", server.ntp_port)
-        result = run("ntsts_client.py", "-f", ini)
-        assert (result.returncode, result.stderr) == (ExitCode.OK, "")
-
-
-@needs_v6
-def test_our_client_goes_where_the_server_record_of_chronyd_leads(folder: Path) -> None:
-    with serving(unused(folder), f"ntsntpserver {V6}") as server:
-        ini = server.fetch(V4)
-        result = run("ntsts_client.py", "-f", ini, "--json")
-        assert (result.returncode, result.stderr) == (ExitCode.OK, "")
-        assert json.loads(result.stdout)["server"] == V6
-
-
-# --- chronyd's own key rotation --------------------------------------------------------------------------------------
-
-
-def chrony_keys(first: int, seed: int) -> str:
-    """A file of chrony's server keys: two old ones, the current one and the next, as chrony 4.3 writes it.
-
-    The two lowest bits of an identifier count, so that key n is the current one of a file and an old one of the next.
-    """
-    keys = [(n << 8 | n & 3, bytes([seed, n]) * 16) for n in range(first, first + 4)]
-    return "NKS0\n15 0.0\n" + "".join(f"{i:08X} {key.hex().upper()}\n" for i, key in keys)
-
-
-def test_stored_cookies_live_through_chronyds_rekey_and_get_a_nak_when_their_key_has_gone(folder: Path) -> None:
-    path = unused(folder)
-    dump = path / "d"
-    dump.mkdir(mode=0o700)
-
-    def install(first: int) -> None:
-        """With ntsrotate 0 chronyd leaves its keys to whoever manages the file, and reads it when told to rekey."""
-        new = dump / "new"
-        new.write_text(chrony_keys(first, seed=7))
-        new.chmod(0o600)
-        new.replace(dump / "ntskeys")
-
-    install(0)
-    with serving(path, f"ntsdumpdir {dump}", "ntsrotate 0") as server:
-        ini = server.fetch(V4)
-        kept = path / "kept.ini"
-        shutil.copy(ini, kept)
-        current = {c[:4] for c in ClientState(ini).load().cookies}
-        assert current == {bytes.fromhex("00000202")}  # the third of the file
-        for first in (1, 2):  # the cookies of the key exchange are good until the third rotation
-            install(first)
-            server.chronyd.ask("rekey")
-            result = run("ntsts_client.py", "-f", ini)
-            assert (result.returncode, result.stderr) == (ExitCode.OK, "")
-        newest = ClientState(ini).load().cookies[-1]
-        assert newest[:4] == bytes.fromhex("00000400")
-        install(3)
-        server.chronyd.ask("rekey")
-        assert run("ntsts_client.py", "-f", kept).returncode == ExitCode.NTS_NAK
-        store = ClientState(ini)
-        while store.load().cookies != (newest,):
-            store.take_cookie()
-        result = run("ntsts_client.py", "-f", ini, "--json")
-        assert (result.returncode, result.stderr) == (ExitCode.OK, "")
-        assert json.loads(result.stdout)["cookies"] == {"received": 8, "stock": 8}
