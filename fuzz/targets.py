@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """One function for each parser: it takes any octets, and raises if and only if its invariant is broken.
 
-Targets whose name ends in `_sealed` encrypt and authenticate what they are given before they hand it on: what lies
-behind the authentication is not out of reach.
+Targets whose name ends in `_sealed` encrypt and authenticate their input first, so that the code behind the
+authentication is fuzzed too.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What tests, fuzzers and tools share.
 
-    packets           NTS requests, replies and cookies, part by part, made without nts.codec
-    raw_ke            an NTS-KE client that can misbehave, made without nts.system.tls
+    packets           NTS requests, replies and cookies, part by part, by an encoder of their own
+    raw_ke            an NTS-KE client that can misbehave, without nts.system.tls
     captures          pcap files and TLS sessions, made by hand
     foreign_cookies   keys and cookies of chronyd and NTPsec
     processes         the suite's scripts and servers as processes

@@ -80,7 +80,7 @@ def tcp(source: Address, target: Address, sequence: int, payload: bytes = b"", f
 
 
 def frame(packet: bytes, link: int = ETHERNET) -> bytes:
-    """An IP packet as it lies in a capture of this link type."""
+    """An IP packet as a capture of this link type holds it."""
     six = packet[0] >> 4 == 6
     ethertype = struct.pack(">H", 0x86DD if six else 0x0800)
     match link:
@@ -100,12 +100,12 @@ def frame(packet: bytes, link: int = ETHERNET) -> bytes:
 # --- TLS --------------------------------------------------------------------------------------------------------------
 
 Flight = tuple[bool, bytes]
-"""Whether it is the client's, and its octets on the wire"""
+"""whether the client sent it, and its octets on the wire"""
 
 
 @dataclass
 class Recording:
-    """A TLS connection as it was on the wire, and what its ends know of it."""
+    """A TLS connection as it was on the wire, and what its two ends know about it."""
 
     flights: list[Flight]
     keylog: str
@@ -211,7 +211,7 @@ class Sealer:
         return head + AESGCM(key).encrypt(nonce, body + bytes([kind]) + bytes(padding), head)
 
     def update(self) -> bytes:
-        """A KeyUpdate; what is sealed after it is so with the next key."""
+        """A KeyUpdate. What follows is sealed with the next key."""
         sealed = self.record(22, bytes([24, 0, 0, 1, 0]))
         self.secret, self.number = expand_label(self.secret, "traffic upd", b"", 32), 0
         return sealed

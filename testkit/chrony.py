@@ -68,7 +68,7 @@ def unused(folder: Path) -> Path:
 
 @functools.cache
 def unavailable() -> str | None:
-    """Why no chronyd can be tested with here, and what to do; None when one can."""
+    """Why tests cannot use a chronyd here, and what to do about it; None when they can."""
     chronyd = shutil.which("chronyd", path=_PATH)
     if chronyd is None or shutil.which("chronyc", path=_PATH) is None:
         return f"no chronyd and chronyc here: {_INSTALL}"
@@ -91,7 +91,7 @@ def unavailable() -> str | None:
 
 @functools.cache
 def version() -> tuple[int, ...]:
-    """Of the chronyd there is, for what differs from one to the next. For tests that require() it."""
+    """The version of this machine's chronyd, for tests that `require()` it."""
     chronyd = shutil.which("chronyd", path=_PATH) or "chronyd"
     told = subprocess.run([chronyd, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
     found = re.search(r"version (\d+(?:\.\d+)*)", told)
@@ -100,17 +100,17 @@ def version() -> tuple[int, ...]:
 
 
 def has_gcm_siv() -> bool:
-    """Whether it speaks AEAD 30 and seals its cookies with it: since 4.4, with the libraries that go with that."""
+    """Whether chronyd speaks AEAD 30 and seals its cookies with it: since 4.4, if its libraries can."""
     return version() >= (4, 4)
 
 
 def has_record_1024() -> bool:
-    """Whether it asks, and answers, by record 1024 for AEAD 30's number in the exporter's context: since 4.6.1."""
+    """Whether chronyd knows record 1024, which puts AEAD 30's number into the exporter's context: since 4.6.1."""
     return version() >= (4, 6, 1)
 
 
 def require() -> None:
-    """Skip where chronyd cannot run; in CI that is a failure, so that no pipeline is green without these tests."""
+    """Skip the test where chronyd cannot run. In CI fail instead, so that no pipeline is green without it."""
     reason = unavailable()
     if reason and os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
@@ -173,7 +173,7 @@ class Chronyd:
             raise
 
     def stop(self) -> None:
-        """Returns when it has ended: it has written its cookies to ntsdumpdir by then."""
+        """Stop it and wait for its end; by then it has written its cookies to ntsdumpdir."""
         self._process.stop()
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -228,7 +228,7 @@ class Chronyd:
         return {name: int(value) for name, value in self._report("serverstats").items()}
 
     def wait(self, what: str, probe: Callable[[], object], timeout: float = TIMEOUT) -> None:
-        """Until `probe` gives a true value; fails with chronyd's log when chronyd ends or time is up."""
+        """Wait until `probe` gives a true value. Fails with chronyd's log when chronyd ends or time is up."""
         end = time.monotonic() + timeout
         while True:
             code = self._process.popen.poll()
@@ -239,23 +239,23 @@ class Chronyd:
             time.sleep(_PAUSE)
 
     def wait_for_answers(self, address: str, count: int = 3) -> None:
-        """Until so many more valid answers have come from a source."""
+        """Wait until so many more valid answers have come from a source."""
         goal = self.valid(address) + count
         self.wait(f"{count} more answers from {address}", lambda: self.valid(address) >= goal)
 
     def wait_for_nts(self, address: str) -> Auth:
-        """Until a source is reached with NTS; it may be one that a key exchange has yet to lead to."""
+        """Wait until a source is reached with NTS. A key exchange may have to lead to it first."""
         self.wait(f"a source {address}", lambda: any(row[2] == address for row in self._rows("sources")))
         self.wait(f"authentic answers from {address}", lambda: self.source(address).reach and self.valid(address) >= 2)
         return self.authdata(address)
 
     def used_source(self, address: str) -> Source:
-        """A source, once the selection has found nothing wrong with it."""
+        """A source, once the selection accepts it."""
         self.wait(f"{address} in use", lambda: self.source(address).state in "*+-")
         return self.source(address)
 
     def state(self) -> str:
-        """All that helps to see what went wrong."""
+        """What helps to see what went wrong."""
         reports = [self._run(r) for r in ("sources", "authdata", "selectdata", "ntpdata")]
         return "\n".join([*(r.stdout + r.stderr for r in reports), "log:", self._process.output()])
 
@@ -271,7 +271,7 @@ def running(folder: Path, lines: Iterable[str], *flags: str) -> Iterator[Chronyd
 
 
 def nts_client(ca: Path, dump: Path | None = None) -> list[str]:
-    """Configuration of a client, but for its sources."""
+    """Configuration of a client, without its sources."""
     lines = ["port 0", f"ntstrustedcerts {ca}"]
     if dump is not None:
         dump.mkdir(mode=0o700, exist_ok=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A client made of the suite's pieces, right unless it is given a flaw: what the client cases must find out."""
+"""A client made of the suite's pieces, and right unless it is given a flaw, which the client cases must find."""
 
 from __future__ import annotations
 

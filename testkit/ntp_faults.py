@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the tests of nts_check's NTP checks share: how to run them, and faulty time servers."""
+"""Time servers with one fault each, for the NTP checks of nts_check, and how to run those."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def results(probe: ServerProbe, names: Iterable[str] = NAMES) -> dict[str, Resul
 
 
 def explained(found: dict[str, Result[ServerProbe]], but: Verdict = Verdict.PASS) -> list[str]:
-    """What is not as it should be."""
+    """The results with any other verdict, in words."""
     return [f"{name}: {r.verdict.value}: {r.evidence}" for name, r in found.items() if r.verdict is not but]
 
 
@@ -50,7 +50,7 @@ def judged(
 
 
 def only(condition: Callable[[NtpTalk], bool], fault: Answer) -> Answer:
-    """The fault where the condition is met, and what is right everywhere else."""
+    """The fault where the condition is met, and sound answers everywhere else."""
     return lambda talk: fault(talk) if condition(talk) else sound(talk)
 
 
@@ -87,7 +87,7 @@ def length_is(*lengths: int) -> Callable[[NtpTalk], bool]:
 
 
 def time_(**changes: object) -> Answer:
-    """An authentic reply, come what may, with some part of it put differently."""
+    """An authentic reply to anything, with some part of it replaced."""
     return lambda talk: [talk.time(**{k: v(talk) if callable(v) else v for k, v in changes.items()})]  # type: ignore[arg-type]
 
 
@@ -129,7 +129,7 @@ def once_only() -> Answer:
 
 
 def fragile(deadly: Callable[[NtpTalk], bool], rest: float = math.inf) -> Answer:
-    """Does not survive such a packet: answers no more, or not the next so many."""
+    """Stops answering after such a packet, for the next `rest` packets or for good."""
     left = -1.0
 
     def answer(talk: NtpTalk) -> Iterable[bytes | float]:

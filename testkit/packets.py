@@ -2,8 +2,8 @@
 """Builders and hypothesis strategies: NTS requests and replies with a knob for everything, and NTS-KE messages.
 
 The builders are an independent peer: they pack with `struct` and encrypt with cryptography's AESSIV, and share none
-of `extensions`, `aead` and `cookies` of `nts.codec`, so that a mistake there cannot cancel itself out. All that looks
-random is counted, so every packet is the same in every run.
+of `extensions`, `aead` and `cookies` of `nts.codec`, so that a mistake there cannot cancel itself out. Whatever looks
+random comes from a counter, so every packet is the same in every run.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SYSTEM = SystemVariables(
 
 
 def bounded(examples: int) -> settings:
-    """So many examples, each in whatever time it needs, the same ones every time."""
+    """Settings for so many examples, the same ones in every run, without a deadline."""
     return settings(max_examples=examples, deadline=None, derandomize=True)
 
 
@@ -68,7 +68,7 @@ def session_keys(aead: AeadId = AeadId.AES_SIV_CMAC_256, seed: object = "session
 
 
 def raw_field(kind: int, body: bytes = b"", length: int | None = None) -> bytes:
-    """One extension field exactly as told: no padding, and with the `length` it shall claim."""
+    """One extension field exactly as given: no padding, and `length` is what it claims to be long."""
     return struct.pack(">HH", kind, 4 + len(body) if length is None else length) + body
 
 
@@ -78,7 +78,7 @@ def cookie_of(keys: SessionKeys, master: MasterKey = CURRENT_KEY, nonce: bytes =
 
 
 def foreign_cookie(plaintext: bytes, master: MasterKey = CURRENT_KEY, nonce: bytes = bytes(range(64, 80))) -> bytes:
-    """What a cookie is, with any contents."""
+    """A cookie with any contents."""
     return struct.pack(">H", master.id) + nonce + AESSIV(master.key).encrypt(plaintext, [b"", nonce])
 
 
@@ -91,7 +91,7 @@ def authenticator(key: bytes, nonce: bytes, plaintext: bytes, associated: bytes,
 
 @dataclass(frozen=True)
 class Request:
-    """An NTS request. As it stands it is the usual one; every part can be put differently."""
+    """An NTS request: the usual one, unless some part is replaced."""
 
     keys: SessionKeys = field(default_factory=session_keys)
     version: int = 4
@@ -157,7 +157,7 @@ class Reply:
 
 
 def open_reply(packet: bytes, keys: SessionKeys) -> Reply:
-    """The parts of a protected answer, which must be: one identifier, one authenticator, encrypted cookies only."""
+    """The parts of a protected answer. It must have one identifier, one authenticator and encrypted cookies alone."""
     (kind, unique_id), (last, body) = fields_of(packet)
     assert (kind, last) == (UNIQUE_IDENTIFIER, AUTHENTICATOR)
     nonce_length, size = struct.unpack_from(">HH", body)

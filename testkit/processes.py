@@ -89,7 +89,7 @@ class Process:
         return self.log.read_bytes()[self._start :].decode(errors="replace")
 
     def wait_for(self, text: str, timeout: float = START_TIMEOUT) -> None:
-        """Until `text` is in the output; fails when the program ends or time is up first."""
+        """Wait until `text` is in the output. Fails when the program ends or time is up first."""
         end = time.monotonic() + timeout
         while text not in self.output():
             assert self.popen.poll() is None, f"ended with {self.popen.returncode}:\n{self.output()}"
@@ -228,7 +228,7 @@ def running(process: Process) -> subprocess.Popen[bytes]:
 
 
 def kill_orphans(workers: list[int]) -> bool:
-    """After a failure: workers whose parent is gone must not outlive the test. Whether there were any."""
+    """Kill workers that outlived their parent, after a failure. Returns whether there were any."""
     left = [pid for pid in workers if is_running(pid)]
     for pid in left:
         os.kill(pid, signal.SIGKILL)

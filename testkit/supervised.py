@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""A server whose workers do nothing, for test_workers.py, and whose faults files in its folder switch on:
+"""A server whose workers do nothing, for test_workers.py. Files in its folder switch faults on:
 
     python -m testkit.supervised FOLDER COUNT PAUSE
 
-- `set-up` and `system`: the set-up of the workers whose indexes it holds fails, for a reason of ours or the system's;
-- `slow`: that of all takes until they are told to stop;
-- `serve`: workers whose indexes it holds fail after their set-up;
-- `processes`: so many can be made, no more; each one refused adds an octet to `refused`;
-- `later`: in the parent two hours have passed.
+- `set-up` and `system`: the set-up of the workers whose indexes the file holds fails, with our error or the system's;
+- `slow`: the set-up of every worker lasts until it is told to stop;
+- `serve`: workers whose indexes the file holds fail after their set-up;
+- `processes`: no more than so many processes can be made; each refusal adds an octet to `refused`;
+- `later`: the parent believes that two hours have passed.
 
 A worker leaves its process number in `worker0`, `worker1` ...
 """

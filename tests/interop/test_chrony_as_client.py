@@ -204,7 +204,7 @@ def test_chronyd_understands_our_nak_and_makes_a_new_key_exchange(wire: Wire) ->
 
 @dataclass
 class Living:
-    """Servers of our own, and a chronyd that is to live through what operators do to them."""
+    """Our servers, and a chronyd that must live through what operators do to them."""
 
     suite: Suite
     conf: list[str]
@@ -217,7 +217,7 @@ class Living:
         return self.folder / f"d/{V4}.nts"
 
     def key_ids(self) -> set[str]:
-        """Under which master keys chronyd's cookies are: it saves them when told to."""
+        """The identifiers of the master keys of chronyd's cookies, which it saves when told to."""
         self.chronyd.ask("dump")
         lines = self.dump.read_text().splitlines() if self.dump.exists() else []
         return {line[:4].lower() for line in lines if re.fullmatch(r"[0-9A-F]{200}", line)}
@@ -239,14 +239,14 @@ def living(path: Path, polls: str) -> Iterator[Living]:
 
 
 def sessions(suite: Suite) -> str:
-    """Stop the KE server, and what it says of the key exchanges it has seen."""
+    """Stop the KE server; return what it says about the key exchanges it has seen."""
     assert suite.ke is not None
     assert suite.ke.stop() == 0
     return suite.ke.output().rpartition("sessions: ")[2].strip()
 
 
 def restart_ke(suite: Suite) -> str:
-    """Stop and start the KE server; what it had seen until then."""
+    """Restart the KE server; return what it had seen until then."""
     seen = sessions(suite)
     (suite.folder / "ke.log").unlink()  # `start_ke` waits for a line that the old one wrote too
     suite.start_ke()

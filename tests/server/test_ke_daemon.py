@@ -277,7 +277,7 @@ def test_truncated_with_both_close_notify_and_fin(suite: Suite) -> None:
 
 @pytest.mark.parametrize("number", list(AeadId))
 def test_exported_keys_and_cookies_work_with_the_time_server(suite: Suite, number: AeadId) -> None:
-    """A39, A40, A67: this peer's TLS exporter and nothing else of nts.tls; a whole NTS exchange."""
+    """A39, A40, A67: a whole NTS exchange, with keys from this client's own TLS exporter."""
     with RawKe(suite.ke_port, suite.ca) as peer:
         peer.handshake().send(NEXT_PROTOCOL_NTPV4 + record(AEAD, number.to_bytes(2, "big")) + END)
         cookies = check_agreement(peer.receive(), suite.ntp_port, aead_id=number)

@@ -163,7 +163,7 @@ def test_silent_connections_do_not_delay_others(suite: Suite) -> None:
     with silent_connections(suite.ke_port, 200) as silent:
         assert works(suite, within=2)
         silent[0].setblocking(False)
-        with pytest.raises(BlockingIOError):  # still open: it was not by throwing them out
+        with pytest.raises(BlockingIOError):  # still open: it was not thrown out for the other
             silent[0].recv(1)
 
 
