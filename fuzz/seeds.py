@@ -13,8 +13,8 @@ from fuzz.targets import fixed_query
 from nts.codec.aead import Aead
 from nts.codec.ntp import Header
 from nts.protocol.ke_client import build_request
-from tests import captures
-from tests.strategies import (
+from testkit import captures
+from testkit.packets import (
     COOKIE,
     PLACEHOLDER,
     RECEIVED,
@@ -28,7 +28,7 @@ from tests.strategies import (
     seal_reply,
     u16s,
 )
-from tests.support import AEAD_15, END, GOOD_REQUEST, NEXT_PROTOCOL_NTPV4, record
+from testkit.raw_ke import AEAD_15, END, GOOD_REQUEST, NEXT_PROTOCOL_NTPV4, record
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
 

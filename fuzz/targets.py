@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """One function for each parser: it takes any octets, and raises if and only if its invariant is broken.
 
-Targets whose name ends in `_sealed` encrypt and authenticate what they are given before they hand it on: what lies
-behind the authentication is not out of reach.
+Targets whose name ends in `_sealed` encrypt and authenticate their input first, so that the code behind the
+authentication is fuzzed too.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from nts.protocol.ts_client import Query, build_query, judge
 from nts.protocol.ts_client import Verdict as Seen
 from nts.protocol.ts_server import Verdict
 from nts.system import inifile
-from tests import captures
-from tests.strategies import (
+from testkit import captures
+from testkit.packets import (
     RING,
     Counter,
     Request,

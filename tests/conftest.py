@@ -13,7 +13,7 @@ import pytest
 import nts
 from nts.check.peer import Authority
 from nts.codec.keyring import KeyRing, MasterKey
-from tests.support import Suite, running_suite
+from testkit.processes import Suite, running_suite
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

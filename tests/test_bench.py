@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT, Process
+from testkit.processes import ROOT, Process
 from tools.bench import cases, tables
 from tools.bench.bench import FLOOR, PROGRAMS, Bench, Load, Measurement, Settings
 from tools.bench.requests import Kind

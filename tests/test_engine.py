@@ -33,8 +33,8 @@ from nts.server import engine, listen, ts_daemon
 from nts.server.engine import Engine, Handover
 from nts.server.keystore import KeyWatcher
 from nts.system import udp
-from tests.engine_for_tests import EngineForTests
-from tests.strategies import (
+from testkit.engine import EngineForTests
+from testkit.packets import (
     COVERED_AEADS,
     REQUEST,
     RING,
@@ -47,7 +47,7 @@ from tests.strategies import (
     respond,
     session_keys,
 )
-from tests.support import HAS_ENGINE, NO_ENGINE
+from testkit.processes import HAS_ENGINE, NO_ENGINE
 
 NATIVE = pytest.mark.skipif(not HAS_ENGINE, reason=NO_ENGINE)
 BUFFER = 1 << 20

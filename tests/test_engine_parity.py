@@ -36,8 +36,8 @@ from nts.codec.keyring import KeyRing, MasterKey
 from nts.protocol import ts_server
 from nts.protocol.ts_server import MAX_REQUEST, Outcome, SystemVariables, Verdict
 from nts.server.engine import _module
-from tests.engine_for_tests import EngineForTests
-from tests.strategies import (
+from testkit.engine import EngineForTests
+from testkit.packets import (
     AUTHENTICATOR,
     COOKIE,
     COVERED_AEADS,
@@ -63,7 +63,7 @@ from tests.strategies import (
     respond,
     session_keys,
 )
-from tests.support import HAS_ENGINE, NO_ENGINE, ROOT
+from testkit.processes import HAS_ENGINE, NO_ENGINE, ROOT
 from tools import engine_corpus
 
 if not HAS_ENGINE:

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""The layer rule of nts/__init__.py, held by walking every import; and the size budget of a module."""
+"""The layer rule of nts/__init__.py and of the folders around it, held by walking every import; module sizes."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT
+from testkit.processes import ROOT
 
 PACKAGE = ROOT / "nts"
 LAYERS = ("base", "codec", "protocol", "system", "server client", "cli", "check")
@@ -27,6 +28,13 @@ CHECK_LAYERS = (
 )
 CHECK_LEVEL = {part: level for level, parts in enumerate(CHECK_LAYERS) for part in parts}
 CHECK_PURE = {*CHECK_LAYERS[0], *CHECK_LAYERS[1]} - {"runner"}
+FOLDERS = {  # what each may import besides other packages; no test imports another
+    "nts": {"nts"},
+    "testkit": {"nts", "testkit"},
+    "fuzz": {"nts", "testkit", "fuzz"},
+    "tools": {"nts", "testkit", "fuzz", "tools"},
+    "tests": {"nts", "testkit", "fuzz", "tools"},
+}
 MAX_LINES = 400
 
 
@@ -96,6 +104,17 @@ def test_a_part_of_nts_check_imports_only_from_lower_ones(name: str) -> None:
     for other in {part(n) for n in of_room(IMPORTS[name], "check")} - {own, ""}:
         assert CHECK_LEVEL[other] <= CHECK_LEVEL[own], f"{own} imports {other}"
     assert own not in CHECK_PURE or not IMPORTS[name] & IMPURE
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_imports_only_from_those_below_it_and_none_imports_tests(folder: str) -> None:
+    for path in (ROOT / folder).rglob("*.py"):
+        assert {n.partition(".")[0] for n in imports(path)} & set(FOLDERS) <= FOLDERS[folder], path
+
+
+def test_testkit_lists_its_modules() -> None:
+    listed = re.findall(r"^    (\w+) ", (ROOT / "testkit/__init__.py").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(p.stem for p in (ROOT / "testkit").glob("[a-z]*.py"))
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("*.py")), ids=lambda p: p.stem)

@@ -23,7 +23,7 @@ from nts.codec import cookies
 from nts.codec.aead import Aead, SessionKeys
 from nts.protocol import ts_client
 from nts.server import keystore
-from tests.support import HAS_ENGINE, NO_ENGINE, Process, Suite, eventually, workers_of
+from testkit.processes import HAS_ENGINE, NO_ENGINE, Process, Suite, eventually, workers_of
 
 MTU = 1280
 CLONE_NEWNET = 0x40000000  # unshare(2)

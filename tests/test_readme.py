@@ -15,7 +15,7 @@ import pytest
 
 from nts.base.errors import ExitCode
 from nts.server import config
-from tests.support import ROOT, free_port, run
+from testkit.processes import ROOT, free_port, run
 
 README = (ROOT / "README.md").read_text()
 

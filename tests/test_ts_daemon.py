@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The real time server process over UDP: checks 33 to 52 of conformance.md, E.1, its clock, keys, log and workers.
+"""The real time server process over UDP: what checks 33 to 52 of nts_check send, its clock, keys, log and workers.
 
 What a packet means is tested with `ts_server.respond`; here it is the wiring: what arrives on a socket gets the
 answer, from the right address, with the kernel's timestamp, and nothing that arrives stops the server.
@@ -36,8 +36,8 @@ from nts.protocol import ts_client, ts_server
 from nts.protocol.ts_client import Query
 from nts.server import keystore
 from nts.system import clock
-from tests import support
-from tests.support import ROOT, Process, Suite, children, eventually, kill_orphans, workers_of
+from testkit import processes
+from testkit.processes import ROOT, Process, Suite, children, eventually, kill_orphans, workers_of
 
 UID, COOKIE, PLACEHOLDER, AUTH = FieldType
 UNKNOWN = extensions.encode(0xF000, bytes(24))  # 28 octets, of a type for experiments
@@ -57,7 +57,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def suite(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     """The session's `suite`, once with each engine."""
-    with support.running_suite(tmp_path_factory.mktemp(engine)) as running:
+    with processes.running_suite(tmp_path_factory.mktemp(engine)) as running:
         yield running
 
 
@@ -136,7 +136,7 @@ class Asker:
                 waiting.remove(origin)
             else:
                 found.append(reply)
-        assert sum(map(len, found)) <= sum(map(len, packets))  # A71, E.1 34
+        assert sum(map(len, found)) <= sum(map(len, packets))  # A71, check 34
         return found
 
     def reply(self, packet: bytes) -> bytes:
@@ -211,28 +211,28 @@ def placeholders(count: int, *, longer: int = 0, octet: bytes = b"\0") -> bytes:
 
 
 TIME: dict[str, tuple[Spoil, int]] = {
-    "E.1 33 basic": (spoil(), 1),
-    "E.1 35 1 placeholder": (spoil(more=placeholders(1)), 2),
-    "E.1 35 3 placeholders": (spoil(more=placeholders(3)), 4),
-    "E.1 35 7 placeholders": (spoil(more=placeholders(7)), 8),
+    "check 33: basic": (spoil(), 1),
+    "check 35: 1 placeholder": (spoil(more=placeholders(1)), 2),
+    "check 35: 3 placeholders": (spoil(more=placeholders(3)), 4),
+    "check 35: 7 placeholders": (spoil(more=placeholders(7)), 8),
     "A69 8 placeholders": (spoil(more=placeholders(8)), 8),
     "A69 10 placeholders": (spoil(more=placeholders(10)), 8),
-    "E.1 36 placeholder too long": (spoil(more=placeholders(1, longer=4)), 1),
-    "E.1 36 placeholder too short": (spoil(more=placeholders(1, longer=-4)), 1),
-    "E.1 36 placeholder of 12 octets": (spoil(more=extensions.encode(PLACEHOLDER, b"")), 1),
-    "E.1 37 placeholder of 0xff": (spoil(more=placeholders(1, octet=b"\xff")), 2),
-    "E.1 38 placeholder encrypted": (spoil(inside=placeholders(1)), 2),
-    "E.1 45 nonce of 15": (spoil(nonce=bytes(15)), 1),
-    "E.1 45 nonce of 24": (spoil(nonce=bytes(24)), 1),
-    "E.1 45 nonce of 32": (spoil(nonce=bytes(32)), 1),
-    "E.1 45 nonce of 8 with padding": (spoil(nonce=bytes(8), padding=8), 1),
-    "E.1 45 more padding": (spoil(padding=64), 1),
-    "E.1 47 unknown field before": (spoil(more=UNKNOWN), 1),
-    "E.1 47 unknown field inside": (spoil(inside=UNKNOWN), 1),
+    "check 36: placeholder too long": (spoil(more=placeholders(1, longer=4)), 1),
+    "check 36: placeholder too short": (spoil(more=placeholders(1, longer=-4)), 1),
+    "check 36: placeholder of 12 octets": (spoil(more=extensions.encode(PLACEHOLDER, b"")), 1),
+    "check 37: placeholder of 0xff": (spoil(more=placeholders(1, octet=b"\xff")), 2),
+    "check 38: placeholder encrypted": (spoil(inside=placeholders(1)), 2),
+    "check 45: nonce of 15": (spoil(nonce=bytes(15)), 1),
+    "check 45: nonce of 24": (spoil(nonce=bytes(24)), 1),
+    "check 45: nonce of 32": (spoil(nonce=bytes(32)), 1),
+    "check 45: nonce of 8 with padding": (spoil(nonce=bytes(8), padding=8), 1),
+    "check 45: more padding": (spoil(padding=64), 1),
+    "check 47: unknown field before": (spoil(more=UNKNOWN), 1),
+    "check 47: unknown field inside": (spoil(inside=UNKNOWN), 1),
     "A59 field of 4 octets inside": (spoil(inside=raw_field(0xF000, 4, b"")), 1),
-    "E.1 47 unknown field after": (spoil(after=UNKNOWN), 1),
+    "check 47: unknown field after": (spoil(after=UNKNOWN), 1),
     "A66 placeholder after the authenticator does not count": (spoil(after=placeholders(1)), 1),
-    **{f"E.1 49 identifier of {n}": (spoil(unique_id=bytes(range(n))), 1) for n in (32, 36, 64, 128, 200)},
+    **{f"check 49: identifier of {n}": (spoil(unique_id=bytes(range(n))), 1) for n in (32, 36, 64, 128, 200)},
 }
 
 
@@ -248,12 +248,12 @@ def test_request_gets_time_and_cookies(suite: Suite, host: str, change: Spoil, c
 
 
 NAKED: dict[str, Spoil] = {
-    "E.1 41 wrong key": spoil(key=bytes(32)),
-    "E.1 44 S2C key": spoil(key=KEYS.s2c),
-    "E.1 42 random cookie": spoil(cookie=os.urandom(100)),
-    "E.1 42 cookie of 12 octets": spoil(cookie=bytes(12)),
-    "E.1 42 cookie that is altered": lambda r: replace(r, cookie=r.cookie[:-1] + bytes([r.cookie[-1] ^ 1])),
-    "E.1 42 cookie under an unknown key": lambda r: replace(r, cookie=bytes([r.cookie[0] ^ 1]) + r.cookie[1:]),
+    "check 41: wrong key": spoil(key=bytes(32)),
+    "check 44: S2C key": spoil(key=KEYS.s2c),
+    "check 42: random cookie": spoil(cookie=os.urandom(100)),
+    "check 42: cookie of 12 octets": spoil(cookie=bytes(12)),
+    "check 42: cookie that is altered": lambda r: replace(r, cookie=r.cookie[:-1] + bytes([r.cookie[-1] ^ 1])),
+    "check 42: cookie under an unknown key": lambda r: replace(r, cookie=bytes([r.cookie[0] ^ 1]) + r.cookie[1:]),
     "A68 placeholders with a bad tag": spoil(key=bytes(32), more=placeholders(7)),
 }
 
@@ -279,24 +279,24 @@ def cookie_of(request: Request) -> bytes:
 
 
 DROPPED: dict[str, Spoil] = {
-    "E.1 46 nonce of 8, no padding": spoil(nonce=bytes(8)),
-    "E.1 48 no identifier": rebuilt(cookie_of),
-    "E.1 48 two identifiers": rebuilt(lambda r: uid_of(r) + UID_FIELD + cookie_of(r)),
-    "E.1 48 identifier encrypted": lambda r: replace(r, head=cookie_of(r), inside=uid_of(r)),
-    "E.1 48 identifier after the authenticator": lambda r: replace(r, head=cookie_of(r), after=uid_of(r)),
-    "E.1 48 no cookie": rebuilt(uid_of),
-    "E.1 48 two cookies": rebuilt(lambda r: uid_of(r) + 2 * cookie_of(r)),
-    "E.1 48 cookie encrypted too": lambda r: replace(r, inside=cookie_of(r)),
-    "E.1 48 cookie encrypted only": lambda r: replace(r, head=uid_of(r), inside=cookie_of(r)),
-    "E.1 48 cookie after the authenticator": lambda r: replace(r, head=uid_of(r), after=cookie_of(r)),
-    "E.1 48 two authenticators": lambda r: replace(r, after=r.encode()[-40:]),
-    "E.1 49 identifier of 28": spoil(unique_id=bytes(28)),
-    "E.1 51 malformed field inside": spoil(inside=raw_field(0xF000, 3, b"")),
-    "E.1 51 field inside longer than all": spoil(inside=raw_field(0xF000, 400, bytes(8))),
+    "check 46: nonce of 8, no padding": spoil(nonce=bytes(8)),
+    "check 48: no identifier": rebuilt(cookie_of),
+    "check 48: two identifiers": rebuilt(lambda r: uid_of(r) + UID_FIELD + cookie_of(r)),
+    "check 48: identifier encrypted": lambda r: replace(r, head=cookie_of(r), inside=uid_of(r)),
+    "check 48: identifier after the authenticator": lambda r: replace(r, head=cookie_of(r), after=uid_of(r)),
+    "check 48: no cookie": rebuilt(uid_of),
+    "check 48: two cookies": rebuilt(lambda r: uid_of(r) + 2 * cookie_of(r)),
+    "check 48: cookie encrypted too": lambda r: replace(r, inside=cookie_of(r)),
+    "check 48: cookie encrypted only": lambda r: replace(r, head=uid_of(r), inside=cookie_of(r)),
+    "check 48: cookie after the authenticator": lambda r: replace(r, head=uid_of(r), after=cookie_of(r)),
+    "check 48: two authenticators": lambda r: replace(r, after=r.encode()[-40:]),
+    "check 49: identifier of 28": spoil(unique_id=bytes(28)),
+    "check 51: malformed field inside": spoil(inside=raw_field(0xF000, 3, b"")),
+    "check 51: field inside longer than all": spoil(inside=raw_field(0xF000, 400, bytes(8))),
     "B04 20 octets of MAC": spoil(after=bytes(20)),
     "B04 24 octets of MAC": spoil(after=bytes(24)),
-    **{f"E.1 50 mode {m}": spoil(header=Header(mode=m)) for m in (0, 1, 2, 4, 5, 6, 7)},
-    **{f"E.1 50 version {v}": spoil(header=Header(mode=3, version=v)) for v in (0, 1, 2, 3, 5, 6, 7)},
+    **{f"check 50: mode {m}": spoil(header=Header(mode=m)) for m in (0, 1, 2, 4, 5, 6, 7)},
+    **{f"check 50: version {v}": spoil(header=Header(mode=3, version=v)) for v in (0, 1, 2, 3, 5, 6, 7)},
 }
 
 
@@ -318,17 +318,17 @@ DATAGRAMS: dict[str, bytes] = {
     "B04 plain with a MAC of 20": plain() + bytes(20),
     "B07 NTPv3 with a MAC of 24": plain(3) + bytes(24),
     "B07 NTPv3 with a field": plain(3) + UID_FIELD,
-    "E.1 51 field of length 0": plain() + raw_field(0xF000, 0, bytes(32)),
-    "E.1 51 field of length 3": plain() + raw_field(0xF000, 3, bytes(32)),
-    "E.1 51 field of length 12": plain() + raw_field(0xF000, 12, bytes(32)),
-    "E.1 51 field of length 35": plain() + raw_field(0xF000, 35, bytes(32)),
-    "E.1 51 field longer than the packet": plain() + raw_field(0xF000, 400, bytes(32)),
-    "E.1 51 field of length 65532": plain() + raw_field(0xF000, 65532, bytes(32)),
-    "E.1 51 nonce overruns": GOOD_HEAD + extensions.encode(AUTH, raw_field(400, 16, bytes(32))),
-    "E.1 51 ciphertext overruns": GOOD_HEAD + extensions.encode(AUTH, raw_field(16, 400, bytes(32))),
-    "E.1 51 both overrun": GOOD_HEAD + extensions.encode(AUTH, b"\xff" * 36),
-    "E.1 51 empty nonce": GOOD_HEAD + extensions.encode(AUTH, raw_field(0, 16, bytes(32))),
-    "E.1 51 authenticator of 16": GOOD_HEAD + extensions.encode(AUTH, b"") + UNKNOWN,
+    "check 51: length 0": plain() + raw_field(0xF000, 0, bytes(32)),
+    "check 51: field of length 3": plain() + raw_field(0xF000, 3, bytes(32)),
+    "check 51: field of length 12": plain() + raw_field(0xF000, 12, bytes(32)),
+    "check 51: field of length 35": plain() + raw_field(0xF000, 35, bytes(32)),
+    "check 51: field longer than the packet": plain() + raw_field(0xF000, 400, bytes(32)),
+    "check 51: field of length 65532": plain() + raw_field(0xF000, 65532, bytes(32)),
+    "check 51: nonce overruns": GOOD_HEAD + extensions.encode(AUTH, raw_field(400, 16, bytes(32))),
+    "check 51: ciphertext overruns": GOOD_HEAD + extensions.encode(AUTH, raw_field(16, 400, bytes(32))),
+    "check 51: both overrun": GOOD_HEAD + extensions.encode(AUTH, b"\xff" * 36),
+    "check 51: empty nonce": GOOD_HEAD + extensions.encode(AUTH, raw_field(0, 16, bytes(32))),
+    "check 51: authenticator of 16": GOOD_HEAD + extensions.encode(AUTH, b"") + UNKNOWN,
     "A51 identifier of 28": plain(more=extensions.encode(UID, bytes(28))),
     "A51 two identifiers": plain(more=2 * UID_FIELD),
     **{f"plain mode {m}": plain(mode=m) for m in (0, 1, 2, 4, 5, 6, 7)},
@@ -346,13 +346,13 @@ DATAGRAMS: dict[str, bytes] = {
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("datagram", DATAGRAMS.values(), ids=DATAGRAMS.keys())
 def test_datagram_gets_nothing(suite: Suite, host: str, datagram: bytes) -> None:
-    """E.1 50 to 52, B01 to B10: dropped, and the server goes on."""
+    """Checks 50 to 52, B01 to B10: dropped, and the server goes on."""
     with Asker(suite.ntp_port, host) as asker:
         assert asker.replies(datagram) == []
 
 
 def test_no_single_flipped_bit_gets_time(suite: Suite) -> None:
-    """A57, E.1 43: in each octet of header, identifier field, cookie field and authenticator; and still alive."""
+    """A57, check 43: in each octet of header, identifier field, cookie field and authenticator; and still alive."""
     request = Request(mint(suite))
     packet = request.encode()
     with Asker(suite.ntp_port) as asker:
@@ -366,7 +366,7 @@ def test_no_single_flipped_bit_gets_time(suite: Suite) -> None:
 
 
 def test_no_truncated_request_gets_nts_time(suite: Suite) -> None:
-    """E.1 51: cut at every offset. What remains may be a good request without NTS, and only that is answered."""
+    """Check 51: cut at every offset. What remains may be a good request without NTS, and only that is answered."""
     packet = Request(mint(suite)).encode()
     answered = {}
     with Asker(suite.ntp_port) as asker:
@@ -377,7 +377,7 @@ def test_no_truncated_request_gets_nts_time(suite: Suite) -> None:
 
 
 def test_each_fresh_cookie_is_good(suite: Suite) -> None:
-    """A70, E.1 39: a chain from one cookie to the next."""
+    """A70, check 39: a chain from one cookie to the next."""
     with Asker(suite.ntp_port) as asker:
         spent = [mint(suite)]
         for _ in range(10):
@@ -387,7 +387,7 @@ def test_each_fresh_cookie_is_good(suite: Suite) -> None:
 
 @pytest.mark.parametrize("source", ["127.0.0.1", "127.0.0.2"])
 def test_same_packet_from_elsewhere_is_answered(suite: Suite, source: str) -> None:
-    """A67, E.1 40: no state of the client's is kept; another port, another address."""
+    """A67, check 40: no state of the client's is kept; another port, another address."""
     request = Request(mint(suite))
     with Asker(suite.ntp_port) as first, Asker(suite.ntp_port, source=source) as second:
         assert len({*first.time(request), *second.time(request), *second.time(request)}) == 3
@@ -396,7 +396,7 @@ def test_same_packet_from_elsewhere_is_answered(suite: Suite, source: str) -> No
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("version", [3, 4])
 def test_plain_request_is_answered_in_its_version(suite: Suite, host: str, version: int) -> None:
-    """B08, E.1 52."""
+    """B08, check 52."""
     with Asker(suite.ntp_port, host) as asker:
         reply = asker.reply(plain(version, transmit=0x0123456789ABCDEF))
     header = Header.decode(reply)
@@ -408,7 +408,7 @@ def test_plain_request_is_answered_in_its_version(suite: Suite, host: str, versi
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("length", [32, 36, 64, 200])
 def test_identifier_without_nts_is_echoed(suite: Suite, host: str, length: int) -> None:
-    """A51, E.1 49."""
+    """A51, check 49."""
     echo = extensions.encode(UID, os.urandom(length))
     with Asker(suite.ntp_port, host) as asker:
         assert asker.reply(plain(more=echo))[48:] == echo
@@ -416,7 +416,7 @@ def test_identifier_without_nts_is_echoed(suite: Suite, host: str, length: int) 
 
 @pytest.mark.parametrize("size", [48, 228, 500, 956, 1200, ts_server.MAX_REQUEST])
 def test_plain_request_of_any_usual_size_gets_48_octets(suite: Suite, size: int) -> None:
-    """E.1 52, the size ladder: unknown fields are ignored."""
+    """Check 52, the size ladder: unknown fields are ignored."""
     more = extensions.encode(0xF000, bytes(size - 52)) if size > 48 else b""
     with Asker(suite.ntp_port) as asker:
         assert len(asker.reply(plain(more=more))) == 48
@@ -624,7 +624,7 @@ def test_stops_within_two_seconds_and_counts_what_came(tmp_path: Path, number: s
             drops = [b"", plain(5), plain(mode=4), plain() + bytes(4), plain(more=2 * UID_FIELD)]
             assert asker.replies(*drops, *drops) == []
             assert asker.replies(Request(cookie, head=UID_FIELD).encode(), Request(cookie, nonce=b"8").encode()) == []
-            assert asker.replies(Request(cookie, inside=cookie).encode(), DATAGRAMS["E.1 51 field of length 0"]) == []
+            assert asker.replies(Request(cookie, inside=cookie).encode(), DATAGRAMS["check 51: length 0"]) == []
         started = time.monotonic()
         assert process.stop(number) == 0
         assert time.monotonic() - started < 2
@@ -709,7 +709,7 @@ def _answered(askers: list[Asker], timeout: float, enough: int | None = None) ->
 def test_second_server_on_the_port_is_refused(tmp_path: Path) -> None:
     """Though the workers share their sockets, another server must not join in."""
     with own_server(tmp_path) as own, Asker(own.ntp_port) as asker:
-        second = support.run("ntsts_server.py", own.ini)
+        second = processes.run("ntsts_server.py", own.ini)
         assert second.returncode == 2
         assert "error: cannot listen on UDP" in second.stderr
         assert "hint: another server runs there" in second.stderr

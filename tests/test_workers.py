@@ -17,22 +17,22 @@ from pathlib import Path
 import pytest
 
 from nts.server import config, keystore
-from tests import support
-from tests.support import ROOT, Process, children, eventually, kill_orphans, workers_of
+from testkit import processes
+from testkit.processes import ROOT, Process, children, eventually, kill_orphans, workers_of
 
 HOUR = 3600.0
-NATIVE = pytest.mark.skipif(not support.HAS_ENGINE, reason=support.NO_ENGINE)
+NATIVE = pytest.mark.skipif(not processes.HAS_ENGINE, reason=processes.NO_ENGINE)
 Start = Callable[[int, float], Process]
 
 
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    """Start tests/supervised.py with so many workers and seconds between two starts of one."""
+    """Start testkit/supervised.py with so many workers and seconds between two starts of one."""
     monkeypatch.chdir(ROOT)
     started: list[Process] = []
 
     def start_one(count: int, pause: float) -> Process:
-        command = [sys.executable, "-m", "tests.supervised", str(tmp_path), str(count), str(pause)]
+        command = [sys.executable, "-m", "testkit.supervised", str(tmp_path), str(count), str(pause)]
         started.append(Process(command, tmp_path / "log"))
         return started[-1]
 
@@ -50,7 +50,7 @@ def said(process: Process) -> list[str]:
 
 def ends(process: Process) -> int:
     """The exit code of a process that ends by itself."""
-    return process.popen.wait(support.START_TIMEOUT)
+    return process.popen.wait(processes.START_TIMEOUT)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
@@ -59,7 +59,7 @@ def test_a_signal_stops_all(start: Start, number: signal.Signals) -> None:
     process.wait_for("all run")
     workers = workers_of(process, 3)
     assert process.stop(number) == 0
-    assert not any(map(support.is_running, workers))
+    assert not any(map(processes.is_running, workers))
     assert said(process) == ["all run", "stopped"]
 
 
@@ -118,7 +118,7 @@ def test_a_signal_need_not_wait_for_the_start(start: Start, tmp_path: Path) -> N
     process = start(3, HOUR)
     workers = workers_of(process, 3)
     assert process.stop() == 0
-    assert not any(map(support.is_running, workers))
+    assert not any(map(processes.is_running, workers))
 
 
 def test_a_process_that_cannot_be_made_ends_the_start(start: Start, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_workers_that_died_young_wait_for_the_pause_and_a_signal_does_not(start:
         process.wait_for(f"warning: worker process {pid} ended with signal 9; starting another")
     assert children(process.popen.pid) == [first]
     assert process.stop() == 0
-    assert not support.is_running(first)
+    assert not processes.is_running(first)
 
 
 def test_pauses_run_side_by_side(start: Start, tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_an_engine_that_cannot_serve_ends_the_time_server_in_one_line(tmp_path: 
     from nts import _engine
 
     addresses = ", ".join(f"127.0.0.{i}" for i in range(1, _engine.lib.NTS_MAX_SOCKETS + 2))
-    suite = support.Suite(tmp_path, options={"ntpv4": {"listen": addresses, "workers": 2}})
+    suite = processes.Suite(tmp_path, options={"ntpv4": {"listen": addresses, "workers": 2}})
     keystore.ensure_key(suite.keys, 3, os.urandom)
     process = Process([sys.executable, "-c", ENGINE_TOO_SMALL, str(suite.ini)], tmp_path / "log")
     try:
@@ -243,7 +243,7 @@ def test_an_engine_that_cannot_serve_ends_the_time_server_in_one_line(tmp_path: 
 def test_many_sockets_need_no_higher_limit_of_descriptors(tmp_path: Path) -> None:
     """The time server has one for each worker and address; the soft limit is 1024 on many systems."""
     addresses = ", ".join(f"127.0.0.{i}" for i in range(1, 33))
-    suite = support.Suite(tmp_path, options={"ntpv4": {"listen": addresses, "workers": 4}})
+    suite = processes.Suite(tmp_path, options={"ntpv4": {"listen": addresses, "workers": 4}})
     command = ["sh", "-c", 'ulimit -S -n 64 && exec "$@"', "sh"]
     process = Process([*command, sys.executable, str(ROOT / "ntsts_server.py"), str(suite.ini)], tmp_path / "log")
     try:

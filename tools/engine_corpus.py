@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fuzz.seeds import seeds as python_seeds
 from nts.codec.aead import Aead
-from tests.strategies import (
+from testkit.packets import (
     COVERED_AEADS,
     CURRENT_KEY,
     OLD_KEY,

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
-from tests.support import ROOT, Suite
+from testkit.processes import ROOT, Suite
 from tools.bench import machine, requests, servers
 from tools.bench.requests import Client, Kind
 from tools.bench.servers import BenchError, Exchange, Server

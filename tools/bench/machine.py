@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support import children
+from testkit.processes import all_processes, children, stat_of
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,8 @@ def strangers_cpu_seconds() -> float:
 
     With that of children which have ended, so it is the difference of two calls that tells something.
     """
-    own, ticks = set(family(os.getpid())), 0
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            if int(path.parent.name) not in own:
-                ticks += sum(map(int, path.read_text().rpartition(")")[2].split()[11:15]))
+    others = set(all_processes()) - set(family(os.getpid()))
+    ticks = sum(int(field) for pid in others for field in stat_of(pid)[11:15])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 

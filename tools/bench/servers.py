@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nts.system import certs
-from tests.support import Process, Suite, eventually, free_port
+from testkit.processes import Process, Suite, eventually, free_port
 from tools.bench import machine
 
 _SBIN = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
@@ -61,7 +61,7 @@ def starting(what: str) -> Iterator[None]:
     """Where a server's start fails, a BenchError says so."""
     try:
         yield
-    except AssertionError as e:  # of tests.support: it holds the server's output
+    except AssertionError as e:  # of testkit.processes: it holds the server's output
         lines = str(e).strip().splitlines() or ["?"]
         raise BenchError(f"{what} does not start: {lines[-1]}") from None
 

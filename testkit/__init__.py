@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: MIT
+"""What tests, fuzzers and tools share.
+
+    packets           NTS requests, replies and cookies, part by part, by an encoder of their own
+    raw_ke            an NTS-KE client that can misbehave, without nts.system.tls
+    captures          pcap files and TLS sessions, made by hand
+    foreign_cookies   keys and cookies of chronyd and NTPsec
+    processes         the suite's scripts and servers as processes
+    engine            the native engine, step by step and without sockets
+    supervised        a server whose workers do nothing
+    ke_sessions       sessions with our NTS-KE server
+    client_runs       our clients against servers that misbehave
+    outcomes          many slow jobs at the same time
+    relay             what passes between clients and a time server
+    chrony            a real chronyd
+    flawed_client     a client with one flaw, for the client cases of nts_check
+    ke_faults         NTS-KE servers with one fault, for its key exchange checks
+    ntp_faults        time servers with one fault, for its NTP checks
+    sample_checks     made-up checks of every verdict, for its output
+
+testkit imports nts and none of those three (`tests/test_layering.py`).
+"""

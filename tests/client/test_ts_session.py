@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: MIT
+"""One query: what the network says of a server does not outweigh the server's own answer."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from nts.base.errors import NoAnswer, NoCookies
+from nts.base.registry import FieldType
+from nts.check.peer import NtpBehaviour, NtpPeer
+from nts.client import ts_session
+from nts.client.state import Association, ClientState
+from nts.client.ts_session import Attempt
+from nts.codec import cookies
+from nts.codec.aead import Aead, SessionKeys
+from nts.codec.keyring import KeyRing
+from nts.protocol import ts_client, ts_server
+from nts.protocol.ts_server import SystemVariables
+from nts.system import addresses, clock
+from nts.system.addresses import Endpoint
+from testkit import processes
+from testkit.packets import RING
+
+KEYS = SessionKeys(Aead.AES_SIV_CMAC_256, bytes(32), bytes(range(32)))
+
+
+class Refusing(socket.socket):
+    """A socket whose first reading gives an ICMP error."""
+
+    refused = False
+
+    def recvmsg(self, *arguments: int) -> tuple[bytes, list[tuple[int, int, bytes]], int, object]:
+        if not self.refused:
+            self.refused = True
+            raise ConnectionRefusedError(111, "Connection refused")
+        return super().recvmsg(*arguments)
+
+
+@pytest.fixture
+def attempt(ring: KeyRing, server: socket.socket) -> Attempt:
+    assert ring.current is not None
+    cookie = cookies.seal(ring.current, (KEYS,), bytes(16))
+    endpoint = Endpoint(socket.AF_INET, server.getsockname())
+    return Attempt(endpoint, ts_client.build_query(KEYS, cookie, 0, os.urandom))
+
+
+@pytest.fixture
+def server() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.settimeout(5)
+        yield sock
+
+
+def answer(server: socket.socket, ring: KeyRing, client: tuple[str, int], request: bytes) -> None:
+    system = SystemVariables()
+    now = clock.now()
+    outcome = ts_server.respond(request, keys=ring, system=system, received=now, now=clock.now, random=os.urandom)
+    assert outcome.reply is not None
+    server.sendto(outcome.reply, client)
+
+
+def test_a_genuine_answer_counts_though_an_icmp_error_came_first(
+    attempt: Attempt, server: socket.socket, ring: KeyRing
+) -> None:
+    """An ICMP error is unprotected: anybody can send one (A72)."""
+    with Refusing(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.setblocking(False)
+        client.connect(server.getsockname())
+        answer(server, ring, client.getsockname(), attempt.request.packet)
+        ts_session._await_answer(client, attempt, time.time_ns(), 5, 1)
+    assert client.refused
+    assert attempt.answer is not None
+
+
+def test_without_an_answer_the_icmp_error_is_what_is_reported(attempt: Attempt, server: socket.socket) -> None:
+    server.close()
+    started = time.monotonic()
+    ts_session.query(attempt, 20)
+    assert attempt.answer is None
+    assert attempt.refused == "Connection refused"
+    assert ts_session.NAK_GRACE <= time.monotonic() - started < 10
+
+
+def test_a_family_that_the_kernel_lacks_is_a_missing_answer(attempt: Attempt, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_socket(*_arguments: object) -> socket.socket:
+        raise OSError(97, "Address family not supported by protocol")
+
+    monkeypatch.setattr(socket, "socket", no_socket)
+    ts_session.query(attempt, 1)
+    assert attempt.refused == "Address family not supported by protocol"
+
+
+# --- several addresses, two pairs of keys ----------------------------------------------------------------------------
+
+GCM_KEYS = tuple(SessionKeys(Aead.AES_128_GCM_SIV, bytes([n]) * 16, bytes([n + 1]) * 16) for n in (1, 3))
+
+
+def stored(folder: Path, keys: Sequence[SessionKeys] = (KEYS,), right: int = 0) -> ClientState:
+    """A client.ini with these pairs of keys and eight cookies, which hold the right one."""
+    assert RING.current is not None
+    made = tuple(cookies.seal(RING.current, (keys[right],), os.urandom(16)) for _ in range(8))
+    store = ClientState(folder / "client.ini")
+    other = keys[1] if len(keys) > 1 else None
+    store.save(Association("h", 4460, "", True, "localhost", 4123, keys[0], made, other_keys=other))
+    return store
+
+
+def endpoint_of(peer: NtpPeer) -> Endpoint:
+    return Endpoint(socket.AF_INET, ("127.0.0.1", peer.port))
+
+
+SILENT = NtpBehaviour(lambda talk: [])
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["refuses", "is silent"])
+def test_another_address_is_asked_when_the_first_one(silent: bool, tmp_path: Path) -> None:
+    """With another cookie, and in a share of the time."""
+    store = stored(tmp_path)
+    with (
+        NtpPeer(ring=RING) as right,
+        NtpPeer(SILENT) as mute,
+        processes.closed_udp_port() as shut,
+    ):
+        first = endpoint_of(mute) if silent else Endpoint(socket.AF_INET, ("127.0.0.1", shut))
+        started = time.monotonic()
+        exchange = ts_session.ask(store, [first, endpoint_of(right)], 1.0)
+        assert exchange.answer is not None
+        assert exchange.failure is None
+        assert exchange.answer.endpoint == endpoint_of(right)
+        assert time.monotonic() - started < (5 if silent else ts_session.NAK_GRACE)
+    spent = [t.body(FieldType.COOKIE) for t in (*mute.requests, *right.requests)]
+    assert len(set(spent)) == len(spent) == (2 if silent else 1)
+    assert exchange.stock == 8
+
+
+def test_when_all_addresses_fail_the_error_names_them_all(tmp_path: Path) -> None:
+    with processes.closed_udp_port() as one, processes.closed_udp_port() as two:
+        ends = [Endpoint(socket.AF_INET, ("127.0.0.1", port)) for port in (one, two)]
+        exchange = ts_session.ask(stored(tmp_path), ends, 5)
+    assert isinstance(exchange.failure, NoAnswer)
+    refused = "; ".join(f"127.0.0.1:{port}: Connection refused" for port in (one, two))
+    assert str(exchange.failure) == f"no NTP answer from {refused}"
+
+
+def test_the_last_cookie_is_not_missed_when_it_was_spent_on_the_first_address(tmp_path: Path) -> None:
+    """What is reported then is what came of it."""
+    store = stored(tmp_path)
+    for _ in range(7):
+        store.take_cookie()
+    with processes.closed_udp_port() as one:
+        end = Endpoint(socket.AF_INET, ("127.0.0.1", one))
+        assert isinstance(ts_session.ask(store, [end, end], 5).failure, NoAnswer)
+        with pytest.raises(NoCookies):
+            ts_session.ask(store, [end, end], 5)
+
+
+@pytest.mark.parametrize(("right", "context"), [(0, 30), (1, 15)])
+def test_the_client_finds_out_which_exporter_context_the_server_uses(right: int, context: int, tmp_path: Path) -> None:
+    """A40: after a NAK to the first pair of keys it tries the second one, and keeps the right one."""
+    store = stored(tmp_path, GCM_KEYS, right)
+    with NtpPeer(ring=RING) as server:
+        exchange = ts_session.ask(store, [endpoint_of(server)], 5)
+        assert exchange.answer is not None
+        assert (len(exchange.attempts), exchange.context, exchange.stock) == (1 + right, context, 8)
+        assert (store.load().keys, store.load().other_keys) == (GCM_KEYS[right], None)
+        assert ts_session.ask(store, [endpoint_of(server)], 5).context is None
+
+
+def test_a_link_local_peer_keeps_its_zone() -> None:
+    """The time server is at the same address, which is nowhere without the zone."""
+    index = socket.if_nametoindex("lo")
+    assert addresses.numeric_host(("fe80::1", 4460, 0, index)) == "fe80::1%lo"
+    assert addresses.numeric_host(("::1", 4460, 0, 0)) == "::1"
+    assert addresses.numeric_host(("127.0.0.1", 4460)) == "127.0.0.1"

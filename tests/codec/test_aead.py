@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: MIT
+"""One interface for all AEAD algorithms; AES-GCM-SIV by published vectors; keys from the TLS exporter."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Iterator
+
+import pytest
+from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
+
+from nts.base.errors import AuthError, LibraryError
+from nts.base.registry import AEAD_NAMES
+from nts.codec import aead
+from nts.codec.aead import Aead, SessionKeys, check, check_gcm_siv, export_keys, possible_contexts
+from testkit import packets
+from testkit.packets import Counter
+
+
+@pytest.mark.parametrize("algorithm", Aead)
+def test_an_algorithm_seals_as_an_independent_implementation_does(algorithm: Aead) -> None:
+    """A57, A59: whatever the plaintext is, an empty one too."""
+    draw = Counter(algorithm)
+    key = draw(algorithm.key_length)
+    cipher = algorithm.cipher(key)
+    for size in (0, 1, 15, 16, 17, 100):
+        nonce, plaintext, associated = draw(algorithm.nonce_length), draw(size), draw(2 * size)
+        sealed = cipher.seal(nonce, plaintext, associated)
+        assert sealed == packets.encrypt(algorithm, key, nonce, plaintext, associated)
+        assert len(sealed) == size + 16
+        assert cipher.open(nonce, sealed, associated) == plaintext
+
+
+@pytest.mark.parametrize("part", ["nonce", "sealed", "associated"])
+@pytest.mark.parametrize("size", [0, 9])
+@pytest.mark.parametrize("algorithm", Aead)
+def test_no_bit_can_be_changed(algorithm: Aead, size: int, part: str) -> None:
+    """A57: not of the tag, the ciphertext, the nonce, nor the associated data."""
+    draw = Counter(part)
+    cipher, plaintext = algorithm.cipher(draw(algorithm.key_length)), draw(size)
+    parts = {"nonce": draw(algorithm.nonce_length), "associated": draw(20)}
+    parts["sealed"] = cipher.seal(parts["nonce"], plaintext, parts["associated"])
+    for bit in range(8 * len(parts[part])):
+        forged = {**parts, part: packets.flipped(parts[part], bit)}
+        with pytest.raises(AuthError):
+            cipher.open(forged["nonce"], forged["sealed"], forged["associated"])
+    assert cipher.open(parts["nonce"], parts["sealed"], parts["associated"]) == plaintext
+
+
+@pytest.mark.parametrize("size", range(16))
+@pytest.mark.parametrize("algorithm", Aead)
+def test_a_ciphertext_shorter_than_its_tag_is_not_authentic(algorithm: Aead, size: int) -> None:
+    with pytest.raises(AuthError):
+        algorithm.cipher(bytes(algorithm.key_length)).open(bytes(algorithm.nonce_length), bytes(size), b"")
+
+
+def test_every_algorithm_has_its_registered_name() -> None:
+    assert [AEAD_NAMES[a] for a in Aead] == [
+        "AEAD_AES_SIV_CMAC_256", "AEAD_AES_SIV_CMAC_384", "AEAD_AES_SIV_CMAC_512", "AEAD_AES_128_GCM_SIV",
+    ]  # fmt: skip
+
+
+def test_repr_shows_no_key() -> None:
+    for algorithm in Aead:
+        keys = SessionKeys(algorithm, b"c" * algorithm.key_length, b"s" * algorithm.key_length)
+        assert repr(keys) == f"SessionKeys(aead={algorithm!r})"
+        assert "cccc" not in repr(keys.c2s_cipher)
+
+
+# --- AES-GCM-SIV -----------------------------------------------------------------------------------------------------
+
+
+def vectors() -> Iterator[dict[str, str]]:
+    """The published set of OpenSSL, which cryptography carries: those with keys of 128 bits."""
+    path = importlib.resources.files("cryptography_vectors") / "ciphers/AES/GCM-SIV/openssl.txt"
+    for paragraph in path.read_text().split("\n\n"):
+        lines = [line.split(" = ") for line in paragraph.splitlines() if " = " in line]
+        vector = {name.strip(): value.strip() for name, value in lines}
+        if len(vector.get("Key", "")) == 32:
+            yield vector
+
+
+def test_aes_gcm_siv_by_published_vectors() -> None:
+    """RFC 8452 appendix C.1 is among them."""
+    count = 0
+    for v in vectors():
+        key, nonce, ad, plaintext, ciphertext, tag = (
+            bytes.fromhex(v.get(name, "")) for name in ("Key", "IV", "AAD", "Plaintext", "Ciphertext", "Tag")
+        )
+        cipher = Aead.AES_128_GCM_SIV.cipher(key)
+        assert cipher.seal(nonce, plaintext, ad) == ciphertext + tag
+        assert cipher.open(nonce, ciphertext + tag, ad) == plaintext
+        count += 1
+    assert count >= 20
+
+
+@pytest.mark.parametrize("length", [0, 1, 11, 13, 16])
+def test_aes_gcm_siv_has_nonces_of_12_octets(length: int) -> None:
+    cipher = Aead.AES_128_GCM_SIV.cipher(bytes(16))
+    with pytest.raises(AuthError):
+        cipher.open(bytes(length), cipher.seal(bytes(12), b"", b""), b"")
+
+
+class Forgeable:
+    """An AES-GCM-SIV that takes a tag of zeros for an empty text, as OpenSSL's did for a while."""
+
+    def __init__(self, key: bytes) -> None:
+        self._sound = REAL(key)
+
+    def encrypt(self, nonce: bytes, data: bytes, ad: bytes) -> bytes:
+        return self._sound.encrypt(nonce, data, ad)
+
+    def decrypt(self, nonce: bytes, data: bytes, ad: bytes) -> bytes:
+        return b"" if data == bytes(16) else self._sound.decrypt(nonce, data, ad)
+
+
+class Wrong(Forgeable):
+    """One that is no AES-GCM-SIV."""
+
+    def encrypt(self, nonce: bytes, data: bytes, ad: bytes) -> bytes:
+        return bytes(len(data) + 16)
+
+    def decrypt(self, nonce: bytes, data: bytes, ad: bytes) -> bytes:
+        raise InvalidTag
+
+
+class Missing:
+    def __init__(self, key: bytes) -> None:
+        raise UnsupportedAlgorithm("AES-GCM-SIV is not supported by this version of OpenSSL")
+
+
+REAL = AESGCMSIV
+
+
+@pytest.mark.parametrize(
+    ("library", "complaint"),
+    [(Forgeable, "takes forged tags"), (Wrong, "takes forged tags"), (Missing, "has no AES-GCM-SIV")],
+)
+def test_a_broken_library_is_refused_before_a_server_starts(
+    monkeypatch: pytest.MonkeyPatch, library: type, complaint: str
+) -> None:
+    monkeypatch.setattr(aead, "AESGCMSIV", library)
+    check_gcm_siv.cache_clear()
+    check([Aead.AES_SIV_CMAC_256])  # needs it not
+    with pytest.raises(LibraryError, match=complaint):
+        check([Aead.AES_SIV_CMAC_256, Aead.AES_128_GCM_SIV])
+
+
+# --- keys ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_exporter_context_is_in_doubt_for_aead_30_alone() -> None:
+    """A40."""
+    assert possible_contexts(Aead.AES_128_GCM_SIV, confirmed=False) == (30, 15)
+    assert possible_contexts(Aead.AES_128_GCM_SIV, confirmed=True) == (30,)
+    for algorithm in list(Aead)[:3]:
+        assert possible_contexts(algorithm, confirmed=False) == (algorithm,)
+
+
+def test_keys_come_from_the_exporter_with_five_octets_of_context() -> None:
+    """A39, A40."""
+    asked: list[tuple[bytes, int]] = []
+
+    def export(context: bytes, length: int) -> bytes:
+        asked.append((context, length))
+        return bytes([len(asked)]) * length
+
+    keys = export_keys(export, Aead.AES_SIV_CMAC_512)
+    assert (keys.c2s, keys.s2c) == (b"\1" * 64, b"\2" * 64)
+    export_keys(export, Aead.AES_128_GCM_SIV, 15)
+    assert asked == [(bytes.fromhex(c), n) for c, n in (
+        ("0000001100", 64), ("0000001101", 64), ("0000000f00", 16), ("0000000f01", 16),
+    )]  # fmt: skip
