@@ -418,8 +418,7 @@ def test_the_client_ends_with_the_run(tmp_path: Path, number: int) -> None:
     finally:
         code = process.stop(number)
     assert code == 130
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(pid.read_text()), 0)
+    assert processes.eventually(lambda: not processes.is_running(int(pid.read_text())))
     assert process.output().splitlines()[-1] == "Interrupted. Exit code 130."
 
 
