@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from nts.client.state import ClientState
 from nts.codec import cookies
 from nts.codec.aead import Aead
 from nts.codec.records import encode_u16s
-from testkit import processes
-from testkit.processes import Suite, run
+from testkit import chrony, processes
+from testkit.chrony import unused
+from testkit.processes import Suite, free_port, run
 
 AEAD_30 = Aead.AES_128_GCM_SIV
 
@@ -73,3 +75,39 @@ def test_the_default_prefers_aead_15(suite: Suite, tmp_path: Path) -> None:
     ini = tmp_path / "client.ini"
     assert suite.fetch("--aead", "30,15", output=ini).returncode == ExitCode.OK
     assert ClientState(ini).load().keys.aead == Aead.AES_SIV_CMAC_256
+
+
+# --- chronyd, from 4.4 on --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _chronyd_speaks_it(chronyd_can_run: None) -> None:
+    if not chrony.has_gcm_siv():
+        pytest.skip(f"chronyd {'.'.join(map(str, chrony.version()))} has no AEAD 30: it came with 4.4")
+
+
+@pytest.mark.interop
+@pytest.mark.usefixtures("_chronyd_speaks_it")
+def test_chronyd_agrees_on_it_with_our_servers(own: Suite, folder: Path) -> None:
+    """Without record 1024, up to 4.6.0, our cookies hold the keys of both contexts."""
+    source = f"server 127.0.0.1 nts ntsport {own.ke_port} iburst minpoll -3 maxpoll -3"
+    with chrony.running(unused(folder), [*chrony.nts_client(own.ca), source]) as chronyd:
+        auth = chronyd.wait_for_nts("127.0.0.1")
+        assert (auth.type, auth.key_length, auth.nak) == (30, 128, 0)
+        assert auth.cookie_length == (68 if chrony.has_record_1024() else 104)
+
+
+@pytest.mark.interop
+@pytest.mark.usefixtures("_chronyd_speaks_it")
+def test_our_clients_agree_on_it_with_chronyd(folder: Path, authority: Authority) -> None:
+    path, ke_port, ntp_port = unused(folder), free_port(), free_port(socket.SOCK_DGRAM)
+    with chrony.running(path / "c", chrony.nts_server(authority, ke_port, ntp_port)):
+        fetched = run(
+            "ntske_client.py", "-c", authority.ca, "-o", path / "ini", "--aead", "30,15", "localhost", ke_port
+        )
+        assert fetched.returncode == ExitCode.OK, fetched.stderr
+        assert "keys for AEAD_AES_128_GCM_SIV" in fetched.stdout
+        assert (ClientState(path / "ini").load().other_keys is None) == chrony.has_record_1024()
+        asked = run("ntsts_client.py", "-f", path / "ini", "-n", 2, "-i", 0.1)
+        assert asked.returncode == ExitCode.OK, asked.stderr
+        assert ("15 in its exporter context" in asked.stderr) != chrony.has_record_1024()
