@@ -18,14 +18,15 @@ import pytest
 from nts.base.errors import ALPNError, ConnectError, ExitCode, KeResponseError, NTSError, ResolveError, TLSError
 from nts.base.registry import ALPN, ErrorCode, RecordType
 from nts.check import runner
-from nts.check.ke_answer import MAX_ANSWER
-from nts.check.ke_forge import END, NTPV4, REQUEST, UNKNOWN_TYPE, protocols, record, request
-from nts.check.model import Direction, Result, Severity, Verdict
+from nts.check.context import Target
+from nts.check.ke.answer import MAX_ANSWER
+from nts.check.ke.forge import END, NTPV4, REQUEST, UNKNOWN_TYPE, protocols, record, request
+from nts.check.model import Direction, Grade, Result, Severity
 from nts.check.peer import Authority, KeBehaviour, KePeer, KeTalk, NtpBehaviour, NtpTalk, pair
 from nts.check.peer.craft import random_cookies, response
 from nts.check.peer.ke import TLS_1_2, Stopped, no_alpn
-from nts.check.probe import ServerProbe, Target
 from nts.check.server import CHECKS
+from nts.check.server.probe import ServerProbe
 from nts.codec import cookies, records
 from nts.codec.aead import Aead
 from tests import chrony
@@ -33,7 +34,7 @@ from tests.support import Suite, free_port
 
 KE_CHECKS = [c for c in CHECKS if int(c.id) <= 32]
 NAMES = [c.name for c in KE_CHECKS]
-FAIL, WARN, PASS, SKIP = Verdict.FAIL, Verdict.WARN, Verdict.PASS, Verdict.SKIP
+FAIL, WARN, PASS, SKIP = Grade.FAIL, Grade.WARN, Grade.PASS, Grade.SKIP
 QUICK = 1.0  # seconds that peers wait for a request
 Change = Callable[[bytes], bytes]
 
@@ -63,7 +64,7 @@ def test_the_checks_are_those_of_the_list() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_our_own_server_passes(suite: Suite, name: str) -> None:
     result = check(probe(suite.ke_port, suite.ca, timeout=10, silence=20), name)
-    assert result.verdict is PASS, result.evidence
+    assert result.grade is PASS, result.evidence
     assert result.exhibits
 
 
@@ -76,7 +77,7 @@ def sound(authority: Authority) -> Iterator[ServerProbe]:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_sound_peer_passes(sound: ServerProbe, name: str) -> None:
     result = check(sound, name)
-    assert result.verdict is PASS, result.evidence
+    assert result.grade is PASS, result.evidence
 
 
 # --- faults ----------------------------------------------------------------------------------------------------------
@@ -223,18 +224,18 @@ AGREEING_CHECKS = [
     "ke-basic", "ke-order", "ke-segmented", "ke-1024", "ke-noncrit-unknown", "ke-proto-mixed", "ke-aead-15-last",
 ]  # fmt: skip
 
-Fault = tuple[str, str, KeBehaviour, Verdict, Severity, str]
+Fault = tuple[str, str, KeBehaviour, Grade, Severity, str]
 MUST, SHOULD, CRIT, INFO = Severity.MUST, Severity.SHOULD, Severity.CRIT, Severity.INFO
 
 FAULTS: list[Fault] = [
     ("tls13-only", "TLS 1.2", KeBehaviour(oldest=TLS_1_2), FAIL, CRIT, "agreed to TLSv1.2"),
     ("alpn-select", "none", EAGER, FAIL, MUST, "no protocol"),
     ("alpn-select", "the first", KeBehaviour(alpn=lambda offered: offered[0]), FAIL, MUST, "selected h2"),
-    ("alpn-absent", "served", replace(EAGER, alpn=lambda offered: ALPN), FAIL, MUST, "served all the same"),
+    ("alpn-absent", "served", replace(EAGER, alpn=lambda offered: ALPN), FAIL, MUST, "served anyway"),
     ("alpn-absent", "open", IDLE, WARN, MUST, "left the connection open after 2.0 s"),
     ("alpn-wrong", "open", IDLE, WARN, MUST, "left the connection open after 2.0 s"),
-    ("alpn-wrong", "served", EAGER, FAIL, MUST, "served all the same"),
-    ("alpn-wrong", "as h2", KeBehaviour(alpn=lambda offered: offered[0]), FAIL, MUST, "served all the same"),
+    ("alpn-wrong", "served", EAGER, FAIL, MUST, "served anyway"),
+    ("alpn-wrong", "as h2", KeBehaviour(alpn=lambda offered: offered[0]), FAIL, MUST, "served anyway"),
     *((name, "no NPN", MISSING, FAIL, MUST, "no Next Protocol") for name in AGREEING_CHECKS),
     *((name, "no end", NO_EOM, FAIL, MUST, "without an End of Message") for name in AGREEING_CHECKS),
     *((name, "Error 2", ERROR_2, FAIL, MUST, "Error 2") for name in AGREEING_CHECKS),
@@ -249,7 +250,7 @@ FAULTS: list[Fault] = [
     ("ke-cookie-shape", "none", saying(response(cookies=[])), FAIL, MUST, "no cookies"),
     ("ke-close-notify", "FIN", KeBehaviour(without_close_notify), FAIL, MUST, "without close_notify"),
     ("ke-close-notify", "open", KeBehaviour(leaving_it_open), FAIL, MUST, "left the connection open"),
-    ("ke-close-notify", "second", KeBehaviour(closing_second), WARN, MUST, "once we had, and not by itself"),
+    ("ke-close-notify", "second", KeBehaviour(closing_second), WARN, MUST, "once we had, and not on its own"),
     ("ke-silence", "second", KeBehaviour(closing_second, timeout=QUICK), FAIL, MUST, "close_notify, once we had"),
     ("ke-close-notify", "RST", KeBehaviour(reset_after_response), FAIL, MUST, "reset"),
     ("ke-segmented", "one read", KeBehaviour(one_read), FAIL, MUST, "in single octets: "),
@@ -263,12 +264,12 @@ FAULTS: list[Fault] = [
     *((name, "open", HANGS, FAIL, MUST, "left the connection open") for name in LENIENT_CHECKS),
     ("ke-crit-unknown", "Error 1", saying(error(1)), FAIL, MUST, "where Error 0 is due"),
     ("ke-no-npn", "Error 0", saying(error(0)), FAIL, MUST, "where Error 1 is due"),
-    ("ke-proto-unknown", "served", ACCEPTS_ALL, FAIL, MUST, "cookies all the same"),
+    ("ke-proto-unknown", "served", ACCEPTS_ALL, FAIL, MUST, "cookies anyway"),
     ("ke-proto-unknown", "Error 1", reading(only_ntpv4), FAIL, MUST, "Error 1"),
     ("ke-proto-unknown", "claimed", saying(protocols(0x7777) + END), FAIL, MUST, "[30583]"),
     ("ke-proto-mixed", "Error 1", reading(only_ntpv4), FAIL, MUST, "Error 1"),
     ("ke-proto-mixed", "both", saying(response(protocols=b"\x77\x77\0\0")), FAIL, MUST, "30583, 0"),
-    ("ke-aead-unknown", "served", ACCEPTS_ALL, FAIL, MUST, "cookies all the same"),
+    ("ke-aead-unknown", "served", ACCEPTS_ALL, FAIL, MUST, "cookies anyway"),
     ("ke-aead-unknown", "Error 1", saying(error(1)), FAIL, MUST, "Error 1"),
     ("ke-aead-15-last", "128 read", reading(first_128_aeads), FAIL, MUST, "none of the AEAD algorithms"),
     ("ke-aead-menu", "always 15", ACCEPTS_ALL, FAIL, MUST, "where only 16"),
@@ -289,11 +290,11 @@ FAULTS: list[Fault] = [
     ids=[f"{name}-{label}" for name, label, *_ in FAULTS],
 )
 def test_a_fault_is_found(
-    authority: Authority, name: str, behaviour: KeBehaviour, verdict: Verdict, severity: Severity, text: str
+    authority: Authority, name: str, behaviour: KeBehaviour, verdict: Grade, severity: Severity, text: str
 ) -> None:
     with pair(behaviour, authority=authority) as servers:
         result = check(probe(servers.ke.port, authority.ca), name)
-    assert (result.verdict, result.severity) == (verdict, severity), result.evidence
+    assert (result.grade, result.severity) == (verdict, severity), result.evidence
     assert text in result.evidence
     assert result.exhibits
 
@@ -315,9 +316,9 @@ def test_a_bad_certificate_is_found(authority: Authority, what: dict[str, object
     with pair(KeBehaviour(certificate=certificate), authority=authority) as servers:
         result = check(probe(servers.ke.port, authority.ca), "cert-chain")
         others = check(probe(servers.ke.port, authority.ca), "ke-basic")
-    assert (result.verdict, result.severity) == (FAIL, CRIT)
+    assert (result.grade, result.severity) == (FAIL, CRIT)
     assert text in result.evidence
-    assert others.verdict is PASS  # no other check minds the certificate
+    assert others.grade is PASS  # no other check minds the certificate
 
 
 def test_every_check_has_a_fault() -> None:
@@ -328,7 +329,7 @@ def test_every_check_has_a_fault() -> None:
 def test_a_server_that_refuses_all_cannot_be_judged_by_its_refusals(authority: Authority, name: str) -> None:
     with pair(CLOSES, authority=authority) as servers:
         result = check(probe(servers.ke.port, authority.ca), name)
-    assert result.verdict is SKIP
+    assert result.grade is SKIP
     assert "a usual request gets no cookies either" in result.evidence
 
 
@@ -341,13 +342,13 @@ def test_closing_after_a_while_is_waited_for(authority: Authority) -> None:
 
     with pair(KeBehaviour(slow), authority=authority) as servers:
         result = check(probe(servers.ke.port, authority.ca), "ke-close-notify")
-    assert result.verdict is PASS, result.evidence
+    assert result.grade is PASS, result.evidence
 
 
 def test_a_server_that_selects_what_was_not_offered_is_no_good_one(authority: Authority) -> None:
     with pair(replace(EAGER, alpn=lambda offered: ALPN), authority=authority) as servers:
         result = check(probe(servers.ke.port, authority.ca), "alpn-wrong")
-    assert (result.verdict, "broke TLS" in result.evidence) == (WARN, True), result.evidence
+    assert (result.grade, "broke TLS" in result.evidence) == (WARN, True), result.evidence
 
 
 # --- AEAD 30 ---------------------------------------------------------------------------------------------------------
@@ -384,14 +385,14 @@ class GcmServer:
         (GcmServer(lambda asked: 15, echo=False), WARN, "with record 1024: context 15"),
         (GcmServer(lambda asked: 15), FAIL, "with record 1024: context 15"),
         (GcmServer(lambda asked: 17), FAIL, "neither"),
-        (GcmServer(lambda asked: 30, deaf=True), Verdict.PATH, "no reply"),
+        (GcmServer(lambda asked: 30, deaf=True), Grade.PATH, "no reply"),
     ],
     ids=["right", "right, silent about it", "chrony 4.6", "chrony 4.4", "liar", "neither", "no reply"],
 )
-def test_the_exporter_context_of_aead_30(authority: Authority, server: GcmServer, verdict: Verdict, text: str) -> None:
+def test_the_exporter_context_of_aead_30(authority: Authority, server: GcmServer, verdict: Grade, text: str) -> None:
     with pair(server.ke, server.ntp, authority=authority) as servers:
         result = check(probe(servers.ke.port, authority.ca, patience=0.2), "ke-1024-record")
-    assert result.verdict is verdict, result.evidence
+    assert result.grade is verdict, result.evidence
     assert text in result.evidence
 
 
@@ -425,7 +426,7 @@ def test_no_tls_at_all(authority: Authority, raw: Callable[[socket.socket], None
         results = list(runner.run(KE_CHECKS, asker))
     assert [r.check.name for r in results] == NAMES
     alpn = ("alpn-select", "alpn-absent", "alpn-wrong")
-    assert {r.verdict for r in results if r.check.name not in alpn} == {SKIP}
+    assert {r.grade for r in results if r.check.name not in alpn} == {SKIP}
 
 
 def half_a_record(talk: KeTalk) -> None:
@@ -468,7 +469,7 @@ def test_hostile_servers_are_survived(authority: Authority, answer: Callable[[Ke
     spared = {"tls13-only", "alpn-select", "alpn-absent", "alpn-wrong", "cert-chain"}
     spared |= {"ke-cookie-count", "ke-cookie-shape", "ke-1024-record", "ke-server-port"}  # a response came first
     for name in set(NAMES) - spared:
-        assert results[name].verdict in (FAIL, WARN), (name, results[name].evidence)
+        assert results[name].grade in (FAIL, WARN), (name, results[name].evidence)
     assert all(len(e.octets) <= MAX_ANSWER + 16384 for r in results.values() for e in r.exhibits)
 
 
@@ -477,7 +478,7 @@ def test_hostile_servers_are_survived(authority: Authority, answer: Callable[[Ke
 def test_slow_servers_are_not_waited_for(authority: Authority, answer: Callable[[KeTalk], None], name: str) -> None:
     with pair(KeBehaviour(answer), authority=authority) as servers:
         result = check(probe(servers.ke.port, authority.ca, timeout=0.5, silence=0.5), name)
-    assert result.verdict is FAIL
+    assert result.grade is FAIL
     assert "without an End of Message: the server left the connection open" in result.evidence
     assert result.seconds < 10
 
@@ -512,7 +513,7 @@ def test_a_server_that_goes_away_is_not_judged(authority: Authority) -> None:
     with pair(authority=authority) as servers:
         asker = probe(servers.ke.port, authority.ca)
         asker.ke.reach()
-    assert check(asker, "ke-basic").verdict is SKIP
+    assert check(asker, "ke-basic").grade is SKIP
 
 
 def test_a_connection_that_breaks_before_tls_is_tried_again(authority: Authority) -> None:
@@ -526,7 +527,7 @@ def test_a_connection_that_breaks_before_tls_is_tried_again(authority: Authority
                 talk(sock, session)  # type: ignore[arg-type]
 
         server._talk = unreliable  # type: ignore[method-assign]
-        assert check(probe(server.port, authority.ca), "ke-basic").verdict is PASS
+        assert check(probe(server.port, authority.ca), "ke-basic").grade is PASS
     assert len(calls) == 2
 
 
@@ -568,14 +569,14 @@ def test_over_ipv6(suite: Suite) -> None:
     asker = probe(suite.ke_port, suite.ca, host="::1")
     for name in ("cert-chain", "ke-basic", "ke-server-port"):
         result = check(asker, name)
-        assert result.verdict is PASS, result.evidence
+        assert result.grade is PASS, result.evidence
     assert asker.ke.fetch().endpoint(socket.AF_UNSPEC).address[0] == "::1"
 
 
 # --- chronyd ---------------------------------------------------------------------------------------------------------
 
 # What Debian's chronyd, 4.3 and 4.6.1, does otherwise than the RFC has it; all else passes.
-CHRONYD: dict[str, tuple[Verdict, str]] = {
+CHRONYD: dict[str, tuple[Grade, str]] = {
     "ke-eom-malformed": (WARN, "closes without an Error record"),
     "ke-truncated": (WARN, "closes without an Error record"),
     "ke-silence": (WARN, "closes after 2 s without an Error record"),
@@ -602,4 +603,4 @@ def chronyd(authority: Authority) -> Iterator[ServerProbe]:
 def test_chronyd(chronyd: ServerProbe, name: str) -> None:
     verdict, _why = (CHRONYD_WITH_GCM_SIV if chrony.has_gcm_siv() else CHRONYD).get(name, (PASS, ""))
     result = check(chronyd, name)
-    assert result.verdict is verdict, result.evidence
+    assert result.grade is verdict, result.evidence

@@ -23,9 +23,9 @@ import pytest
 from nts.base.errors import ConfigError
 from nts.base.registry import FieldType
 from nts.check import runner
-from nts.check.model import Direction, Exhibit, Protocol, Severity, Verdict, conclude, failed, passed
+from nts.check.model import Direction, Exhibit, Grade, Protocol, Severity, conclude, failed, passed
 from nts.check.output import as_html, catalogue, summary, text
-from nts.check.output.render import Options, Session, write
+from nts.check.output.render import Options, Reporter, write
 from tests import check_samples
 from tests.support import ROOT
 
@@ -37,7 +37,7 @@ def show(options: Options, *names: str, interrupt_at: str = "") -> int:
     """Run the made-up checks as a subcommand does."""
     probe = check_samples.probe()
     checks = [c for c in check_samples.CHECKS if not names or c.name in names]
-    session = Session("server", probe.target.host, checks, options, intro="a run", seed=42, pace=0.5)
+    session = Reporter("server", probe.target.host, checks, options, intro="a run", seed=42, pace=0.5)
     with session:
         for result in runner.run(session.checks, probe, session.start):
             if result.check.name == interrupt_at:
@@ -151,7 +151,7 @@ def test_an_interrupted_run_is_reported_as_far_as_it_went(capsys: pytest.Capture
 
 
 def test_another_error_inside_a_run_is_not_swallowed() -> None:
-    with pytest.raises(ZeroDivisionError), Session("server", "h", [], Options(), intro=""):
+    with pytest.raises(ZeroDivisionError), Reporter("server", "h", [], Options(), intro=""):
         raise ZeroDivisionError
 
 
@@ -203,8 +203,8 @@ def test_on_a_terminal_evidence_is_wrapped_and_never_cut(columns: int) -> None:
 def test_a_terminal_is_told_what_is_being_done_and_left_in_order() -> None:
     slow = PROGRAM.replace("raise", "import time\nfrom tests import check_samples\n"
         "check_samples.CHECKS[:] = check_samples.CHECKS[:2]\n"
-        "start = show.__globals__['Session'].start\n"
-        "show.__globals__['Session'].start = lambda s, c: (start(s, c), time.sleep(0.3))\nraise", 1)  # fmt: skip
+        "start = show.__globals__['Reporter'].start\n"
+        "show.__globals__['Reporter'].start = lambda s, c: (start(s, c), time.sleep(0.3))\nraise", 1)  # fmt: skip
     shown = on_terminal(100, slow)
     assert "alpn-absent: a handshake without ALPN" in shown
     assert "1/2" in shown
@@ -237,7 +237,7 @@ def test_what_a_hostile_peer_says_is_text_in_every_output(capsys: pytest.Capture
 
 def test_a_hostile_target_is_text_too(tmp_path: Path) -> None:
     options = Options(json=True, html=tmp_path / "r.html", junit=tmp_path / "r.xml")
-    session = Session("client", "<b>\x1b[1m&", [], options, intro="\x1b[1m")
+    session = Reporter("client", "<b>\x1b[1m&", [], options, intro="\x1b[1m")
     with session:
         pass
     session.finish()
@@ -453,7 +453,7 @@ def test_a_place_that_cannot_be_written_is_an_error_before_anything_is_checked(t
         (Options(html=tmp_path / "r", junit=tmp_path / "folder/../r"), "two reports cannot be one file"),
     ):
         with pytest.raises(ConfigError, match=complaint):
-            Session("server", "h", [], options, intro="")
+            Reporter("server", "h", [], options, intro="")
 
 
 def test_a_full_disk_is_one_error_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -482,7 +482,7 @@ def test_a_finding_of_its_own_severity_decides_by_that_one() -> None:
     report = summary.Report("server", "h", 0, None, None, planned=1, results=(result,))
     assert report.exit_code == 0
     assert report.failures[Severity.INFO] == 1
-    assert result.verdict is Verdict.FAIL
+    assert result.grade is Grade.FAIL
 
 
 def test_markdown_escapes_what_is_markup_there() -> None:

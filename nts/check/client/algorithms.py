@@ -13,7 +13,7 @@ from dataclasses import replace
 from nts.base.registry import RecordType
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe, until_accepted, until_asked
-from nts.check.model import Finding, Group, Severity, failed, passed, warned
+from nts.check.model import Finding, Group, Severity, failed, passed, skipped, warned
 from nts.check.peer import SOUND_KE, KeTalk, craft
 from nts.check.peer.faults.exchange import parsed
 from nts.codec.aead import Aead, SessionKeys, possible_contexts
@@ -34,7 +34,7 @@ def client_aead_30(probe: ClientProbe) -> Iterator[Finding]:
         seen = scene.meet(until=until_accepted)
     requests = [s.received for s in seen.sessions if s.received]
     if not requests:
-        yield judge.unseen("no NTS-KE request came")
+        yield skipped("no NTS-KE request came")
         return
     offered = [i for r in parsed(requests[0]) if r.type == RecordType.AEAD_ALGORITHM for i in u16_list(r)]
     if _GCM_SIV not in offered:
@@ -63,7 +63,7 @@ def _context(probe: ClientProbe, echo: bool) -> Iterator[Finding]:
     if used == {_GCM_SIV}:
         yield passed(f"{what}: keys with 30 in the context")
     elif not used:
-        yield judge.unseen(f"{what}: no request that either key fits ({judge.did(seen)})")
+        yield skipped(f"{what}: no request that either key fits ({judge.did(seen)})")
     elif echo:
         yield failed(f"{what}: keys with 15 in the context")
     else:

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from nts.check.client.recipes import Enough, Outcome, Place, stop, wait_until
+from nts.check.client.recipes import ClientResult, Enough, Place, stop, wait_until
 from nts.check.model import Skipped
 
 _PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"))
@@ -36,7 +36,7 @@ class ChronydClient:
     def __init__(self) -> None:
         self._chronyd, self._chronyc = (shutil.which(name, path=_PATH) for name in ("chronyd", "chronyc"))
 
-    def meet(self, place: Place, enough: Enough) -> Outcome:
+    def meet(self, place: Place, enough: Enough) -> ClientResult:
         if self._chronyd is None or self._chronyc is None:
             raise Skipped("there are no chronyd and chronyc on this machine")
         # The path of a Unix socket has 107 octets at most, and chronyd wants the folder to itself.
@@ -57,7 +57,7 @@ class ChronydClient:
             finally:
                 stop(process)
         text = (place.folder / "output").read_text(errors="replace")
-        return Outcome(accepted, code, text)
+        return ClientResult(accepted, code, text)
 
     def _command(self, place: Place, folder: Path, control: Path) -> list[str]:
         """Its configuration is written, and the command that runs it returned."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe
-from nts.check.model import Finding, Group, Severity, failed, passed
+from nts.check.model import Finding, Group, Severity, failed, passed, skipped
 from nts.check.peer.faults import find
 from nts.check.peer.faults.exchange import DRIP_SECONDS
 
@@ -84,7 +84,7 @@ def _drip(probe: ClientProbe) -> Iterator[Finding]:
         seen = scene.meet(until=lambda s: bool(s.accepted) or s.settled, seconds=DRIP_SECONDS + 15)
     yield from judge.protected(seen)
     if not seen.sessions:
-        yield judge.unseen(f"{seen.what}: the client did not connect")
+        yield skipped(f"{seen.what}: the client did not connect")
         return
     first = seen.sessions[0]
     if first.finished is None:

@@ -7,17 +7,12 @@ from collections.abc import Iterator
 
 from nts.base.registry import MAX_PACKET
 from nts.check.client.probe import ClientProbe, Seen, Until, until_accepted, until_asked, until_settled
-from nts.check.model import Finding, Severity, Verdict, failed, passed, warned
-from nts.check.peer.faults import Fault, Side, Then, find
+from nts.check.model import Finding, Severity, failed, passed, skipped, warned
+from nts.check.peer.faults import Expected, Fault, Side, find
 
 MAX_CONNECTIONS = 3  # in one meeting: a few addresses or one quick repetition are no loop
 DROPPED_POLLS = 3  # requests of a daemon that must go without an effect
 SHORT = 1.0  # seconds for a client to wait for what does not come
-
-
-def unseen(text: str) -> Finding:
-    """What could not be judged."""
-    return Finding(Verdict.SKIP, text)
 
 
 def meet(probe: ClientProbe, names: tuple[str, ...], seconds: float = 15.0) -> Iterator[Finding]:
@@ -25,34 +20,34 @@ def meet(probe: ClientProbe, names: tuple[str, ...], seconds: float = 15.0) -> I
     for name in names:
         fault = find(name)
         with probe.scene(fault) as scene:
-            until = _UNTIL[fault.then]
-            if fault.then in (Then.DROP, Then.GIVE_UP):
+            until = _UNTIL[fault.expected]
+            if fault.expected in (Expected.DROP, Expected.GIVE_UP):
                 seen = scene.meet(until=until, wait=SHORT, seconds=seconds)
             else:
                 seen = scene.meet(until=until, seconds=seconds)
-        yield from judge(seen, fault)
+        yield from meeting(seen, fault)
 
 
-_UNTIL: dict[Then, Until] = {
-    Then.USE: until_accepted,
-    Then.ABORT: until_settled,
-    Then.SEND_NOTHING: until_settled,
-    Then.SURVIVE: lambda seen: bool(seen.accepted) or until_asked(DROPPED_POLLS)(seen),
-    Then.DROP: lambda seen: bool(seen.accepted) or until_asked(DROPPED_POLLS)(seen),
-    Then.GIVE_UP: lambda seen: bool(seen.accepted) or until_asked(DROPPED_POLLS)(seen),
+_UNTIL: dict[Expected, Until] = {
+    Expected.USE: until_accepted,
+    Expected.ABORT: until_settled,
+    Expected.SEND_NOTHING: until_settled,
+    Expected.SURVIVE: lambda seen: bool(seen.accepted) or until_asked(DROPPED_POLLS)(seen),
+    Expected.DROP: lambda seen: bool(seen.accepted) or until_asked(DROPPED_POLLS)(seen),
+    Expected.GIVE_UP: lambda seen: bool(seen.accepted) or until_asked(DROPPED_POLLS)(seen),
 }
 
 
-def judge(seen: Seen, fault: Fault) -> Iterator[Finding]:
+def meeting(seen: Seen, fault: Fault) -> Iterator[Finding]:
     """All that there is to say of a meeting with a fault."""
     yield from protected(seen)
-    if fault.then is Then.USE:
+    if fault.expected is Expected.USE:
         yield used(seen, fault.side)
-    elif fault.then is Then.SURVIVE:
+    elif fault.expected is Expected.SURVIVE:
         yield survived(seen)
-    elif fault.then is Then.ABORT:
+    elif fault.expected is Expected.ABORT:
         yield from aborted(seen)
-    elif fault.then is Then.SEND_NOTHING:
+    elif fault.expected is Expected.SEND_NOTHING:
         yield sent_nothing(seen)
     else:
         yield not_taken(seen)
@@ -77,7 +72,7 @@ def used(seen: Seen, side: Side = Side.NTP) -> Finding:
     if seen.accepted is None and side is Side.KE and seen.nts_requests:
         return passed(f"{seen.what}: goes on to the time server")
     if seen.accepted is None and seen.nts_requests:
-        return unseen(f"{seen.what}: whether the client took the time is not seen from here")
+        return skipped(f"{seen.what}: whether the client took the time is not seen from here")
     return failed(f"{seen.what}: takes no time ({did(seen)})")
 
 
@@ -93,7 +88,7 @@ def aborted(seen: Seen) -> Iterator[Finding]:
     if seen.nts_requests or seen.accepted:
         yield failed(f"{seen.what}: goes on ({did(seen)})")
     elif not any(s.received for s in seen.sessions):
-        yield unseen(f"{seen.what}: the client sent no NTS-KE request")
+        yield skipped(f"{seen.what}: the client sent no NTS-KE request")
     elif len(seen.sessions) > MAX_CONNECTIONS:
         yield failed(f"{seen.what}: {len(seen.sessions)} connections within {seen.seconds:.0f} s", Severity.MUST)
     else:
@@ -106,7 +101,7 @@ def sent_nothing(seen: Seen) -> Finding:
     if octets or seen.nts_requests or seen.accepted:
         return failed(f"{seen.what}: goes on ({octets} octets of NTS-KE, {did(seen)})")
     if not seen.sessions:
-        return unseen(f"{seen.what}: the client did not connect")
+        return skipped(f"{seen.what}: the client did not connect")
     return passed(f"{seen.what}: aborts before its request")
 
 
@@ -115,9 +110,9 @@ def not_taken(seen: Seen) -> Finding:
     if seen.accepted:
         return failed(f"{seen.what}: takes the time")
     if not seen.nts_requests:
-        return unseen(f"{seen.what}: the client never asked for the time")
+        return skipped(f"{seen.what}: the client never asked for the time")
     if seen.accepted is None:
-        return unseen(f"{seen.what}: whether the client took the time is not seen from here")
+        return skipped(f"{seen.what}: whether the client took the time is not seen from here")
     return passed(f"{seen.what}: takes no time")
 
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe, Scene, Seen, until_accepted, until_asked
-from nts.check.model import Finding, Group, Severity, counted, failed, passed
+from nts.check.findings import counted
+from nts.check.model import Finding, Group, Severity, failed, passed, skipped
 from nts.check.peer import SOUND_KE, NtpTalk
-from nts.check.peer.faults import Then, find
+from nts.check.peer.faults import Expected, find
 from nts.check.peer.ke import KeTalk, sound
 
 GROUP: Group[ClientProbe] = Group("Kisses of death")
@@ -33,17 +34,17 @@ def kiss_forged_nak(probe: ClientProbe) -> Iterator[Finding]:
         assert forge is not None
         with probe.scene(fault) as scene:
             seen = scene.meet(until=until_asked(judge.DROPPED_POLLS), wait=judge.SHORT)
-            yield from judge.judge(seen, fault)
+            yield from judge.meeting(seen, fault)
             yield judge.no_key_exchange(seen)
 
         def then_time(talk: NtpTalk, forge: object = forge) -> list[bytes | float]:
             assert callable(forge)
             return [*forge(talk), 0.05, talk.time()]
 
-        both = replace(fault, name=f"{name}, then a genuine reply", then=Then.USE, answer=then_time)
+        both = replace(fault, name=f"{name}, then a genuine reply", expected=Expected.USE, answer=then_time)
         with probe.scene(both) as scene:
             seen = scene.meet(until=until_accepted)
-            yield from judge.judge(seen, both)
+            yield from judge.meeting(seen, both)
             yield judge.no_key_exchange(seen)
 
 
@@ -57,7 +58,7 @@ def kiss_nak_then_time(probe: ClientProbe) -> Iterator[Finding]:
     fault = find("nak-then-time")
     with probe.scene(fault) as scene:
         seen = scene.meet(until=until_accepted)
-    yield from judge.judge(seen, fault)
+    yield from judge.meeting(seen, fault)
     yield judge.no_key_exchange(seen)
 
 
@@ -81,7 +82,7 @@ def kiss_nak_for_ever(probe: ClientProbe) -> Iterator[Finding]:
 
     with probe.scene(fault, ke=replace(SOUND_KE, answer=first_only)) as scene:
         seen = scene.meet(until=lambda s: s.seconds > WATCH and len(s.requests) > 0, count=3)
-        yield from judge.judge(seen, fault)
+        yield from judge.meeting(seen, fault)
         text = f"{seen.what}: {counted(len(seen.sessions), 'key exchange')} within {seen.seconds:.0f} s"
         if len(seen.sessions) > MAX_EXCHANGES:
             yield failed(text, Severity.MUST)
@@ -94,7 +95,7 @@ def _keeps_asking(probe: ClientProbe, scene: Scene, seen: Seen) -> Iterator[Find
     """Old cookies still serve: of a daemon as long as it runs, of others when they are started again."""
     if not probe.client.resident:
         if not probe.client.keeps:
-            yield judge.unseen("whether old cookies are kept: each run begins with a key exchange")
+            yield skipped("whether old cookies are kept: each run begins with a key exchange")
             return
         scene.ke.close()
         seen = scene.meet(until=lambda s: bool(s.requests))
@@ -116,7 +117,7 @@ def _keeps_asking(probe: ClientProbe, scene: Scene, seen: Seen) -> Iterator[Find
 def kiss_rate_deny(probe: ClientProbe) -> Iterator[Finding]:
     yield from judge.meet(probe, ("kiss-rate", "kiss-deny", "kiss-rstr", "forged-rate", "forged-deny", "forged-rstr"))
     if not probe.client.resident:
-        yield judge.unseen("whether kisses make it poll less: the client does not poll by itself")
+        yield skipped("whether kisses make it poll less: the client does not poll by itself")
         return
     for code in ("rate", "deny", "rstr"):
         yield from _obeys(probe, code)
@@ -139,7 +140,7 @@ def _obeys(probe: ClientProbe, code: str) -> Iterator[Finding]:
         seen = scene.meet(until=watched, seconds=3 * WATCH)
     at = [r.at for r in seen.nts_requests]
     if len(at) <= GENUINE:
-        yield judge.unseen(f"{seen.what}: only {len(at)} requests came")
+        yield skipped(f"{seen.what}: only {len(at)} requests came")
         return
     rhythm, after = at[GENUINE] - at[GENUINE - 1], at[GENUINE + 1 :]
     if code == "rate":

@@ -16,12 +16,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nts.base.registry import FieldType
-from nts.check.client.recipes import Client, Outcome, Place, wait_until
-from nts.check.model import Direction, Exhibit, Protocol, Skipped
+from nts.check.client.recipes import Client, ClientResult, Place, wait_until
+from nts.check.model import Direction, Exhibit, Protocol, Skipped, Transcript
 from nts.check.peer import SOUND_KE, SOUND_NTP, Authority, KeBehaviour, KePeer, NtpBehaviour, NtpPeer, NtpTalk, pair
 from nts.check.peer.faults import Fault
 from nts.check.peer.ke import KeSession
-from nts.check.probe import Record
 
 LAST_WORDS = 1.5  # seconds for the servers to notice all that a client did before it ended
 STALLED = 5.0  # seconds without a request after which a daemon has stopped asking
@@ -107,7 +106,7 @@ class Scene:
             )  # fmt: skip
 
         place = Place("localhost", ke.port, ntp.port, self._probe.authority.ca, self.folder, count, wait, seconds)
-        outcome: Outcome = client.meet(place, lambda accepted: until(seen(accepted)))
+        outcome: ClientResult = client.meet(place, lambda accepted: until(seen(accepted)))
         wait_until(lambda: ke.is_idle and ntp.is_idle, LAST_WORDS)
         result = replace(seen(outcome.accepted), code=outcome.code, output=outcome.output)
         self._probe.exhibit(result, ntp)
@@ -119,13 +118,13 @@ class ClientProbe:
 
     def __init__(self, client: Client, authority: Authority, *, ke_port: int = 0, ntp_port: int = 0) -> None:
         """The ports are for clients that cannot be told another one each time; 0: any that is free."""
-        self.client, self.authority, self.record = client, authority, Record()
+        self.client, self.authority, self.transcript = client, authority, Transcript()
         self._ports = ke_port, ntp_port
         self._works: bool | None = None
         self._ended = ""
 
     def take_exhibits(self) -> list[Exhibit]:
-        return self.record.take()
+        return self.transcript.take()
 
     @contextlib.contextmanager
     def scene(
@@ -141,7 +140,7 @@ class ClientProbe:
         if fault is not None:
             what, ke, ntp = fault.name, fault.ke(self.authority, ke), fault.ntp(ntp)
         whose = fault.side.value if fault else ""
-        self.record.add(Direction.NOTE, f"the {whose} server {fault.does}" if fault else what)
+        self.transcript.add(Direction.NOTE, f"the {whose} server {fault.does}" if fault else what)
         ke, ntp = replace(ke, port=ke.port or self._ports[0]), replace(ntp, port=ntp.port or self._ports[1])
         with (
             tempfile.TemporaryDirectory(prefix="nts-client-") as folder,
@@ -157,7 +156,7 @@ class ClientProbe:
                 self._works = until_accepted(seen)
                 self._ended = "" if seen.code is None else f" (exit code {seen.code})"
             if self._works:
-                self.record.take()  # of no interest to the case that happens to be the first
+                self.transcript.take()  # of no interest to the case that happens to be the first
         if not self._works:
             raise Skipped(f"the client does not get the time from sound servers either{self._ended}")
 
@@ -167,17 +166,17 @@ class ClientProbe:
             name = (session.server_name or b"none").decode(errors="replace")
             tls = session.tls_version or f"no TLS ({session.problem})"
             text = f"key exchange from {session.address}: {tls}, server name {name}, {session.sent} octets sent to it"
-            self.record.add(Direction.RECEIVED, text, Protocol.NTS_KE, session.received)
+            self.transcript.add(Direction.RECEIVED, text, Protocol.NTS_KE, session.received)
             if session.response:
                 part = "" if session.sent == len(session.response) else f", the first {len(session.response)}"
                 text = f"response of {session.sent} octets{part}"
-                self.record.add(Direction.SENT, text, Protocol.NTS_KE, session.response)
+                self.transcript.add(Direction.SENT, text, Protocol.NTS_KE, session.response)
         for request in seen.requests[:_SHOWN]:
-            self.record.add(
+            self.transcript.add(
                 Direction.RECEIVED, f"request of {len(request.datagram)} octets", Protocol.NTP, request.datagram
             )
         for reply in ntp.sent[-_SHOWN:]:
-            self.record.add(Direction.SENT, f"reply of {len(reply)} octets", Protocol.NTP, reply)
+            self.transcript.add(Direction.SENT, f"reply of {len(reply)} octets", Protocol.NTP, reply)
         took = {True: "took the time", False: "took no time", None: "does not say whether it took the time"}
         ended = "" if seen.code is None else f", exit code {seen.code}"
-        self.record.add(Direction.NOTE, f"the client {took[seen.accepted]}{ended}")
+        self.transcript.add(Direction.NOTE, f"the client {took[seen.accepted]}{ended}")

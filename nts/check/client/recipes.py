@@ -50,7 +50,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ClientResult:
     """What came of a meeting, seen from the client."""
 
     accepted: bool | None
@@ -73,7 +73,7 @@ class Client(Protocol):
     keeps: bool
     """whether it can be started again with the cookies it had, without a key exchange"""
 
-    def meet(self, place: Place, enough: Enough) -> Outcome:
+    def meet(self, place: Place, enough: Enough) -> ClientResult:
         """Run it against the servers at a place until it ends, or until there is nothing more to see."""
         ...
 
@@ -90,8 +90,8 @@ class CommandClient:
         self.resident, self.keeps = False, again is not None
         check_placeholders(first, again or "")
 
-    def meet(self, place: Place, enough: Enough) -> Outcome:
-        outcome = Outcome(None)
+    def meet(self, place: Place, enough: Enough) -> ClientResult:
+        outcome = ClientResult(None)
         command = self._command(place)
         for i in range(1 if "{count}" in command else place.count):
             if i and enough(outcome.accepted):
@@ -119,10 +119,10 @@ class ManualClient:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
 
-    def meet(self, place: Place, enough: Enough) -> Outcome:
+    def meet(self, place: Place, enough: Enough) -> ClientResult:
         self._say(f"let the client ask {place.host}, NTS-KE port {place.ke_port}, with the CA {place.ca}")
         wait_until(lambda: enough(None), max(place.seconds, 120))
-        return Outcome(None)
+        return ClientResult(None)
 
 
 class UnknownPlaceholder(ValueError):
@@ -151,7 +151,7 @@ def check_placeholders(*commands: str) -> None:
             raise UnknownPlaceholder(f"{command!r}: {e} is none of {names}; write {{{{ for a brace") from None
 
 
-def run(command: str, place: Place, enough: Enough) -> Outcome:
+def run(command: str, place: Place, enough: Enough) -> ClientResult:
     """Run a shell command until it ends; stopped when it goes on though all has been seen, or for too long."""
     with (place.folder / "output").open("a+b") as output:
         start = output.tell()
@@ -165,7 +165,7 @@ def run(command: str, place: Place, enough: Enough) -> Outcome:
             stop(process)
         output.seek(start)
         text = output.read().decode(errors="replace")[-_OUTPUT:]
-    return Outcome(None if code is None else code == 0, code, text)
+    return ClientResult(None if code is None else code == 0, code, text)
 
 
 def _await(process: subprocess.Popen[bytes], place: Place, enough: Enough) -> int | None:

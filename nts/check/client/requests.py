@@ -10,7 +10,7 @@ from nts.base.errors import FormatError
 from nts.base.registry import MIN_UNIQUE_ID, NTP_PORT, FieldType
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe, Seen, until_accepted, until_asked
-from nts.check.model import Finding, Group, Severity, Verdict, failed, passed, warned
+from nts.check.model import Finding, Grade, Group, Severity, failed, passed, skipped, warned
 from nts.check.peer import NtpTalk
 from nts.codec import extensions
 from nts.codec.extensions import Field
@@ -33,7 +33,7 @@ _NTS = set(FieldType)
 )  # fmt: skip
 def client_restarted(probe: ClientProbe) -> Iterator[Finding]:
     if not probe.client.keeps:
-        yield judge.unseen("each run of this client begins with a key exchange")
+        yield skipped("each run of this client begins with a key exchange")
         return
     with probe.scene(what="a restart without NTS-KE") as scene:
         yield judge.used(scene.meet(until=until_accepted))
@@ -56,11 +56,11 @@ def client_requests(probe: ClientProbe) -> Iterator[Finding]:
     yield from judge.protected(seen)
     count = len(seen.nts_requests)
     if count < ENOUGH:
-        yield judge.unseen(f"only {count} requests came")
+        yield skipped(f"only {count} requests came")
     if not count:
         return
     findings = [judge.spent_once(seen), *_shape(seen), *_freshness(seen)]
-    wrong = [f for f in findings if f.verdict is not Verdict.PASS]
+    wrong = [f for f in findings if f.grade is not Grade.PASS]
     yield from wrong
     if not wrong:
         yield passed(f"{count} requests, in form and order as required, and with nothing in common")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from nts.base.registry import COOKIES_WANTED, MAX_PLACEHOLDERS, FieldType
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe, Seen, until_accepted, until_asked
-from nts.check.model import Finding, Group, Severity, failed, passed, warned
+from nts.check.model import Finding, Group, Severity, failed, passed, skipped, warned
 from nts.check.peer import NtpTalk
 from nts.check.peer.faults import find
 from nts.codec import extensions
@@ -39,7 +39,7 @@ def _clear_cookies(probe: ClientProbe, name: str) -> Iterator[Finding]:
     elif seen.accepted is False:
         yield warned(f"{seen.what}: takes no time from such replies, hence no cookies either")
     elif len(seen.requests) <= COOKIES_WANTED:
-        yield judge.unseen(f"{seen.what}: only {len(seen.requests)} requests came, and the first 8 have older cookies")
+        yield skipped(f"{seen.what}: only {len(seen.requests)} requests came, and the first 8 have older cookies")
     else:
         yield passed(f"{seen.what}: none of {len(clear)} cookies in clear came back in {len(seen.spent)} requests")
 
@@ -55,16 +55,16 @@ def cookie_silence(probe: ClientProbe) -> Iterator[Finding]:
     fault = find("ntp-silence")
     with probe.scene(fault) as scene:
         seen = scene.meet(count=9, wait=0.2, until=until_asked(40), seconds=30)
-    yield from judge.judge(seen, fault)
+    yield from judge.meeting(seen, fault)
     yield judge.spent_once(seen)
     if not seen.resident and len(seen.sessions) >= len(seen.requests) > 1:
-        yield judge.unseen("how the stock is refilled: each run begins with a key exchange")
+        yield skipped("how the stock is refilled: each run begins with a key exchange")
         return
     asked = [len(r.placeholders) for r in seen.nts_requests][:COOKIES_WANTED]
     if max(asked, default=0) > MAX_PLACEHOLDERS:
         yield failed(f"{seen.what}: {max(asked)} placeholders in a request", Severity.MUST)
     elif len(asked) < COOKIES_WANTED:
-        yield judge.unseen(f"{seen.what}: only {len(asked)} requests came")
+        yield skipped(f"{seen.what}: only {len(asked)} requests came")
     elif asked == sorted(asked) and asked[-1] > asked[0]:
         yield passed(f"{seen.what}: placeholders grow to {asked[-1]}")
     else:
@@ -72,9 +72,9 @@ def cookie_silence(probe: ClientProbe) -> Iterator[Finding]:
     if len(seen.sessions) > 1:
         yield passed(f"{seen.what}: a key exchange follows")
     elif seen.resident:
-        yield judge.unseen(f"{seen.what}: no key exchange within {seen.seconds:.0f} s, and it may wait longer")
+        yield skipped(f"{seen.what}: no key exchange within {seen.seconds:.0f} s, and it may wait longer")
     else:
-        yield judge.unseen("the key exchange that should follow is up to whoever starts the client")
+        yield skipped("the key exchange that should follow is up to whoever starts the client")
 
 
 @GROUP.check(
@@ -90,7 +90,7 @@ def cookie_shapes(probe: ClientProbe) -> Iterator[Finding]:
             few = name == "reply-without-cookies"  # the client must not run out of them
             count = COOKIES_WANTED - 3 if few else MANY
             seen = scene.meet(count=count, until=until_asked(count))
-            yield from judge.judge(seen, fault)
+            yield from judge.meeting(seen, fault)
             scene.ntp.behave(answer=_genuine)
             scene.what = f"after {name}, sound replies"
             yield judge.used(scene.meet(until=until_accepted))
@@ -106,7 +106,7 @@ def _hoarded(probe: ClientProbe) -> Iterator[Finding]:
     """Given more than it may keep, then nothing more: what is left in stock."""
     fault, silence = find("nine-cookies"), find("ntp-silence")
     with probe.scene(fault) as scene:
-        yield from judge.judge(scene.meet(count=3, until=until_asked(3)), fault)
+        yield from judge.meeting(scene.meet(count=3, until=until_asked(3)), fault)
         scene.ntp.behaviour, scene.what = silence.ntp(scene.ntp.behaviour), "silence after nine cookies a reply"
         count = COOKIES_WANTED + 4
         yield from _stock(probe, scene.meet(count=count, wait=0.2, until=until_asked(count), seconds=15))
@@ -116,7 +116,7 @@ def _stock(probe: ClientProbe, seen: Seen) -> Iterator[Finding]:
     """How many cookies a client has left that was given more than it may keep."""
     yield from judge.protected(seen)
     if not probe.client.keeps:
-        yield judge.unseen("how many cookies are kept: each run begins with a key exchange")
+        yield skipped("how many cookies are kept: each run begins with a key exchange")
         return
     began = seen.sessions[0].started if seen.sessions else float("inf")
     cookies = {c for r in seen.nts_requests if r.at < began for c in r.bodies(FieldType.COOKIE)}

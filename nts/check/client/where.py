@@ -12,7 +12,7 @@ from nts.base.registry import NTP_PORT
 from nts.base.text import is_ip_address
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe, until_accepted
-from nts.check.model import Finding, Group, Severity
+from nts.check.model import Finding, Group, Severity, skipped
 from nts.check.peer import SOUND_KE, SOUND_NTP
 from nts.check.peer.faults import Side
 from nts.check.peer.faults.exchange import BAD_SERVERS
@@ -34,7 +34,7 @@ def where_server(probe: ClientProbe) -> Iterator[Finding]:
         ("name", "localhost", "127.0.0.1"),
     ):
         yield from _sent_to(probe, f"{what} {server}", server, address)
-    yield judge.unseen("a name without dots: what the client asks the DNS is not seen from here")
+    yield skipped("a name without dots: what the client asks the DNS is not seen from here")
     yield from judge.meet(probe, (*(f"server-{name}" for name in BAD_SERVERS), "duplicate-server"))
 
 
@@ -48,11 +48,11 @@ def _sent_to(probe: ClientProbe, what: str, server: str, address: str, port: int
         ) as scene:
             seen = scene.meet(until=until_accepted)
     except ConfigError as e:
-        yield judge.unseen(f"{what}: {e}")
+        yield skipped(f"{what}: {e}")
         return
     yield from judge.protected(seen)
     if not seen.requests and server and not _resolves(server):
-        yield judge.unseen(f"{what}: not found as a fully qualified name on this machine")
+        yield skipped(f"{what}: not found as a fully qualified name on this machine")
         return
     yield judge.used(seen, Side.KE)
 

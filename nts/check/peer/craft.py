@@ -7,8 +7,8 @@ import os
 
 from nts.base.registry import Protocol, RecordType
 from nts.base.wire import pad4
-from nts.check.forge import raw_field
-from nts.check.ke_forge import record
+from nts.check.ke.forge import record
+from nts.check.ntp.forge import raw_field
 from nts.codec.aead import Aead
 from nts.codec.records import encode_u16s
 

@@ -9,12 +9,12 @@ from dataclasses import replace
 from functools import partial
 
 from nts.base.registry import COOKIES_WANTED, MAX_COOKIE, MAX_PACKET, MAX_PLACEHOLDERS, FieldType
-from nts.check import judge_ntp
-from nts.check.forge import Forge, Ticket, raw_field
-from nts.check.judge_ntp import Answer, Kind
-from nts.check.model import Finding, Group, Severity, Verdict, failed, passed, warned
-from nts.check.ntp_probe import Make
-from nts.check.probe import ServerProbe
+from nts.check.model import Finding, Grade, Group, Severity, failed, passed, warned
+from nts.check.ntp import judge
+from nts.check.ntp.answer import Kind, NtpAnswer
+from nts.check.ntp.forge import Forge, Ticket, raw_field
+from nts.check.ntp.probe import Make
+from nts.check.server.probe import ServerProbe
 
 group: Group[ServerProbe] = Group("NTP: cookies")
 
@@ -36,7 +36,7 @@ def _fitting(forge: Forge, count: int) -> int:
 def ntp_placeholders(probe: ServerProbe) -> Iterator[Finding]:
     for count in sorted({_fitting(probe.ntp.forge, n) for n in (1, 3, MAX_PLACEHOLDERS)}):
         answer = probe.ntp.ask(partial(Forge.with_placeholders, count=count))
-        yield from judge_ntp.findings([answer], partial(judge_ntp.expect_time, cookies=count + 1))
+        yield from judge.findings([answer], partial(judge.expect_time, cookies=count + 1))
 
 
 @group.check(
@@ -51,10 +51,10 @@ def ntp_placeholder_badlen(probe: ServerProbe) -> Iterator[Finding]:
         lambda f: f.usual("a placeholder 4 octets too short", extra=[f.placeholder(-4)]),
         lambda f: f.usual("an empty placeholder", extra=[raw_field(FieldType.COOKIE_PLACEHOLDER)]),
     ]
-    yield from judge_ntp.findings(probe.ntp.volley(makes), _at_most_one_cookie)
+    yield from judge.findings(probe.ntp.burst(makes), _at_most_one_cookie)
 
 
-def _at_most_one_cookie(answer: Answer) -> Finding:
+def _at_most_one_cookie(answer: NtpAnswer) -> Finding:
     if answer.kind is Kind.TIME:
         return failed(str(answer)) if len(answer.cookies) > 1 else passed(str(answer))
     return passed(str(answer)) if answer.kind is Kind.SILENCE else warned(str(answer))
@@ -63,15 +63,15 @@ def _at_most_one_cookie(answer: Answer) -> Finding:
 def _two_cookies(probe: ServerProbe, make: Make) -> list[Finding]:
     """The verdict on a placeholder that must count like any other."""
 
-    def judged(answer: Answer) -> Finding:
-        finding = judge_ntp.expect_time(answer, cookies=2)
-        if finding.verdict is Verdict.WARN:  # so few because of its looks, or always?
+    def judged(answer: NtpAnswer) -> Finding:
+        finding = judge.expect_time(answer, cookies=2)
+        if finding.grade is Grade.WARN:  # so few because of its looks, or always?
             usual = probe.ntp.ask(partial(Forge.with_placeholders, count=1))
             if len(usual.cookies) > len(answer.cookies):
                 return failed(f"{finding.text}, which a usual placeholder brings")
         return finding
 
-    return judge_ntp.findings([probe.ntp.ask(make)], judged)
+    return judge.findings([probe.ntp.ask(make)], judged)
 
 
 @group.check(
@@ -107,7 +107,7 @@ def ntp_cookie_chain(probe: ServerProbe) -> Iterator[Finding]:
     if first.kind is not Kind.TIME or not first.cookies:
         yield failed(f"{first.request.label}: {first}, so that there is no cookie to use")
         return
-    unused, seen, answers = deque(first.cookies), [start.ticket.cookie, *first.cookies], list[Answer]()
+    unused, seen, answers = deque(first.cookies), [start.ticket.cookie, *first.cookies], list[NtpAnswer]()
     while unused and len(answers) < COOKIES_WANTED:
         cookie = unused.popleft()
         if not 0 < len(cookie) <= MAX_COOKIE:
@@ -117,7 +117,7 @@ def ntp_cookie_chain(probe: ServerProbe) -> Iterator[Finding]:
         answers.append(probe.ntp.ask(partial(Forge.usual, label=f"returned cookie {len(answers) + 1}"), own))
         unused += answers[-1].cookies
         seen += answers[-1].cookies
-    yield from judge_ntp.findings(answers, judge_ntp.expect_time)
+    yield from judge.findings(answers, judge.expect_time)
     if len(set(seen)) < len(seen):
         yield failed(f"{len(seen) - len(set(seen))} of {len(seen)} cookies have come before")
 
@@ -133,4 +133,4 @@ def ntp_replay_address(probe: ServerProbe) -> Iterator[Finding]:
     first = probe.ntp.forge.usual("the first time")
     again = replace(first, label="the same packet from another port")
     answers = [probe.ntp.ask(lambda _forge: first), probe.ntp.ask(lambda _forge: again)]
-    yield from judge_ntp.findings(answers, judge_ntp.expect_time)
+    yield from judge.findings(answers, judge.expect_time)

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from functools import partial
 
 from nts.base.registry import MIN_UNIQUE_ID
-from nts.check import judge_ntp
-from nts.check.forge import UNKNOWN_LENGTH, Forge, Request
-from nts.check.judge_ntp import Answer, Kind
 from nts.check.model import Finding, Group, Severity, failed, passed
-from nts.check.ntp_probe import Make
-from nts.check.probe import ServerProbe
+from nts.check.ntp import judge
+from nts.check.ntp.answer import Kind, NtpAnswer
+from nts.check.ntp.forge import UNKNOWN_LENGTH, Forge, Request
+from nts.check.ntp.probe import Make
+from nts.check.server.probe import ServerProbe
 
 UID_LENGTHS = (MIN_UNIQUE_ID, 36, 64, 128, 200)  # octets
 
@@ -29,7 +29,7 @@ group: Group[ServerProbe] = Group("NTP: extension fields")
 def ntp_nonce_shapes(probe: ServerProbe) -> Iterator[Finding]:
     shapes = ((15, 0), (24, 0), (32, 0), (8, 8), (16, 64))
     answers = [probe.ntp.ask(partial(_with_nonce, length=nonce, padding=padding)) for nonce, padding in shapes]
-    yield from judge_ntp.findings(answers, judge_ntp.expect_time)
+    yield from judge.findings(answers, judge.expect_time)
 
 
 def _with_nonce(forge: Forge, length: int, padding: int) -> Request:
@@ -45,8 +45,8 @@ def _with_nonce(forge: Forge, length: int, padding: int) -> Request:
     " server must discard those that are not.",
 )  # fmt: skip
 def ntp_nonce_short_nopad(probe: ServerProbe) -> Iterator[Finding]:
-    answers = probe.ntp.volley([lambda f: f.usual("nonce 8 without padding", seal=f.seal(nonce=8))])
-    yield from judge_ntp.findings(answers, judge_ntp.expect_no_time)
+    answers = probe.ntp.burst([lambda f: f.usual("nonce 8 without padding", seal=f.seal(nonce=8))])
+    yield from judge.findings(answers, judge.expect_no_time)
 
 
 @group.check(
@@ -63,7 +63,7 @@ def ntp_ef_placement(probe: ServerProbe) -> Iterator[Finding]:
         lambda f: f.usual("an unknown field inside", seal=f.seal(f.unknown())),
         lambda f: f.request("an unknown field after", f.uid(), f.cookie(), f.seal(), f.unknown()),
     ]
-    yield from judge_ntp.findings([probe.ntp.ask(make) for make in makes], judge_ntp.expect_time)
+    yield from judge.findings([probe.ntp.ask(make) for make in makes], judge.expect_time)
 
 
 CARDINALITY: list[Make] = [
@@ -89,9 +89,9 @@ CARDINALITY: list[Make] = [
     " authenticated and not encrypted.",
 )  # fmt: skip
 def ntp_cardinality(probe: ServerProbe) -> Iterator[Finding]:
-    *answers, last = probe.ntp.volley([*CARDINALITY, another_cookie_encrypted])
-    yield from judge_ntp.findings(answers, judge_ntp.expect_no_authentic_time)
-    yield from judge_ntp.findings([last], _no_second_cookie)
+    *answers, last = probe.ntp.burst([*CARDINALITY, another_cookie_encrypted])
+    yield from judge.findings(answers, judge.expect_no_authentic_time)
+    yield from judge.findings([last], _no_second_cookie)
 
 
 def another_cookie_encrypted(forge: Forge) -> Request:
@@ -99,9 +99,9 @@ def another_cookie_encrypted(forge: Forge) -> Request:
     return forge.usual("another cookie encrypted", seal=forge.seal(forge.cookie()))
 
 
-def _no_second_cookie(answer: Answer) -> Finding:
+def _no_second_cookie(answer: NtpAnswer) -> Finding:
     one = answer.kind is Kind.TIME and len(answer.cookies) == 1
-    return passed(str(answer)) if one else judge_ntp.expect_no_authentic_time(answer)
+    return passed(str(answer)) if one else judge.expect_no_authentic_time(answer)
 
 
 @group.check(
@@ -114,16 +114,16 @@ def _no_second_cookie(answer: Answer) -> Finding:
 )  # fmt: skip
 def ntp_uid_lengths(probe: ServerProbe) -> Iterator[Finding]:
     answers = [probe.ntp.ask(partial(_with_identifier, length=n)) for n in UID_LENGTHS]
-    yield from judge_ntp.findings(answers, judge_ntp.expect_time)
-    alone = probe.ntp.volley([lambda f: f.plain("an identifier alone", f.uid())])
-    yield from judge_ntp.findings(alone, _echoed_if_answered)
+    yield from judge.findings(answers, judge.expect_time)
+    alone = probe.ntp.burst([lambda f: f.plain("an identifier alone", f.uid())])
+    yield from judge.findings(alone, _echoed_if_answered)
 
 
 def _with_identifier(forge: Forge, length: int) -> Request:
     return forge.request(f"identifier of {length} octets", forge.uid(length), forge.cookie(), forge.seal())
 
 
-def _echoed_if_answered(answer: Answer) -> Finding:
+def _echoed_if_answered(answer: NtpAnswer) -> Finding:
     if answer.kind is Kind.SILENCE or answer.echoes:
         return passed(str(answer))
     return failed(f"{answer}, without the identifier")

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from nts.base.registry import FieldType
-from nts.check import judge_ntp
-from nts.check.forge import Forge, Request
 from nts.check.model import Finding, Group, Severity
-from nts.check.ntp_probe import Make
-from nts.check.probe import ServerProbe
+from nts.check.ntp import judge
+from nts.check.ntp.forge import Forge, Request
+from nts.check.ntp.probe import Make
+from nts.check.server.probe import ServerProbe
 from nts.codec.extensions import FIELD_HEADER
 from nts.codec.ntp import HEADER_LENGTH
 
@@ -33,7 +33,7 @@ def nak_badtag(probe: ServerProbe) -> Iterator[Finding]:
         usual = forge.usual()
         return replace(usual.flipped(len(usual.packet) - 1, 0), label="a bit of the tag flipped")
 
-    yield from judge_ntp.findings([probe.ntp.ask(bad_tag, linger=True)], judge_ntp.expect_nak)
+    yield from judge.findings([probe.ntp.ask(bad_tag, linger=True)], judge.expect_nak)
 
 
 @group.check(
@@ -46,7 +46,7 @@ def nak_badtag(probe: ServerProbe) -> Iterator[Finding]:
 )  # fmt: skip
 def nak_badcookie(probe: ServerProbe) -> Iterator[Finding]:
     answer = probe.ntp.ask(_random_cookie, linger=True)
-    yield from judge_ntp.findings([answer], judge_ntp.expect_nak)
+    yield from judge.findings([answer], judge.expect_nak)
 
 
 def _random_cookie(forge: Forge) -> Request:
@@ -84,8 +84,8 @@ def _flips(probe: ServerProbe) -> Iterator[Make]:
     " inauthentic.",
 )  # fmt: skip
 def ntp_bitflip_sweep(probe: ServerProbe) -> Iterator[Finding]:
-    answers = probe.ntp.volley(_flips(probe), tries=1)
-    yield from judge_ntp.sweep(answers, judge_ntp.expect_no_authentic_time, "requests with a flipped bit")
+    answers = probe.ntp.burst(_flips(probe), tries=1)
+    yield from judge.sweep(answers, judge.expect_no_authentic_time, "requests with a flipped bit")
 
 
 @group.check(
@@ -100,4 +100,4 @@ def ntp_key_swap(probe: ServerProbe) -> Iterator[Finding]:
         seal = replace(forge.seal(), cipher=forge.ticket.keys.s2c_cipher)
         return forge.usual("sealed with the S2C key", seal=seal)
 
-    yield from judge_ntp.findings(probe.ntp.volley([swapped]), judge_ntp.expect_no_time)
+    yield from judge.findings(probe.ntp.burst([swapped]), judge.expect_no_time)

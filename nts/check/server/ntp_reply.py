@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from functools import partial
 
 from nts.base.registry import ALIGNMENT_SLACK, MAX_PLACEHOLDERS, Leap, Stratum
-from nts.check import judge_ntp
-from nts.check.forge import Forge, Request
-from nts.check.judge_ntp import Kind
 from nts.check.model import Finding, Group, PathTrouble, Severity, Silenced, Skipped, failed, passed, warned
-from nts.check.ntp_probe import Make
-from nts.check.probe import ServerProbe
+from nts.check.ntp import judge
+from nts.check.ntp.answer import Kind
+from nts.check.ntp.forge import Forge, Request
+from nts.check.ntp.probe import Make
+from nts.check.server.probe import ServerProbe
 from nts.protocol import ts_client
 
 SHOWN = 5  # of the exchanges that break a rule
@@ -30,7 +30,7 @@ group: Group[ServerProbe] = Group("NTP: the reply")
 )  # fmt: skip
 def ntp_basic(probe: ServerProbe) -> Iterator[Finding]:
     answer = probe.ntp.ask(Forge.usual, linger=True)
-    yield from judge_ntp.findings([answer], partial(judge_ntp.expect_time, cookies=1))
+    yield from judge.findings([answer], partial(judge.expect_time, cookies=1))
     if probe.ntp.forge.ticket.cookie in answer.cookies:
         yield failed("the cookie that comes back is the one that was spent", Severity.MUST)
     header = answer.header
@@ -79,7 +79,7 @@ def _many_shapes() -> list[Make]:
 def ntp_no_amplify(probe: ServerProbe) -> Iterator[Finding]:
     trouble: Skipped | PathTrouble | Silenced | None = None
     try:
-        probe.ntp.volley(_many_shapes(), tries=1)
+        probe.ntp.burst(_many_shapes(), tries=1)
     except (Skipped, PathTrouble, Silenced) as e:  # what came before it counts all the same
         trouble = e
     exchanges = probe.ntp.tally

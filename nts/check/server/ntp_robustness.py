@@ -8,12 +8,13 @@ from dataclasses import replace
 from functools import partial
 
 from nts.base.registry import MAX_PLACEHOLDERS, MIN_UNIQUE_ID, FieldType, Mode
-from nts.check import judge_ntp
-from nts.check.forge import Forge, Request, raw_field
-from nts.check.judge_ntp import Answer, Kind
-from nts.check.model import Finding, Group, PathTrouble, Severity, Verdict, failed, passed, warned
-from nts.check.ntp_probe import Make
-from nts.check.probe import ServerProbe
+from nts.check.findings import true_of
+from nts.check.model import Finding, Grade, Group, PathTrouble, Severity, failed, passed, warned
+from nts.check.ntp import judge
+from nts.check.ntp.answer import Kind, NtpAnswer
+from nts.check.ntp.forge import Forge, Request, raw_field
+from nts.check.ntp.probe import Make
+from nts.check.server.probe import ServerProbe
 from nts.codec.ntp import HEADER_LENGTH, VERSION
 
 MODES = (1, 2, 4, 5, 6, 7)
@@ -38,7 +39,7 @@ group: Group[ServerProbe] = Group("NTP: robustness")
     " another one.",
 )  # fmt: skip
 def ntp_modes_versions(probe: ServerProbe) -> Iterator[Finding]:
-    yield from judge_ntp.findings(probe.ntp.volley(oddities()), _judge_oddity)
+    yield from judge.findings(probe.ntp.burst(oddities()), _judge_oddity)
 
 
 def oddities() -> list[Make]:
@@ -54,7 +55,7 @@ def _with_version(forge: Forge, version: int) -> Request:
     return forge.usual(f"version {version}", header=forge.header(version=version))
 
 
-def _judge_oddity(answer: Answer) -> Finding:
+def _judge_oddity(answer: NtpAnswer) -> Finding:
     text, mode = str(answer), answer.request.packet[0] & 7
     if answer.kind is Kind.SILENCE:
         return passed(text)
@@ -111,20 +112,20 @@ def ntp_malformed_sweep(probe: ServerProbe) -> Iterator[Finding]:
     whole = len(probe.ntp.forge.usual().packet)
     step = SWEEP_STEP if probe.ntp.pace.interval else 1
     cuts = [partial(_cut, length=n) for n in range(step, whole, step)]
-    answers = probe.ntp.volley([*lies(), *cuts], tries=1)
-    yield from judge_ntp.sweep(answers, _judge_malformed, "malformed packets")
+    answers = probe.ntp.burst([*lies(), *cuts], tries=1)
+    yield from judge.sweep(answers, _judge_malformed, "malformed packets")
 
 
 def _cut(forge: Forge, length: int) -> Request:
     return forge.usual().cut(length)
 
 
-def _judge_malformed(answer: Answer) -> Finding:
+def _judge_malformed(answer: NtpAnswer) -> Finding:
     sent = answer.request
     is_plain = sent.is_well_formed and all(f.type == FieldType.UNIQUE_IDENTIFIER for f in sent.fields)
     if is_plain and answer.kind is not Kind.TIME:
         return passed(str(answer))
-    return judge_ntp.expect_no_time(answer)
+    return judge.expect_no_time(answer)
 
 
 def _ladder(forge: Forge) -> list[Request]:
@@ -149,7 +150,7 @@ def _ladder(forge: Forge) -> list[Request]:
 )  # fmt: skip
 def ntp_plain(probe: ServerProbe) -> Iterator[Finding]:
     plain = [probe.ntp.ask(partial(Forge.plain, label=f"NTPv{v}", version=v)) for v in (VERSION, VERSION - 1)]
-    yield from judge_ntp.findings(plain, _judge_plain)
+    yield from judge.findings(plain, _judge_plain)
     passing = HEADER_LENGTH if plain[0].kind is Kind.PLAIN else 0
     sizes = [len(request.packet) for request in _ladder(probe.ntp.forge)]
     for rung, size in enumerate(sizes):
@@ -158,13 +159,13 @@ def ntp_plain(probe: ServerProbe) -> Iterator[Finding]:
         except PathTrouble:
             if not passing:
                 raise
-            yield Finding(Verdict.PATH, f"{passing} octets are answered, NTS requests of {size} are not: {FILTERED}")
+            yield Finding(Grade.PATH, f"{passing} octets are answered, NTS requests of {size} are not: {FILTERED}")
             return
         if answer.kind is not Kind.SILENCE:
-            yield from judge_ntp.findings([answer], judge_ntp.expect_time)
+            yield from judge.findings([answer], judge.expect_time)
             passing = max(passing, size) if answer.kind is Kind.TIME else passing
         elif rung < len(sizes) - 1:
-            yield Finding(Verdict.PATH, f"{passing} octets are answered, {size} are not: {FILTERED}")
+            yield Finding(Grade.PATH, f"{passing} octets are answered, {size} are not: {FILTERED}")
         else:  # more than a client ever needs
             yield warned(f"{passing} octets are answered, {size} are not: a limit of the server, or of the way")
 
@@ -174,11 +175,11 @@ def _rung(forge: Forge, rung: int) -> Request:
     return replace(request, label=f"NTS, {len(request.packet)} octets")
 
 
-def _judge_plain(answer: Answer) -> Finding:
+def _judge_plain(answer: NtpAnswer) -> Finding:
     header = answer.header
     if answer.kind is not Kind.PLAIN or header is None:
         return warned(str(answer))
-    wrong = judge_ntp.true_of({
+    wrong = true_of({
         "the origin timestamp is not the one sent": not answer.origin_is_right,
         f"version {header.version}": header.version != answer.request.version,
         f"{len(answer.octets)} octets": len(answer.octets) != HEADER_LENGTH,

@@ -7,9 +7,9 @@ Adding one is adding one declaration in the file of its subject; `misbehave` and
 from __future__ import annotations
 
 from nts.check.peer.faults import exchange, handshake, time
-from nts.check.peer.faults.register import Fault, Side, Then
+from nts.check.peer.faults.register import Expected, Fault, Side
 
-__all__ = ["FAULTS", "Fault", "Side", "Then", "UnknownFault", "find"]
+__all__ = ["FAULTS", "Expected", "Fault", "Side", "UnknownFault", "find"]
 
 FAULTS: dict[str, Fault] = {f.name: f for f in (*handshake.FAULTS, *exchange.FAULTS, *time.FAULTS)}
 

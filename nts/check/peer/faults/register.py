@@ -19,7 +19,7 @@ class Side(Enum):
     NTP = "NTP"
 
 
-class Then(Enum):
+class Expected(Enum):
     """What a right client does, in short."""
 
     USE = "use it"
@@ -38,8 +38,8 @@ class Then(Enum):
 
 
 Change = Callable[[KeBehaviour, Authority], KeBehaviour]
-KeAnswer = Callable[[KeTalk], None]
-NtpAnswer = Callable[[NtpTalk], "list[bytes | float]"]
+KeHandler = Callable[[KeTalk], None]
+NtpHandler = Callable[[NtpTalk], "list[bytes | float]"]
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ class Fault:
     """of RFC 8915, unless it says otherwise"""
     rule: str
     """what a client must keep to, in our words"""
-    then: Then
+    expected: Expected
     change: Change = field(repr=False, default=lambda behaviour, _authority: behaviour)
     """to an NTS-KE server that is sound"""
-    answer: NtpAnswer | None = field(repr=False, default=None)
+    answer: NtpHandler | None = field(repr=False, default=None)
     """of the time server, if it is not the sound one"""
 
     def ke(self, authority: Authority, base: KeBehaviour = SOUND_KE) -> KeBehaviour:
@@ -78,14 +78,16 @@ class Register:
     def __iter__(self) -> Iterator[Fault]:
         return iter(self.faults)
 
-    def change(self, name: str, does: str, section: str, rule: str, then: Then, change: Change) -> None:
+    def change(self, name: str, does: str, section: str, rule: str, expected: Expected, change: Change) -> None:
         """Declare a fault of the handshake or of the NTS-KE server as a whole."""
-        self.faults.append(Fault(name, Side.KE, does, section, rule, then, change=change))
+        self.faults.append(Fault(name, Side.KE, does, section, rule, expected, change=change))
 
-    def ke(self, name: str, does: str, section: str, rule: str, then: Then, answer: KeAnswer) -> None:
+    def ke(self, name: str, does: str, section: str, rule: str, expected: Expected, answer: KeHandler) -> None:
         """Declare a fault of the NTS-KE response."""
-        self.change(name, does, section, rule, then, lambda behaviour, _authority: replace(behaviour, answer=answer))
+        self.change(
+            name, does, section, rule, expected, lambda behaviour, _authority: replace(behaviour, answer=answer)
+        )
 
-    def ntp(self, name: str, does: str, section: str, rule: str, then: Then, answer: NtpAnswer) -> None:
+    def ntp(self, name: str, does: str, section: str, rule: str, expected: Expected, answer: NtpHandler) -> None:
         """Declare a fault of the time server's reply."""
-        self.faults.append(Fault(name, Side.NTP, does, section, rule, then, answer=answer))
+        self.faults.append(Fault(name, Side.NTP, does, section, rule, expected, answer=answer))
