@@ -51,12 +51,12 @@ FLAWS: tuple[tuple[str, FlawedClient, str], ...] = (  # case, client, evidence
     ("C04", LIAR, "wrong-uid: takes the time; uid-prefix: takes the time; older-uid: takes the time"),
     ("C05", LIAR, "bad-tag: takes the time; c2s-key: takes the time; bit-flip: takes the time"),
     ("C06", LIAR, "bad-origin: takes the time"),
-    ("C06", FlawedClient(reads_on=True, hoards=True), "replay: a replayed reply's cookies are stored again .*"),
+    ("C06", FlawedClient(reads_on=True, hoards=True), "replay: the cookies of a replayed reply are stored again .*"),
     ("C07", FlawedClient(hoards=True), "clear-cookies: .* stored and spent; trailing-cookies: .* stored and spent"),
     ("C08", HASTY, "forged-nak: runs another key exchange; forged-nak, then a genuine reply: takes no time.*"),
     ("C09", HASTY, "nak-then-time: takes no time.*; nak-then-time: runs another key exchange"),
     ("C10", HASTY, r"nak: \d+ key exchanges within .*"),
-    ("C10", FlawedClient(forgets=True), r"nak: the old cookies are given up \(0 NTP requests\)"),
+    ("C10", FlawedClient(forgets=True), r"nak: the client gives up its old cookies \(0 NTP requests\)"),
     ("C10", FlawedClient(falls_back=True), "nak: falls back to plain NTP .*"),
     ("C11", LIAR, "kiss-rate: takes the time; kiss-deny: takes the time; kiss-rstr: takes the time"),
     (
@@ -72,7 +72,7 @@ FLAWS: tuple[tuple[str, FlawedClient, str], ...] = (  # case, client, evidence
     ("C16", CARELESS, "missing-eom: goes on .*; duplicate-aead: goes on .*"),
     ("C17", CARELESS, "no-aead: goes on .*; unoffered-aead: goes on .*; unoffered-protocol: goes on .*"),
     ("C18", FlawedClient(response_limit=4096), "oversize-response: takes no time .*"),
-    ("C18", CARELESS, "slow-drip: goes on without a whole response.*"),
+    ("C18", CARELESS, "slow-drip: goes on without a complete response.*"),
     ("C19", CARELESS, "IPv4 address .*: takes no time .*; server-zone: goes on .*; duplicate-server: goes on .*"),
     ("C20", CARELESS, "port-zero: goes on .*; port-three-octets: goes on .*"),
     ("C21", FlawedClient(any_handshake=True), "tls12-only: goes on .*; self-signed: goes on .*"),
@@ -82,9 +82,9 @@ FLAWS: tuple[tuple[str, FlawedClient, str], ...] = (  # case, client, evidence
     ("C24", FlawedClient(gcm_context=15), "AEAD 30 with record 1024: keys with 15 in the context"),
 )  # fmt: skip
 UNSEEN = {  # what a client that does not poll cannot show
-    "C11": {"whether kisses make it poll less: the client does not poll by itself"},
-    "C12": {"the key exchange that should follow is up to whoever starts the client"},
-    "C19": {"a name without dots: what the client asks the DNS is not seen from here"},
+    "C11": {"whether the client polls less after a kiss: it does not poll by itself"},
+    "C12": {"whoever starts the client must run the key exchange that should follow"},
+    "C19": {"a name without dots: we cannot see what the client asks the DNS"},
 }
 
 

@@ -37,7 +37,7 @@ DEVIATIONS = {
     # A66: a field after the authenticator makes it drop the whole packet.
     "C07": Deviation(Grade.WARN, Severity.MUST, "trailing-cookies: takes no time from such replies.*"),
     # A76: it throws its cookies away at the first NAK and asks nobody until the next key exchange.
-    "C10": Deviation(Grade.FAIL, Severity.SHOULD, r"nak: the old cookies are given up \(\d+ NTP requests?\)"),
+    "C10": Deviation(Grade.FAIL, Severity.SHOULD, r"nak: the client gives up its old cookies \(\d+ NTP requests?\)"),
     # B13: it knows RATE alone.
     "C11": Deviation(
         Grade.FAIL, Severity.MUST,

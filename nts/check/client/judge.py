@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Judgements that client cases share: what a client did, against what a right one does. Pure."""
+"""Judgements that client cases share: they compare what a client did with what a correct client does."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Iterator
 
 from nts.base.registry import MAX_PACKET
 from nts.check.client.probe import ClientProbe, Seen, Until, until_accepted, until_asked, until_settled
+from nts.check.findings import counted
 from nts.check.model import Finding, Severity, failed, passed, skipped, warned
 from nts.check.peer.faults import Expected, Fault, Side, find
 
-MAX_CONNECTIONS = 3  # in one meeting: a few addresses or one quick repetition are no loop
-DROPPED_POLLS = 3  # requests of a daemon that must go without an effect
-SHORT = 1.0  # seconds for a client to wait for what does not come
+MAX_CONNECTIONS = 3  # in one meeting: a few addresses or one quick retry are not a loop
+DROPPED_POLLS = 3  # requests of a daemon that must pass without effect
+SHORT = 1.0  # seconds for a client to wait for an answer that does not come
 
 
 def meet(probe: ClientProbe, names: tuple[str, ...], seconds: float = 15.0) -> Iterator[Finding]:
-    """Let the client meet each of these faults, and judge it by what a right client makes of it."""
+    """Let the client meet each of these faults, and judge it by what a correct client does."""
     for name in names:
         fault = find(name)
         with probe.scene(fault) as scene:
@@ -39,7 +40,7 @@ _UNTIL: dict[Expected, Until] = {
 
 
 def meeting(seen: Seen, fault: Fault) -> Iterator[Finding]:
-    """All that there is to say of a meeting with a fault."""
+    """Everything to say about a meeting with a fault."""
     yield from protected(seen)
     if fault.expected is Expected.USE:
         yield used(seen, fault.side)
@@ -54,7 +55,7 @@ def meeting(seen: Seen, fault: Fault) -> Iterator[Finding]:
 
 
 def protected(seen: Seen) -> Iterator[Finding]:
-    """Section 8.7: no plain NTP, whatever happens; and no packet that does not fit."""
+    """No plain NTP, whatever happens (section 8.7), no packet that is too long, no crash."""
     if seen.plain_requests:
         count = len(seen.plain_requests)
         yield failed(f"{seen.what}: falls back to plain NTP ({count} requests without NTS)", Severity.CRIT)
@@ -66,25 +67,25 @@ def protected(seen: Seen) -> Iterator[Finding]:
 
 
 def used(seen: Seen, side: Side = Side.NTP) -> Finding:
-    """It takes the time; or, where it does not say, it at least goes on to the time server."""
+    """The client must take the time. If it does not say whether it did, it must at least go on to the time server."""
     if seen.accepted:
         return passed(f"{seen.what}: takes the time")
     if seen.accepted is None and side is Side.KE and seen.nts_requests:
         return passed(f"{seen.what}: goes on to the time server")
     if seen.accepted is None and seen.nts_requests:
-        return skipped(f"{seen.what}: whether the client took the time is not seen from here")
+        return skipped(f"{seen.what}: we cannot see whether the client took the time")
     return failed(f"{seen.what}: takes no time ({did(seen)})")
 
 
 def survived(seen: Seen) -> Finding:
-    """It may take the time or not; that it goes on working has yet to be seen."""
+    """The client may take the time or not, but must have asked for it."""
     if seen.accepted is False and seen.nts_requests:
         return warned(f"{seen.what}: takes no time from such replies")
     return used(seen)
 
 
 def aborted(seen: Seen) -> Iterator[Finding]:
-    """It asks nobody for the time, and does not come back at once."""
+    """The client must send no time request, and must not reconnect at once."""
     if seen.nts_requests or seen.accepted:
         yield failed(f"{seen.what}: goes on ({did(seen)})")
     elif not any(s.received for s in seen.sessions):
@@ -96,7 +97,7 @@ def aborted(seen: Seen) -> Iterator[Finding]:
 
 
 def sent_nothing(seen: Seen) -> Finding:
-    """Not an octet of application data went to a server that must not be spoken to."""
+    """The client must not send a single octet of application data."""
     octets = sum(len(s.received) for s in seen.sessions)
     if octets or seen.nts_requests or seen.accepted:
         return failed(f"{seen.what}: goes on ({octets} octets of NTS-KE, {did(seen)})")
@@ -106,33 +107,32 @@ def sent_nothing(seen: Seen) -> Finding:
 
 
 def not_taken(seen: Seen) -> Finding:
-    """It takes no time from an answer that must not be believed."""
+    """The client must take no time from this server."""
     if seen.accepted:
         return failed(f"{seen.what}: takes the time")
     if not seen.nts_requests:
         return skipped(f"{seen.what}: the client never asked for the time")
     if seen.accepted is None:
-        return skipped(f"{seen.what}: whether the client took the time is not seen from here")
+        return skipped(f"{seen.what}: we cannot see whether the client took the time")
     return passed(f"{seen.what}: takes no time")
 
 
 def no_key_exchange(seen: Seen, allowed: int = 1) -> Finding:
-    """It goes on with the keys it has."""
+    """The client must go on with the keys it has."""
     if len(seen.sessions) > allowed:
         return failed(f"{seen.what}: runs another key exchange")
     return passed(f"{seen.what}: no key exchange")
 
 
 def spent_once(seen: Seen) -> Finding:
-    """Section 5.7: a cookie should not be sent twice."""
+    """The client should not send a cookie twice (section 5.7)."""
     twice = len(seen.spent) - len(set(seen.spent))
     if twice:
         return warned(f"{seen.what}: {twice} of {len(seen.spent)} requests reuse a cookie")
-    return passed(f"{seen.what}: {len(seen.spent)} requests, each with a cookie of its own")
+    return passed(f"{seen.what}: {len(seen.spent)} requests, each with its own cookie")
 
 
 def did(seen: Seen) -> str:
-    """What was seen of it, in a few words."""
-    plural = "" if len(seen.requests) == 1 else "s"
+    """What the client did, in a few words."""
     ended = "" if seen.code is None else f", exit code {seen.code}"
-    return f"{len(seen.requests)} NTP request{plural}{ended}"
+    return f"{counted(len(seen.requests), 'NTP request')}{ended}"

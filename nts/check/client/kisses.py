@@ -16,16 +16,16 @@ from nts.check.peer.ke import KeTalk, sound
 
 GROUP: Group[ClientProbe] = Group("Kisses of death")
 
-WATCH = 6.0  # seconds that a daemon is watched for what it does about a kiss
-MAX_EXCHANGES = 3  # within WATCH: one to start with, one because of the kiss, and one for luck
-GENUINE = 4  # replies before a kiss, to see the rhythm of a daemon
+WATCH = 6.0  # seconds to watch how a daemon reacts to a kiss
+MAX_EXCHANGES = 3  # within WATCH: one to start with, one because of the kiss, and one to spare
+GENUINE = 4  # replies before a kiss, to see how often a daemon polls
 
 
 @GROUP.check(
     "C08", "kiss-forged-nak", section="5.7", severity=Severity.CRIT, ref="A75",
-    sends="An NTS NAK without a Unique Identifier, and one with a wrong one: alone, and with the genuine reply behind.",
-    expects="No effect: no time from it, no key exchange because of it, and the genuine reply counts.",
-    rule="A kiss-o'-death must hold the Unique Identifier of a request that waits for its answer.",
+    sends="An NTS NAK without a Unique Identifier, and one with a wrong one: alone, and followed by the genuine reply.",
+    expects="No effect: the client takes no time from it, runs no key exchange, and uses the genuine reply.",
+    rule="A kiss-o'-death must hold the Unique Identifier of an outstanding request.",
 )  # fmt: skip
 def kiss_forged_nak(probe: ClientProbe) -> Iterator[Finding]:
     for name in ("forged-nak", "forged-nak-wrong-uid"):
@@ -50,9 +50,9 @@ def kiss_forged_nak(probe: ClientProbe) -> Iterator[Finding]:
 
 @GROUP.check(
     "C09", "kiss-nak-then-time", section="5.7", severity=Severity.SHOULD, ref="A76",
-    sends="An NTS NAK with the right Unique Identifier, and the genuine reply right behind it.",
-    expects="The genuine reply is used, and no key exchange follows.",
-    rule="An NTS NAK is not authentic: the client waits until its next poll for a valid reply before it believes it.",
+    sends="An NTS NAK with the right Unique Identifier, and the genuine reply right after it.",
+    expects="The client uses the genuine reply and runs no key exchange.",
+    rule="An NTS NAK is not authentic: before it believes one, a client waits until its next poll for a valid reply.",
 )  # fmt: skip
 def kiss_nak_then_time(probe: ClientProbe) -> Iterator[Finding]:
     fault = find("nak-then-time")
@@ -64,11 +64,11 @@ def kiss_nak_then_time(probe: ClientProbe) -> Iterator[Finding]:
 
 @GROUP.check(
     "C10", "kiss-nak-for-ever", section="5.7", severity=Severity.CRIT, ref="A76 A77 A78 A80",
-    sends="NTS NAKs for ever; the NTS-KE server goes away after the first key exchange.",
-    expects="The old cookies are kept and used until a key exchange succeeds, key exchanges are rare, and there is no "
-    "plain NTP.",
-    rule="After an NTS NAK the client runs a key exchange, not in quick succession, and until one succeeds it goes on "
-    "with the cookies it has.",
+    sends="Nothing but NTS NAKs; the NTS-KE server fails after the first key exchange.",
+    expects="The client uses its old cookies until a key exchange succeeds, runs key exchanges rarely, and sends no"
+    " plain NTP.",
+    rule="After an NTS NAK a client runs a key exchange, but not in quick succession. Until one succeeds, it uses the"
+    " cookies it has.",
 )  # fmt: skip
 def kiss_nak_for_ever(probe: ClientProbe) -> Iterator[Finding]:
     fault = find("nak")
@@ -92,39 +92,39 @@ def kiss_nak_for_ever(probe: ClientProbe) -> Iterator[Finding]:
 
 
 def _keeps_asking(probe: ClientProbe, scene: Scene, seen: Seen) -> Iterator[Finding]:
-    """Old cookies still serve: of a daemon as long as it runs, of others when they are started again."""
+    """The client must go on with its old cookies: a daemon while it runs, others when they are started again."""
     if not probe.client.resident:
         if not probe.client.keeps:
-            yield skipped("whether old cookies are kept: each run begins with a key exchange")
+            yield skipped("whether the client keeps old cookies: each run begins with a key exchange")
             return
         scene.ke.close()
         seen = scene.meet(until=lambda s: bool(s.requests))
         yield from judge.protected(seen)
-    naked = seen.nts_requests if not probe.client.resident else seen.nts_requests[2:]
-    if naked:
-        yield passed("with no key exchange to be had, old cookies are used on")
+    later = seen.nts_requests if not probe.client.resident else seen.nts_requests[2:]
+    if later:
+        yield passed("when no key exchange succeeds, the client goes on using old cookies")
     else:
-        yield failed(f"{seen.what}: the old cookies are given up ({judge.did(seen)})", Severity.SHOULD)
+        yield failed(f"{seen.what}: the client gives up its old cookies ({judge.did(seen)})", Severity.SHOULD)
 
 
 @GROUP.check(
     "C11", "kiss-rate-deny", section="5.7", severity=Severity.MUST, ref="A75 B13",
     sends="Authentic kisses RATE, DENY and RSTR after some genuine replies; the same unprotected, before genuine ones.",
-    expects="Authentic ones are obeyed (fewer requests after RATE, none after DENY and RSTR) and bring no time; "
-    "unprotected ones have no effect.",
-    rule="A kiss brings no time and must be obeyed (RFC 5905 section 7.4), if it belongs to a request that waits.",
+    expects="The client obeys authentic ones (fewer requests after RATE, none after DENY and RSTR) and takes no time"
+    " from them; unprotected ones have no effect.",
+    rule="A kiss for an outstanding request brings no time and must be obeyed (RFC 5905 section 7.4).",
 )  # fmt: skip
 def kiss_rate_deny(probe: ClientProbe) -> Iterator[Finding]:
     yield from judge.meet(probe, ("kiss-rate", "kiss-deny", "kiss-rstr", "forged-rate", "forged-deny", "forged-rstr"))
     if not probe.client.resident:
-        yield skipped("whether kisses make it poll less: the client does not poll by itself")
+        yield skipped("whether the client polls less after a kiss: it does not poll by itself")
         return
     for code in ("rate", "deny", "rstr"):
         yield from _obeys(probe, code)
 
 
 def _obeys(probe: ClientProbe, code: str) -> Iterator[Finding]:
-    """A daemon's rhythm before and after authentic kisses."""
+    """How often a daemon polls before and after authentic kisses."""
     fault = find(f"kiss-{code}")
     kiss = fault.answer
     assert kiss is not None

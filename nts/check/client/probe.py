@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The probe that client cases work with: it sets a scene, lets the client under test in, and says what was seen.
+"""The probe that client cases work with: it sets a scene, lets the client under test in, and reports what it did.
 
 with probe.scene(find("stripped-authenticator")) as scene:
     seen = scene.meet(count=3)
@@ -22,10 +22,10 @@ from nts.check.peer import SOUND_KE, SOUND_NTP, Authority, KeBehaviour, KePeer, 
 from nts.check.peer.faults import Fault
 from nts.check.peer.ke import KeSession
 
-LAST_WORDS = 1.5  # seconds for the servers to notice all that a client did before it ended
+LAST_WORDS = 1.5  # seconds for the servers to notice everything that a client did before it ended
 STALLED = 5.0  # seconds without a request after which a daemon has stopped asking
-SETTLE = 1.0  # seconds after a key exchange in which a client that goes on would ask for the time
-_SHOWN = 4  # packets of a meeting among the exhibits
+SETTLE = 1.0  # seconds after a key exchange within which a client that goes on would ask for the time
+_SHOWN = 4  # packets of a meeting that become exhibits
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Seen:
     """What a client did in one meeting."""
 
     what: str
-    """the fault it met"""
+    """the fault that it met"""
     resident: bool
     sessions: list[KeSession] = field(default_factory=list)
     requests: list[NtpTalk] = field(default_factory=list)
@@ -49,12 +49,12 @@ class Seen:
 
     @property
     def plain_requests(self) -> list[NtpTalk]:
-        """Those without any NTS field."""
+        """The requests without any NTS field."""
         return [r for r in self.requests if not any(f.type in set(FieldType) for f in r.fields)]
 
     @property
     def spent(self) -> list[bytes]:
-        """The cookies that came, in their order."""
+        """The cookies that came, in order."""
         return [c for r in self.requests for c in r.bodies(FieldType.COOKIE)]
 
     @property
@@ -64,7 +64,7 @@ class Seen:
 
     @property
     def settled(self) -> bool:
-        """Whether its key exchange has been over for a while."""
+        """Whether its last key exchange ended a while ago."""
         ended = [s.finished for s in self.sessions if s.finished is not None]
         return bool(ended) and time.monotonic() - max(ended) > SETTLE
 
@@ -73,28 +73,28 @@ Until = Callable[[Seen], bool]
 
 
 def until_accepted(seen: Seen) -> bool:
-    """Until it takes the time, or at least has asked for it where it would not say."""
+    """Until the client takes the time or, if it does not say so, has at least asked for it."""
     return bool(seen.accepted) or (seen.accepted is None and bool(seen.nts_requests))
 
 
 def until_settled(seen: Seen) -> bool:
-    """Until its key exchange has been over for a while."""
+    """Until the client's key exchange ended a while ago."""
     return bool(seen.accepted) or seen.settled
 
 
 def until_asked(count: int) -> Until:
-    """Until so many requests have come, or no more seem to come."""
+    """Until `count` requests have come, or the client seems to have stopped asking."""
     return lambda seen: len(seen.requests) >= count or seen.idle > STALLED
 
 
 class Scene:
-    """Both servers running, with a folder for what the client keeps."""
+    """Both servers, running, and a folder for what the client keeps."""
 
     def __init__(self, probe: ClientProbe, what: str, ke: KePeer, ntp: NtpPeer, folder: Path) -> None:
         self._probe, self.what, self.ke, self.ntp, self.folder = probe, what, ke, ntp, folder
 
     def meet(self, *, until: Until, count: int = 1, wait: float = 5.0, seconds: float = 20.0) -> Seen:
-        """Let the client in. `until` is for clients that do not end by themselves; `count` is of wanted requests."""
+        """Let the client in. `count` requests are wanted; `until` ends clients that do not end by themselves."""
         client, ke, ntp = self._probe.client, self.ke, self.ntp
         first_session, first_request = len(ke.sessions), len(ntp.requests)
         started = time.monotonic()
@@ -117,7 +117,7 @@ class ClientProbe:
     """What a client case gets."""
 
     def __init__(self, client: Client, authority: Authority, *, ke_port: int = 0, ntp_port: int = 0) -> None:
-        """The ports are for clients that cannot be told another one each time; 0: any that is free."""
+        """The ports are for clients that need fixed ones; 0: any that is free."""
         self.client, self.authority, self.transcript = client, authority, Transcript()
         self._ports = ke_port, ntp_port
         self._works: bool | None = None
@@ -130,7 +130,7 @@ class ClientProbe:
     def scene(
         self, fault: Fault | None = None, *, what: str = "", ke: KeBehaviour = SOUND_KE, ntp: NtpBehaviour = SOUND_NTP
     ) -> Iterator[Scene]:
-        """The servers, with a fault or as told. Skipped when the client does not even work with sound ones."""
+        """Run the servers, with a fault or as told. Skipped if the client does not even work with sound ones."""
         self._require_working()
         with self._scene(fault, what, ke, ntp) as scene:
             yield scene
@@ -156,12 +156,12 @@ class ClientProbe:
                 self._works = until_accepted(seen)
                 self._ended = "" if seen.code is None else f" (exit code {seen.code})"
             if self._works:
-                self.transcript.take()  # of no interest to the case that happens to be the first
+                self.transcript.take()  # not part of the case that happens to be first
         if not self._works:
-            raise Skipped(f"the client does not get the time from sound servers either{self._ended}")
+            raise Skipped(f"the client gets no time from sound servers either{self._ended}")
 
     def exhibit(self, seen: Seen, ntp: NtpPeer) -> None:
-        """Keep what a person needs to see of a meeting."""
+        """Record what a person needs to see of a meeting."""
         for session in seen.sessions[:_SHOWN]:
             name = (session.server_name or b"none").decode(errors="replace")
             tls = session.tls_version or f"no TLS ({session.problem})"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Server checks of extension fields: their shapes, their places, and how many of them there may be."""
+"""Server checks of extension fields: their form, place and number."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ group: Group[ServerProbe] = Group("NTP: extension fields")
     45, "ntp-nonce-shapes", section="5.6", severity=Severity.MUST, ref="A56 A61",
     sends="Nonces of 15, 24 and 32 octets, one of 8 with 8 octets of Additional Padding, one of 16 with 64.",
     expects="An authentic reply to each.",
-    rule="The nonce is of any length that the AEAD algorithm takes and padded to four octets; Additional Padding may"
-    " be more than is due.",
+    rule="The nonce has any length that the AEAD algorithm accepts, padded to four octets. There may be more"
+    " Additional Padding than required.",
 )  # fmt: skip
 def ntp_nonce_shapes(probe: ServerProbe) -> Iterator[Finding]:
     shapes = ((15, 0), (24, 0), (32, 0), (8, 8), (16, 64))
@@ -41,8 +41,8 @@ def _with_nonce(forge: Forge, length: int, padding: int) -> Request:
     46, "ntp-nonce-short-nopad", section="5.6", severity=Severity.MUST, ref="A61",
     sends="A nonce of 8 octets without Additional Padding.",
     expects="NTSN or silence, no time.",
-    rule="A request whose nonce is under 16 octets must be padded, so that a reply with a nonce of 16 is no longer; a"
-    " server must discard those that are not.",
+    rule="A request with a nonce under 16 octets must be padded, so that a reply with a nonce of 16 octets is not"
+    " longer. A server must discard it otherwise.",
 )  # fmt: skip
 def ntp_nonce_short_nopad(probe: ServerProbe) -> Iterator[Finding]:
     answers = probe.ntp.burst([lambda f: f.usual("nonce 8 without padding", seal=f.seal(nonce=8))])
@@ -51,11 +51,11 @@ def ntp_nonce_short_nopad(probe: ServerProbe) -> Iterator[Finding]:
 
 @group.check(
     47, "ntp-ef-placement", section="5.7", severity=Severity.MUST, ref="A66",
-    sends=f"A field of {UNKNOWN_LENGTH} octets and of a type for experiments: in front of all others, inside the"
-    " ciphertext, behind the authenticator.",
+    sends=f"A field of {UNKNOWN_LENGTH} octets with an experimental type: before all others, encrypted, after the"
+    " authenticator.",
     expects="An authentic reply in all three cases.",
-    rule="Other extension fields may be in front of the authenticator, inside it or behind it. Those behind are not"
-    " authenticated and are ignored; the packet stays good.",
+    rule="Other extension fields may come before the authenticator, inside it or after it. Fields after it are not"
+    " authenticated; the server ignores them, and the packet stays valid.",
 )  # fmt: skip
 def ntp_ef_placement(probe: ServerProbe) -> Iterator[Finding]:
     makes: list[Make] = [
@@ -76,17 +76,17 @@ CARDINALITY: list[Make] = [
     lambda f: f.request("no authenticator", f.uid(), f.cookie()),
     lambda f: f.request("two authenticators", f.uid(), f.cookie(), f.seal(), f.seal()),
 ]
-"""requests that lack something, or have it twice"""
+"""requests that lack a field, or have it twice"""
 
 
 @group.check(
     48, "ntp-cardinality", section="5.7", severity=Severity.MUST, ref="A62",
-    sends="Requests with none and with two of: Unique Identifier, cookie, authenticator. Identifier or cookie only"
-    " inside the ciphertext; a second cookie there.",
-    expects="No authentic reply; for the second cookie inside the ciphertext, no second cookie; and the server still"
-    " answers usual requests. Time without protection is a warning.",
-    rule="A request holds exactly one Unique Identifier, one cookie and one authenticator; identifier and cookie are"
-    " authenticated and not encrypted.",
+    sends="Requests with none and with two of: Unique Identifier, cookie, authenticator; with an encrypted identifier"
+    " or cookie instead of one in clear; with a second, encrypted cookie.",
+    expects="No authentic reply, except that the encrypted second cookie may get one with a single cookie. The server"
+    " still answers usual requests. Time without protection is a warning.",
+    rule="A request holds exactly one Unique Identifier, one cookie and one authenticator. Identifier and cookie are"
+    " authenticated but not encrypted.",
 )  # fmt: skip
 def ntp_cardinality(probe: ServerProbe) -> Iterator[Finding]:
     *answers, last = probe.ntp.burst([*CARDINALITY, another_cookie_encrypted])
@@ -95,7 +95,7 @@ def ntp_cardinality(probe: ServerProbe) -> Iterator[Finding]:
 
 
 def another_cookie_encrypted(forge: Forge) -> Request:
-    """One cookie where it has to be, and one where none may be."""
+    """One cookie where it must be, and one where none may be."""
     return forge.usual("another cookie encrypted", seal=forge.seal(forge.cookie()))
 
 
@@ -106,10 +106,10 @@ def _no_second_cookie(answer: NtpAnswer) -> Finding:
 
 @group.check(
     49, "ntp-uid-lengths", section="5.3", severity=Severity.MUST, ref="A51",
-    sends="Unique Identifiers of 32, 36, 64, 128 and 200 octets; one of 32 in a packet without any other field.",
-    expects="An authentic reply with the same identifier to each. The last may go unanswered, but not be answered"
-    " without its identifier.",
-    rule="The identifier has at least 32 octets and no other limit; the server returns it unchanged in every reply to"
+    sends="Unique Identifiers of 32, 36, 64, 128 and 200 octets; one of 32 octets in a packet without any other field.",
+    expects="An authentic reply with the same identifier to each. The last may get no reply, but none without its"
+    " identifier.",
+    rule="The identifier has at least 32 octets and no other limit. The server returns it unchanged in every reply to"
     " a packet that holds one.",
 )  # fmt: skip
 def ntp_uid_lengths(probe: ServerProbe) -> Iterator[Finding]:

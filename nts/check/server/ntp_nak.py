@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Server checks of what a server does with requests that are not authentic: NTS NAK, and never time."""
+"""Server checks of how a server treats requests that are not authentic: NTS NAK, and never time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nts.check.server.probe import ServerProbe
 from nts.codec.extensions import FIELD_HEADER
 from nts.codec.ntp import HEADER_LENGTH
 
-UID_FLIPS, COOKIE_FLIPS = 4, 8  # how many octets of these fields a sweep changes
+UID_FLIPS, COOKIE_FLIPS = 4, 8  # how many octets of these fields the sweep changes
 
 group: Group[ServerProbe] = Group("NTP: authentication")
 
@@ -23,10 +23,10 @@ group: Group[ServerProbe] = Group("NTP: authentication")
 @group.check(
     41, "nak-badtag", section="5.7", severity=Severity.SHOULD, ref="A73 A74",
     sends="A request with one bit of its tag flipped.",
-    expects="NTSN with the Unique Identifier, without cookie and authenticator. Silence is a warning, time a critical"
-    " failure.",
-    rule="When a request fails authentication, the server should answer with a kiss-o'-death of code NTSN, which is"
-    " itself unprotected.",
+    expects="NTSN with the Unique Identifier, without a cookie or an authenticator. Silence is a warning, time a"
+    " critical failure.",
+    rule="If a request fails authentication, the server should answer with a kiss-o'-death NTSN, which is itself"
+    " unprotected.",
 )  # fmt: skip
 def nak_badtag(probe: ServerProbe) -> Iterator[Finding]:
     def bad_tag(forge: Forge) -> Request:
@@ -38,11 +38,11 @@ def nak_badtag(probe: ServerProbe) -> Iterator[Finding]:
 
 @group.check(
     42, "nak-badcookie", section="5.7", severity=Severity.SHOULD, ref="A73 A74",
-    sends="A request with random octets for a cookie.",
-    expects="NTSN with the Unique Identifier, without cookie and authenticator. Silence is a warning, time a critical"
-    " failure.",
-    rule="When a server cannot use a cookie, it should answer with a kiss-o'-death of code NTSN, so that the client"
-    " gets new ones.",
+    sends="A request with random octets as the cookie.",
+    expects="NTSN with the Unique Identifier, without a cookie or an authenticator. Silence is a warning, time a"
+    " critical failure.",
+    rule="If a server cannot use a cookie, it should answer with a kiss-o'-death NTSN, so that the client gets new"
+    " cookies.",
 )  # fmt: skip
 def nak_badcookie(probe: ServerProbe) -> Iterator[Finding]:
     answer = probe.ntp.ask(_random_cookie, linger=True)
@@ -80,8 +80,7 @@ def _flips(probe: ServerProbe) -> Iterator[Make]:
     " Identifier, in 8 of the cookie. Once each.",
     expects="Never an authentic reply, and the server still answers usual requests. Time without protection is a"
     " warning.",
-    rule="The authenticator covers all octets in front of it, so a change anywhere there makes the request"
-    " inauthentic.",
+    rule="The authenticator covers all octets before it, so any change there makes the request inauthentic.",
 )  # fmt: skip
 def ntp_bitflip_sweep(probe: ServerProbe) -> Iterator[Finding]:
     answers = probe.ntp.burst(_flips(probe), tries=1)
@@ -92,7 +91,7 @@ def ntp_bitflip_sweep(probe: ServerProbe) -> Iterator[Finding]:
     44, "ntp-key-swap", section="5.6", severity=Severity.CRIT, ref="A58",
     sends="A request sealed with the S2C key.",
     expects="NTSN or silence, never time.",
-    rule="Requests are sealed with the C2S key, and the S2C key is for replies only: otherwise a reply could be"
+    rule="Requests are sealed with the C2S key, and only replies with the S2C key. Otherwise a reply could be"
     " reflected as a request.",
 )  # fmt: skip
 def ntp_key_swap(probe: ServerProbe) -> Iterator[Finding]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Faults of the NTS-KE response (RFC 8915 section 4). Each starts from the sound response to the client's request."""
+"""Faults of the NTS-KE response (RFC 8915 section 4). Most edit the sound response to the client's request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nts.system import tls
 
 FAULTS = Register()
 LONG, TOO_LONG = 65536, 1 << 26
-"""octets: what a client should accept, and what none should be reading still"""
+"""octets: a response that clients should accept, and one that no client should read to its end"""
 UNASSIGNED = 0x3FFF
 DRIP_SECONDS = 60.0
 
@@ -28,7 +28,7 @@ Edit = Callable[[list[Record]], list[Record]]
 
 
 def edited(edit: Edit, end: bytes = END, *, each: int = 16384, pause: float = 0.0) -> KeHandler:
-    """An answer that is the sound one with its records edited, all but the End of Message record."""
+    """An answer with the records of the sound one, edited, and `end` in place of End of Message."""
 
     def answer(talk: KeTalk) -> None:
         parts = edit(parsed(talk.respond(talk.request())))
@@ -38,10 +38,10 @@ def edited(edit: Edit, end: bytes = END, *, each: int = 16384, pause: float = 0.
 
 
 def parsed(response: bytes) -> list[Record]:
-    """The records of a message but for its end. FormatError when it is not whole."""
+    """The records of a message except its last. FormatError when it is incomplete."""
     message = MessageReader(LONG).feed(response)
     if message is None:
-        raise FormatError("no whole message")
+        raise FormatError("an incomplete message")
     return list(message.records[:-1])
 
 
@@ -50,12 +50,12 @@ def unchanged(records: list[Record]) -> list[Record]:
 
 
 def with_more(kind: int, body: bytes = b"", *, critical: bool = True) -> Edit:
-    """One record more, after the algorithm and before the cookies."""
+    """One more record, after the algorithm and before the cookies."""
     return lambda records: [*records[:2], Record(kind, critical, body), *records[2:]]
 
 
 def instead(kind: int, *bodies: bytes) -> Edit:
-    """The records of a type replaced by others of the same type."""
+    """Replace the records of a type by others of that type."""
 
     def edit(records: list[Record]) -> list[Record]:
         first = next((i for i, r in enumerate(records) if r.type == kind), len(records))
@@ -67,7 +67,7 @@ def instead(kind: int, *bodies: bytes) -> Edit:
 
 
 def cookies_of(*lengths: int) -> Edit:
-    """Cookies of these lengths, which no server can open, in the place of all good ones."""
+    """Replace the cookies by random ones of these lengths, which no server can open."""
     return instead(RecordType.NEW_COOKIE, *map(os.urandom, lengths))
 
 
@@ -85,19 +85,19 @@ def error(code: int) -> KeHandler:
     return only(record(RecordType.ERROR, encode_u16s(code)) + END)
 
 
-_ERROR = "an Error record ends the key exchange, whatever its code; its keys must not be used"
+_ERROR = "an Error record ends the key exchange, whatever its code, and the keys must not be used"
 for _code, _name in (*ERROR_NAMES.items(), (0x9999, "unknown")):
     FAULTS.ke(
         f"error-{_code}" if _code in set(ErrorCode) else "error-unknown",
         f"answers with Error {_code} ({_name})", "4.1.3", _ERROR, Expected.ABORT, error(_code),
     )  # fmt: skip
 FAULTS.ke(
-    "error-in-good-response", "adds Error 2 to a good response", "4.1.3", _ERROR, Expected.ABORT,
+    "error-in-good-response", "adds Error 2 to a valid response", "4.1.3", _ERROR, Expected.ABORT,
     edited(with_more(RecordType.ERROR, encode_u16s(2))),
 )  # fmt: skip
 FAULTS.ke(
-    "warning", "adds Warning 0 to a good response", "4.1.4",
-    "a Warning whose code is unknown counts as an error, and no codes are defined", Expected.ABORT,
+    "warning", "adds Warning 0 to a valid response", "4.1.4",
+    "a Warning with an unknown code counts as an error, and no codes are defined", Expected.ABORT,
     edited(with_more(RecordType.WARNING, encode_u16s(0))),
 )  # fmt: skip
 FAULTS.ke(
@@ -112,7 +112,7 @@ FAULTS.ke(
 
 # --- framing ---------------------------------------------------------------------------------------------------------
 
-_END = "a message ends with exactly one End of Message record: critical, empty, and the last one"
+_END = "a message ends with exactly one End of Message record, which is critical and empty"
 FAULTS.ke(
     "missing-eom", "closes without an End of Message record", "4.1.1", _END, Expected.ABORT, edited(unchanged, b"")
 )
@@ -129,8 +129,8 @@ FAULTS.ke(
     edited(unchanged, END + record(UNASSIGNED, critical=False)),
 )  # fmt: skip
 FAULTS.ke(
-    "one-octet-records", "sends each octet in a TLS record of its own", "4",
-    "where a message ends is what its records say, not how TLS or TCP cut it up", Expected.USE, edited(unchanged, each=1),
+    "one-octet-records", "sends each octet in its own TLS record", "4",
+    "End of Message says where a message ends, however it is cut up", Expected.USE, edited(unchanged, each=1),
 )  # fmt: skip
 
 
@@ -154,15 +154,15 @@ def long_response(talk: KeTalk) -> None:
 
 FAULTS.ke(
     "slow-drip", f"takes {DRIP_SECONDS:g} seconds to send its response", "4",
-    "a client may give up, but must not wait for ever or take half a message for a whole one", Expected.BE_PATIENT,
+    "a client may give up, but must not wait forever or use half a message", Expected.BE_PATIENT,
     slow_drip,
 )  # fmt: skip
 FAULTS.ke(
-    "endless-response", "sends records without an end", "4",
-    "a client bounds what it reads and keeps", Expected.ABORT, endless,
+    "endless-response", "sends records without end", "4",
+    "a client limits what it reads and keeps", Expected.ABORT, endless,
 )  # fmt: skip
 FAULTS.ke(
-    "oversize-response", f"sends a good response of {LONG} octets", "4",
+    "oversize-response", f"sends a valid response of {LONG} octets", "4",
     f"a client should accept responses of at least {LONG} octets", Expected.USE, long_response,
 )  # fmt: skip
 
@@ -179,7 +179,7 @@ FAULTS.ke(
     edited(instead(RecordType.NEXT_PROTOCOL)),
 )  # fmt: skip
 FAULTS.ke(
-    "no-protocol", "accepts none of the protocols offered, and sends cookies all the same", "4.1.2", _NPN, Expected.ABORT,
+    "no-protocol", "accepts none of the offered protocols, but sends cookies", "4.1.2", _NPN, Expected.ABORT,
     edited(instead(RecordType.NEXT_PROTOCOL, b"")),
 )  # fmt: skip
 FAULTS.ke(
@@ -187,7 +187,7 @@ FAULTS.ke(
     edited(instead(RecordType.NEXT_PROTOCOL, encode_u16s(0x8001))),
 )  # fmt: skip
 FAULTS.ke(
-    "no-aead", "accepts none of the algorithms offered, and sends cookies all the same", "4.1.5", _AEAD, Expected.ABORT,
+    "no-aead", "accepts none of the offered algorithms, but sends cookies", "4.1.5", _AEAD, Expected.ABORT,
     edited(instead(RecordType.AEAD_ALGORITHM, b"")),
 )  # fmt: skip
 FAULTS.ke(
@@ -230,18 +230,18 @@ def stale_cookie(talk: KeTalk) -> None:
     talk.send(talk.respond(talk.request(), ring=fresh_ring()))
 
 
-_NAKED = "an NTS NAK brings no time; the client goes on with what it has until another key exchange succeeds"
+_NAKED = "an NTS NAK brings no time; the client keeps its keys and cookies until another key exchange succeeds"
 FAULTS.ke(
-    "wrong-exporter-context", "extracts its keys with another algorithm in the exporter's context", "5.1",
-    "both sides extract the keys with the algorithm agreed on: these differ, so that every request gets an NTS NAK",
+    "wrong-exporter-context", "extracts its keys with another algorithm in the exporter context", "5.1",
+    "both sides extract the keys for the agreed algorithm; these keys differ, so every request gets an NTS NAK",
     Expected.GIVE_UP, wrong_exporter_context,
 )  # fmt: skip
 FAULTS.ke(
-    "stale-cookie", "gives cookies that are sealed under a master key which the time server no longer has", "5.7",
+    "stale-cookie", "gives cookies sealed under a master key that the time server no longer has", "5.7",
     _NAKED, Expected.GIVE_UP, stale_cookie,
 )  # fmt: skip
 FAULTS.ke(
-    "no-cookies", "grants all but sends no cookies", "4.1.6", "without a cookie there is nothing to ask with",
+    "no-cookies", "agrees to everything but sends no cookies", "4.1.6", "without a cookie there can be no request",
     Expected.ABORT, edited(cookies_of()),
 )  # fmt: skip
 
@@ -273,7 +273,7 @@ for _name, _port in {"port-zero": encode_u16s(0), "port-one-octet": b"\x7b", "po
     )
 
 
-# --- manners ---------------------------------------------------------------------------------------------------------
+# --- closing and silence ---------------------------------------------------------------------------------------------
 
 
 def no_close_notify(talk: KeTalk) -> None:
@@ -283,7 +283,7 @@ def no_close_notify(talk: KeTalk) -> None:
 
 FAULTS.ke(
     "no-close-notify", "closes the TCP connection after its response without close_notify", "4",
-    "the message says itself where it ends, so that a client may use it", Expected.USE, no_close_notify,
+    "End of Message says where the message ends, so a client may use it", Expected.USE, no_close_notify,
 )  # fmt: skip
 
 
@@ -293,10 +293,10 @@ def silent(talk: KeTalk) -> None:
 
 
 FAULTS.ke(
-    "ke-silence", "takes the request and never answers", "4", "a client must not wait for ever", Expected.ABORT, silent
+    "ke-silence", "takes the request and never answers", "4", "a client must not wait forever", Expected.ABORT, silent
 )
 FAULTS.change(
     "another-port", "sends its clients to UDP port 9, where nobody answers", "4.1.8",
-    "without an answer there is no time, and no plain NTP instead", Expected.GIVE_UP,
+    "without an answer there is no time, and the client must not try plain NTP instead", Expected.GIVE_UP,
     lambda behaviour, _: replace(behaviour, ntp_port=9),
 )  # fmt: skip

@@ -13,10 +13,10 @@ from nts.check.peer.ntp import NtpTalk
 FAULTS = Register()
 UID, COOKIE = FieldType.UNIQUE_IDENTIFIER, FieldType.COOKIE
 
-_UNPROTECTED = "a reply without an authenticator and the request's Unique Identifier is dropped"
-_OURS = "a reply holds the Unique Identifier of a request that waits for it, as it was sent"
-_AUTHENTIC = "a reply is authentic under the S2C key, or dropped"
-_KISS = "a kiss-o'-death without the Unique Identifier of a waiting request has no effect"
+_UNPROTECTED = "the client drops a reply without an authenticator and the request's Unique Identifier"
+_OURS = "a reply holds the Unique Identifier of an outstanding request, unchanged"
+_AUTHENTIC = "the client drops a reply that is not authentic under the S2C key"
+_KISS = "a kiss-o'-death without the Unique Identifier of an outstanding request has no effect"
 
 
 def _other_uid(body: bytes | None = None) -> bytes:
@@ -29,7 +29,7 @@ def _older_uid(talk: NtpTalk) -> bytes:
 
 
 def flipped(packet: bytes, index: int) -> bytes:
-    """A packet with one bit changed."""
+    """The packet with one bit of an octet inverted."""
     return packet[:index] + bytes([packet[index] ^ 1]) + packet[index + 1 :]
 
 
@@ -51,7 +51,7 @@ FAULTS.ntp(
     lambda t: [t.time(uid=_other_uid())],
 )  # fmt: skip
 FAULTS.ntp(
-    "uid-prefix", "answers authentically with the first 28 octets of the Unique Identifier", "5.7", _OURS, Expected.DROP,
+    "uid-prefix", "answers authentically with the first 28 octets of the identifier", "5.7", _OURS, Expected.DROP,
     lambda t: [t.time(uid=_other_uid(t.body(UID)[:28]))],
 )  # fmt: skip
 FAULTS.ntp(
@@ -77,12 +77,12 @@ FAULTS.ntp(
 )  # fmt: skip
 FAULTS.ntp(
     "short-nonce", "seals its reply with a nonce of 8 octets", "5.6",
-    "the rule of 16 octets and Additional Padding is for requests: a reply may have a shorter nonce", Expected.USE,
+    "only requests need 16 octets or Additional Padding: a reply may have a shorter nonce", Expected.USE,
     lambda t: [t.time(nonce=os.urandom(8))],
 )  # fmt: skip
 FAULTS.ntp(
     "unknown-fields", "adds unknown extension fields before, in and after the authenticator", "5.7",
-    "unknown fields are ignored, and the packet stays valid", Expected.USE,
+    "the client ignores unknown fields, and the packet stays valid", Expected.USE,
     lambda t: [t.time(clear=field(0xF000, bytes(24)), inside=field(0xF001, bytes(24)), after=field(0xF002, bytes(24)))],
 )  # fmt: skip
 
@@ -90,12 +90,12 @@ FAULTS.ntp(
 
 FAULTS.ntp(
     "nak", "answers every request with an NTS NAK", "5.7",
-    "the client waits a while for a genuine reply, then runs a key exchange, not too often, and never plain NTP",
+    "the client waits a while for a genuine reply, then runs a key exchange, not too often, and never tries plain NTP",
     Expected.GIVE_UP, lambda t: [t.kiss()],
 )  # fmt: skip
 FAULTS.ntp(
-    "nak-then-time", "sends an NTS NAK, and the genuine reply right behind it", "5.7",
-    "an NTS NAK may be forged: the genuine reply counts, and no key exchange is due", Expected.USE,
+    "nak-then-time", "sends an NTS NAK, and the genuine reply right after it", "5.7",
+    "an NTS NAK may be forged: the client uses the genuine reply, and needs no key exchange", Expected.USE,
     lambda t: [t.kiss(), 0.05, t.time()],
 )  # fmt: skip
 FAULTS.ntp(
@@ -103,7 +103,7 @@ FAULTS.ntp(
     lambda t: [t.kiss(uid=b"")],
 )  # fmt: skip
 FAULTS.ntp(
-    "forged-nak-wrong-uid", "answers with an NTS NAK with another Unique Identifier", "5.7", _KISS, Expected.DROP,
+    "forged-nak-wrong-uid", "answers with an NTS NAK that has another Unique Identifier", "5.7", _KISS, Expected.DROP,
     lambda t: [t.kiss(uid=_other_uid())],
 )  # fmt: skip
 
@@ -115,13 +115,13 @@ def sealed_kiss(code: bytes) -> NtpHandler:
 
 for _code, _obey in (
     (b"RATE", "polls less often"),
-    (b"DENY", "sends no more"),
-    (b"RSTR", "sends no more"),
+    (b"DENY", "stops polling"),
+    (b"RSTR", "stops polling"),
 ):
     _name = _code.decode().lower()
     FAULTS.ntp(
         f"kiss-{_name}", f"answers with an authentic kiss-o'-death {_code.decode()}", "RFC 5905 section 7.4",
-        f"a kiss brings no time, and the client {_obey}", Expected.GIVE_UP, sealed_kiss(_code),
+        f"a kiss-o'-death brings no time, and the client {_obey}", Expected.GIVE_UP, sealed_kiss(_code),
     )  # fmt: skip
     FAULTS.ntp(
         f"forged-{_name}", f"sends an unprotected kiss-o'-death {_code.decode()}, then the genuine reply", "5.7",
@@ -130,7 +130,7 @@ for _code, _obey in (
 
 # --- cookies ---------------------------------------------------------------------------------------------------------
 
-_COOKIES = "a client keeps up to eight cookies of any length and never sends more than fits in 1280 octets"
+_COOKIES = "a client keeps up to eight cookies of any length, and sends no packet over 1280 octets"
 
 
 def clear_cookies(talk: NtpTalk) -> bytes:
@@ -138,17 +138,17 @@ def clear_cookies(talk: NtpTalk) -> bytes:
 
 
 def of_lengths(*lengths: int) -> NtpHandler:
-    """A genuine reply with cookies of these lengths."""
+    """An answer that is a genuine reply with cookies of these lengths."""
     return lambda t: [t.time(cookies=t.odd_cookies(*lengths))]
 
 
 FAULTS.ntp(
-    "clear-cookies", "puts cookies in clear before the authenticator, besides the encrypted ones", "5.7",
-    "only encrypted cookies are kept", Expected.USE, lambda t: [t.time(clear=clear_cookies(t))],
+    "clear-cookies", "puts cookies in clear before the authenticator, in addition to the encrypted ones", "5.7",
+    "the client keeps only encrypted cookies", Expected.USE, lambda t: [t.time(clear=clear_cookies(t))],
 )  # fmt: skip
 FAULTS.ntp(
-    "trailing-cookies", "puts cookies after the authenticator, besides the encrypted ones", "5.7",
-    "what comes after the authenticator is discarded, and the packet stays valid", Expected.USE,
+    "trailing-cookies", "puts cookies after the authenticator, in addition to the encrypted ones", "5.7",
+    "the client discards what comes after the authenticator, and the packet stays valid", Expected.USE,
     lambda t: [t.time(after=clear_cookies(t))],
 )  # fmt: skip
 FAULTS.ntp(
@@ -159,7 +159,7 @@ FAULTS.ntp(
     lambda t: [t.time(cookies=t.fresh_cookies(20))],
 )  # fmt: skip
 FAULTS.ntp(
-    "nine-cookies", "sends nine cookies with each reply, one more than a client may keep", "5.7", _COOKIES, Expected.USE,
+    "nine-cookies", "sends nine cookies with each reply, one more than clients may keep", "5.7", _COOKIES, Expected.USE,
     lambda t: [t.time(cookies=t.fresh_cookies(9))],
 )  # fmt: skip
 FAULTS.ntp(
@@ -172,16 +172,16 @@ FAULTS.ntp(
 )  # fmt: skip
 FAULTS.ntp(
     "replay", "sends each genuine reply twice, and the eight before it again", "5.7",
-    "a reply is used once, and only for the request that waits for it", Expected.USE,
+    "the client uses a reply once, and only for the request it answers", Expected.USE,
     lambda t: [*t.peer.sent[-8:], *[t.time()] * 2],
 )  # fmt: skip
 FAULTS.ntp(
     "ntp-silence", "never answers", "5.7",
-    "the client spends its cookies once each, asks for more with placeholders, and never falls back to plain NTP",
+    "the client spends each cookie once, asks for more with placeholders, and never falls back to plain NTP",
     Expected.GIVE_UP, lambda _t: [],
 )  # fmt: skip
 FAULTS.ntp(
-    "unsynchronised", "says authentically that its clock is not synchronised", "RFC 5905 section 9.2",
+    "unsynchronised", "answers authentically that its clock is not synchronised", "RFC 5905 section 9.2",
     "such a server has no time to give", Expected.GIVE_UP,
     lambda t: [t.time(header=t.header(leap=Leap.UNSYNCHRONISED, stratum=Stratum.UNSYNCHRONISED))],
 )  # fmt: skip
