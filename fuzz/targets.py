@@ -29,8 +29,7 @@ from nts.protocol import ts_client
 from nts.protocol.ke_client import MAX_RESPONSE, judge_response
 from nts.protocol.ke_server import MAX_REQUEST, KeServer
 from nts.protocol.ke_server import Verdict as KeVerdict
-from nts.protocol.ts_client import Query, build_query, judge
-from nts.protocol.ts_client import Verdict as Seen
+from nts.protocol.ts_client import AnswerKind, Query, build_query, judge
 from nts.protocol.ts_server import Verdict
 from nts.system import inifile
 from testkit import captures
@@ -187,7 +186,7 @@ def judge_answer(data: bytes) -> None:
     query = fixed_query()
     judgement = judge(data, query)
     _check_text(judgement.reason)
-    if judgement.verdict in (Seen.TIME, Seen.UNUSABLE):
+    if judgement.kind in (AnswerKind.TIME, AnswerKind.UNUSABLE):
         assert judgement.header == Header.decode(data)
         assert data[48:84] == query.packet[48:84], "an identifier that is not ours"
     else:
@@ -205,11 +204,11 @@ def judge_answer_sealed(data: bytes) -> None:
     head[24:32] = query.packet[40:48]
     header = Header.decode(bytes(head))
     judgement = judge(seal_reply(header, query.unique_id, _KEYS.s2c, data[48:]), query)
-    assert judgement.verdict in (Seen.TIME, Seen.UNUSABLE, Seen.NOT_AUTHENTIC)
+    assert judgement.kind in (AnswerKind.TIME, AnswerKind.UNUSABLE, AnswerKind.NOT_AUTHENTIC)
     _check_text(judgement.reason)
     assert all(0 < len(c) <= MAX_COOKIE for c in judgement.cookies)
     assert len(ts_client.restock((), judgement.cookies)) <= COOKIES_WANTED
-    if judgement.verdict == Seen.TIME:
+    if judgement.kind == AnswerKind.TIME:
         measured = ts_client.measure(header, _NOW, _NOW + 1000)
         assert measured.error > 0
         assert abs(measured.offset) < 2**32 * ntp.NS
@@ -283,7 +282,7 @@ def decode_message(data: bytes) -> None:
 def decode_keys(data: bytes) -> None:
     """Any text is a key log, a key file of chrony's, one of NTPsec's, hexadecimal, or is refused without showing it."""
     text = data.decode("ascii", errors="replace")
-    for parse in (parse_keylog, cookie_keys.read_chrony, cookie_keys.read_ntpsec, hexinput.messages):
+    for parse in (parse_keylog, cookie_keys.chrony_opener, cookie_keys.ntpsec_opener, hexinput.messages):
         why = ""
         try:
             parse(text)

@@ -15,14 +15,14 @@ from OpenSSL import SSL
 
 from nts.base.errors import FormatError, NTSError
 from nts.base.registry import FieldType, Mode
-from nts.check.client.recipes import Enough, Outcome, Place
+from nts.check.client.recipes import ClientResult, Enough, Place
 from nts.client import ke_session
 from nts.codec import extensions
 from nts.codec.aead import Aead, SessionKeys
 from nts.codec.ntp import Header
 from nts.codec.records import encode_u16s
 from nts.protocol import ts_client
-from nts.protocol.ts_client import Query, Verdict
+from nts.protocol.ts_client import AnswerKind, Query
 from nts.system import addresses
 from testkit.raw_ke import GOOD_REQUEST, RawKe, record, split_records
 
@@ -79,7 +79,7 @@ class FlawedClient:
     _number: int = 0
     _uid: bytes = field(default_factory=lambda: os.urandom(32))
 
-    def meet(self, place: Place, enough: Enough) -> Outcome:
+    def meet(self, place: Place, enough: Enough) -> ClientResult:
         with contextlib.suppress(NTSError, SSL.Error, OSError):
             if self.gcm_context:
                 return self._with_aead_30(place, self.gcm_context)
@@ -95,8 +95,8 @@ class FlawedClient:
                 if not self.resident and i >= place.count:
                     break
                 time.sleep(_POLL if self.resident else 0)
-            return Outcome(accepted)
-        return Outcome(False)
+            return ClientResult(accepted)
+        return ClientResult(False)
 
     # --- key exchange ------------------------------------------------------------------------------------------------
 
@@ -162,11 +162,11 @@ class FlawedClient:
             judgement = ts_client.judge(datagram, query)
             fresh = tuple(judgement.cookies)
             state.cookies = [*state.cookies, *fresh] if self.hoards else [*ts_client.restock((*state.cookies,), fresh)]
-            if judgement.verdict is Verdict.TIME and self.reads_on:
+            if judgement.kind is AnswerKind.TIME and self.reads_on:
                 end, accepted = min(end, time.monotonic() + _POLL), True
-            elif self.any_reply or judgement.verdict is Verdict.TIME:
+            elif self.any_reply or judgement.kind is AnswerKind.TIME:
                 return True
-            if judgement.verdict is Verdict.UNUSABLE:
+            if judgement.kind is AnswerKind.UNUSABLE:
                 return False
         return accepted
 
@@ -176,7 +176,7 @@ class FlawedClient:
             return self._number.to_bytes(length, "big")
         return self._uid if self.repeats and length == len(self._uid) else os.urandom(length)
 
-    def _with_aead_30(self, place: Place, number: int) -> Outcome:
+    def _with_aead_30(self, place: Place, number: int) -> ClientResult:
         """Agree on AEAD 30 where that is possible, and send one request."""
         request = GOOD_REQUEST.replace(record(4, encode_u16s(15)), record(4, encode_u16s(30, 15)))
         with RawKe(place.ke_port, place.ca) as client:
@@ -186,8 +186,8 @@ class FlawedClient:
             keys, gcm_keys = client.export(Aead.AES_SIV_CMAC_256), client.export(Aead.AES_128_GCM_SIV, number)
         cookies = [body for kind, _, body in found if kind == 5]
         if chosen == encode_u16s(15):
-            return Outcome(self._query(place, _State(keys, ("127.0.0.1", place.ntp_port), cookies)))
+            return ClientResult(self._query(place, _State(keys, ("127.0.0.1", place.ntp_port), cookies)))
         packet = ts_client.build_query(gcm_keys, cookies[0], 0, os.urandom).packet
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.sendto(packet, ("127.0.0.1", place.ntp_port))
-        return Outcome(False)
+        return ClientResult(False)

@@ -12,19 +12,20 @@ from pathlib import Path
 
 from nts.base.registry import ALPN, ErrorCode, RecordType
 from nts.check import runner
-from nts.check.ke_forge import END, NTPV4, REQUEST, protocols, record
-from nts.check.model import Result, Severity, Verdict
+from nts.check.context import Target
+from nts.check.ke.forge import END, NTPV4, REQUEST, protocols, record
+from nts.check.model import Grade, Result, Severity
 from nts.check.peer import KeBehaviour, KeTalk
 from nts.check.peer.craft import random_cookies, response
 from nts.check.peer.ke import TLS_1_2, Stopped, no_alpn
-from nts.check.probe import ServerProbe, Target
 from nts.check.server import CHECKS
+from nts.check.server.probe import ServerProbe
 from nts.codec import records
 from nts.codec.aead import Aead
 
 KE_CHECKS = [c for c in CHECKS if int(c.id) <= 32]
 NAMES = [c.name for c in KE_CHECKS]
-FAIL, WARN, PASS, SKIP = Verdict.FAIL, Verdict.WARN, Verdict.PASS, Verdict.SKIP
+FAIL, WARN, PASS, SKIP = Grade.FAIL, Grade.WARN, Grade.PASS, Grade.SKIP
 QUICK = 1.0  # seconds that peers wait for a request
 Change = Callable[[bytes], bytes]
 
@@ -180,18 +181,18 @@ AGREEING_CHECKS = [
     "ke-basic", "ke-order", "ke-segmented", "ke-1024", "ke-noncrit-unknown", "ke-proto-mixed", "ke-aead-15-last",
 ]  # fmt: skip
 
-Fault = tuple[str, str, KeBehaviour, Verdict, Severity, str]
+Fault = tuple[str, str, KeBehaviour, Grade, Severity, str]
 MUST, SHOULD, CRIT, INFO = Severity.MUST, Severity.SHOULD, Severity.CRIT, Severity.INFO
 
 FAULTS: list[Fault] = [
     ("tls13-only", "TLS 1.2", KeBehaviour(oldest=TLS_1_2), FAIL, CRIT, "agreed to TLSv1.2"),
     ("alpn-select", "none", EAGER, FAIL, MUST, "no protocol"),
     ("alpn-select", "the first", KeBehaviour(alpn=lambda offered: offered[0]), FAIL, MUST, "selected h2"),
-    ("alpn-absent", "served", replace(EAGER, alpn=lambda offered: ALPN), FAIL, MUST, "served all the same"),
+    ("alpn-absent", "served", replace(EAGER, alpn=lambda offered: ALPN), FAIL, MUST, "served anyway"),
     ("alpn-absent", "open", IDLE, WARN, MUST, "left the connection open after 2.0 s"),
     ("alpn-wrong", "open", IDLE, WARN, MUST, "left the connection open after 2.0 s"),
-    ("alpn-wrong", "served", EAGER, FAIL, MUST, "served all the same"),
-    ("alpn-wrong", "as h2", KeBehaviour(alpn=lambda offered: offered[0]), FAIL, MUST, "served all the same"),
+    ("alpn-wrong", "served", EAGER, FAIL, MUST, "served anyway"),
+    ("alpn-wrong", "as h2", KeBehaviour(alpn=lambda offered: offered[0]), FAIL, MUST, "served anyway"),
     *((name, "no NPN", MISSING, FAIL, MUST, "no Next Protocol") for name in AGREEING_CHECKS),
     *((name, "no end", NO_EOM, FAIL, MUST, "without an End of Message") for name in AGREEING_CHECKS),
     *((name, "Error 2", ERROR_2, FAIL, MUST, "Error 2") for name in AGREEING_CHECKS),
@@ -206,7 +207,7 @@ FAULTS: list[Fault] = [
     ("ke-cookie-shape", "none", saying(response(cookies=[])), FAIL, MUST, "no cookies"),
     ("ke-close-notify", "FIN", KeBehaviour(without_close_notify), FAIL, MUST, "without close_notify"),
     ("ke-close-notify", "open", KeBehaviour(leaving_it_open), FAIL, MUST, "left the connection open"),
-    ("ke-close-notify", "second", KeBehaviour(closing_second), WARN, MUST, "once we had, and not by itself"),
+    ("ke-close-notify", "second", KeBehaviour(closing_second), WARN, MUST, "once we had, and not on its own"),
     ("ke-silence", "second", KeBehaviour(closing_second, timeout=QUICK), FAIL, MUST, "close_notify, once we had"),
     ("ke-close-notify", "RST", KeBehaviour(reset_after_response), FAIL, MUST, "reset"),
     ("ke-segmented", "one read", KeBehaviour(one_read), FAIL, MUST, "in single octets: "),
@@ -220,12 +221,12 @@ FAULTS: list[Fault] = [
     *((name, "open", HANGS, FAIL, MUST, "left the connection open") for name in LENIENT_CHECKS),
     ("ke-crit-unknown", "Error 1", saying(error(1)), FAIL, MUST, "where Error 0 is due"),
     ("ke-no-npn", "Error 0", saying(error(0)), FAIL, MUST, "where Error 1 is due"),
-    ("ke-proto-unknown", "served", ACCEPTS_ALL, FAIL, MUST, "cookies all the same"),
+    ("ke-proto-unknown", "served", ACCEPTS_ALL, FAIL, MUST, "cookies anyway"),
     ("ke-proto-unknown", "Error 1", reading(only_ntpv4), FAIL, MUST, "Error 1"),
     ("ke-proto-unknown", "claimed", saying(protocols(0x7777) + END), FAIL, MUST, "[30583]"),
     ("ke-proto-mixed", "Error 1", reading(only_ntpv4), FAIL, MUST, "Error 1"),
     ("ke-proto-mixed", "both", saying(response(protocols=b"\x77\x77\0\0")), FAIL, MUST, "30583, 0"),
-    ("ke-aead-unknown", "served", ACCEPTS_ALL, FAIL, MUST, "cookies all the same"),
+    ("ke-aead-unknown", "served", ACCEPTS_ALL, FAIL, MUST, "cookies anyway"),
     ("ke-aead-unknown", "Error 1", saying(error(1)), FAIL, MUST, "Error 1"),
     ("ke-aead-15-last", "128 read", reading(first_128_aeads), FAIL, MUST, "none of the AEAD algorithms"),
     ("ke-aead-menu", "always 15", ACCEPTS_ALL, FAIL, MUST, "where only 16"),

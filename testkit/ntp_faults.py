@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable
 
 from nts.base.registry import FieldType
 from nts.check import runner
-from nts.check.forge import UNKNOWN_FIELD, raw_field
-from nts.check.model import Result, Severity, Verdict
+from nts.check.context import Target
+from nts.check.model import Grade, Result, Severity
+from nts.check.ntp.forge import UNKNOWN_FIELD, raw_field
 from nts.check.peer import Pair
 from nts.check.peer.ntp import NtpTalk, sound
-from nts.check.probe import ServerProbe, Target
 from nts.check.server import CHECKS
+from nts.check.server.probe import ServerProbe
 from testkit import packets
 
 UNIQUE_IDENTIFIER, COOKIE = FieldType.UNIQUE_IDENTIFIER, FieldType.COOKIE
@@ -33,9 +34,9 @@ def results(probe: ServerProbe, names: Iterable[str] = NAMES) -> dict[str, Resul
     return {r.check.name: r for r in runner.run([NTP_CHECKS[n] for n in names], probe)}
 
 
-def explained(found: dict[str, Result[ServerProbe]], but: Verdict = Verdict.PASS) -> list[str]:
+def explained(found: dict[str, Result[ServerProbe]], but: Grade = Grade.PASS) -> list[str]:
     """The results with any other verdict, in words."""
-    return [f"{name}: {r.verdict.value}: {r.evidence}" for name, r in found.items() if r.verdict is not but]
+    return [f"{name}: {r.grade.value}: {r.evidence}" for name, r in found.items() if r.grade is not but]
 
 
 def judged(
@@ -190,8 +191,8 @@ FAULTS: list[tuple[str, str, Answer, Severity, str]] = [
     ("ntp-basic", "origin", only(NTS, time_(header=lambda t: t.header(origin=1))), CRIT, "origin"),
     ("ntp-basic", "mode", only(NTS, time_(header=lambda t: t.header(mode=2))), CRIT, "mode 2"),
     ("ntp-basic", "version", only(NTS, time_(header=lambda t: t.header(version=3))), CRIT, "version 3"),
-    ("ntp-basic", "clear-cookie", only(NTS, time_(clear=cookie_field)), CRIT, "outside of the ciphertext"),
-    ("ntp-basic", "late-cookie", only(NTS, time_(after=cookie_field)), CRIT, "outside of the ciphertext"),
+    ("ntp-basic", "clear-cookie", only(NTS, time_(clear=cookie_field)), CRIT, "in clear"),
+    ("ntp-basic", "late-cookie", only(NTS, time_(after=cookie_field)), CRIT, "in clear"),
     ("ntp-basic", "no-cookie", only(NTS, time_(cookies=[])), MUST, "0 cookies"),
     ("ntp-basic", "two-cookies", only(NTS, time_(cookies=lambda t: t.fresh_cookies(2))), MUST, "2 cookies"),
     ("ntp-basic", "stale-cookie", only(NTS, time_(cookies=lambda t: [t.body(COOKIE)])), MUST, "spent"),

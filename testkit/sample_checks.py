@@ -7,24 +7,25 @@ import json
 from collections.abc import Iterator
 
 from nts.base.registry import FieldType, RecordType
+from nts.check.context import Target
 from nts.check.model import (
     Check,
     Direction,
     Finding,
+    Grade,
     Group,
     PathTrouble,
     Protocol,
     Result,
     Severity,
     Skipped,
-    Verdict,
     failed,
     passed,
     warned,
 )
-from nts.check.output.render import Options, Session
-from nts.check.probe import ServerProbe, Target
+from nts.check.output.render import Options, Reporter
 from nts.check.runner import run
+from nts.check.server.probe import ServerProbe
 from nts.codec import extensions, records
 from nts.codec.ntp import Header
 from nts.codec.records import encode_u16s
@@ -63,16 +64,16 @@ def packet() -> bytes:
 @tls.check(1, "tls13-only", section="3", severity=Severity.CRIT, ref="A01", sends="a ClientHello of at most TLS 1.2",
            expects="the handshake is refused", rule="TLS 1.3 or later must be used; older ones are out.")  # fmt: skip
 def tls13_only(probe: ServerProbe) -> Iterator[Finding]:
-    probe.record.add(Direction.SENT, "a ClientHello with TLS 1.0 to 1.2")
-    probe.record.add(Direction.NOTE, "alert protocol_version")
+    probe.transcript.add(Direction.SENT, "a ClientHello with TLS 1.0 to 1.2")
+    probe.transcript.add(Direction.NOTE, "alert protocol_version")
     yield passed("refused with the alert protocol_version")
 
 
 @tls.check(3, "alpn-absent", section="4", severity=Severity.MUST, ref="A03", sends="a handshake without ALPN",
            expects="no cookies come", rule="ALPN is required, and the protocol is ntske/1.")  # fmt: skip
 def alpn_absent(probe: ServerProbe) -> Iterator[Finding]:
-    probe.record.add(Direction.SENT, "a good request, after a handshake without ALPN", Protocol.NTS_KE, request(15))
-    probe.record.add(Direction.RECEIVED, "a response", Protocol.NTS_KE, RESPONSE)
+    probe.transcript.add(Direction.SENT, "a good request, after a handshake without ALPN", Protocol.NTS_KE, request(15))
+    probe.transcript.add(Direction.RECEIVED, "a response", Protocol.NTS_KE, RESPONSE)
     yield failed("served 8 cookies to a client that did not offer ALPN at all")
 
 
@@ -87,7 +88,7 @@ def ke_crit_unknown(probe: ServerProbe) -> Iterator[Finding]:
           sends="half a record and close_notify", expects="Error 1, Bad Request",
           rule="What is not a complete, well-formed request is answered with Bad Request.")  # fmt: skip
 def ke_truncated(probe: ServerProbe) -> Iterator[Finding]:
-    probe.record.add(Direction.SENT, "half a record, then close_notify", Protocol.NTS_KE, request(15)[:9])
+    probe.transcript.add(Direction.SENT, "half a record, then close_notify", Protocol.NTS_KE, request(15)[:9])
     yield warned("closed the connection without a word after 2.0 s; that is what most servers do")
 
 
@@ -95,7 +96,7 @@ def ke_truncated(probe: ServerProbe) -> Iterator[Finding]:
           sends="399 algorithms that do not exist, then 15", expects="15 is chosen",
           rule="A server picks one that it knows from the client's list, however long the list is.")  # fmt: skip
 def ke_aead_15_last(probe: ServerProbe) -> Iterator[Finding]:
-    probe.record.add(Direction.SENT, "400 AEAD identifiers", Protocol.NTS_KE, request(*[0xFFF0] * 399, 15))
+    probe.transcript.add(Direction.SENT, "400 AEAD identifiers", Protocol.NTS_KE, request(*[0xFFF0] * 399, 15))
     yield passed("it answers")
     yield failed("no algorithm in common, it says: AEAD list empty, 0 cookies; so it reads only a part of the list")
 
@@ -111,8 +112,8 @@ def ke_aead_menu(probe: ServerProbe) -> Iterator[Finding]:
            sends="a placeholder in the encrypted part", expects="two cookies",
            rule="Placeholders count wherever they are, in the open or encrypted.")  # fmt: skip
 def ntp_placeholder_encrypted(probe: ServerProbe) -> Iterator[Finding]:
-    probe.record.add(Direction.SENT, "a request with a placeholder inside", Protocol.NTP, packet())
-    probe.record.add(Direction.NOTE, "no reply in 2.0 s")
+    probe.transcript.add(Direction.SENT, "a request with a placeholder inside", Protocol.NTP, packet())
+    probe.transcript.add(Direction.NOTE, "no reply in 2.0 s")
     yield from ()
     raise PathTrouble("no reply, and none to the control request after it either: packets over 228 octets vanish")
 
@@ -121,7 +122,7 @@ def ntp_placeholder_encrypted(probe: ServerProbe) -> Iterator[Finding]:
            sends="an unknown field before, inside and behind", expects="the time, each time",
            rule="Unknown fields are skipped.")  # fmt: skip
 def ntp_ef_placement(probe: ServerProbe) -> Iterator[Finding]:
-    probe.record.add(Direction.RECEIVED, HOSTILE, Protocol.NTP, packet()[:60])
+    probe.transcript.add(Direction.RECEIVED, HOSTILE, Protocol.NTP, packet()[:60])
     yield warned(HOSTILE)
 
 
@@ -138,12 +139,12 @@ def results(*names: str) -> list[Result[ServerProbe]]:
     return list(run([c for c in CHECKS if not names or c.name in names], probe()))
 
 
-def verdicts() -> dict[str, Verdict]:
+def verdicts() -> dict[str, Grade]:
     """What they are meant to find."""
     return {
-        "tls13-only": Verdict.PASS, "alpn-absent": Verdict.FAIL, "ke-crit-unknown": Verdict.PASS,
-        "ke-truncated": Verdict.WARN, "ke-aead-15-last": Verdict.FAIL, "ke-aead-menu": Verdict.SKIP,
-        "ntp-placeholder-encrypted": Verdict.PATH, "ntp-ef-placement": Verdict.WARN,
+        "tls13-only": Grade.PASS, "alpn-absent": Grade.FAIL, "ke-crit-unknown": Grade.PASS,
+        "ke-truncated": Grade.WARN, "ke-aead-15-last": Grade.FAIL, "ke-aead-menu": Grade.SKIP,
+        "ntp-placeholder-encrypted": Grade.PATH, "ntp-ef-placement": Grade.WARN,
     }  # fmt: skip
 
 
@@ -151,7 +152,7 @@ def show(options: Options, *names: str, interrupt_at: str = "") -> int:
     """Run the made-up checks as a subcommand does."""
     asker = probe()
     checks = [c for c in CHECKS if not names or c.name in names]
-    session = Session("server", asker.target.host, checks, options, intro="a run", seed=42, pace=0.5)
+    session = Reporter("server", asker.target.host, checks, options, intro="a run", seed=42, pace=0.5)
     with session:
         for result in run(session.checks, asker, session.start):
             if result.check.name == interrupt_at:

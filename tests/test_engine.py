@@ -173,7 +173,7 @@ def test_a_query_gets_time_and_cookies_and_true_timestamps(address: str, aead: A
     before = time.time_ns()
     (reply,) = bench.exchange(query.packet)
     judgement = ts_client.judge(reply, query)
-    assert judgement.verdict == ts_client.Verdict.TIME
+    assert judgement.kind == ts_client.AnswerKind.TIME
     assert len(judgement.cookies) == 5
     header = judgement.header
     assert header is not None
@@ -194,8 +194,8 @@ def test_the_cookies_of_a_reply_work_in_next_requests(bench: Bench) -> None:
     assert len(set(fresh)) == 8
     again = [ts_client.build_query(query.keys, c, 0, Counter(i)) for i, c in enumerate(fresh)]
     replies = bench.exchange(*(q.packet for q in again))
-    verdicts = {ts_client.judge(r, q).verdict for q, r in zip(again, replies, strict=True)}
-    assert verdicts == {ts_client.Verdict.TIME}
+    verdicts = {ts_client.judge(r, q).kind for q, r in zip(again, replies, strict=True)}
+    assert verdicts == {ts_client.AnswerKind.TIME}
 
 
 @NATIVE

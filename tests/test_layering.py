@@ -19,15 +19,26 @@ PURE_ROOMS = ("base", "codec", "protocol")
 IMPURE = {"socket", "ssl", "time", "os", "select", "selectors", "threading", "logging", "configparser", "OpenSSL",
           "random", "secrets", "signal", "subprocess", "asyncio"}  # fmt: skip
 CHECK_LAYERS = (
-    ("model",),
-    ("runner", "forge", "ke_forge", "ke_answer", "judge_ke", "judge_ntp", "decode"),
-    ("probe", "ke_probe", "ntp_probe", "peer"),
-    ("server", "client"),
-    ("output",),
-    ("commands",),
+    "model",
+    "findings context runner decode",
+    "ke",
+    "ntp",
+    "peer",
+    "server client",
+    "output",
+    "commands",
 )
-CHECK_LEVEL = {part: level for level, parts in enumerate(CHECK_LAYERS) for part in parts}
-CHECK_PURE = {*CHECK_LAYERS[0], *CHECK_LAYERS[1]} - {"runner"}
+CHECK_LEVEL = {part: level for level, parts in enumerate(CHECK_LAYERS) for part in parts.split()}
+CHECK_PURE = "nts.check.model nts.check.findings nts.check.decode"
+TWINS = ("forge", "answer", "judge", "probe")
+DECODE_LAYERS = (
+    "problems capture hexinput cookie_keys tls_messages tls_keys ntp_packet",
+    "streams associations rules_ke rules_ntp",
+    "tls_session",
+    "decoder",
+    "show",
+)
+DECODE_LEVEL = {name: level for level, names in enumerate(DECODE_LAYERS) for name in names.split()}
 FOLDERS = {  # what each may import besides other packages; no test imports another
     "nts": {"nts"},
     "testkit": {"nts", "testkit"},
@@ -98,12 +109,54 @@ def test_a_room_has_no_import_cycle(wanted: str) -> None:
     assert not find_cycle({n: IMPORTS[n] for n in of_room(MODULES, wanted)})
 
 
+def is_pure(name: str) -> bool:
+    """Whether a module of nts/check may own no I/O: all of the twins but their probes, among others."""
+    twin = part(name) in ("ke", "ntp") and not name.endswith(".probe")
+    return twin or any(f"{name}.".startswith(f"{pure}.") for pure in CHECK_PURE.split())
+
+
 @pytest.mark.parametrize("name", sorted(of_room(MODULES, "check")))
 def test_a_part_of_nts_check_imports_only_from_lower_ones(name: str) -> None:
     own = part(name)
     for other in {part(n) for n in of_room(IMPORTS[name], "check")} - {own, ""}:
-        assert CHECK_LEVEL[other] <= CHECK_LEVEL[own], f"{own} imports {other}"
-    assert own not in CHECK_PURE or not IMPORTS[name] & IMPURE
+        assert CHECK_LEVEL[other] < CHECK_LEVEL[own], f"{own} imports {other}"
+    assert not is_pure(name) or not IMPORTS[name] & IMPURE
+
+
+@pytest.mark.parametrize("wanted", CHECK_LEVEL)
+def test_a_part_of_nts_check_has_no_import_cycle(wanted: str) -> None:
+    """But for `commands`, whose package finds its modules, and which they import."""
+    inside = {n: IMPORTS[n] for n in of_room(MODULES, "check") if part(n) == wanted}
+    assert not find_cycle(inside)
+
+
+@pytest.mark.parametrize("wanted", ["ke", "ntp"])
+def test_twins_have_the_same_modules_in_the_same_order(wanted: str) -> None:
+    """The probe asks and answers, judgements know answers alone."""
+    room_of = f"nts.check.{wanted}"
+    assert {n for n in MODULES if n.startswith(f"{room_of}.")} == {f"{room_of}.{twin}" for twin in TWINS}
+    for level, twin in enumerate(TWINS):
+        upwards = {f"{room_of}.{other}" for other in TWINS[level + 1 :]} - {f"{room_of}.{twin}"}
+        assert not IMPORTS[f"{room_of}.{twin}"] & upwards
+    assert f"{room_of}.judge" not in IMPORTS[f"{room_of}.probe"]
+
+
+@pytest.mark.parametrize("name", DECODE_LEVEL)
+def test_a_module_of_decode_imports_only_from_lower_ones(name: str) -> None:
+    prefix = "nts.check.decode."
+    for other in {n.removeprefix(prefix) for n in IMPORTS[prefix + name] if n.startswith(prefix)}:
+        assert DECODE_LEVEL[other] < DECODE_LEVEL[name], f"{name} imports {other}"
+    assert {n.removeprefix(prefix) for n in MODULES if n.startswith(prefix)} == set(DECODE_LEVEL)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in MODULES if n.startswith("nts.check.server.") and n != "nts.check.server.probe"]
+)
+def test_a_server_check_opens_no_socket(name: str) -> None:
+    tree = ast.parse(MODULES[name].read_text())
+    attributes = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+    assert not attributes & {"socket", "create_connection", "connect", "sendto", "send", "recv"}
+    assert "OpenSSL" not in IMPORTS[name]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

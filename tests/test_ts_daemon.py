@@ -147,7 +147,7 @@ class Asker:
     def time(self, request: Request) -> tuple[bytes, ...]:
         """Send a request that must be answered with authentic time; the fresh cookies."""
         judgement = request.judge(self.reply(request.encode()))
-        assert judgement.verdict is ts_client.Verdict.TIME, judgement.reason
+        assert judgement.kind is ts_client.AnswerKind.TIME, judgement.reason
         return judgement.cookies
 
     def nak(self, request: Request) -> None:
@@ -427,8 +427,8 @@ def test_burst_on_one_socket_is_answered_in_full(suite: Suite) -> None:
     requests = [Request(mint(suite)) for _ in range(150)]
     with Asker(suite.ntp_port) as asker:
         replies = asker.replies(*itertools.chain.from_iterable((r.encode(), r.encode()[:-4]) for r in requests))
-    good = [r.judge(reply).verdict for r, reply in zip(requests, replies, strict=True)]
-    assert good == [ts_client.Verdict.TIME] * 150
+    good = [r.judge(reply).kind for r, reply in zip(requests, replies, strict=True)]
+    assert good == [ts_client.AnswerKind.TIME] * 150
 
 
 # --- time and addresses ----------------------------------------------------------------------------------------------
@@ -518,8 +518,8 @@ def test_auto_clock_says_what_the_kernel_says(tmp_path: Path) -> None:
                 assert (header.leap, header.stratum) == (Leap.UNSYNCHRONISED, Stratum.UNSYNCHRONISED)
             else:
                 assert (header.leap, header.stratum) == (leap, 3)
-        verdict = request.judge(reply).verdict
-        assert verdict is (ts_client.Verdict.UNUSABLE if unsynchronised else ts_client.Verdict.TIME)
+        verdict = request.judge(reply).kind
+        assert verdict is (ts_client.AnswerKind.UNUSABLE if unsynchronised else ts_client.AnswerKind.TIME)
         assert ("the kernel says its clock is not synchronised" in process_of(own).output()) == unsynchronised
 
 

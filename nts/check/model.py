@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""What a check is, what it finds, and how findings become a result. Pure: no socket, no clock, no output.
+"""What a check is, what it finds, and how its findings become a result. Pure: no socket, no clock, no output.
 
-A check is a generator that stimulates a peer through a probe and yields what it found, worst or not. Checks are
-declared next to their code, in groups by subject; adding one is adding one function in one file:
+A check is a generator. It stimulates a peer through a probe and yields a finding for each thing it judges. A check is
+declared next to its code, in the group of its subject, so a new check is one new function in one file:
 
     group = Group("NTS-KE messages")
 
     @group.check(14, "ke-crit-unknown", section="4.1.3", severity=Severity.MUST, ref="A20", sends=..., expects=...,
                  rule=...)
     def ke_crit_unknown(probe: ServerProbe) -> Iterator[Finding]:
-        yield judge.error_record(probe.ke.ask(...), ErrorCode.UNRECOGNIZED_CRITICAL_RECORD)
+        yield judge.error(probe.ke.ask(Stimulus(...)), ErrorCode.UNRECOGNIZED_CRITICAL_RECORD)
 """
 
 from __future__ import annotations
@@ -17,30 +17,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 P = TypeVar("P")
+MAX_EXHIBITS = 64  # per check: a sweep need not show every packet
 
 
-class Verdict(Enum):
-    """What came of a check. The value is how it is written."""
+class Grade(Enum):
+    """The verdict of a check, worst first. The value is how reports write it."""
 
     FAIL = "FAIL"
     """the peer breaks the rule"""
     PATH = "PATH?"
     """packets vanish in a way that points to the path rather than to the peer"""
     WARN = "WARN"
-    """allowed or harmless, but not as one would wish"""
+    """allowed or harmless, but undesirable"""
     PASS = "PASS"
     SKIP = "SKIP"
     """could not be judged; the evidence says why"""
 
 
-_WORST_FIRST = list(Verdict)
-
-
 class Severity(Enum):
-    """How much a failure matters, the worst first."""
+    """How much a failure matters, worst first."""
 
     CRIT = "CRIT"
     """security"""
@@ -50,7 +48,7 @@ class Severity(Enum):
 
 
 class Direction(Enum):
-    """Where an exhibit comes from, seen from the probe."""
+    """Where an exhibit comes from, as the probe sees it."""
 
     SENT = "sent"
     RECEIVED = "received"
@@ -58,7 +56,7 @@ class Direction(Enum):
 
 
 class Protocol(Enum):
-    """How an exhibit's octets are to be decoded."""
+    """How to decode the octets of an exhibit."""
 
     NTS_KE = "NTS-KE"
     NTP = "NTP"
@@ -67,7 +65,7 @@ class Protocol(Enum):
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One thing that went over the wire, or failed to: what a report shows as evidence."""
+    """One event on the wire, shown in reports as evidence."""
 
     direction: Direction
     text: str
@@ -76,94 +74,123 @@ class Exhibit:
     octets: bytes = field(default=b"", repr=False)
 
 
+@dataclass
+class Transcript:
+    """The exhibits collected since the last `take`."""
+
+    exhibits: list[Exhibit] = field(default_factory=list)
+
+    def add(self, direction: Direction, text: str, protocol: Protocol = Protocol.NONE, octets: bytes = b"") -> None:
+        """Add an exhibit, unless there are MAX_EXHIBITS already."""
+        if len(self.exhibits) < MAX_EXHIBITS:
+            self.exhibits.append(Exhibit(direction, text, protocol, octets))
+
+    def take(self) -> list[Exhibit]:
+        """Return all exhibits and forget them."""
+        taken, self.exhibits = self.exhibits, []
+        return taken
+
+
 @dataclass(frozen=True)
 class Finding:
     """One judgement of a check."""
 
-    verdict: Verdict
+    grade: Grade
     text: str
     """one line: what was seen"""
     severity: Severity | None = None
-    """where it is not that of the check"""
+    """None: the severity of the check"""
 
 
 def passed(text: str) -> Finding:
-    """A finding that is as it should be."""
-    return Finding(Verdict.PASS, text)
+    """The peer keeps the rule."""
+    return Finding(Grade.PASS, text)
 
 
 def warned(text: str) -> Finding:
-    """A finding that is allowed but not as it should be."""
-    return Finding(Verdict.WARN, text)
+    """Allowed, but undesirable."""
+    return Finding(Grade.WARN, text)
 
 
 def failed(text: str, severity: Severity | None = None) -> Finding:
-    """A finding that breaks the rule."""
-    return Finding(Verdict.FAIL, text, severity)
+    """The peer breaks the rule."""
+    return Finding(Grade.FAIL, text, severity)
 
 
-def counted(number: int, noun: str) -> str:
-    """A number and its noun: 1 cookie, 2 cookies."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def skipped(text: str) -> Finding:
+    """Could not be judged."""
+    return Finding(Grade.SKIP, text)
 
 
-class Skipped(Exception):
-    """Raised by a probe or a check that cannot go on; the text says why in one line."""
+class CheckEnded(Exception):
+    """Ends a check early. The text, one line, becomes its last finding, with the grade of the class."""
+
+    grade: ClassVar[Grade]
 
 
-class PathTrouble(Exception):
-    """Raised by a probe when a control request goes unanswered too, so that silence proves nothing."""
+class Skipped(CheckEnded):
+    """The probe or the check cannot go on."""
+
+    grade = Grade.SKIP
 
 
-class Silenced(Exception):
-    """Raised by a probe when a peer answered right before a stimulus, and after it no more: that is a FAIL."""
+class PathTrouble(CheckEnded):
+    """Control requests go unanswered too, so silence proves nothing."""
+
+    grade = Grade.PATH
+
+
+class Silenced(CheckEnded):
+    """The peer answered right before a stimulus, and no longer after it."""
+
+    grade = Grade.FAIL
 
 
 @dataclass(frozen=True)
 class Check(Generic[P]):
-    """One rule and how it is put to the test."""
+    """One rule and how it is tested."""
 
     id: str
-    """its number among the server's checks, or C and the number among the client's"""
+    """the number of a server check; C and the number of a client case"""
     name: str
     group: str
     section: str
-    """of RFC 8915, unless it says otherwise"""
+    """of RFC 8915, unless it names another document"""
     severity: Severity
     ref: str
-    """the requirements of docs/rfc8915.md"""
+    """the requirements in docs/rfc8915.md"""
     sends: str
-    """the stimulus, for a person"""
+    """the stimulus, in words"""
     expects: str
-    """what passes, for a person"""
+    """what passes, in words"""
     rule: str
     """what the RFC says, in our words"""
     run: Callable[[P], Iterator[Finding]] = field(repr=False)
     last: bool = False
-    """to be run after all others, because it judges what they have seen"""
+    """runs after all others, because it judges what they have seen"""
 
 
 @dataclass(frozen=True)
 class Result(Generic[P]):
-    """A check that has been run."""
+    """The outcome of one check."""
 
     check: Check[P]
-    verdict: Verdict
+    grade: Grade
     severity: Severity
     evidence: str
-    """one line: the worst finding, or what was seen where all is well"""
+    """one line: the worst findings, or what was seen if all is well"""
     findings: tuple[Finding, ...]
     exhibits: tuple[Exhibit, ...] = field(default=(), repr=False)
     seconds: float = 0.0
 
     @property
     def fatal(self) -> bool:
-        """Whether it alone makes the peer non-conforming."""
-        return self.verdict is Verdict.FAIL and self.severity in (Severity.CRIT, Severity.MUST)
+        """Whether this result alone makes the peer non-conforming."""
+        return self.grade is Grade.FAIL and self.severity in (Severity.CRIT, Severity.MUST)
 
 
 class Group(Generic[P]):
-    """Checks of one subject, in the order declared."""
+    """The checks of one subject, in the order they are declared."""
 
     def __init__(self, title: str) -> None:
         self.title = title
@@ -173,7 +200,7 @@ class Group(Generic[P]):
         self, number: int | str, name: str, *, section: str, severity: Severity, ref: str, sends: str, expects: str,
         rule: str, last: bool = False,
     ) -> Callable[[Callable[[P], Iterator[Finding]]], Callable[[P], Iterator[Finding]]]:  # fmt: skip
-        """Declares the decorated generator as a check of this group."""
+        """Declare the decorated generator as a check of this group."""
 
         def declare(run: Callable[[P], Iterator[Finding]]) -> Callable[[P], Iterator[Finding]]:
             self.checks.append(
@@ -187,15 +214,15 @@ class Group(Generic[P]):
 def conclude(
     check: Check[P], findings: Iterable[Finding], exhibits: Iterable[Exhibit] = (), seconds: float = 0.0
 ) -> Result[P]:
-    """The result of a check: its worst findings decide, and among them the most severe.
+    """Make the result of a check. The worst grade decides, and among findings of that grade the highest severity.
 
-    No finding at all is a mistake of the check's author.
+    A check that finds nothing at all is a bug in the check.
     """
     found = tuple(findings)
     if not found:
         raise AssertionError(f"{check.name} found nothing")
-    verdict = min((f.verdict for f in found), key=_WORST_FIRST.index)
-    decisive = [f for f in found if f.verdict is verdict]
+    grade = min((f.grade for f in found), key=list(Grade).index)
+    decisive = [f for f in found if f.grade is grade]
     severity = min((f.severity or check.severity for f in decisive), key=list(Severity).index)
     evidence = "; ".join(dict.fromkeys(f.text for f in decisive))
-    return Result(check, verdict, severity, evidence, found, tuple(exhibits), seconds)
+    return Result(check, grade, severity, evidence, found, tuple(exhibits), seconds)

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from nts.base.errors import NTSError
-from nts.check.model import Check, Exhibit, Finding, PathTrouble, Result, Silenced, Skipped, Verdict, conclude
+from nts.check.model import Check, CheckEnded, Exhibit, Finding, Result, conclude, skipped
 
 
 class Recording(Protocol):
-    """What a runner needs of a probe: the exhibits since it last asked."""
+    """What the runner needs of a probe."""
 
-    def take_exhibits(self) -> list[Exhibit]: ...
+    def take_exhibits(self) -> list[Exhibit]:
+        """The exhibits since the last call."""
+        ...
 
 
 R = TypeVar("R", bound=Recording)
@@ -25,7 +27,7 @@ R = TypeVar("R", bound=Recording)
 def run(
     checks: Iterable[Check[R]], probe: R, on_start: Callable[[Check[R]], None] = lambda _check: None
 ) -> Iterator[Result[R]]:
-    """The result of each check, as soon as it is there. What a peer does never ends the run."""
+    """Yield the result of each check as soon as it is known. Nothing that a peer does ends the run."""
     for check in sorted(checks, key=lambda c: c.last):
         on_start(check)
         started = time.monotonic()
@@ -37,28 +39,24 @@ def run(
 def _findings(check: Check[R], probe: R) -> Iterator[Finding]:
     try:
         yield from check.run(probe)
-    except Skipped as e:
-        yield Finding(Verdict.SKIP, str(e))
-    except Silenced as e:
-        yield Finding(Verdict.FAIL, str(e))
-    except PathTrouble as e:
-        yield Finding(Verdict.PATH, str(e))
-    except (NTSError, OSError) as e:  # a key exchange that a check needs first, say
-        yield Finding(Verdict.SKIP, f"could not be judged: {e}")
-    except Exception as e:  # a mistake in a check must not cost the results of the others
+    except CheckEnded as e:
+        yield Finding(e.grade, str(e))
+    except (NTSError, OSError) as e:  # such as a failed key exchange that the check needs first
+        yield skipped(f"could not be judged: {e}")
+    except Exception as e:  # a bug in one check must not cost the results of the others
         place = traceback.extract_tb(e.__traceback__)[-1]
         where = f"{Path(place.filename).name} line {place.lineno}"
-        yield Finding(Verdict.SKIP, f"the check itself failed, please report it: {type(e).__name__} in {where}")
+        yield skipped(f"the check itself failed, please report it: {type(e).__name__} in {where}")
 
 
 class UnknownCheck(ValueError):
-    """A name that no check has."""
+    """No check has this name."""
 
 
 def select(checks: Iterable[Check[R]], only: Iterable[str], skip: Iterable[str]) -> list[Check[R]]:
-    """The checks to run, by name or number; a name that ends in * stands for all that begin so.
+    """Choose checks by name or number. A name that ends in * stands for all names that begin with the rest.
 
-    UnknownCheck when one names nothing.
+    UnknownCheck when a name matches nothing.
     """
     chosen = list(checks)
     wanted, unwanted = [_named(chosen, n) for n in only], [_named(chosen, n) for n in skip]

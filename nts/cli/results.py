@@ -102,7 +102,7 @@ def exchange_lines(exchange: Exchange, *, secrets: bool) -> list[str]:
     for attempt in exchange.attempts:
         lines += ["request:", *packet_lines(attempt.request.packet, secrets=secrets), ""]
         for datagram, judgement in attempt.datagrams:
-            lines.append(f"answer: {judgement.verdict.name.lower()}{judgement.reason and f' ({judgement.reason})'}")
+            lines.append(f"answer: {judgement.kind.name.lower()}{judgement.reason and f' ({judgement.reason})'}")
             lines += packet_lines(datagram, secrets=secrets)
             lines += [f"       decrypted: NTS Cookie {secret(c, secrets)}" for c in judgement.cookies]
             lines.append("")

@@ -22,7 +22,7 @@ from nts.base.errors import ConfigError, Mismatch, NoAnswer, NoCookies, NotAuthe
 from nts.client.state import Association, ClientState
 from nts.codec.aead import Aead
 from nts.protocol import ts_client
-from nts.protocol.ts_client import Judgement, Measurement, Query, Verdict
+from nts.protocol.ts_client import AnswerKind, Judgement, Measurement, Query
 from nts.system import addresses, udp
 from nts.system.addresses import Endpoint
 
@@ -57,17 +57,17 @@ class Attempt:
 
     def note(self, datagram: bytes, judgement: Judgement) -> None:
         """Keep what came back, but for more of the same than a person would read."""
-        if len(self.datagrams) < _MAX_NOTED or not self.has(judgement.verdict):
+        if len(self.datagrams) < _MAX_NOTED or not self.has(judgement.kind):
             self.datagrams.append((datagram, judgement))
 
-    def has(self, verdict: Verdict) -> bool:
-        """Whether a datagram with this verdict has come."""
-        return any(j.verdict is verdict for _, j in self.datagrams)
+    def has(self, kind: AnswerKind) -> bool:
+        """Whether a datagram with this kind has come."""
+        return any(j.kind is kind for _, j in self.datagrams)
 
     @property
     def is_authentic(self) -> bool:
         """Whether the server has answered, be it with time or not."""
-        return self.has(Verdict.TIME) or self.has(Verdict.UNUSABLE)
+        return self.has(AnswerKind.TIME) or self.has(AnswerKind.UNUSABLE)
 
 
 @dataclass
@@ -125,7 +125,7 @@ def ask(store: ClientState, endpoints: Sequence[Endpoint], timeout: float) -> Ex
                 exchange.context = Aead.AES_SIV_CMAC_256 if other else keys.aead
             _store(store, exchange, attempt)
             break
-        other = not other and attempt.has(Verdict.NAK) and association.other_keys is not None
+        other = not other and attempt.has(AnswerKind.NAK) and association.other_keys is not None
         if not other:
             left.popleft()
     if exchange.answer is None:
@@ -170,31 +170,31 @@ def _await_answer(
         received_ns = udp.arrival_ns(ancillary)
         judgement = ts_client.judge(datagram, attempt.request)
         attempt.note(datagram, judgement)
-        if judgement.verdict is Verdict.TIME and judgement.header:
+        if judgement.kind is AnswerKind.TIME and judgement.header:
             measurement = ts_client.measure(judgement.header, sent_ns, received_ns)
             attempt.answer = Answer(judgement, measurement, attempt.endpoint, received_ns)
             return
-        if judgement.verdict is Verdict.UNUSABLE:
+        if judgement.kind is AnswerKind.UNUSABLE:
             return
-        if judgement.verdict in (Verdict.NAK, Verdict.KISS):
+        if judgement.kind in (AnswerKind.NAK, AnswerKind.KISS):
             deadline = min(deadline, time.monotonic() + NAK_GRACE)
 
 
 # What to report when several things happened, the most telling first.
-_EXPLANATIONS: tuple[tuple[Verdict, type[NTSError], str], ...] = (
-    (Verdict.UNUSABLE, UnusableServer, "{where} answered, but {reason}"),
-    (Verdict.NAK, NtsNak, "{where} answered with an NTS NAK: our cookie or our request is not good there"),
-    (Verdict.KISS, UnusableServer, "{where} answered with an {reason}"),
-    (Verdict.NOT_AUTHENTIC, NotAuthentic, "no authentic answer from {where}; ignored: {reason}"),
-    (Verdict.MISMATCH, Mismatch, "no answer to our request from {where}; ignored: {reason}"),
+_EXPLANATIONS: tuple[tuple[AnswerKind, type[NTSError], str], ...] = (
+    (AnswerKind.UNUSABLE, UnusableServer, "{where} answered, but {reason}"),
+    (AnswerKind.NAK, NtsNak, "{where} answered with an NTS NAK: our cookie or our request is not good there"),
+    (AnswerKind.KISS, UnusableServer, "{where} answered with an {reason}"),
+    (AnswerKind.NOT_AUTHENTIC, NotAuthentic, "no authentic answer from {where}; ignored: {reason}"),
+    (AnswerKind.MISMATCH, Mismatch, "no answer to our request from {where}; ignored: {reason}"),
 )
 
 
 def _explain(attempts: list[Attempt], timeout: float) -> NTSError:
-    for verdict, error, text in _EXPLANATIONS:
+    for kind, error, text in _EXPLANATIONS:
         for attempt in attempts:
             for _, judgement in attempt.datagrams:
-                if judgement.verdict is verdict:
+                if judgement.kind is kind:
                     return error(text.format(where=addresses.shown(attempt.endpoint.address), reason=judgement.reason))
     outcomes = [f"{addresses.shown(a.endpoint.address)}{a.refused and f': {a.refused}'}" for a in attempts]
     within = "" if attempts[-1].refused else f" within {timeout:g} s"

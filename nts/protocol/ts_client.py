@@ -31,7 +31,7 @@ _MAX_DISTANCE_NS = 16 * ntp.NS  # RFC 5905 appendix A: MAXDIST of a valid packet
 _PRECISION_NS = 1000  # of our own clock reading, generously
 
 
-class Verdict(Enum):
+class AnswerKind(Enum):
     """What a datagram is to an outstanding query."""
 
     TIME = auto()
@@ -61,9 +61,9 @@ class Query:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict on a datagram, why, and what an authentic one brings."""
+    """What kind of answer a datagram is, why, and what an authentic one brings."""
 
-    verdict: Verdict
+    kind: AnswerKind
     reason: str = ""
     header: Header | None = None
     cookies: tuple[bytes, ...] = field(default=(), repr=False)
@@ -118,22 +118,22 @@ def judge(datagram: bytes, query: Query) -> Judgement:
         header = Header.decode(datagram)
         fields, _mac = extensions.walk(datagram)  # a MAC could only be unauthenticated here: discarded
     except FormatError as e:
-        return Judgement(Verdict.NOT_AUTHENTIC, f"malformed: {e}")
+        return Judgement(AnswerKind.NOT_AUTHENTIC, f"malformed: {e}")
     if (header.mode, header.version) != (Mode.SERVER, ntp.VERSION):
-        return Judgement(Verdict.MISMATCH, f"version {header.version}, mode {header.mode}")
+        return Judgement(AnswerKind.MISMATCH, f"version {header.version}, mode {header.mode}")
     if header.origin != query.transmit:
-        return Judgement(Verdict.MISMATCH, "its origin timestamp is not the one we sent")
+        return Judgement(AnswerKind.MISMATCH, "its origin timestamp is not the one we sent")
     unique_ids = [f for f in fields if f.type == FieldType.UNIQUE_IDENTIFIER]
     authenticators = [f for f in fields if f.type == FieldType.AUTHENTICATOR]
     if not unique_ids and not authenticators:
-        return Judgement(Verdict.NOT_AUTHENTIC, "an answer without NTS")
+        return Judgement(AnswerKind.NOT_AUTHENTIC, "an answer without NTS")
     if [f.body for f in unique_ids] != [query.unique_id]:
-        return Judgement(Verdict.MISMATCH, "its Unique Identifier is not the one we sent")
+        return Judgement(AnswerKind.MISMATCH, "its Unique Identifier is not the one we sent")
     if not authenticators:
         return _judge_unprotected(header)
     if len(authenticators) > 1 or unique_ids[0].offset > authenticators[0].offset:
         return Judgement(
-            Verdict.NOT_AUTHENTIC, "more than one authenticator, or one that does not cover the identifier"
+            AnswerKind.NOT_AUTHENTIC, "more than one authenticator, or one that does not cover the identifier"
         )
     return _judge_protected(datagram, header, authenticators[0], query.keys)
 
@@ -141,10 +141,10 @@ def judge(datagram: bytes, query: Query) -> Judgement:
 def _judge_unprotected(header: Header) -> Judgement:
     """Section 5.7: drop unprotected answers; but a kiss-o'-death may be one, if it holds our Unique Identifier."""
     if header.stratum != Stratum.KISS:
-        return Judgement(Verdict.NOT_AUTHENTIC, "an answer without NTS protection")
+        return Judgement(AnswerKind.NOT_AUTHENTIC, "an answer without NTS protection")
     if header.reference_id == KISS_NTSN:
-        return Judgement(Verdict.NAK, "NTS NAK", header)
-    return Judgement(Verdict.KISS, f"unprotected kiss-o'-death {kiss_code(header)}", header)
+        return Judgement(AnswerKind.NAK, "NTS NAK", header)
+    return Judgement(AnswerKind.KISS, f"unprotected kiss-o'-death {kiss_code(header)}", header)
 
 
 def _judge_protected(datagram: bytes, header: Header, authenticator: extensions.Field, keys: SessionKeys) -> Judgement:
@@ -154,11 +154,11 @@ def _judge_protected(datagram: bytes, header: Header, authenticator: extensions.
         plaintext = keys.s2c_cipher.open(parts.nonce, parts.ciphertext, datagram[: authenticator.offset])
         inner = extensions.walk_encrypted(plaintext)
     except (AuthError, FormatError) as e:
-        return Judgement(Verdict.NOT_AUTHENTIC, str(e))
+        return Judgement(AnswerKind.NOT_AUTHENTIC, str(e))
     # Only encrypted cookies are ours to keep; those that no request could carry are useless.
     cookies = tuple(f.body for f in inner if f.type == FieldType.COOKIE and 0 < len(f.body) <= MAX_COOKIE)
     problem = _problem(header)
-    return Judgement(Verdict.UNUSABLE if problem else Verdict.TIME, problem, header, cookies)
+    return Judgement(AnswerKind.UNUSABLE if problem else AnswerKind.TIME, problem, header, cookies)
 
 
 def _problem(header: Header) -> str:

@@ -90,20 +90,19 @@ def _make(names: tuple[str, ...], cert: Path, key: Path, ca: Path, ca_key_path: 
             raise ConfigError(f"{path} exists, and nothing is overwritten", hint="move it away first")
     made = []
     if ca.exists():
-        ca_cert, ca_key = _load_ca(ca, ca_key_path)
+        ca_cert, ca_key = load_ca(ca, ca_key_path)
     else:
         ca_cert, ca_key = _new_ca()
-        files.write_new(ca_key_path, _pem_key(ca_key), 0o600)
-        files.write_new(ca, _pem(ca_cert), 0o644)
+        write_pair(ca, ca_cert, ca_key_path, ca_key)
         made += [ca, ca_key_path]
     leaf_key = ec.generate_private_key(ec.SECP256R1())
     leaf = _new_leaf(names, leaf_key, ca_cert, ca_key)
-    files.write_new(key, _pem_key(leaf_key), 0o600)
-    files.write_new(cert, _pem(leaf), 0o644)
+    write_pair(cert, leaf, key, leaf_key)
     return [*made, cert, key]
 
 
-def _load_ca(ca: Path, key: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+def load_ca(ca: Path, key: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """A CA that can sign, from its PEM files. ConfigError when it cannot."""
     try:
         certificate = x509.load_pem_x509_certificate(ca.read_bytes())
         loaded = serialization.load_pem_private_key(key.read_bytes(), None)
@@ -150,14 +149,11 @@ def _new_ca() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
 def _new_leaf(
     names: tuple[str, ...], key: ec.EllipticCurvePrivateKey, ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey
 ) -> x509.Certificate:
-    alternatives: list[x509.GeneralName] = [
-        x509.IPAddress(ipaddress.ip_address(n)) if is_ip_address(n) else x509.DNSName(n) for n in names
-    ]
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
     builder = (
         _builder(subject, key, VALID_DAYS, ca.not_valid_after_utc)
         .issuer_name(ca.subject)
-        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        .add_extension(alternative_names(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.KeyUsage(True, False, False, False, False, False, False, False, False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -167,6 +163,19 @@ def _new_leaf(
         )
     )
     return builder.sign(ca_key, hashes.SHA256())
+
+
+def alternative_names(names: tuple[str, ...]) -> x509.SubjectAlternativeName:
+    """The extension for DNS names and IP addresses."""
+    return x509.SubjectAlternativeName(
+        [x509.IPAddress(ipaddress.ip_address(n)) if is_ip_address(n) else x509.DNSName(n) for n in names]
+    )
+
+
+def write_pair(cert: Path, certificate: x509.Certificate, key: Path, private: ec.EllipticCurvePrivateKey) -> None:
+    """Write a certificate and its key, which only its owner may read. OSError, also when one exists."""
+    files.write_new(key, _pem_key(private), 0o600)
+    files.write_new(cert, _pem(certificate), 0o644)
 
 
 def _pem(certificate: x509.Certificate) -> bytes:

@@ -23,15 +23,15 @@ from nts.check.client import CASES, chronyd, judge, requests
 from nts.check.client.probe import ClientProbe, Seen
 from nts.check.client.recipes import (
     Client,
+    ClientResult,
     CommandClient,
     Enough,
     ManualClient,
-    Outcome,
     Place,
     UnknownPlaceholder,
     ours,
 )
-from nts.check.model import Check, Result, Severity, Verdict
+from nts.check.model import Check, Grade, Result, Severity
 from nts.check.peer import Authority, NtpPeer, craft
 from nts.check.peer.faults import FAULTS, Side, find
 from nts.check.peer.ke import KeSession
@@ -52,12 +52,12 @@ FLAWS: tuple[tuple[str, FlawedClient, str], ...] = (  # case, client, evidence
     ("C04", LIAR, "wrong-uid: takes the time; uid-prefix: takes the time; older-uid: takes the time"),
     ("C05", LIAR, "bad-tag: takes the time; c2s-key: takes the time; bit-flip: takes the time"),
     ("C06", LIAR, "bad-origin: takes the time"),
-    ("C06", FlawedClient(reads_on=True, hoards=True), "replay: a replayed reply's cookies are stored again .*"),
+    ("C06", FlawedClient(reads_on=True, hoards=True), "replay: the cookies of a replayed reply are stored again .*"),
     ("C07", FlawedClient(hoards=True), "clear-cookies: .* stored and spent; trailing-cookies: .* stored and spent"),
     ("C08", HASTY, "forged-nak: runs another key exchange; forged-nak, then a genuine reply: takes no time.*"),
     ("C09", HASTY, "nak-then-time: takes no time.*; nak-then-time: runs another key exchange"),
     ("C10", HASTY, r"nak: \d+ key exchanges within .*"),
-    ("C10", FlawedClient(forgets=True), r"nak: the old cookies are given up \(0 NTP requests\)"),
+    ("C10", FlawedClient(forgets=True), r"nak: the client gives up its old cookies \(0 NTP requests\)"),
     ("C10", FlawedClient(falls_back=True), "nak: falls back to plain NTP .*"),
     ("C11", LIAR, "kiss-rate: takes the time; kiss-deny: takes the time; kiss-rstr: takes the time"),
     (
@@ -73,7 +73,7 @@ FLAWS: tuple[tuple[str, FlawedClient, str], ...] = (  # case, client, evidence
     ("C16", CARELESS, "missing-eom: goes on .*; duplicate-aead: goes on .*"),
     ("C17", CARELESS, "no-aead: goes on .*; unoffered-aead: goes on .*; unoffered-protocol: goes on .*"),
     ("C18", FlawedClient(response_limit=4096), "oversize-response: takes no time .*"),
-    ("C18", CARELESS, "slow-drip: goes on without a whole response.*"),
+    ("C18", CARELESS, "slow-drip: goes on without a complete response.*"),
     ("C19", CARELESS, "IPv4 address .*: takes no time .*; server-zone: goes on .*; duplicate-server: goes on .*"),
     ("C20", CARELESS, "port-zero: goes on .*; port-three-octets: goes on .*"),
     ("C21", FlawedClient(any_handshake=True), "tls12-only: goes on .*; self-signed: goes on .*"),
@@ -83,9 +83,9 @@ FLAWS: tuple[tuple[str, FlawedClient, str], ...] = (  # case, client, evidence
     ("C24", FlawedClient(gcm_context=15), "AEAD 30 with record 1024: keys with 15 in the context"),
 )  # fmt: skip
 UNSEEN = {  # what a client that does not poll cannot show
-    "C11": {"whether kisses make it poll less: the client does not poll by itself"},
-    "C12": {"the key exchange that should follow is up to whoever starts the client"},
-    "C19": {"a name without dots: what the client asks the DNS is not seen from here"},
+    "C11": {"whether the client polls less after a kiss: it does not poll by itself"},
+    "C12": {"whoever starts the client must run the key exchange that should follow"},
+    "C19": {"a name without dots: we cannot see what the client asks the DNS"},
 }
 
 
@@ -125,8 +125,8 @@ def test_the_cases_have_the_numbers_c01_to_c24() -> None:
 def test_case_passes_a_right_client(results: Results, client: str, number: str) -> None:
     """No warning either; and what could not be judged is what a one-shot client cannot show."""
     result = results[client, number]
-    assert result.verdict is Verdict.PASS, result.evidence
-    skipped = {f.text for f in result.findings if f.verdict is Verdict.SKIP and "cannot listen" not in f.text}
+    assert result.grade is Grade.PASS, result.evidence
+    skipped = {f.text for f in result.findings if f.grade is Grade.SKIP and "cannot listen" not in f.text}
     assert skipped == UNSEEN.get(number, set())
     assert result.exhibits
 
@@ -139,10 +139,10 @@ def test_every_case_has_a_client_that_fails_it() -> None:
 def test_case_fails_a_client_with_the_flaw(results: Results, index: int) -> None:
     _, _, evidence = FLAWS[index]
     result = results["flawed", str(index)]
-    findings = [(f.verdict.value, f.text) for f in result.findings]
-    assert result.verdict is Verdict.FAIL, findings
+    findings = [(f.grade.value, f.text) for f in result.findings]
+    assert result.grade is Grade.FAIL, findings
     for part in evidence.split("; "):
-        assert any(re.fullmatch(part, f.text) for f in result.findings if f.verdict is Verdict.FAIL), (part, findings)
+        assert any(re.fullmatch(part, f.text) for f in result.findings if f.grade is Grade.FAIL), (part, findings)
 
 
 def test_plain_ntp_is_critical_whatever_the_case_is(results: Results) -> None:
@@ -164,14 +164,14 @@ class Dead:
     resident: bool = False
     keeps: bool = False
 
-    def meet(self, place: Place, enough: Enough) -> Outcome:
-        return Outcome(False, code=127)
+    def meet(self, place: Place, enough: Enough) -> ClientResult:
+        return ClientResult(False, code=127)
 
 
 def test_client_that_never_works_is_not_judged(authority: Authority) -> None:
     probe = ClientProbe(Dead(), authority)
     for result in runner.run(runner.select(CASES, ["C01", "C14", "C21", "C22"], []), probe):
-        assert result.verdict is Verdict.SKIP
+        assert result.grade is Grade.SKIP
         assert "sound servers either (exit code 127)" in result.evidence or "key exchange" in result.evidence
 
 
@@ -179,16 +179,16 @@ def test_client_whose_every_run_begins_with_a_key_exchange(authority: Authority)
     """What it might keep cannot be seen, and is not held against it."""
     probe = ClientProbe(FlawedClient(forgets=True, keeps=False), authority)
     results = list(runner.run(runner.select(CASES, ["C10", "C13", "C22"], []), probe))
-    assert [r.verdict for r in results] == [Verdict.PASS, Verdict.PASS, Verdict.SKIP]
+    assert [r.grade for r in results] == [Grade.PASS, Grade.PASS, Grade.SKIP]
     python, ke, ts = (shlex.quote(str(p)) for p in (sys.executable, *(processes.ROOT / n for n in SCRIPTS)))
     once = CommandClient(
         "once",
         f"{python} {ke} -c {{ca}} -o {{state}} {{host}} {{ke_port}} && {python} {ts} -f {{state}} --timeout {{wait}}",
     )
     results += runner.run(runner.select(CASES, ["C12"], []), ClientProbe(once, authority))
-    assert results[-1].verdict is Verdict.PASS
+    assert results[-1].grade is Grade.PASS
     for result in results:
-        assert any(f.verdict is Verdict.SKIP and "begins with a key exchange" in f.text for f in result.findings)
+        assert any(f.grade is Grade.SKIP and "begins with a key exchange" in f.text for f in result.findings)
 
 
 def test_aead_30_with_the_right_keys_passes(authority: Authority) -> None:
@@ -201,7 +201,7 @@ def test_aead_30_with_the_right_keys_passes(authority: Authority) -> None:
 def test_recipe_without_its_client_skips(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chronyd, "_PATH", "/nowhere")
     result = run_case(chronyd.ChronydClient(), CASES[0], authority)
-    assert (result.verdict, result.evidence) == (Verdict.SKIP, "there are no chronyd and chronyc on this machine")
+    assert (result.grade, result.evidence) == (Grade.SKIP, "there are no chronyd and chronyc on this machine")
 
 
 def test_ports_can_be_fixed(authority: Authority) -> None:
@@ -228,24 +228,24 @@ def request_seen() -> Iterator[NtpTalk]:
 def test_client_that_does_not_say_is_judged_by_what_it_sends(request_seen: NtpTalk) -> None:
     silent = Seen("x", False, accepted=None)
     asked = Seen("x", False, requests=[request_seen], accepted=None)
-    assert judge.used(asked, Side.KE).verdict is Verdict.PASS
-    assert judge.used(asked).verdict is Verdict.SKIP
-    assert judge.used(silent).verdict is Verdict.FAIL
-    assert judge.not_taken(asked).verdict is Verdict.SKIP
-    assert judge.not_taken(silent).verdict is Verdict.SKIP
-    assert judge.sent_nothing(silent).verdict is Verdict.SKIP
-    assert [f.verdict for f in judge.aborted(silent)] == [Verdict.SKIP]
-    assert judge.spent_once(asked).verdict is Verdict.PASS
-    assert judge.spent_once(Seen("x", False, requests=[request_seen] * 2)).verdict is Verdict.WARN
+    assert judge.used(asked, Side.KE).grade is Grade.PASS
+    assert judge.used(asked).grade is Grade.SKIP
+    assert judge.used(silent).grade is Grade.FAIL
+    assert judge.not_taken(asked).grade is Grade.SKIP
+    assert judge.not_taken(silent).grade is Grade.SKIP
+    assert judge.sent_nothing(silent).grade is Grade.SKIP
+    assert [f.grade for f in judge.aborted(silent)] == [Grade.SKIP]
+    assert judge.spent_once(asked).grade is Grade.PASS
+    assert judge.spent_once(Seen("x", False, requests=[request_seen] * 2)).grade is Grade.WARN
 
 
 def test_hammering_and_crashing_are_seen() -> None:
     sessions = [KeSession("127.0.0.1:4000", received=b"x") for _ in range(judge.MAX_CONNECTIONS + 1)]
-    assert [f.verdict for f in judge.aborted(Seen("x", False, sessions=sessions))] == [Verdict.FAIL]
-    assert [f.verdict for f in judge.aborted(Seen("x", False, sessions=sessions[1:]))] == [Verdict.PASS]
+    assert [f.grade for f in judge.aborted(Seen("x", False, sessions=sessions))] == [Grade.FAIL]
+    assert [f.grade for f in judge.aborted(Seen("x", False, sessions=sessions[1:]))] == [Grade.PASS]
     for code in (-11, 139):
         (finding,) = judge.protected(Seen("x", False, code=code))
-        assert finding.verdict is Verdict.FAIL
+        assert finding.grade is Grade.FAIL
         assert "signal 11" in finding.text
 
 
@@ -274,7 +274,7 @@ GOOD_AUTH = (AUTH, 36, bytes([0, 16, 0, 16]))
 def test_each_rule_of_a_request_can_be_broken(rule: str, fields: list[tuple[int, int, bytes]]) -> None:
     with NtpPeer() as peer:
         talk = NtpTalk(nts_packet(*fields), ("127.0.0.1", 4000), peer)
-        broken = [f.text for f in requests._shape(Seen("x", False, requests=[talk])) if f.verdict is Verdict.FAIL]
+        broken = [f.text for f in requests._shape(Seen("x", False, requests=[talk])) if f.grade is Grade.FAIL]
     assert [text.startswith(rule) for text in broken] == ([True] if rule != "nothing" or broken else [])
 
 
@@ -285,10 +285,10 @@ def test_what_links_requests_is_seen() -> None:
         packets[1] = packets[1][:2] + b"\6" + packets[1][3:]
         talks = [NtpTalk(p, ("127.0.0.1", 123), peer) for p in packets]
         findings = [*requests._freshness(Seen("x", False, requests=talks))]
-        assert any("octets 2 to 2" in f.text for f in findings if f.verdict is Verdict.WARN)
-        assert any("one port" in f.text for f in findings if f.verdict is Verdict.WARN)
-        assert any("nonces come" in f.text for f in findings if f.verdict is Verdict.FAIL)
-        shape = [f.text for f in requests._shape(Seen("x", False, requests=talks)) if f.verdict is Verdict.FAIL]
+        assert any("octets 2 to 2" in f.text for f in findings if f.grade is Grade.WARN)
+        assert any("one port" in f.text for f in findings if f.grade is Grade.WARN)
+        assert any("nonces come" in f.text for f in findings if f.grade is Grade.FAIL)
+        shape = [f.text for f in requests._shape(Seen("x", False, requests=talks)) if f.grade is Grade.FAIL]
         assert any(text.startswith("not from port 123") for text in shape)
 
 
@@ -299,7 +299,7 @@ def test_a_short_nonce_that_comes_again_is_seen() -> None:
         packets = [nts_packet((UID, 32, os.urandom(32)), (COOKIE, 100, b""), auth) for auth in auths]
         talks = [NtpTalk(p, ("127.0.0.1", 123), peer) for p in packets]
         findings = [*requests._freshness(Seen("x", False, requests=talks))]
-    assert any("nonces come" in f.text for f in findings if f.verdict is Verdict.FAIL)
+    assert any("nonces come" in f.text for f in findings if f.grade is Grade.FAIL)
 
 
 # --- every fault -----------------------------------------------------------------------------------------------------
@@ -314,8 +314,8 @@ NOT_IN_A_CASE = (
 def test_right_client_does_what_the_fault_says(authority: Authority, name: str) -> None:
     findings = list(judge.meet(ClientProbe(FlawedClient(), authority), (name,)))
     fault = find(name)
-    expected = Verdict.SKIP if name == "another-port" else Verdict.PASS  # its requests go where we do not see them
-    assert [f.verdict for f in findings] == [expected], (fault.then, [f.text for f in findings])
+    expected = Grade.SKIP if name == "another-port" else Grade.PASS  # its requests go where we do not see them
+    assert [f.grade for f in findings] == [expected], (fault.expected, [f.text for f in findings])
 
 
 # --- recipes ---------------------------------------------------------------------------------------------------------
@@ -330,7 +330,7 @@ def test_command_is_filled_in_and_its_exit_code_counts(tmp_path: Path) -> None:
     folder.mkdir()
     client = CommandClient("x", "echo {host} {ke_port} {ntp_port} {ca} {{}}; exit 3")
     outcome = client.meet(place(folder), lambda _accepted: False)
-    assert outcome == Outcome(False, 3, f"localhost 1 2 {folder}/ca.pem {{}}\n")
+    assert outcome == ClientResult(False, 3, f"localhost 1 2 {folder}/ca.pem {{}}\n")
     assert CommandClient("x", "true").meet(place(folder), lambda _accepted: False).accepted
 
 
@@ -343,7 +343,7 @@ def test_command_with_a_state_runs_again_without_a_key_exchange(tmp_path: Path) 
 
 def test_command_that_does_not_end_is_stopped(tmp_path: Path) -> None:
     client = CommandClient("x", "sleep 60 & sleep 60")
-    assert client.meet(place(tmp_path, seconds=0.3), lambda _accepted: False) == Outcome(None, None, "")
+    assert client.meet(place(tmp_path, seconds=0.3), lambda _accepted: False) == ClientResult(None, None, "")
 
 
 @pytest.mark.parametrize("command", ["{nonsense}", "{", "{0}", "awk '{ print }'"])
@@ -354,7 +354,7 @@ def test_command_with_other_braces_is_refused_early(command: str) -> None:
 
 def test_person_is_told_what_to_start(tmp_path: Path) -> None:
     said: list[str] = []
-    assert ManualClient(said.append).meet(place(tmp_path), lambda _accepted: True) == Outcome(None)
+    assert ManualClient(said.append).meet(place(tmp_path), lambda _accepted: True) == ClientResult(None)
     assert "port 1" in said[0]
     assert "ca.pem" in said[0]
 

@@ -14,7 +14,7 @@ from nts.check import runner
 from nts.check.client import CASES
 from nts.check.client.chronyd import ChronydClient
 from nts.check.client.probe import ClientProbe
-from nts.check.model import Result, Severity, Verdict
+from nts.check.model import Grade, Result, Severity
 from nts.check.peer import Authority
 from testkit import chrony
 from testkit.outcomes import Outcomes
@@ -28,7 +28,7 @@ PARALLEL = 6  # most of it is waiting
 class Deviation:
     """How a case ends that chronyd does not pass."""
 
-    verdict: Verdict
+    grade: Grade
     severity: Severity
     evidence: str
     """a regular expression for the whole of it"""
@@ -36,31 +36,31 @@ class Deviation:
 
 DEVIATIONS = {
     # A66: a field after the authenticator makes it drop the whole packet.
-    "C07": Deviation(Verdict.WARN, Severity.MUST, "trailing-cookies: takes no time from such replies.*"),
+    "C07": Deviation(Grade.WARN, Severity.MUST, "trailing-cookies: takes no time from such replies.*"),
     # A76: it throws its cookies away at the first NAK and asks nobody until the next key exchange.
-    "C10": Deviation(Verdict.FAIL, Severity.SHOULD, r"nak: the old cookies are given up \(\d+ NTP requests?\)"),
+    "C10": Deviation(Grade.FAIL, Severity.SHOULD, r"nak: the client gives up its old cookies \(\d+ NTP requests?\)"),
     # B13: it knows RATE alone.
     "C11": Deviation(
-        Verdict.FAIL, Severity.MUST,
+        Grade.FAIL, Severity.MUST,
         r"kiss-deny after 4 genuine replies: \d+ more .*; kiss-rstr after 4 genuine replies: \d+ more .*",
     ),
     # A30: more than 1024 octets of extension fields are dropped; so are replies without a cookie, which break A68.
     "C13": Deviation(
-        Verdict.WARN, Severity.MUST,
+        Grade.WARN, Severity.MUST,
         "reply-without-cookies: takes no time.*; twenty-cookies: takes no .*; cookie-length-change: takes no .*",
     ),
     # A09, A25: it looks at the last of two negotiation records.
     "C16": Deviation(
-        Verdict.FAIL, Severity.MUST, r"duplicate-record: goes on \(\d+ NTP .*; duplicate-aead: goes on \(\d+ NTP .*"
+        Grade.FAIL, Severity.MUST, r"duplicate-record: goes on \(\d+ NTP .*; duplicate-aead: goes on \(\d+ NTP .*"
     ),
     # A11: it reads no more than 16384 octets.
-    "C18": Deviation(Verdict.FAIL, Severity.SHOULD, r"oversize-response: takes no time \(0 NTP requests\)"),
+    "C18": Deviation(Grade.FAIL, Severity.SHOULD, r"oversize-response: takes no time \(0 NTP requests\)"),
     # A81: its poll field tells how often it asks.
-    "C23": Deviation(Verdict.WARN, Severity.MUST, "the header varies in octets 2 to 2.*"),
+    "C23": Deviation(Grade.WARN, Severity.MUST, "the header varies in octets 2 to 2.*"),
 }  # fmt: skip
 WITH_GCM_SIV = {
     # A40: its servers from before record 1024 had 15 in the context, so without that record it has it too.
-    "C24": Deviation(Verdict.WARN, Severity.INFO, "AEAD 30 without record 1024: keys with 15 in the context.*"),
+    "C24": Deviation(Grade.WARN, Severity.INFO, "AEAD 30 without record 1024: keys with 15 in the context.*"),
 }
 
 
@@ -88,9 +88,9 @@ def results(authority: Authority) -> Iterator[Outcomes[str, Result[ClientProbe]]
 def test_verdict_is_the_known_one(results: Outcomes[str, Result[ClientProbe]], number: str) -> None:
     result = results[number]
     deviation = (DEVIATIONS | WITH_GCM_SIV if chrony.has_gcm_siv() else DEVIATIONS).get(number)
-    findings = [(f.verdict.value, f.text) for f in result.findings]
+    findings = [(f.grade.value, f.text) for f in result.findings]
     if deviation is None:
-        assert result.verdict is Verdict.PASS, findings
+        assert result.grade is Grade.PASS, findings
         return
-    assert (result.verdict, result.severity) == (deviation.verdict, deviation.severity), findings
+    assert (result.grade, result.severity) == (deviation.grade, deviation.severity), findings
     assert re.fullmatch(deviation.evidence, result.evidence), findings

@@ -33,20 +33,20 @@ def keys_in(opener: Opener, cookie: bytes) -> tuple[str, int, str, str] | None:
 
 
 def test_a_cookie_of_chronys_is_opened() -> None:
-    opener = cookie_keys.read_chrony(CHRONY_KEYS)
+    opener = cookie_keys.chrony_opener(CHRONY_KEYS)
     assert keys_in(opener, bytes.fromhex(CHRONY_COOKIE)) == ("30CBFC9B", 15, CHRONY_C2S, CHRONY_S2C)
     newer = CHRONY_KEYS.replace("NKS0\n15 0.0", "NKS1\n0.0").replace("D\n", "D 15\n").replace("7\n", "7 15\n")
-    assert keys_in(cookie_keys.read_chrony(newer), bytes.fromhex(CHRONY_COOKIE)) is not None
+    assert keys_in(cookie_keys.chrony_opener(newer), bytes.fromhex(CHRONY_COOKIE)) is not None
 
 
 def test_a_cookie_of_ntpsecs_is_opened() -> None:
-    opener = cookie_keys.read_ntpsec(NTPSEC_KEYS)
+    opener = cookie_keys.ntpsec_opener(NTPSEC_KEYS)
     assert keys_in(opener, bytes.fromhex(NTPSEC_COOKIE)) == ("3429087841", 15, NTPSEC_C2S, NTPSEC_S2C)
 
 
 @pytest.mark.parametrize(("aead", "size"), [(15, 32), (30, 16)])
 def test_a_cookie_of_chronys_under_aes_gcm_siv_is_opened(aead: int, size: int) -> None:
-    opener = cookie_keys.read_chrony(f"NKS1\n12.5\n0000002A {'0b' * 16} 30\n")
+    opener = cookie_keys.chrony_opener(f"NKS1\n12.5\n0000002A {'0b' * 16} 30\n")
     nonce, c2s, s2c = bytes(range(12)), b"\1" * size, b"\2" * size
     cookie = bytes.fromhex("0000002a") + nonce + AESGCMSIV(b"\x0b" * 16).encrypt(nonce, c2s + s2c, None)
     assert len(cookie) == {15: 96, 30: 64}[aead]
@@ -56,14 +56,18 @@ def test_a_cookie_of_chronys_under_aes_gcm_siv_is_opened(aead: int, size: int) -
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("aead", Aead, ids=lambda a: a.name)
 def test_a_cookie_of_ntpsecs_of_any_algorithm_and_byte_order_is_opened(order: str, aead: Aead) -> None:
-    opener = cookie_keys.read_ntpsec(f"I: 7\nK: {'0c' * 64}\n")
+    opener = cookie_keys.ntpsec_opener(f"I: 7\nK: {'0c' * 64}\n")
     head, c2s, s2c = struct.pack(order + "I", 7) + bytes(range(16)), b"\1" * aead.key_length, b"\2" * aead.key_length
     plaintext = struct.pack(order + "I", aead) + c2s + s2c
     cookie = head + AESSIV(b"\x0c" * 64).encrypt(plaintext, [head, head[4:]])
     assert keys_in(opener, cookie) == ("7", aead, c2s.hex(), s2c.hex())
 
 
-OPENERS: list[Opener] = [OurOpener(RING), cookie_keys.read_chrony(CHRONY_KEYS), cookie_keys.read_ntpsec(NTPSEC_KEYS)]
+OPENERS: list[Opener] = [
+    OurOpener(RING),
+    cookie_keys.chrony_opener(CHRONY_KEYS),
+    cookie_keys.ntpsec_opener(NTPSEC_KEYS),
+]
 GOOD_COOKIES = [REQUEST.cookie, bytes.fromhex(CHRONY_COOKIE), bytes.fromhex(NTPSEC_COOKIE)]
 
 
@@ -90,7 +94,7 @@ def test_no_other_cookie_is_opened(cookie: bytes) -> None:
 )  # fmt: skip
 def test_a_key_file_that_is_none_is_refused_without_showing_it(kind: str, text: str) -> None:
     with pytest.raises(FormatError) as caught:
-        cookie_keys.READERS[kind](text)
+        cookie_keys.OPENERS[kind](text)
     assert not any(word in str(caught.value) for word in text.split() if len(word) > 8)
 
 
@@ -100,7 +104,7 @@ def test_a_key_file_that_is_none_is_refused_without_showing_it(kind: str, text: 
     | mutated(st.sampled_from([CHRONY_KEYS.encode(), NTPSEC_KEYS.encode()])).map(lambda b: b.decode(errors="replace"))
 )  # fmt: skip
 def test_no_key_file_raises_anything_but_format_error(text: str) -> None:
-    for read in cookie_keys.READERS.values():
+    for read in cookie_keys.OPENERS.values():
         try:
             opener = read(text)
         except FormatError:

@@ -11,11 +11,11 @@ from dataclasses import replace
 import pytest
 
 from nts.base.registry import ALPN, RecordType
-from nts.check.ke_forge import record
-from nts.check.model import Severity, Verdict
+from nts.check.ke.forge import record
+from nts.check.model import Grade, Severity
 from nts.check.peer import Authority, KeBehaviour, KeTalk, NtpBehaviour, NtpTalk, pair
 from nts.check.peer.craft import response
-from nts.check.probe import ServerProbe
+from nts.check.server.probe import ServerProbe
 from nts.codec import cookies, records
 from nts.codec.aead import Aead
 from testkit import chrony
@@ -38,7 +38,7 @@ def test_the_checks_are_those_of_the_list() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_our_own_server_passes(suite: Suite, name: str) -> None:
     result = check(probe(suite.ke_port, suite.ca, timeout=10, silence=20), name)
-    assert result.verdict is PASS, result.evidence
+    assert result.grade is PASS, result.evidence
     assert result.exhibits
 
 
@@ -51,7 +51,7 @@ def sound(authority: Authority) -> Iterator[ServerProbe]:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_sound_peer_passes(sound: ServerProbe, name: str) -> None:
     result = check(sound, name)
-    assert result.verdict is PASS, result.evidence
+    assert result.grade is PASS, result.evidence
 
 
 # --- faults ----------------------------------------------------------------------------------------------------------
@@ -63,11 +63,11 @@ def test_a_sound_peer_passes(sound: ServerProbe, name: str) -> None:
     ids=[f"{name}-{label}" for name, label, *_ in FAULTS],
 )
 def test_a_fault_is_found(
-    authority: Authority, name: str, behaviour: KeBehaviour, verdict: Verdict, severity: Severity, text: str
+    authority: Authority, name: str, behaviour: KeBehaviour, verdict: Grade, severity: Severity, text: str
 ) -> None:
     with pair(behaviour, authority=authority) as servers:
         result = check(probe(servers.ke.port, authority.ca), name)
-    assert (result.verdict, result.severity) == (verdict, severity), result.evidence
+    assert (result.grade, result.severity) == (verdict, severity), result.evidence
     assert text in result.evidence
     assert result.exhibits
 
@@ -89,9 +89,9 @@ def test_a_bad_certificate_is_found(authority: Authority, what: dict[str, object
     with pair(KeBehaviour(certificate=certificate), authority=authority) as servers:
         result = check(probe(servers.ke.port, authority.ca), "cert-chain")
         others = check(probe(servers.ke.port, authority.ca), "ke-basic")
-    assert (result.verdict, result.severity) == (FAIL, CRIT)
+    assert (result.grade, result.severity) == (FAIL, CRIT)
     assert text in result.evidence
-    assert others.verdict is PASS  # no other check minds the certificate
+    assert others.grade is PASS  # no other check minds the certificate
 
 
 def test_every_check_has_a_fault() -> None:
@@ -102,7 +102,7 @@ def test_every_check_has_a_fault() -> None:
 def test_a_server_that_refuses_all_cannot_be_judged_by_its_refusals(authority: Authority, name: str) -> None:
     with pair(CLOSES, authority=authority) as servers:
         result = check(probe(servers.ke.port, authority.ca), name)
-    assert result.verdict is SKIP
+    assert result.grade is SKIP
     assert "a usual request gets no cookies either" in result.evidence
 
 
@@ -115,13 +115,13 @@ def test_closing_after_a_while_is_waited_for(authority: Authority) -> None:
 
     with pair(KeBehaviour(slow), authority=authority) as servers:
         result = check(probe(servers.ke.port, authority.ca), "ke-close-notify")
-    assert result.verdict is PASS, result.evidence
+    assert result.grade is PASS, result.evidence
 
 
 def test_a_server_that_selects_what_was_not_offered_is_no_good_one(authority: Authority) -> None:
     with pair(replace(EAGER, alpn=lambda offered: ALPN), authority=authority) as servers:
         result = check(probe(servers.ke.port, authority.ca), "alpn-wrong")
-    assert (result.verdict, "broke TLS" in result.evidence) == (WARN, True), result.evidence
+    assert (result.grade, "broke TLS" in result.evidence) == (WARN, True), result.evidence
 
 
 # --- AEAD 30 ---------------------------------------------------------------------------------------------------------
@@ -158,21 +158,21 @@ class GcmServer:
         (GcmServer(lambda asked: 15, echo=False), WARN, "with record 1024: context 15"),
         (GcmServer(lambda asked: 15), FAIL, "with record 1024: context 15"),
         (GcmServer(lambda asked: 17), FAIL, "neither"),
-        (GcmServer(lambda asked: 30, deaf=True), Verdict.PATH, "no reply"),
+        (GcmServer(lambda asked: 30, deaf=True), Grade.PATH, "no reply"),
     ],
     ids=["right", "right, silent about it", "chrony 4.6", "chrony 4.4", "liar", "neither", "no reply"],
 )
-def test_the_exporter_context_of_aead_30(authority: Authority, server: GcmServer, verdict: Verdict, text: str) -> None:
+def test_the_exporter_context_of_aead_30(authority: Authority, server: GcmServer, verdict: Grade, text: str) -> None:
     with pair(server.ke, server.ntp, authority=authority) as servers:
         result = check(probe(servers.ke.port, authority.ca, patience=0.2), "ke-1024-record")
-    assert result.verdict is verdict, result.evidence
+    assert result.grade is verdict, result.evidence
     assert text in result.evidence
 
 
 # --- chronyd ---------------------------------------------------------------------------------------------------------
 
 # What Debian's chronyd, 4.3 and 4.6.1, does otherwise than the RFC has it; all else passes.
-CHRONYD: dict[str, tuple[Verdict, str]] = {
+CHRONYD: dict[str, tuple[Grade, str]] = {
     "ke-eom-malformed": (WARN, "closes without an Error record"),
     "ke-truncated": (WARN, "closes without an Error record"),
     "ke-silence": (WARN, "closes after 2 s without an Error record"),
@@ -197,4 +197,4 @@ def chronyd(authority: Authority) -> Iterator[ServerProbe]:
 def test_chronyd(chronyd: ServerProbe, name: str) -> None:
     verdict, _why = (CHRONYD_WITH_GCM_SIV if chrony.has_gcm_siv() else CHRONYD).get(name, (PASS, ""))
     result = check(chronyd, name)
-    assert result.verdict is verdict, result.evidence
+    assert result.grade is verdict, result.evidence

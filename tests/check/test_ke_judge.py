@@ -11,14 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nts.base.registry import ErrorCode, RecordType
-from nts.check import judge_ke
-from nts.check.ke_answer import End, KeAnswer
-from nts.check.ke_forge import AEAD_15, END, NTPV4, UNKNOWN_TYPE, aeads, protocols, record
-from nts.check.model import Finding, Severity, Verdict, failed, passed
+from nts.check.findings import together
+from nts.check.ke import judge as judge_ke
+from nts.check.ke.answer import End, KeAnswer
+from nts.check.ke.forge import AEAD_15, END, NTPV4, UNKNOWN_TYPE, aeads, protocols, record
+from nts.check.model import Finding, Grade, Severity, failed, passed
 from nts.check.peer.craft import random_cookies, response
 from nts.codec import records
 
-FAIL, WARN, PASS = Verdict.FAIL, Verdict.WARN, Verdict.PASS
+FAIL, WARN, PASS = Grade.FAIL, Grade.WARN, Grade.PASS
 Judge = Callable[[KeAnswer], Finding]
 ERROR_1 = record(RecordType.ERROR, b"\0\1")
 COOKIE = record(RecordType.NEW_COOKIE, bytes(100), critical=False)
@@ -35,7 +36,7 @@ def server(name: bytes, *, critical: bool = True) -> bytes:
     return record(RecordType.SERVER, name, critical=critical)
 
 
-CASES: list[tuple[Judge, KeAnswer, Verdict, str]] = [
+CASES: list[tuple[Judge, KeAnswer, Grade, str]] = [
     (judge_ke.old_tls_refused, answer(end=End.ALERT, handshake=False), PASS, "a TLS alert"),
     (judge_ke.old_tls_refused, answer(end=End.EOF, handshake=False), PASS, "without close_notify"),
     (judge_ke.old_tls_refused, answer(end=End.OPEN, handshake=False), WARN, "left the connection open"),
@@ -45,7 +46,7 @@ CASES: list[tuple[Judge, KeAnswer, Verdict, str]] = [
     (judge_ke.alpn_selected, answer(response(), alpn=b"h2"), FAIL, "h2"),
     (judge_ke.alpn_selected, answer(response(), alpn=b""), FAIL, "no protocol"),
     (judge_ke.alpn_selected, answer(end=End.ALERT, handshake=False, detail="no_application_protocol"), FAIL, "alert"),
-    (judge_ke.nothing_given, answer(response()), FAIL, "served all the same"),
+    (judge_ke.nothing_given, answer(response()), FAIL, "served anyway"),
     (judge_ke.nothing_given, answer(b"\0\0"), WARN, "2 octets without an End of Message"),
     (judge_ke.nothing_given, answer(ERROR_1 + END), PASS, "Error 1"),
     (judge_ke.nothing_given, answer(end=End.OPEN), WARN, "left the connection open"),
@@ -91,7 +92,7 @@ CASES: list[tuple[Judge, KeAnswer, Verdict, str]] = [
     (judge_ke.cookie_shape, answer(response(cookies=[bytes(8)])), WARN, "12 to 256"),
     (judge_ke.cookie_shape, answer(response(cookies=[bytes(256)])), PASS, "256 octets"),
     (judge_ke.closed_properly, answer(response()), PASS, "closed with close_notify"),
-    (judge_ke.closed_properly, answer(response(), prompted=True), WARN, "once we had, and not by itself"),
+    (judge_ke.closed_properly, answer(response(), prompted=True), WARN, "once we had, and not on its own"),
     (judge_ke.closed_properly, answer(response(), End.EOF), FAIL, "closed without close_notify"),
     (judge_ke.closed_properly, answer(response(), End.RESET), FAIL, "reset"),
     (judge_ke.closed_properly, answer(response(), End.OPEN), FAIL, "left the connection open"),
@@ -125,8 +126,8 @@ CASES: list[tuple[Judge, KeAnswer, Verdict, str]] = [
     (judge_ke.no_protocol, answer(protocols() + END), PASS, "protocols []"),
     (judge_ke.no_protocol, answer(protocols() + aeads() + END), PASS, "protocols [], AEAD []"),
     (judge_ke.no_protocol, answer(protocols(0) + aeads() + END), FAIL, "protocols [0]"),
-    (judge_ke.no_protocol, answer(response()), FAIL, "cookies all the same"),
-    (judge_ke.no_protocol, answer(ERROR_1 + END), FAIL, "where nothing is wrong"),
+    (judge_ke.no_protocol, answer(response()), FAIL, "cookies anyway"),
+    (judge_ke.no_protocol, answer(ERROR_1 + END), FAIL, "although the request is valid"),
     (judge_ke.no_protocol, answer(END), FAIL, "one Next Protocol record"),
     (judge_ke.no_protocol, answer(protocols(critical=False) + END), FAIL, "and critical"),
     (judge_ke.no_protocol, answer(record(1, b"\0") + END), FAIL, "odd length"),
@@ -137,14 +138,14 @@ CASES: list[tuple[Judge, KeAnswer, Verdict, str]] = [
     (judge_ke.no_aead, answer(NTPV4 + AEAD_15 + END), FAIL, "not offered"),
     (judge_ke.no_aead, answer(NTPV4 + aeads() + aeads() + END), FAIL, "more than one AEAD"),
     (judge_ke.no_aead, answer(protocols(7) + aeads() + END), FAIL, "not offered"),
-    (judge_ke.no_aead, answer(response()), FAIL, "cookies all the same"),
-    (judge_ke.no_aead, answer(ERROR_1 + END), FAIL, "where nothing is wrong"),
+    (judge_ke.no_aead, answer(response()), FAIL, "cookies anyway"),
+    (judge_ke.no_aead, answer(ERROR_1 + END), FAIL, "although the request is valid"),
     #
     (judge_ke.where, answer(response()), PASS, "the same address, UDP port 123"),
     (judge_ke.where, answer(response(more=server(b"time.example"))), PASS, "time.example, UDP port 123"),
     (judge_ke.where, answer(response(more=record(7, b"\x10\x1b"))), PASS, "the same address, UDP port 4123"),
     (judge_ke.where, answer(response(more=server(b"192.0.2.9"))), PASS, "192.0.2.9"),
-    (judge_ke.where, answer(response(more=server(b"2001:db8::1"))), FAIL, "came to 192.0.2.1"),
+    (judge_ke.where, answer(response(more=server(b"2001:db8::1"))), FAIL, "connected to 192.0.2.1"),
     (judge_ke.where, answer(response(more=server(b"a") + server(b"a"))), FAIL, "2 Server"),
     (judge_ke.where, answer(response(more=record(7, b"\0\1") * 2)), FAIL, "2 Port"),
     (judge_ke.where, answer(response(more=server(b"fe80::1%eth0"))), FAIL, "neither"),
@@ -157,9 +158,9 @@ CASES: list[tuple[Judge, KeAnswer, Verdict, str]] = [
 
 
 @pytest.mark.parametrize(("judge", "answered", "verdict", "text"), CASES, ids=[str(i) for i in range(len(CASES))])
-def test_judgement(judge: Judge, answered: KeAnswer, verdict: Verdict, text: str) -> None:
+def test_judgement(judge: Judge, answered: KeAnswer, verdict: Grade, text: str) -> None:
     finding = judge(answered)
-    assert (finding.verdict, text in finding.text) == (verdict, True), finding
+    assert (finding.grade, text in finding.text) == (verdict, True), finding
 
 
 def test_a_server_in_another_family_breaks_a_should_only() -> None:
@@ -176,7 +177,7 @@ def chosen(*numbers: int) -> KeAnswer:
 
 def test_the_menu_lists_what_is_spoken() -> None:
     (finding,) = menu(a15=chosen(15), a16=chosen(), a30=chosen(30))
-    assert (finding.verdict, finding.text) == (PASS, "AEAD 15, 30; not 16")
+    assert (finding.grade, finding.text) == (PASS, "AEAD 15, 30; not 16")
 
 
 @pytest.mark.parametrize(
@@ -189,18 +190,18 @@ def test_the_menu_lists_what_is_spoken() -> None:
     ],
 )
 def test_the_menu_shows_faults(
-    answers: dict[str, KeAnswer], verdict: Verdict, severity: Severity | None, text: str
+    answers: dict[str, KeAnswer], verdict: Grade, severity: Severity | None, text: str
 ) -> None:
     first = menu(**answers)[0]
-    assert (first.verdict, first.severity, text in first.text) == (verdict, severity, True), first
+    assert (first.grade, first.severity, text in first.text) == (verdict, severity, True), first
 
 
 @pytest.mark.parametrize(
     ("number", "echoed", "verdict"),
     [(30, False, PASS), (30, True, PASS), (15, False, WARN), (15, True, FAIL), (None, False, FAIL)],
 )
-def test_exporter_contexts(number: int | None, echoed: bool, verdict: Verdict) -> None:
-    assert judge_ke.exporter_context(number, echoed=echoed).verdict is verdict
+def test_exporter_contexts(number: int | None, echoed: bool, verdict: Grade) -> None:
+    assert judge_ke.exporter_context(number, echoed=echoed).grade is verdict
 
 
 def test_evidence_is_short_whatever_comes() -> None:
@@ -226,7 +227,7 @@ def test_cookies_never_get_into_a_finding() -> None:
 
 def test_what_passed_alike_is_said_once() -> None:
     findings = [("a", passed("so")), ("b", failed("thus")), ("c", passed("so")), ("d", passed("else"))]
-    assert list(judge_ke.together(findings)) == [failed("b: thus"), passed("a, c: so"), passed("d: else")]
+    assert list(together(findings)) == [failed("b: thus"), passed("a, c: so"), passed("d: else")]
 
 
 JUDGES = {judge: None for judge, *_ in CASES}

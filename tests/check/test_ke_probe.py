@@ -13,8 +13,8 @@ import pytest
 
 from nts.base.errors import ALPNError, ConnectError, ExitCode, KeResponseError, NTSError, ResolveError, TLSError
 from nts.check import runner
-from nts.check.ke_answer import MAX_ANSWER
-from nts.check.ke_forge import NTPV4, UNKNOWN_TYPE, record, request
+from nts.check.ke.answer import MAX_ANSWER
+from nts.check.ke.forge import NTPV4, UNKNOWN_TYPE, record, request
 from nts.check.model import Direction
 from nts.check.peer import Authority, KeBehaviour, KePeer, KeTalk, pair
 from nts.check.peer.craft import response
@@ -53,7 +53,7 @@ def test_no_tls_at_all(authority: Authority, raw: Callable[[socket.socket], None
         results = list(runner.run(KE_CHECKS, asker))
     assert [r.check.name for r in results] == NAMES
     alpn = ("alpn-select", "alpn-absent", "alpn-wrong")
-    assert {r.verdict for r in results if r.check.name not in alpn} == {SKIP}
+    assert {r.grade for r in results if r.check.name not in alpn} == {SKIP}
 
 
 def half_a_record(talk: KeTalk) -> None:
@@ -96,7 +96,7 @@ def test_hostile_servers_are_survived(authority: Authority, answer: Callable[[Ke
     spared = {"tls13-only", "alpn-select", "alpn-absent", "alpn-wrong", "cert-chain"}
     spared |= {"ke-cookie-count", "ke-cookie-shape", "ke-1024-record", "ke-server-port"}  # a response came first
     for name in set(NAMES) - spared:
-        assert results[name].verdict in (FAIL, WARN), (name, results[name].evidence)
+        assert results[name].grade in (FAIL, WARN), (name, results[name].evidence)
     assert all(len(e.octets) <= MAX_ANSWER + 16384 for r in results.values() for e in r.exhibits)
 
 
@@ -105,7 +105,7 @@ def test_hostile_servers_are_survived(authority: Authority, answer: Callable[[Ke
 def test_slow_servers_are_not_waited_for(authority: Authority, answer: Callable[[KeTalk], None], name: str) -> None:
     with pair(KeBehaviour(answer), authority=authority) as servers:
         result = check(probe(servers.ke.port, authority.ca, timeout=0.5, silence=0.5), name)
-    assert result.verdict is FAIL
+    assert result.grade is FAIL
     assert "without an End of Message: the server left the connection open" in result.evidence
     assert result.seconds < 10
 
@@ -140,7 +140,7 @@ def test_a_server_that_goes_away_is_not_judged(authority: Authority) -> None:
     with pair(authority=authority) as servers:
         asker = probe(servers.ke.port, authority.ca)
         asker.ke.reach()
-    assert check(asker, "ke-basic").verdict is SKIP
+    assert check(asker, "ke-basic").grade is SKIP
 
 
 def test_a_connection_that_breaks_before_tls_is_tried_again(authority: Authority) -> None:
@@ -154,7 +154,7 @@ def test_a_connection_that_breaks_before_tls_is_tried_again(authority: Authority
                 talk(sock, session)  # type: ignore[arg-type]
 
         server._talk = unreliable  # type: ignore[method-assign]
-        assert check(probe(server.port, authority.ca), "ke-basic").verdict is PASS
+        assert check(probe(server.port, authority.ca), "ke-basic").grade is PASS
     assert len(calls) == 2
 
 
@@ -196,5 +196,5 @@ def test_over_ipv6(suite: Suite) -> None:
     asker = probe(suite.ke_port, suite.ca, host="::1")
     for name in ("cert-chain", "ke-basic", "ke-server-port"):
         result = check(asker, name)
-        assert result.verdict is PASS, result.evidence
+        assert result.grade is PASS, result.evidence
     assert asker.ke.fetch().endpoint(socket.AF_UNSPEC).address[0] == "::1"

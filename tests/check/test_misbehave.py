@@ -59,7 +59,7 @@ def test_all_that_people_ask_for_is_there() -> None:
     assert done.returncode == 0
     for name, fault in FAULTS.items():
         assert f"{name}\n" in done.stdout
-        assert fault.then.value in done.stdout
+        assert fault.expected.value in done.stdout
 
 
 @pytest.mark.parametrize(("fault", "codes"), [("nak", (0, 21)), ("error-2", (16, 2)), ("expired-certificate", (13, 2))])

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from nts.check.model import Check, Severity, Verdict
+from nts.check.model import Check, Grade, Severity
 from nts.check.peer import Authority, Pair, pair
 from nts.check.peer.ntp import sound
-from nts.check.probe import ServerProbe
 from nts.check.server import CHECKS
+from nts.check.server.probe import ServerProbe
 from testkit import chrony
 from testkit.ntp_faults import (
     FAULTS,
@@ -57,7 +57,7 @@ def servers() -> Iterator[Pair]:
 @pytest.mark.parametrize("name", NAMES)
 def test_each_check_passes_by_itself_with_a_sound_server(servers: Pair, name: str) -> None:
     result = judged(servers, sound, [name], PATIENCE)[name]
-    assert result.verdict is Verdict.PASS, result.evidence
+    assert result.grade is Grade.PASS, result.evidence
     assert result.evidence
     assert result.exhibits
 
@@ -78,7 +78,7 @@ def test_our_own_servers_pass_all(tmp_path: Path, engine: str) -> None:
 )
 def test_faults_are_found(servers: Pair, name: str, answer: Answer, severity: Severity, text: str) -> None:
     result = judged(servers, answer, [name])[name]
-    assert (result.verdict, result.severity) == (Verdict.FAIL, severity), result.evidence
+    assert (result.grade, result.severity) == (Grade.FAIL, severity), result.evidence
     assert text in result.evidence
 
 
@@ -93,7 +93,7 @@ def test_what_is_allowed_but_not_as_it_should_be_is_a_warning(
     servers: Pair, name: str, answer: Answer, text: str
 ) -> None:
     result = judged(servers, answer, [name])[name]
-    assert result.verdict is Verdict.WARN, result.evidence
+    assert result.grade is Grade.WARN, result.evidence
     assert text in result.evidence
 
 
@@ -128,7 +128,7 @@ def test_no_amplify_judges_what_was_seen_before_the_server_went_away(servers: Pa
     servers.ntp.behave(answer=lambda t: [])
     found = results(probe, ["ntp-no-amplify"])["ntp-no-amplify"]
     servers.ntp.behave(answer=sound)
-    assert (found.verdict, found.severity) == (Verdict.FAIL, Severity.CRIT), found.evidence
+    assert (found.grade, found.severity) == (Grade.FAIL, Severity.CRIT), found.evidence
     assert found.evidence == "mode 7: 480 octets in reply to 228"
 
 
@@ -159,7 +159,7 @@ def test_chronyd_gets_the_verdicts_that_are_known_of_it(authority: Authority) ->
         ke_port, ntp_port = free_port(), free_port(socket.SOCK_DGRAM)
         with chrony.running(folder, chrony.nts_server(authority, ke_port, ntp_port)):
             found = results(probe_for(ke_port))
-    assert {name: r.verdict.value for name, r in found.items()} == CHRONY, explained(found)
+    assert {name: r.grade.value for name, r in found.items()} == CHRONY, explained(found)
     for name, text in CHRONY_EVIDENCE.items():
         assert text in found[name].evidence
     # The longest one with eight cookies' worth: a nonce of 12 octets, instead of 16, makes a cookie of 96, not 100.

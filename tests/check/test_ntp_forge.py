@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""nts_check's requests and its judgement of replies: nts.check.forge and nts.check.judge_ntp, without a network."""
+"""nts_check's requests and its judgement of replies: nts.check.ntp.forge and nts.check.ntp.judge, without a network."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nts.base.registry import FieldType
-from nts.check import judge_ntp
-from nts.check.forge import UNKNOWN_FIELD, Forge, Request, Seal, Ticket, raw_field
-from nts.check.judge_ntp import Kind
-from nts.check.model import Severity, Verdict, conclude, failed, passed
+from nts.check.model import Grade, Severity, conclude, failed, passed
+from nts.check.ntp import judge as judge_ntp
+from nts.check.ntp.answer import Kind, classify
+from nts.check.ntp.forge import UNKNOWN_FIELD, Forge, Request, Seal, Ticket, raw_field
 from nts.check.server import CHECKS, ntp_fields, ntp_robustness
 from nts.codec.ntp import Header
 from nts.protocol.ts_server import Verdict as Outcome
@@ -116,7 +116,7 @@ def test_flipping_and_cutting_say_what_they_did() -> None:
 
 def test_secrets_are_not_in_what_is_printed() -> None:
     maker = forge()
-    shown = repr((TICKET, maker.seal(), maker.usual(), judge_ntp.judge(maker.usual(), [])))
+    shown = repr((TICKET, maker.seal(), maker.usual(), classify(maker.usual(), [])))
     for secret in (KEYS.c2s, KEYS.s2c, TICKET.cookie):
         assert repr(secret)[2:-1] not in shown
 
@@ -159,7 +159,7 @@ def test_broken_requests_are_broken_in_one_way_each() -> None:
 
 
 def kind_of(request: Request, *datagrams: bytes) -> Kind:
-    return judge_ntp.judge(request, datagrams).kind
+    return classify(request, datagrams).kind
 
 
 def test_kinds_of_answers() -> None:
@@ -171,7 +171,7 @@ def test_kinds_of_answers() -> None:
     assert kind_of(request, reply) is Kind.TIME
     assert kind_of(request, answered(request.flipped(len(request.packet) - 1, 0))) is Kind.NAK
     assert kind_of(request, kiss) is Kind.KISS
-    assert "DENY" in str(judge_ntp.judge(request, [kiss]))
+    assert "DENY" in str(classify(request, [kiss]))
     assert kind_of(request, header.encode()) is Kind.PLAIN
     assert kind_of(request, header.encode() + bytes(4)) is Kind.CRYPTO_NAK
     assert kind_of(request, header.encode() + b"\0\0\0\1") is Kind.PLAIN
@@ -190,8 +190,8 @@ def test_the_reply_that_is_for_the_request_is_taken() -> None:
     maker = forge()
     request, reply = maker.usual(), answered(maker.usual())
     own = answered(request)
-    assert judge_ntp.judge(request, [b"junk", reply, own, b"junk"]).octets is own
-    assert judge_ntp.judge(request, [b"junk", reply]).octets == b"junk"
+    assert classify(request, [b"junk", reply, own, b"junk"]).octets is own
+    assert classify(request, [b"junk", reply]).octets == b"junk"
 
 
 def test_a_refusal_does_not_undo_time() -> None:
@@ -203,15 +203,15 @@ def test_a_refusal_does_not_undo_time() -> None:
         Header(mode=4, stratum=stratum, reference_id=refid, origin=request.transmit).encode() + uid
         for stratum, refid in ((0, b"NTSN"), (2, b"GPS\0"))
     )
-    assert judge_ntp.judge(request, [nak, plain]).kind is Kind.PLAIN
-    assert judge_ntp.judge(request, [nak, nak]).octets is nak
-    assert judge_ntp.expect_nak(judge_ntp.judge(request, [nak, plain])).severity is Severity.CRIT
+    assert classify(request, [nak, plain]).kind is Kind.PLAIN
+    assert classify(request, [nak, nak]).octets is nak
+    assert judge_ntp.expect_nak(classify(request, [nak, plain])).severity is Severity.CRIT
 
 
 @bounded(300)
 @given(st.lists(st.binary(max_size=300), max_size=3))
 def test_any_octets_are_judged(datagrams: list[bytes]) -> None:
-    answer = judge_ntp.judge(forge().usual(), datagrams)
+    answer = classify(forge().usual(), datagrams)
     assert str(answer)
     assert (answer.kind is Kind.SILENCE) == (not datagrams)
     for judged in (judge_ntp.expect_time, judge_ntp.expect_no_time, judge_ntp.expect_nak):
@@ -227,7 +227,7 @@ def without(octets: bytes, part: slice) -> bytes:
 def test_mutated_replies_are_judged_and_authentic_only_if_whole(packet: bytes) -> None:
     request = forge().usual()
     whole = answered(request)
-    answer = judge_ntp.judge(request, [packet])
+    answer = classify(request, [packet])
     assert judge_ntp.expect_time(answer, cookies=1).text
     length = slice(86, 88)  # of the authenticator field: more of it would be Additional Padding
     assert answer.kind is not Kind.TIME or without(packet[: len(whole)], length) == without(whole, length)
@@ -241,7 +241,7 @@ def test_a_flipped_bit_makes_a_reply_inauthentic(bit: int) -> None:
 
 def test_findings_of_the_same_outcome_are_one() -> None:
     maker = forge()
-    answers = [judge_ntp.judge(maker.plain(f"r{i}"), []) for i in range(20)]
+    answers = [classify(maker.plain(f"r{i}"), []) for i in range(20)]
     (found,) = judge_ntp.findings(answers, judge_ntp.expect_no_time)
     assert found.text.startswith("r0, r1,")
     assert found.text.endswith("r11 and 8 more: nothing")
@@ -252,4 +252,4 @@ def test_findings_of_the_same_outcome_are_one() -> None:
 def test_among_findings_of_the_worst_verdict_the_most_severe_decides() -> None:
     check = next(c for c in CHECKS if c.name == "ntp-modes-versions")
     result = conclude(check, [passed("a"), failed("b"), failed("c", Severity.CRIT), failed("d", Severity.INFO)])
-    assert (result.verdict, result.severity, result.evidence) == (Verdict.FAIL, Severity.CRIT, "b; c; d")
+    assert (result.grade, result.severity, result.evidence) == (Grade.FAIL, Severity.CRIT, "b; c; d")

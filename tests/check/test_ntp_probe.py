@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from nts.check.forge import UNKNOWN_FIELD, Ticket, raw_field
-from nts.check.model import Severity, Verdict
-from nts.check.ntp_probe import MAX_REPLIES, SLOWEST, TRIES
+from nts.check.context import Target
+from nts.check.model import Grade, Severity
+from nts.check.ntp.forge import UNKNOWN_FIELD, Ticket, raw_field
+from nts.check.ntp.probe import MAX_REPLIES, SLOWEST, TRIES
 from nts.check.peer import KeBehaviour, NtpBehaviour, Pair, craft, pair
 from nts.check.peer.ke import KeTalk
 from nts.check.peer.ntp import NtpTalk, sound
-from nts.check.probe import ServerProbe, Target
+from nts.check.server.probe import ServerProbe
 from testkit import chrony
 from testkit.ntp_faults import (
     AUTHENTICATOR,
@@ -50,18 +51,18 @@ def servers() -> Iterator[Pair]:
 
 
 def test_a_server_that_never_answers_is_the_path(servers: Pair) -> None:
-    assert not explained(judged(servers, lambda _talk: [], patience=0.05), but=Verdict.PATH)
+    assert not explained(judged(servers, lambda _talk: [], patience=0.05), but=Grade.PATH)
 
 
 def test_a_path_that_drops_long_packets_is_seen(servers: Pair) -> None:
     dropping = only(lambda t: len(t.datagram) > 48, lambda _talk: [])
     result = judged(servers, dropping, ["ntp-plain"])["ntp-plain"]
-    assert result.verdict is Verdict.PATH
+    assert result.grade is Grade.PATH
     assert "48 octets are answered, NTS requests of 228 are not" in result.evidence
-    assert not explained(judged(servers, dropping, ["ntp-basic"]), but=Verdict.PATH)
+    assert not explained(judged(servers, dropping, ["ntp-basic"]), but=Grade.PATH)
     dropping = only(lambda t: len(t.datagram) > 500, lambda _talk: [])
     result = judged(servers, dropping, ["ntp-plain"])["ntp-plain"]
-    assert result.verdict is Verdict.PATH
+    assert result.grade is Grade.PATH
     assert "228 octets are answered, 540 are not" in result.evidence
 
 
@@ -78,18 +79,18 @@ def test_a_server_that_answers_again_after_some_rest_is_not_blamed(
     `behind` that packet come so many others of its block.
     """
     result = judged(servers, fragile(deadly, rest=behind + TRIES + 1), [name])[name]
-    assert result.verdict is Verdict.PATH, result.evidence
+    assert result.grade is Grade.PATH, result.evidence
 
 
 @pytest.mark.parametrize("name", ["ntp-bitflip-sweep", "ntp-cardinality"])
 def test_a_server_that_was_silent_before_the_stimulus_is_not_blamed(servers: Pair, name: str) -> None:
     result = judged(servers, lambda _talk: [], [name])[name]
-    assert result.verdict is Verdict.PATH, result.evidence
+    assert result.grade is Grade.PATH, result.evidence
 
 
 def test_what_silenced_a_server_is_shown(servers: Pair) -> None:
     result = judged(servers, fragile(has(COOKIE, 2)), ["ntp-cardinality"])["ntp-cardinality"]
-    assert result.verdict is Verdict.FAIL
+    assert result.grade is Grade.FAIL
     assert "two cookies" in result.evidence
     assert "two cookies" in [e.text for e in result.exhibits]
 
@@ -97,7 +98,7 @@ def test_what_silenced_a_server_is_shown(servers: Pair) -> None:
 def test_a_port_that_nobody_listens_on_is_noted() -> None:
     with closed_udp_port() as port, pair(ke=KeBehaviour(ntp_port=port)) as both:
         found = results(probe_for(both.ke.port), ["ntp-basic", "ntp-key-swap"])
-    assert not explained(found, but=Verdict.PATH)
+    assert not explained(found, but=Grade.PATH)
     assert any(e.text == "no reply: Connection refused" for e in found["ntp-basic"].exhibits)
 
 
@@ -110,19 +111,19 @@ def test_losses_are_made_up_for(servers: Pair) -> None:
 @pytest.mark.parametrize("name", ["ntp-key-swap", "ntp-malformed-sweep", "ntp-nonce-short-nopad"])
 def test_a_server_that_serves_nobody_cannot_be_judged_by_its_refusals(servers: Pair, name: str) -> None:
     result = judged(servers, only(NTS, kiss()), [name])[name]
-    assert result.verdict is Verdict.SKIP
+    assert result.grade is Grade.SKIP
     assert "a usual request gets NTSN" in result.evidence
 
 
 def test_an_old_cookie_is_replaced(servers: Pair) -> None:
     """The server forgets its keys between two checks: the control request gets new cookies."""
     probe = probe_for(servers.ke.port)
-    assert results(probe, ["ntp-basic"])["ntp-basic"].verdict is Verdict.PASS
+    assert results(probe, ["ntp-basic"])["ntp-basic"].grade is Grade.PASS
     stale = Ticket(probe.ntp.forge.ticket.keys, bytes(100))
     probe.ntp._forge = probe.ntp.with_ticket(stale)
     probe.ntp.control()
     assert probe.ntp.forge.ticket != stale
-    assert results(probe, ["ntp-basic"])["ntp-basic"].verdict is Verdict.PASS
+    assert results(probe, ["ntp-basic"])["ntp-basic"].grade is Grade.PASS
 
 
 def test_rate_is_obeyed(servers: Pair) -> None:
@@ -130,9 +131,9 @@ def test_rate_is_obeyed(servers: Pair) -> None:
     probe = ServerProbe(Target("127.0.0.1", servers.ke.port, patience=PATIENCE), pace=0.01)
     result = results(probe, ["ntp-basic"])["ntp-basic"]
     servers.ntp.behave(answer=sound)
-    assert result.verdict is Verdict.SKIP
+    assert result.grade is Grade.SKIP
     assert "RATE" in result.evidence
-    assert 0.1 < probe.ntp_pace.interval <= SLOWEST
+    assert 0.1 < probe.ntp.pace.interval <= SLOWEST
 
 
 def test_packets_are_paced(servers: Pair) -> None:
@@ -178,7 +179,7 @@ LATE = 0.03  # seconds from one reply to the next: less than the probe lingers
 @pytest.mark.parametrize("name", ["nak-badtag", "nak-badcookie"])
 def test_time_behind_a_refusal_is_seen(servers: Pair, name: str) -> None:
     result = judged(servers, only(refused, lambda t: [t.kiss(), LATE, t.header() + t.uid()]), [name])[name]
-    assert (result.verdict, result.severity) == (Verdict.FAIL, Severity.CRIT), result.evidence
+    assert (result.grade, result.severity) == (Grade.FAIL, Severity.CRIT), result.evidence
     assert "time without protection" in result.evidence
 
 
@@ -221,7 +222,7 @@ def test_hostile_replies_end_in_a_verdict(servers: Pair, answer: Answer) -> None
     found = results(probe)
     servers.ntp.behave(answer=sound)
     assert set(found) == set(NAMES)
-    assert found["ntp-basic"].verdict in (Verdict.FAIL, Verdict.PATH, Verdict.PASS)
+    assert found["ntp-basic"].grade in (Grade.FAIL, Grade.PATH, Grade.PASS)
     assert time.monotonic() - started < 60
     assert max(e.received for e in probe.ntp.tally) <= MAX_REPLIES * MOST
 
@@ -234,5 +235,5 @@ def test_cookies_that_fit_in_no_packet_are_not_sent(length: int) -> None:
 
     with pair(ke=KeBehaviour(answer=odd_cookies)) as both:
         result = results(probe_for(both.ke.port), ["ntp-basic"])["ntp-basic"]
-    assert result.verdict is Verdict.SKIP
+    assert result.grade is Grade.SKIP
     assert f"a cookie of {length} octets" in result.evidence

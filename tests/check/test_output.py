@@ -19,9 +19,9 @@ import jsonschema
 import pytest
 
 from nts.base.registry import FieldType
-from nts.check.model import Direction, Exhibit, Protocol, Severity, Verdict, conclude, failed, passed
+from nts.check.model import Direction, Exhibit, Grade, Protocol, Severity, conclude, failed, passed
 from nts.check.output import catalogue, summary, text
-from nts.check.output.render import Options, Session
+from nts.check.output.render import Options, Reporter
 from testkit import sample_checks
 from testkit.processes import ROOT
 from testkit.sample_checks import SCHEMA, show
@@ -134,7 +134,7 @@ def test_an_interrupted_run_is_reported_as_far_as_it_went(capsys: pytest.Capture
 
 
 def test_another_error_inside_a_run_is_not_swallowed() -> None:
-    with pytest.raises(ZeroDivisionError), Session("server", "h", [], Options(), intro=""):
+    with pytest.raises(ZeroDivisionError), Reporter("server", "h", [], Options(), intro=""):
         raise ZeroDivisionError
 
 
@@ -186,8 +186,8 @@ def test_on_a_terminal_evidence_is_wrapped_and_never_cut(columns: int) -> None:
 def test_a_terminal_is_told_what_is_being_done_and_left_in_order() -> None:
     slow = PROGRAM.replace("raise", "import time\nfrom testkit import sample_checks\n"
         "sample_checks.CHECKS[:] = sample_checks.CHECKS[:2]\n"
-        "start = show.__globals__['Session'].start\n"
-        "show.__globals__['Session'].start = lambda s, c: (start(s, c), time.sleep(0.3))\nraise", 1)  # fmt: skip
+        "start = show.__globals__['Reporter'].start\n"
+        "show.__globals__['Reporter'].start = lambda s, c: (start(s, c), time.sleep(0.3))\nraise", 1)  # fmt: skip
     shown = on_terminal(100, slow)
     assert "alpn-absent: a handshake without ALPN" in shown
     assert "1/2" in shown
@@ -220,7 +220,7 @@ def test_what_a_hostile_peer_says_is_text_in_every_output(capsys: pytest.Capture
 
 def test_a_hostile_target_is_text_too(tmp_path: Path) -> None:
     options = Options(json=True, html=tmp_path / "r.html", junit=tmp_path / "r.xml")
-    session = Session("client", "<b>\x1b[1m&", [], options, intro="\x1b[1m")
+    session = Reporter("client", "<b>\x1b[1m&", [], options, intro="\x1b[1m")
     with session:
         pass
     session.finish()
@@ -286,7 +286,7 @@ def test_a_finding_of_its_own_severity_decides_by_that_one() -> None:
     report = summary.Report("server", "h", 0, None, None, planned=1, results=(result,))
     assert report.exit_code == 0
     assert report.failures[Severity.INFO] == 1
-    assert result.verdict is Verdict.FAIL
+    assert result.grade is Grade.FAIL
 
 
 def test_markdown_escapes_what_is_markup_there() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from nts.base.errors import ConfigError
 from nts.check.output import as_html, summary
-from nts.check.output.render import Options, Session, write
+from nts.check.output.render import Options, Reporter, write
 from testkit import sample_checks
 from testkit.processes import ROOT
 from testkit.sample_checks import SCHEMA, show
@@ -187,7 +187,7 @@ def test_a_place_that_cannot_be_written_is_an_error_before_anything_is_checked(t
         (Options(html=tmp_path / "r", junit=tmp_path / "folder/../r"), "two reports cannot be one file"),
     ):
         with pytest.raises(ConfigError, match=complaint):
-            Session("server", "h", [], options, intro="")
+            Reporter("server", "h", [], options, intro="")
 
 
 def test_a_full_disk_is_one_error_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,12 +13,12 @@ from nts.check.model import (
     Check,
     Exhibit,
     Finding,
+    Grade,
     Group,
     PathTrouble,
     Severity,
     Silenced,
     Skipped,
-    Verdict,
     failed,
     passed,
     warned,
@@ -47,24 +47,24 @@ def check_of(name: str, findings: list[Finding], end: Exception | None = None, *
 @pytest.mark.parametrize(
     ("findings", "end", "verdict", "text"),
     [
-        ([passed("good")], None, Verdict.PASS, "good"),
-        ([passed("good"), warned("hm"), failed("bad")], None, Verdict.FAIL, "bad"),
-        ([], Skipped("nothing to try it on"), Verdict.SKIP, "nothing to try it on"),
-        ([], PathTrouble("silence"), Verdict.PATH, "silence"),
-        ([passed("good")], Silenced("none after"), Verdict.FAIL, "none after"),
-        ([], ConnectError("refused"), Verdict.SKIP, "refused"),
-        ([], OSError("no route"), Verdict.SKIP, "no route"),
-        ([], ZeroDivisionError("oops"), Verdict.SKIP, "ZeroDivisionError in test_runner.py line"),
-        ([failed("bad")], ZeroDivisionError("oops"), Verdict.FAIL, "bad"),
+        ([passed("good")], None, Grade.PASS, "good"),
+        ([passed("good"), warned("hm"), failed("bad")], None, Grade.FAIL, "bad"),
+        ([], Skipped("nothing to try it on"), Grade.SKIP, "nothing to try it on"),
+        ([], PathTrouble("silence"), Grade.PATH, "silence"),
+        ([passed("good")], Silenced("none after"), Grade.FAIL, "none after"),
+        ([], ConnectError("refused"), Grade.SKIP, "refused"),
+        ([], OSError("no route"), Grade.SKIP, "no route"),
+        ([], ZeroDivisionError("oops"), Grade.SKIP, "ZeroDivisionError in test_runner.py line"),
+        ([failed("bad")], ZeroDivisionError("oops"), Grade.FAIL, "bad"),
     ],
 )
 def test_whatever_happens_is_a_result_and_the_next_check_runs(
-    findings: list[Finding], end: Exception | None, verdict: Verdict, text: str
+    findings: list[Finding], end: Exception | None, verdict: Grade, text: str
 ) -> None:
     first, second = runner.run([check_of("first", findings, end), check_of("second", [passed("good")])], Probe())
-    assert first.verdict is verdict
+    assert first.grade is verdict
     assert text in first.evidence
-    assert second.verdict is Verdict.PASS
+    assert second.grade is Grade.PASS
 
 
 def test_a_check_that_is_to_come_last_does() -> None:

@@ -27,7 +27,7 @@ from nts.codec import cookies
 from nts.codec.aead import Aead, SessionKeys
 from nts.codec.keyring import KeyRing, MasterKey
 from nts.protocol import ts_client
-from nts.protocol.ts_client import Judgement, Verdict
+from nts.protocol.ts_client import AnswerKind, Judgement
 from nts.server import keystore
 from testkit.processes import Suite, ask_udp, run, running_suite
 
@@ -149,7 +149,7 @@ def test_cookies_of_our_time_server_are_read_by_the_ancestor(suite: Suite, tmp_p
     assert suite.fetch(output=ini).returncode == ExitCode.OK
     _, port, c2s, s2c, (first, *_) = Ancestor.read_client_ini(ini)
     answer = query(port, SessionKeys(Aead.AES_SIV_CMAC_256, c2s, s2c), first, placeholders=7)
-    assert answer.verdict is Verdict.TIME
+    assert answer.kind is AnswerKind.TIME
     keys = Ancestor.read_keys(suite.keys)
     assert [Ancestor.open(keys, cookie) for cookie in answer.cookies] == [(s2c, c2s)] * 8
 
@@ -169,17 +169,17 @@ def test_cookies_of_the_ancestor_are_accepted_by_our_time_server(suite: Suite, p
     key_id, key = next(iter(Ancestor.read_keys(suite.keys).items()))
     keys = random_keys()
     answer = query(suite.ntp_port, keys, Ancestor.seal(key_id, key, keys.s2c, keys.c2s), placeholders)
-    assert (answer.verdict, len(answer.cookies)) == (Verdict.TIME, 1 + placeholders)
+    assert (answer.kind, len(answer.cookies)) == (AnswerKind.TIME, 1 + placeholders)
     for cookie in answer.cookies:
         assert Ancestor.open({key_id: key}, cookie) == (keys.s2c, keys.c2s)
-        assert query(suite.ntp_port, keys, cookie).verdict is Verdict.TIME
+        assert query(suite.ntp_port, keys, cookie).kind is AnswerKind.TIME
 
 
 def test_the_order_of_the_keys_in_a_cookie_matters(suite: Suite) -> None:
     key_id, key = next(iter(Ancestor.read_keys(suite.keys).items()))
     keys = random_keys()
     swapped = Ancestor.seal(key_id, key, s2c=keys.c2s, c2s=keys.s2c)
-    assert query(suite.ntp_port, keys, swapped).verdict is Verdict.NAK
+    assert query(suite.ntp_port, keys, swapped).kind is AnswerKind.NAK
 
 
 @pytest.mark.parametrize("change", ["identifier", "key"])
@@ -192,7 +192,7 @@ def test_cookies_under_foreign_keys_get_a_nak(suite: Suite, change: str) -> None
         key = os.urandom(32)
     keys = random_keys()
     cookie = Ancestor.seal(key_id, key, keys.s2c, keys.c2s)
-    assert query(suite.ntp_port, keys, cookie).verdict is Verdict.NAK
+    assert query(suite.ntp_port, keys, cookie).kind is AnswerKind.NAK
 
 
 # --- key files -------------------------------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ def test_our_servers_use_key_files_of_the_ancestor(ancestral: tuple[Suite, dict[
     for key_id, key in keys.items():  # the one without a newline, and the old one
         session = random_keys()
         answer = query(suite.ntp_port, session, Ancestor.seal(key_id, key, session.s2c, session.c2s))
-        assert answer.verdict is Verdict.TIME
+        assert answer.kind is AnswerKind.TIME
         assert Ancestor.open({1: keys[1]}, answer.cookies[0]) == (session.s2c, session.c2s)
 
 
@@ -256,12 +256,12 @@ def test_our_servers_use_a_key_that_the_ancestor_adds_while_they_run(
     Ancestor.write_key(suite.keys, 0x0ABC, added)
     session = random_keys()
     answer = query(suite.ntp_port, session, Ancestor.seal(0x0ABC, added, session.s2c, session.c2s))
-    assert answer.verdict is Verdict.TIME
+    assert answer.kind is AnswerKind.TIME
     assert Ancestor.open({0x0ABC: added}, answer.cookies[0]) == (session.s2c, session.c2s)
     assert minted_under(suite) == {0x0ABC}
     (suite.keys / "fffe.key").unlink()
     gone = Ancestor.seal(0xFFFE, keys[0xFFFE], session.s2c, session.c2s)
-    assert query(suite.ntp_port, session, gone).verdict is Verdict.NAK
+    assert query(suite.ntp_port, session, gone).kind is AnswerKind.NAK
 
 
 def test_our_rotation_goes_on_from_key_files_of_the_ancestor(ancestral: tuple[Suite, dict[int, bytes]]) -> None:

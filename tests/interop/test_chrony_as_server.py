@@ -24,7 +24,7 @@ from nts.client.state import ClientState
 from nts.codec import ntp
 from nts.codec.aead import Aead
 from nts.protocol import ts_client
-from nts.protocol.ts_client import Verdict
+from nts.protocol.ts_client import AnswerKind
 from testkit import chrony
 from testkit.chrony import SANE, V4, V4_AND_V6, V6, Chronyd, needs_v6, unused
 from testkit.processes import ask_udp, free_port, run
@@ -172,12 +172,12 @@ def test_our_pure_code_judges_chronyds_answers(server: Server, host: str, count:
     assert length in CHRONY_COOKIES
     assert len(datagram) == len(query.packet) == 128 + length + (4 + length) * count
     judgement = ts_client.judge(datagram, query)
-    assert judgement.verdict is Verdict.TIME, judgement
+    assert judgement.kind is AnswerKind.TIME, judgement
     assert [len(c) for c in judgement.cookies] == [length] * (1 + count)
     assert judgement.header is not None
     assert abs(ts_client.measure(judgement.header, sent_ns, received_ns).offset) < SANE * ntp.NS
     other = ts_client.build_query(result.keys[0], result.agreement.cookies[1], count, os.urandom)
-    assert ts_client.judge(datagram, other).verdict is Verdict.MISMATCH
+    assert ts_client.judge(datagram, other).kind is AnswerKind.MISMATCH
 
 
 def test_our_client_follows_the_server_record_of_chronyd(folder: Path) -> None:

@@ -20,8 +20,7 @@ from nts.codec.records import MessageReader
 from nts.protocol.ke_client import build_request, judge_response
 from nts.protocol.ke_server import MAX_REQUEST, KeServer
 from nts.protocol.ke_server import Verdict as KeVerdict
-from nts.protocol.ts_client import Query, build_query, judge
-from nts.protocol.ts_client import Verdict as Seen
+from nts.protocol.ts_client import AnswerKind, Query, build_query, judge
 from nts.protocol.ts_server import Verdict
 from testkit.packets import (
     AUTHENTICATOR,
@@ -62,12 +61,12 @@ GENUINE = answer(QUERY.packet)
 def believed(datagram: bytes, query: Query = QUERY) -> bool:
     """Whether the client takes anything from a datagram: time, refusal or cookies."""
     judgement = judge(datagram, query)
-    return judgement.verdict in (Seen.TIME, Seen.UNUSABLE) or bool(judgement.cookies)
+    return judgement.kind in (AnswerKind.TIME, AnswerKind.UNUSABLE) or bool(judgement.cookies)
 
 
 def test_the_genuine_answer_is_believed() -> None:
     """The control for all that follows."""
-    assert judge(GENUINE, QUERY).verdict == Seen.TIME
+    assert judge(GENUINE, QUERY).kind == AnswerKind.TIME
 
 
 # --- on the way to the client ----------------------------------------------------------------------------------------
@@ -75,12 +74,12 @@ def test_the_genuine_answer_is_believed() -> None:
 
 def test_stripping_the_authenticator_gains_nothing() -> None:
     """A72."""
-    assert judge(GENUINE[:UID_END], QUERY).verdict == Seen.NOT_AUTHENTIC
+    assert judge(GENUINE[:UID_END], QUERY).kind == AnswerKind.NOT_AUTHENTIC
 
 
 def test_stripping_identifier_and_authenticator_gains_nothing() -> None:
     """A72, A80: a plain NTP answer."""
-    assert judge(GENUINE[:48], QUERY).verdict == Seen.NOT_AUTHENTIC
+    assert judge(GENUINE[:48], QUERY).kind == AnswerKind.NOT_AUTHENTIC
 
 
 def test_stripping_the_identifier_gains_nothing() -> None:
@@ -91,19 +90,19 @@ def test_stripping_the_identifier_gains_nothing() -> None:
 def test_shifting_the_time_breaks_the_seal() -> None:
     """A57: one second added to the transmit timestamp."""
     shifted = replace(Header.decode(GENUINE), transmit=Header.decode(GENUINE).transmit + (1 << 32))
-    assert judge(shifted.encode() + GENUINE[48:], QUERY).verdict == Seen.NOT_AUTHENTIC
+    assert judge(shifted.encode() + GENUINE[48:], QUERY).kind == AnswerKind.NOT_AUTHENTIC
 
 
 def test_an_old_answer_replayed_to_a_new_query_is_a_mismatch() -> None:
     """A72, B11."""
-    assert judge(GENUINE, ask("next")).verdict == Seen.MISMATCH
+    assert judge(GENUINE, ask("next")).kind == AnswerKind.MISMATCH
 
 
 def test_an_old_answer_with_the_new_origin_is_a_mismatch() -> None:
     """A72: the identifier is another one."""
     query = ask("next")
     patched = replace(Header.decode(GENUINE), origin=query.transmit).encode() + GENUINE[48:]
-    assert judge(patched, query).verdict == Seen.MISMATCH
+    assert judge(patched, query).kind == AnswerKind.MISMATCH
 
 
 def test_an_old_answer_with_the_new_origin_and_identifier_is_not_authentic() -> None:
@@ -111,7 +110,7 @@ def test_an_old_answer_with_the_new_origin_and_identifier_is_not_authentic() -> 
     query = ask("next")
     patched = replace(Header.decode(GENUINE), origin=query.transmit).encode()
     patched += raw_field(UNIQUE_IDENTIFIER, query.unique_id) + GENUINE[UID_END:]
-    assert judge(patched, query).verdict == Seen.NOT_AUTHENTIC
+    assert judge(patched, query).kind == AnswerKind.NOT_AUTHENTIC
 
 
 def test_the_seal_of_one_answer_does_not_fit_another() -> None:
@@ -124,13 +123,13 @@ def test_the_seal_of_one_answer_does_not_fit_another() -> None:
 def test_our_own_request_reflected_as_an_answer_is_not_authentic() -> None:
     """A58: that is what the keys have directions for."""
     header = replace(Header.decode(QUERY.packet), mode=4, stratum=1, origin=QUERY.transmit)
-    assert judge(header.encode() + QUERY.packet[48:], QUERY).verdict == Seen.NOT_AUTHENTIC
+    assert judge(header.encode() + QUERY.packet[48:], QUERY).kind == AnswerKind.NOT_AUTHENTIC
 
 
 def test_an_answer_sealed_with_the_request_key_is_not_authentic() -> None:
     """A58: the key swap."""
     head = GENUINE[:UID_END]
-    assert judge(head + authenticator(ALICE.c2s, bytes(16), b"", head), QUERY).verdict == Seen.NOT_AUTHENTIC
+    assert judge(head + authenticator(ALICE.c2s, bytes(16), b"", head), QUERY).kind == AnswerKind.NOT_AUTHENTIC
 
 
 def test_an_answer_for_another_client_is_not_authentic() -> None:
@@ -139,7 +138,7 @@ def test_an_answer_for_another_client_is_not_authentic() -> None:
     request = replace(Header.decode(request), transmit=QUERY.transmit).encode() + request[48:]
     bobs = request[:-40] + authenticator(BOB.c2s, bytes(16), b"", request[:-40])
     assert respond(bobs).verdict == Verdict.ANSWERED_NTS
-    assert judge(answer(bobs), QUERY).verdict == Seen.NOT_AUTHENTIC
+    assert judge(answer(bobs), QUERY).kind == AnswerKind.NOT_AUTHENTIC
 
 
 def test_cookies_planted_after_the_authenticator_are_not_stored() -> None:
@@ -174,23 +173,23 @@ def test_a_flood_of_forged_naks_does_not_displace_the_genuine_answer() -> None:
     nak = answer(build_query(ALICE, bytes(100), 0, Counter("query")).packet)
     assert nak[:UID_END][48:] == GENUINE[48:UID_END]
     judgements = [judge(d, QUERY) for d in [nak] * 100 + [GENUINE]]
-    assert {j.verdict for j in judgements[:-1]} == {Seen.NAK}
+    assert {j.kind for j in judgements[:-1]} == {AnswerKind.NAK}
     assert {j.cookies for j in judgements[:-1]} == {()}
-    assert judgements[-1].verdict == Seen.TIME
+    assert judgements[-1].kind == AnswerKind.TIME
 
 
 def test_a_blind_nak_has_no_effect() -> None:
     """A75: an attacker who does not see the request does not know identifier and origin."""
     nak = Header(leap=3, mode=4, stratum=0, reference_id=b"NTSN")
-    assert judge(nak.encode(), QUERY).verdict == Seen.MISMATCH
-    assert judge(nak.encode() + raw_field(UNIQUE_IDENTIFIER, bytes(32)), QUERY).verdict == Seen.MISMATCH
+    assert judge(nak.encode(), QUERY).kind == AnswerKind.MISMATCH
+    assert judge(nak.encode() + raw_field(UNIQUE_IDENTIFIER, bytes(32)), QUERY).kind == AnswerKind.MISMATCH
 
 
 def test_a_forged_deny_does_not_look_like_the_servers_word() -> None:
     """A75: with the identifier seen on the way; it is told apart from an authentic refusal."""
     deny = Header(leap=3, mode=4, stratum=0, reference_id=b"DENY", origin=QUERY.transmit).encode()
     judgement = judge(deny + raw_field(UNIQUE_IDENTIFIER, QUERY.unique_id), QUERY)
-    assert judgement.verdict == Seen.KISS
+    assert judgement.kind == AnswerKind.KISS
     assert "unprotected" in judgement.reason
 
 
@@ -201,7 +200,7 @@ def test_a_kiss_code_cannot_write_to_the_terminal() -> None:
 
 def test_a_crypto_nak_of_classic_ntp_is_ignored() -> None:
     """B06."""
-    assert judge(GENUINE[:48] + bytes(4), QUERY).verdict == Seen.NOT_AUTHENTIC
+    assert judge(GENUINE[:48] + bytes(4), QUERY).kind == AnswerKind.NOT_AUTHENTIC
 
 
 # --- on the way to the server ----------------------------------------------------------------------------------------
@@ -343,7 +342,7 @@ def test_a_key_exchange_response_replayed_into_another_session_is_useless() -> N
     cookies = judge_response(message_of(exchange("alice")), OFFERED).cookies
     alices = build_query(session_keys(seed="alice"), cookies[0], 0, Counter())
     bobs = build_query(session_keys(seed="bob"), cookies[0], 0, Counter())
-    assert judge(answer(alices.packet), alices).verdict == Seen.TIME
+    assert judge(answer(alices.packet), alices).kind == AnswerKind.TIME
     assert respond(bobs.packet).verdict == Verdict.NAK_AUTH
 
 

@@ -16,7 +16,16 @@ from nts.codec import ntp
 from nts.codec.aead import Aead, SessionKeys
 from nts.codec.keyring import KeyRing
 from nts.codec.ntp import NS, Header
-from nts.protocol.ts_client import Measurement, Query, Verdict, build_query, count_placeholders, judge, measure, restock
+from nts.protocol.ts_client import (
+    AnswerKind,
+    Measurement,
+    Query,
+    build_query,
+    count_placeholders,
+    judge,
+    measure,
+    restock,
+)
 from testkit.packets import (
     AUTHENTICATOR,
     COOKIE,
@@ -146,55 +155,55 @@ def test_client_and_server_understand_each_other(aead: Aead, placeholders: int) 
     keys = session_keys(aead)
     query = query_for(keys, min(placeholders, count_placeholders(0, len(cookie_of(keys)))))
     judgement = judge(answer(query.packet), query)
-    assert judgement.verdict == Verdict.TIME
+    assert judgement.kind == AnswerKind.TIME
     assert len(judgement.cookies) == fields_of(query.packet).count((PLACEHOLDER, bytes(len(cookie_of(keys))))) + 1
     assert judgement.header == replace(
         HEADER, origin=query.transmit, reference_id=SYSTEM.reference_id, reference_time=SYSTEM.reference_time
     )
     for number, cookie in enumerate(judgement.cookies):
         following = build_query(keys, cookie, 0, Counter(number))
-        assert judge(answer(following.packet), following).verdict == Verdict.TIME
+        assert judge(answer(following.packet), following).kind == AnswerKind.TIME
 
 
 def test_the_genuine_answer_is_accepted() -> None:
     judgement = judge(reply(), QUERY)
-    assert (judgement.verdict, judgement.header, judgement.cookies) == (Verdict.TIME, HEADER, (FRESH,))
+    assert (judgement.kind, judgement.header, judgement.cookies) == (AnswerKind.TIME, HEADER, (FRESH,))
     assert judgement.reason == ""
 
 
 UID_FIELD = raw_field(UNIQUE_IDENTIFIER, QUERY.unique_id)
 IGNORED = {
-    "empty": (b"", Verdict.NOT_AUTHENTIC),
-    "47-octets": (HEADER.encode()[:47], Verdict.NOT_AUTHENTIC),
-    "B01-field-length": (HEADER.encode() + raw_field(UNKNOWN_FIELD, bytes(24), 3), Verdict.NOT_AUTHENTIC),
-    "C01-plain": (HEADER.encode(), Verdict.NOT_AUTHENTIC),
-    "B06-crypto-nak": (HEADER.encode() + bytes(4), Verdict.NOT_AUTHENTIC),
-    "C02-uid-without-authenticator": (HEADER.encode() + UID_FIELD, Verdict.NOT_AUTHENTIC),
-    "C03-authenticator-without-uid": (reply(unique_id=None), Verdict.MISMATCH),
-    "C04-wrong-uid": (reply(unique_id=bytes(32)), Verdict.MISMATCH),
-    "C04-uid-prefix": (reply(unique_id=QUERY.unique_id[:28]), Verdict.MISMATCH),
-    "C04-uid-extended": (reply(unique_id=QUERY.unique_id + bytes(4)), Verdict.MISMATCH),
-    "two-uids": (reply(clear=UID_FIELD), Verdict.MISMATCH),
-    "uid-behind-authenticator": (reply(unique_id=None, after=UID_FIELD), Verdict.NOT_AUTHENTIC),
-    "uid-encrypted": (reply(unique_id=None, inside=UID_FIELD), Verdict.MISMATCH),
-    "C05-tag-with-c2s-key": (reply(key=KEYS.c2s), Verdict.NOT_AUTHENTIC),
-    "C05-tag-with-other-key": (reply(key=bytes(32)), Verdict.NOT_AUTHENTIC),
-    "two-authenticators": (reply(after=reply()[-160:]), Verdict.NOT_AUTHENTIC),
-    "encrypted-fields-malformed": (reply(inside=b"\2\4\0\3"), Verdict.NOT_AUTHENTIC),
-    "B11-wrong-origin": (reply(replace(HEADER, origin=QUERY.transmit ^ 1)), Verdict.MISMATCH),
-    "origin-zero": (reply(replace(HEADER, origin=0)), Verdict.MISMATCH),
-    "B09-mode-3": (reply(replace(HEADER, mode=3)), Verdict.MISMATCH),
-    "mode-5": (reply(replace(HEADER, mode=5)), Verdict.MISMATCH),
-    "version-3": (reply(replace(HEADER, version=3)), Verdict.MISMATCH),
-    "our-own-request": (QUERY.packet, Verdict.MISMATCH),
+    "empty": (b"", AnswerKind.NOT_AUTHENTIC),
+    "47-octets": (HEADER.encode()[:47], AnswerKind.NOT_AUTHENTIC),
+    "B01-field-length": (HEADER.encode() + raw_field(UNKNOWN_FIELD, bytes(24), 3), AnswerKind.NOT_AUTHENTIC),
+    "C01-plain": (HEADER.encode(), AnswerKind.NOT_AUTHENTIC),
+    "B06-crypto-nak": (HEADER.encode() + bytes(4), AnswerKind.NOT_AUTHENTIC),
+    "C02-uid-without-authenticator": (HEADER.encode() + UID_FIELD, AnswerKind.NOT_AUTHENTIC),
+    "C03-authenticator-without-uid": (reply(unique_id=None), AnswerKind.MISMATCH),
+    "C04-wrong-uid": (reply(unique_id=bytes(32)), AnswerKind.MISMATCH),
+    "C04-uid-prefix": (reply(unique_id=QUERY.unique_id[:28]), AnswerKind.MISMATCH),
+    "C04-uid-extended": (reply(unique_id=QUERY.unique_id + bytes(4)), AnswerKind.MISMATCH),
+    "two-uids": (reply(clear=UID_FIELD), AnswerKind.MISMATCH),
+    "uid-behind-authenticator": (reply(unique_id=None, after=UID_FIELD), AnswerKind.NOT_AUTHENTIC),
+    "uid-encrypted": (reply(unique_id=None, inside=UID_FIELD), AnswerKind.MISMATCH),
+    "C05-tag-with-c2s-key": (reply(key=KEYS.c2s), AnswerKind.NOT_AUTHENTIC),
+    "C05-tag-with-other-key": (reply(key=bytes(32)), AnswerKind.NOT_AUTHENTIC),
+    "two-authenticators": (reply(after=reply()[-160:]), AnswerKind.NOT_AUTHENTIC),
+    "encrypted-fields-malformed": (reply(inside=b"\2\4\0\3"), AnswerKind.NOT_AUTHENTIC),
+    "B11-wrong-origin": (reply(replace(HEADER, origin=QUERY.transmit ^ 1)), AnswerKind.MISMATCH),
+    "origin-zero": (reply(replace(HEADER, origin=0)), AnswerKind.MISMATCH),
+    "B09-mode-3": (reply(replace(HEADER, mode=3)), AnswerKind.MISMATCH),
+    "mode-5": (reply(replace(HEADER, mode=5)), AnswerKind.MISMATCH),
+    "version-3": (reply(replace(HEADER, version=3)), AnswerKind.MISMATCH),
+    "our-own-request": (QUERY.packet, AnswerKind.MISMATCH),
 }
 
 
 @pytest.mark.parametrize(("datagram", "verdict"), list(IGNORED.values()), ids=list(IGNORED))
-def test_what_cannot_be_trusted_is_ignored_and_brings_nothing(datagram: bytes, verdict: Verdict) -> None:
+def test_what_cannot_be_trusted_is_ignored_and_brings_nothing(datagram: bytes, verdict: AnswerKind) -> None:
     """A52, A57, A58, A72, B01, B05, B06, B11, C01 to C05."""
     judgement = judge(datagram, QUERY)
-    assert judgement.verdict == verdict
+    assert judgement.kind == verdict
     assert judgement.reason
     assert (judgement.header, judgement.cookies) == (None, ())
 
@@ -205,26 +214,26 @@ KISS = replace(HEADER, leap=3, stratum=0, reference_id=b"NTSN")
 @pytest.mark.parametrize(
     ("datagram", "verdict"),
     [
-        pytest.param(KISS.encode() + UID_FIELD, Verdict.NAK, id="ntsn"),
-        pytest.param(replace(KISS, reference_id=b"RATE").encode() + UID_FIELD, Verdict.KISS, id="C11-rate"),
-        pytest.param(replace(KISS, reference_id=b"DENY").encode() + UID_FIELD, Verdict.KISS, id="C11-deny"),
-        pytest.param(KISS.encode(), Verdict.NOT_AUTHENTIC, id="C08-ntsn-without-uid"),
+        pytest.param(KISS.encode() + UID_FIELD, AnswerKind.NAK, id="ntsn"),
+        pytest.param(replace(KISS, reference_id=b"RATE").encode() + UID_FIELD, AnswerKind.KISS, id="C11-rate"),
+        pytest.param(replace(KISS, reference_id=b"DENY").encode() + UID_FIELD, AnswerKind.KISS, id="C11-deny"),
+        pytest.param(KISS.encode(), AnswerKind.NOT_AUTHENTIC, id="C08-ntsn-without-uid"),
         pytest.param(
-            KISS.encode() + raw_field(UNIQUE_IDENTIFIER, bytes(32)), Verdict.MISMATCH, id="C08-ntsn-wrong-uid"
+            KISS.encode() + raw_field(UNIQUE_IDENTIFIER, bytes(32)), AnswerKind.MISMATCH, id="C08-ntsn-wrong-uid"
         ),
-        pytest.param(replace(KISS, origin=0).encode() + UID_FIELD, Verdict.MISMATCH, id="ntsn-wrong-origin"),
+        pytest.param(replace(KISS, origin=0).encode() + UID_FIELD, AnswerKind.MISMATCH, id="ntsn-wrong-origin"),
     ],
 )
-def test_an_unprotected_kiss_counts_only_with_our_identifier_and_origin(datagram: bytes, verdict: Verdict) -> None:
+def test_an_unprotected_kiss_counts_only_with_our_identifier_and_origin(datagram: bytes, verdict: AnswerKind) -> None:
     """A73, A75, B13, C08, C11."""
     judgement = judge(datagram, QUERY)
-    assert (judgement.verdict, judgement.cookies) == (verdict, ())
+    assert (judgement.kind, judgement.cookies) == (verdict, ())
 
 
 def test_the_servers_own_nak_is_understood() -> None:
     """A73."""
     query = build_query(KEYS, bytes(100), 0, Counter("query"))
-    assert judge(answer(query.packet), query).verdict == Verdict.NAK
+    assert judge(answer(query.packet), query).kind == AnswerKind.NAK
 
 
 @pytest.mark.parametrize(
@@ -247,7 +256,7 @@ def test_the_servers_own_nak_is_understood() -> None:
 def test_an_authentic_answer_without_usable_time_still_brings_its_cookies(header: Header, reason: str) -> None:
     """A75, B12, B13, C11."""
     judgement = judge(reply(header), QUERY)
-    assert (judgement.verdict, judgement.cookies, judgement.header) == (Verdict.UNUSABLE, (FRESH,), header)
+    assert (judgement.kind, judgement.cookies, judgement.header) == (AnswerKind.UNUSABLE, (FRESH,), header)
     assert reason in judgement.reason
 
 
@@ -262,7 +271,7 @@ def test_an_authentic_answer_without_usable_time_still_brings_its_cookies(header
     ],
 )
 def test_extreme_but_legal_headers_are_usable(header: Header) -> None:
-    assert judge(reply(header), QUERY).verdict == Verdict.TIME
+    assert judge(reply(header), QUERY).kind == AnswerKind.TIME
 
 
 @pytest.mark.parametrize("where", ["clear", "after"])
@@ -270,7 +279,7 @@ def test_cookies_outside_of_the_ciphertext_are_not_kept(where: str) -> None:
     """A66, A68, C07: the answer itself stays good."""
     extra = raw_field(COOKIE, bytes(100))
     judgement = judge(reply(clear=extra) if where == "clear" else reply(after=extra), QUERY)
-    assert (judgement.verdict, judgement.cookies) == (Verdict.TIME, (FRESH,))
+    assert (judgement.kind, judgement.cookies) == (AnswerKind.TIME, (FRESH,))
 
 
 @pytest.mark.parametrize("where", ["clear", "inside", "after", "mac"])
@@ -297,7 +306,7 @@ def test_any_number_and_length_of_cookies_is_survived(sizes: list[int], kept: li
     """A30, A68, C13: and the stock never exceeds eight."""
     inside = b"".join(raw_field(COOKIE, bytes(size)) for size in sizes)
     judgement = judge(reply(inside=inside), QUERY)
-    assert judgement.verdict == Verdict.TIME
+    assert judgement.kind == AnswerKind.TIME
     assert [len(c) for c in judgement.cookies] == kept
     assert len(restock((), judgement.cookies)) <= COOKIES_WANTED
 
@@ -307,7 +316,7 @@ def test_an_answer_needs_no_additional_padding_whatever_its_nonce(nonce: int) ->
     """A56, A61."""
     head = HEADER.encode() + UID_FIELD
     datagram = head + authenticator(KEYS.s2c, bytes(nonce), raw_field(COOKIE, FRESH), head)
-    assert judge(datagram, QUERY).verdict == Verdict.TIME
+    assert judge(datagram, QUERY).kind == AnswerKind.TIME
 
 
 @pytest.mark.parametrize("aead", Aead)
@@ -318,7 +327,7 @@ def test_no_bit_of_an_authentic_answer_can_be_flipped(aead: Aead) -> None:
     genuine = answer(query.packet)
     for bit in range(8 * len(genuine)):
         judgement = judge(flipped(genuine, bit), query)
-        assert judgement.verdict not in (Verdict.TIME, Verdict.UNUSABLE), f"bit {bit}"
+        assert judgement.kind not in (AnswerKind.TIME, AnswerKind.UNUSABLE), f"bit {bit}"
         assert judgement.cookies == ()
     longer = genuine + UNKNOWN
     for bit in range(8 * (len(genuine) + 4), 8 * len(longer)):
@@ -328,7 +337,7 @@ def test_no_bit_of_an_authentic_answer_can_be_flipped(aead: Aead) -> None:
 @pytest.mark.parametrize("size", range(len(reply())))
 def test_no_truncation_of_an_authentic_answer_is_accepted(size: int) -> None:
     """A72."""
-    assert judge(reply()[:size], QUERY).verdict in (Verdict.NOT_AUTHENTIC, Verdict.MISMATCH)
+    assert judge(reply()[:size], QUERY).kind in (AnswerKind.NOT_AUTHENTIC, AnswerKind.MISMATCH)
 
 
 @given(st.binary(max_size=300) | mutated(st.just(reply())) | st.binary(max_size=90).map(lambda b: reply()[:48] + b))
@@ -336,11 +345,11 @@ def test_no_truncation_of_an_authentic_answer_is_accepted(size: int) -> None:
 def test_judge_never_raises_and_believes_only_what_is_authentic(datagram: bytes) -> None:
     """A72."""
     judgement = judge(datagram, QUERY)
-    if judgement.verdict in (Verdict.TIME, Verdict.UNUSABLE):
+    if judgement.kind in (AnswerKind.TIME, AnswerKind.UNUSABLE):
         assert datagram[: len(reply())] == reply()
     else:
         assert judgement.cookies == ()
-    if judgement.verdict in (Verdict.NAK, Verdict.KISS):
+    if judgement.kind in (AnswerKind.NAK, AnswerKind.KISS):
         assert UID_FIELD in datagram
 
 
@@ -352,7 +361,7 @@ def test_every_verdict_is_reached_by_some_datagram_here() -> None:
         reply(KISS),
         *(k.encode() + UID_FIELD for k in (KISS, rate)),
     ]
-    assert {judge(d, QUERY).verdict for d in datagrams} == set(Verdict)
+    assert {judge(d, QUERY).kind for d in datagrams} == set(AnswerKind)
 
 
 def test_repr_shows_neither_keys_nor_cookies() -> None:
@@ -428,4 +437,4 @@ def test_the_stock_keeps_the_newest_eight() -> None:
 def test_a_ring_without_the_key_is_answered_with_a_nak_and_not_with_time() -> None:
     """A73, A83."""
     outcome = respond(QUERY.packet, ring=KeyRing(RING.keys[:1]))
-    assert judge(outcome.reply or b"", QUERY).verdict == Verdict.NAK
+    assert judge(outcome.reply or b"", QUERY).kind == AnswerKind.NAK

@@ -287,5 +287,5 @@ def test_exported_keys_and_cookies_work_with_the_time_server(suite: Suite, numbe
         reply = processes.ask_udp(suite.ntp_port, query.packet)
         assert reply is not None
         judgement = ts_client.judge(reply, query)
-        assert judgement.verdict is ts_client.Verdict.TIME, judgement.reason
+        assert judgement.kind is ts_client.AnswerKind.TIME, judgement.reason
         assert len(judgement.cookies) == 1

@@ -78,7 +78,7 @@ class Client:
             except OSError as e:
                 raise BenchError(f"{server.name} does not answer: {e}") from None
         due = 1 + (MAX_PLACEHOLDERS if kind is Kind.REFILL else 0)
-        if judgement.verdict is not ts_client.Verdict.TIME or len(judgement.cookies) != due:
+        if judgement.kind is not ts_client.AnswerKind.TIME or len(judgement.cookies) != due:
             raise BenchError(
                 f"{server.name} answers with {len(judgement.cookies)} cookies: {judgement.reason or 'time'}"
             )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The client's cases, C01 to C24: a misbehaving server plays them, and the client under test is judged by what it does.
+"""The client cases, C01 to C24: our servers misbehave, and the client under test is judged by what it does.
 
-recipes chronyd   how a client is run                     probe   the scene, and what was seen in it
+recipes chronyd   how to run a client                     probe   the scene, and what was seen in it
 judge             judgements that cases share             others  the cases, a file for each subject
 """
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""C24: AEAD 30, AES-128-GCM-SIV, whose keys some clients extract with 15 in the exporter's context (section 5.1).
+"""C24: AEAD 30, AES-128-GCM-SIV, whose keys some clients extract with 15 in the exporter context (section 5.1).
 
-They did so before record 1024 was assigned, by which both sides say that they do it right. The client's first request
-is judged by which of the two keys it is sealed with, and gets no answer.
+They did so before record 1024 was assigned, with which both sides confirm that they use 30. The case looks at which of
+the two keys seals the client's first request.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import replace
 from nts.base.registry import RecordType
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe, until_accepted, until_asked
-from nts.check.model import Finding, Group, Severity, failed, passed, warned
+from nts.check.model import Finding, Group, Severity, failed, passed, skipped, warned
 from nts.check.peer import SOUND_KE, KeTalk, craft
 from nts.check.peer.faults.exchange import parsed
 from nts.codec.aead import Aead, SessionKeys, possible_contexts
@@ -25,16 +25,16 @@ GROUP: Group[ClientProbe] = Group("Algorithms")
 
 @GROUP.check(
     "C24", "client-aead-30", section="5.1", severity=Severity.INFO, ref="A40 A94",
-    sends="Where AEAD 30 (AES-128-GCM-SIV) is offered: a response that agrees on it, with and without record 1024.",
-    expects="The client's keys come with 30 in the exporter's context both times; or AEAD 30 is not offered.",
-    rule="The exporter's context holds the number of the algorithm agreed on.",
+    sends="If the client offers AEAD 30 (AES-128-GCM-SIV): a response that agrees on it, with and without record 1024.",
+    expects="Both times the client extracts its keys with 30 in the exporter context, or it does not offer AEAD 30.",
+    rule="The exporter context holds the number of the agreed algorithm.",
 )  # fmt: skip
 def client_aead_30(probe: ClientProbe) -> Iterator[Finding]:
     with probe.scene(what="sound servers") as scene:
         seen = scene.meet(until=until_accepted)
     requests = [s.received for s in seen.sessions if s.received]
     if not requests:
-        yield judge.unseen("no NTS-KE request came")
+        yield skipped("no NTS-KE request came")
         return
     offered = [i for r in parsed(requests[0]) if r.type == RecordType.AEAD_ALGORITHM for i in u16_list(r)]
     if _GCM_SIV not in offered:
@@ -45,7 +45,7 @@ def client_aead_30(probe: ClientProbe) -> Iterator[Finding]:
 
 
 def _context(probe: ClientProbe, echo: bool) -> Iterator[Finding]:
-    """Which keys the client uses when AEAD 30 is agreed on."""
+    """Which keys the client uses for AEAD 30."""
     candidates: list[tuple[int, SessionKeys]] = []
 
     def agree(talk: KeTalk) -> None:
@@ -63,8 +63,8 @@ def _context(probe: ClientProbe, echo: bool) -> Iterator[Finding]:
     if used == {_GCM_SIV}:
         yield passed(f"{what}: keys with 30 in the context")
     elif not used:
-        yield judge.unseen(f"{what}: no request that either key fits ({judge.did(seen)})")
+        yield skipped(f"{what}: no request that fits either key ({judge.did(seen)})")
     elif echo:
         yield failed(f"{what}: keys with 15 in the context")
     else:
-        yield warned(f"{what}: keys with 15 in the context, as chrony had it before that record")
+        yield warned(f"{what}: keys with 15 in the context, like chrony before that record")

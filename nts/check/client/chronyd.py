@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""chronyd as the client under test: with -x, so that it leaves the clock alone, in a folder of its own.
+"""chronyd as the client under test. It runs with -x, so it leaves the clock alone, and in its own folder.
 
-It polls several times a second, since each case waits for a few polls. Whether it took the time is asked of it with
-chronyc: a source without a single sample has given none.
+It polls several times a second, because each case waits for a few polls. chronyc tells whether it took the time: a
+source without a sample has given none.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from nts.check.client.recipes import Enough, Outcome, Place, stop, wait_until
+from nts.check.client.recipes import ClientResult, Enough, Place, stop, wait_until
 from nts.check.model import Skipped
 
 _PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"))
-_START = 10.0  # seconds until it answers chronyc
+_START = 10.0  # seconds for it to answer chronyc
 POLL = "iburst minpoll -3 maxpoll -3"
 
 
 def snippet(host: str, ke_port: int, ca: Path) -> list[str]:
-    """The lines of chrony.conf for a client of the servers here."""
+    """The lines of chrony.conf for a client of our servers."""
     return [f"server {host} nts ntsport {ke_port} {POLL}", f"ntstrustedcerts {ca}"]
 
 
 class ChronydClient:
-    """A chronyd of this machine."""
+    """This machine's chronyd."""
 
     name, resident, keeps = "chronyd", True, True
 
     def __init__(self) -> None:
         self._chronyd, self._chronyc = (shutil.which(name, path=_PATH) for name in ("chronyd", "chronyc"))
 
-    def meet(self, place: Place, enough: Enough) -> Outcome:
+    def meet(self, place: Place, enough: Enough) -> ClientResult:
         if self._chronyd is None or self._chronyc is None:
             raise Skipped("there are no chronyd and chronyc on this machine")
-        # The path of a Unix socket has 107 octets at most, and chronyd wants the folder to itself.
+        # A Unix socket's path has 107 octets at most, and chronyd wants the folder to itself.
         with (
             tempfile.TemporaryDirectory(prefix="nts-", dir="/tmp") as folder,
             (place.folder / "output").open("ab") as log,
@@ -57,10 +57,10 @@ class ChronydClient:
             finally:
                 stop(process)
         text = (place.folder / "output").read_text(errors="replace")
-        return Outcome(accepted, code, text)
+        return ClientResult(accepted, code, text)
 
     def _command(self, place: Place, folder: Path, control: Path) -> list[str]:
-        """Its configuration is written, and the command that runs it returned."""
+        """Write its configuration, and return the command that runs it."""
         dump = place.folder / "cookies"
         dump.mkdir(mode=0o700, exist_ok=True)
         lines = [

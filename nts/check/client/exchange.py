@@ -7,22 +7,22 @@ from collections.abc import Iterator
 
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe
-from nts.check.model import Finding, Group, Severity, failed, passed
+from nts.check.model import Finding, Group, Severity, failed, passed, skipped
 from nts.check.peer.faults import find
 from nts.check.peer.faults.exchange import DRIP_SECONDS
 
 GROUP: Group[ClientProbe] = Group("Key exchange")
 
-MAX_TAKEN = 1 << 25  # octets of an endless response, most of which are in the sockets' buffers
-MAX_SECONDS = 30.0  # for a client to have enough of an endless response
+MAX_TAKEN = 1 << 25  # octets of an endless response, most of them in socket buffers
+MAX_SECONDS = 30.0  # for a client to give up on an endless response
 
-_ABORT = "The client aborts, asks nobody for the time, and does not come back at once."
+_ABORT = "The client aborts, sends no time request, and does not reconnect at once."
 
 
 @GROUP.check(
     "C14", "ke-error-warning", section="4.1.3", severity=Severity.MUST, ref="A19 A24",
-    sends="Error 0, 1, 2 and an unknown one; Error 2 and Warning 0 besides a good response.", expects=_ABORT,
-    rule="Any Error, and any Warning that is unknown, ends the key exchange, and its keys must not be used.",
+    sends="Error 0, 1, 2 and an unknown one; Error 2 and Warning 0 inside a valid response.", expects=_ABORT,
+    rule="Any Error and any unknown Warning ends the key exchange, and its keys must not be used.",
 )  # fmt: skip
 def ke_error_warning(probe: ClientProbe) -> Iterator[Finding]:
     errors = ("error-0", "error-1", "error-2", "error-unknown", "error-in-good-response")
@@ -32,8 +32,8 @@ def ke_error_warning(probe: ClientProbe) -> Iterator[Finding]:
 @GROUP.check(
     "C15", "ke-unknown-record", section="4", severity=Severity.MUST, ref="A13",
     sends="An unknown record that is critical, and one that is not.",
-    expects="The first ends the key exchange, the second is ignored.",
-    rule="Unknown records are ignored unless their Critical bit is set; then they are an error.",
+    expects="The first ends the key exchange; the client ignores the second.",
+    rule="A client ignores unknown records, unless their Critical bit is set: then they are an error.",
 )  # fmt: skip
 def ke_unknown_record(probe: ClientProbe) -> Iterator[Finding]:
     yield from judge.meet(probe, ("unknown-critical", "unknown-noncritical"))
@@ -41,8 +41,8 @@ def ke_unknown_record(probe: ClientProbe) -> Iterator[Finding]:
 
 @GROUP.check(
     "C16", "ke-malformed", section="4.1.1", severity=Severity.MUST, ref="A14",
-    sends="No End of Message; one that is not critical; one with a body; data after it; two Next Protocol records; "
-    "none; two AEAD records.",
+    sends="No End of Message; one that is not critical; one with a body; data after it; two Next Protocol records;"
+    " none; two AEAD records.",
     expects=_ABORT,
     rule="A response holds each negotiation record exactly once and ends with one End of Message, critical and empty.",
 )  # fmt: skip
@@ -54,7 +54,7 @@ def ke_malformed(probe: ClientProbe) -> Iterator[Finding]:
 @GROUP.check(
     "C17", "ke-negotiation", section="4.1.5", severity=Severity.CRIT, ref="A17 A28",
     sends="No algorithm; one that was not offered; two; no protocol; one that was not offered.", expects=_ABORT,
-    rule="Only a protocol and an algorithm that the client offered may be used, and one algorithm alone.",
+    rule="Only a protocol that the client offered may be used, with exactly one of the algorithms it offered.",
 )  # fmt: skip
 def ke_negotiation(probe: ClientProbe) -> Iterator[Finding]:
     aeads = ("no-aead", "unoffered-aead", "two-aeads")
@@ -63,10 +63,10 @@ def ke_negotiation(probe: ClientProbe) -> Iterator[Finding]:
 
 @GROUP.check(
     "C18", "ke-delivery", section="4", severity=Severity.SHOULD, ref="A08 A11",
-    sends=f"A response of 65536 octets; one in TLS records of one octet; one that takes {DRIP_SECONDS:g} seconds; one "
-    "without an end.",
-    expects="The first two succeed; the third succeeds or is given up; of the fourth little is read.",
-    rule="Messages do not depend on how they are cut up; clients should accept 65536 octets, and must bound the rest.",
+    sends=f"A response of 65536 octets; one in TLS records of one octet; one that takes {DRIP_SECONDS:g} seconds; one"
+    " without end.",
+    expects="The first two succeed. The third succeeds or the client gives up. The client reads little of the fourth.",
+    rule="How a message is cut up does not matter. Clients should accept 65536 octets and must limit what they read.",
 )  # fmt: skip
 def ke_delivery(probe: ClientProbe) -> Iterator[Finding]:
     yield from judge.meet(probe, ("oversize-response", "one-octet-records"))
@@ -75,7 +75,7 @@ def ke_delivery(probe: ClientProbe) -> Iterator[Finding]:
         seen = scene.meet(until=lambda s: s.settled, seconds=MAX_SECONDS)
     yield from judge.aborted(seen)
     taken = max((s.sent for s in seen.sessions), default=0)
-    text = f"{seen.what}: {taken} octets were read or buffered"
+    text = f"{seen.what}: {taken} octets read or buffered"
     yield failed(text) if taken > MAX_TAKEN else passed(text)
 
 
@@ -84,25 +84,25 @@ def _drip(probe: ClientProbe) -> Iterator[Finding]:
         seen = scene.meet(until=lambda s: bool(s.accepted) or s.settled, seconds=DRIP_SECONDS + 15)
     yield from judge.protected(seen)
     if not seen.sessions:
-        yield judge.unseen(f"{seen.what}: the client did not connect")
+        yield skipped(f"{seen.what}: the client did not connect")
         return
     first = seen.sessions[0]
     if first.finished is None:
-        yield failed(f"{seen.what}: the client still waits after {seen.seconds:.0f} s")
+        yield failed(f"{seen.what}: the client is still waiting after {seen.seconds:.0f} s")
     elif seen.accepted or (seen.accepted is None and seen.nts_requests):
-        yield passed(f"{seen.what}: waits to the end and succeeds")
+        yield passed(f"{seen.what}: waits until the end and succeeds")
     elif seen.nts_requests:
-        yield failed(f"{seen.what}: goes on without a whole response")
+        yield failed(f"{seen.what}: goes on without a complete response")
     else:
         yield passed(f"{seen.what}: gives up after {first.finished - first.started:.0f} s")
 
 
 @GROUP.check(
     "C21", "ke-handshake", section="3", severity=Severity.CRIT, ref="A01 A02 A03 A04",
-    sends="TLS 1.2 only; no ALPN; certificates that are for another name, for its common name only, expired, not yet "
-    "valid, self-signed.",
+    sends="Only TLS 1.2; no ALPN; certificates for another name, with the name only as common name, expired, not yet"
+    " valid, self-signed.",
     expects="The client aborts before it has sent a single octet of NTS-KE.",
-    rule="TLS 1.3 or newer, ntske/1, and a certificate that is valid for the server's name come before any record.",
+    rule="Before any record comes TLS 1.3 or newer, ntske/1, and a certificate that is valid for the server's name.",
 )  # fmt: skip
 def ke_handshake(probe: ClientProbe) -> Iterator[Finding]:
     names = ("wrong-name-certificate", "common-name-certificate", "expired-certificate", "future-certificate")

@@ -8,23 +8,24 @@ from dataclasses import replace
 
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe, Scene, Seen, until_accepted, until_asked
-from nts.check.model import Finding, Group, Severity, counted, failed, passed
+from nts.check.findings import counted
+from nts.check.model import Finding, Group, Severity, failed, passed, skipped
 from nts.check.peer import SOUND_KE, NtpTalk
-from nts.check.peer.faults import Then, find
+from nts.check.peer.faults import Expected, find
 from nts.check.peer.ke import KeTalk, sound
 
 GROUP: Group[ClientProbe] = Group("Kisses of death")
 
-WATCH = 6.0  # seconds that a daemon is watched for what it does about a kiss
-MAX_EXCHANGES = 3  # within WATCH: one to start with, one because of the kiss, and one for luck
-GENUINE = 4  # replies before a kiss, to see the rhythm of a daemon
+WATCH = 6.0  # seconds to watch how a daemon reacts to a kiss
+MAX_EXCHANGES = 3  # within WATCH: one to start with, one because of the kiss, and one to spare
+GENUINE = 4  # replies before a kiss, to see how often a daemon polls
 
 
 @GROUP.check(
     "C08", "kiss-forged-nak", section="5.7", severity=Severity.CRIT, ref="A75",
-    sends="An NTS NAK without a Unique Identifier, and one with a wrong one: alone, and with the genuine reply behind.",
-    expects="No effect: no time from it, no key exchange because of it, and the genuine reply counts.",
-    rule="A kiss-o'-death must hold the Unique Identifier of a request that waits for its answer.",
+    sends="An NTS NAK without a Unique Identifier, and one with a wrong one: alone, and followed by the genuine reply.",
+    expects="No effect: the client takes no time from it, runs no key exchange, and uses the genuine reply.",
+    rule="A kiss-o'-death must hold the Unique Identifier of an outstanding request.",
 )  # fmt: skip
 def kiss_forged_nak(probe: ClientProbe) -> Iterator[Finding]:
     for name in ("forged-nak", "forged-nak-wrong-uid"):
@@ -33,41 +34,41 @@ def kiss_forged_nak(probe: ClientProbe) -> Iterator[Finding]:
         assert forge is not None
         with probe.scene(fault) as scene:
             seen = scene.meet(until=until_asked(judge.DROPPED_POLLS), wait=judge.SHORT)
-            yield from judge.judge(seen, fault)
+            yield from judge.meeting(seen, fault)
             yield judge.no_key_exchange(seen)
 
         def then_time(talk: NtpTalk, forge: object = forge) -> list[bytes | float]:
             assert callable(forge)
             return [*forge(talk), 0.05, talk.time()]
 
-        both = replace(fault, name=f"{name}, then a genuine reply", then=Then.USE, answer=then_time)
+        both = replace(fault, name=f"{name}, then a genuine reply", expected=Expected.USE, answer=then_time)
         with probe.scene(both) as scene:
             seen = scene.meet(until=until_accepted)
-            yield from judge.judge(seen, both)
+            yield from judge.meeting(seen, both)
             yield judge.no_key_exchange(seen)
 
 
 @GROUP.check(
     "C09", "kiss-nak-then-time", section="5.7", severity=Severity.SHOULD, ref="A76",
-    sends="An NTS NAK with the right Unique Identifier, and the genuine reply right behind it.",
-    expects="The genuine reply is used, and no key exchange follows.",
-    rule="An NTS NAK is not authentic: the client waits until its next poll for a valid reply before it believes it.",
+    sends="An NTS NAK with the right Unique Identifier, and the genuine reply right after it.",
+    expects="The client uses the genuine reply and runs no key exchange.",
+    rule="An NTS NAK is not authentic: before it believes one, a client waits until its next poll for a valid reply.",
 )  # fmt: skip
 def kiss_nak_then_time(probe: ClientProbe) -> Iterator[Finding]:
     fault = find("nak-then-time")
     with probe.scene(fault) as scene:
         seen = scene.meet(until=until_accepted)
-    yield from judge.judge(seen, fault)
+    yield from judge.meeting(seen, fault)
     yield judge.no_key_exchange(seen)
 
 
 @GROUP.check(
     "C10", "kiss-nak-for-ever", section="5.7", severity=Severity.CRIT, ref="A76 A77 A78 A80",
-    sends="NTS NAKs for ever; the NTS-KE server goes away after the first key exchange.",
-    expects="The old cookies are kept and used until a key exchange succeeds, key exchanges are rare, and there is no "
-    "plain NTP.",
-    rule="After an NTS NAK the client runs a key exchange, not in quick succession, and until one succeeds it goes on "
-    "with the cookies it has.",
+    sends="Nothing but NTS NAKs; the NTS-KE server fails after the first key exchange.",
+    expects="The client uses its old cookies until a key exchange succeeds, runs key exchanges rarely, and sends no"
+    " plain NTP.",
+    rule="After an NTS NAK a client runs a key exchange, but not in quick succession. Until one succeeds, it uses the"
+    " cookies it has.",
 )  # fmt: skip
 def kiss_nak_for_ever(probe: ClientProbe) -> Iterator[Finding]:
     fault = find("nak")
@@ -81,7 +82,7 @@ def kiss_nak_for_ever(probe: ClientProbe) -> Iterator[Finding]:
 
     with probe.scene(fault, ke=replace(SOUND_KE, answer=first_only)) as scene:
         seen = scene.meet(until=lambda s: s.seconds > WATCH and len(s.requests) > 0, count=3)
-        yield from judge.judge(seen, fault)
+        yield from judge.meeting(seen, fault)
         text = f"{seen.what}: {counted(len(seen.sessions), 'key exchange')} within {seen.seconds:.0f} s"
         if len(seen.sessions) > MAX_EXCHANGES:
             yield failed(text, Severity.MUST)
@@ -91,39 +92,39 @@ def kiss_nak_for_ever(probe: ClientProbe) -> Iterator[Finding]:
 
 
 def _keeps_asking(probe: ClientProbe, scene: Scene, seen: Seen) -> Iterator[Finding]:
-    """Old cookies still serve: of a daemon as long as it runs, of others when they are started again."""
+    """The client must go on with its old cookies: a daemon while it runs, others when they are started again."""
     if not probe.client.resident:
         if not probe.client.keeps:
-            yield judge.unseen("whether old cookies are kept: each run begins with a key exchange")
+            yield skipped("whether the client keeps old cookies: each run begins with a key exchange")
             return
         scene.ke.close()
         seen = scene.meet(until=lambda s: bool(s.requests))
         yield from judge.protected(seen)
-    naked = seen.nts_requests if not probe.client.resident else seen.nts_requests[2:]
-    if naked:
-        yield passed("with no key exchange to be had, old cookies are used on")
+    later = seen.nts_requests if not probe.client.resident else seen.nts_requests[2:]
+    if later:
+        yield passed("when no key exchange succeeds, the client goes on using old cookies")
     else:
-        yield failed(f"{seen.what}: the old cookies are given up ({judge.did(seen)})", Severity.SHOULD)
+        yield failed(f"{seen.what}: the client gives up its old cookies ({judge.did(seen)})", Severity.SHOULD)
 
 
 @GROUP.check(
     "C11", "kiss-rate-deny", section="5.7", severity=Severity.MUST, ref="A75 B13",
     sends="Authentic kisses RATE, DENY and RSTR after some genuine replies; the same unprotected, before genuine ones.",
-    expects="Authentic ones are obeyed (fewer requests after RATE, none after DENY and RSTR) and bring no time; "
-    "unprotected ones have no effect.",
-    rule="A kiss brings no time and must be obeyed (RFC 5905 section 7.4), if it belongs to a request that waits.",
+    expects="The client obeys authentic ones (fewer requests after RATE, none after DENY and RSTR) and takes no time"
+    " from them; unprotected ones have no effect.",
+    rule="A kiss for an outstanding request brings no time and must be obeyed (RFC 5905 section 7.4).",
 )  # fmt: skip
 def kiss_rate_deny(probe: ClientProbe) -> Iterator[Finding]:
     yield from judge.meet(probe, ("kiss-rate", "kiss-deny", "kiss-rstr", "forged-rate", "forged-deny", "forged-rstr"))
     if not probe.client.resident:
-        yield judge.unseen("whether kisses make it poll less: the client does not poll by itself")
+        yield skipped("whether the client polls less after a kiss: it does not poll by itself")
         return
     for code in ("rate", "deny", "rstr"):
         yield from _obeys(probe, code)
 
 
 def _obeys(probe: ClientProbe, code: str) -> Iterator[Finding]:
-    """A daemon's rhythm before and after authentic kisses."""
+    """How often a daemon polls before and after authentic kisses."""
     fault = find(f"kiss-{code}")
     kiss = fault.answer
     assert kiss is not None
@@ -139,7 +140,7 @@ def _obeys(probe: ClientProbe, code: str) -> Iterator[Finding]:
         seen = scene.meet(until=watched, seconds=3 * WATCH)
     at = [r.at for r in seen.nts_requests]
     if len(at) <= GENUINE:
-        yield judge.unseen(f"{seen.what}: only {len(at)} requests came")
+        yield skipped(f"{seen.what}: only {len(at)} requests came")
         return
     rhythm, after = at[GENUINE] - at[GENUINE - 1], at[GENUINE + 1 :]
     if code == "rate":

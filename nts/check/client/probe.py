@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The probe that client cases work with: it sets a scene, lets the client under test in, and says what was seen.
+"""The probe that client cases work with: it sets a scene, lets the client under test in, and reports what it did.
 
 with probe.scene(find("stripped-authenticator")) as scene:
     seen = scene.meet(count=3)
@@ -16,17 +16,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nts.base.registry import FieldType
-from nts.check.client.recipes import Client, Outcome, Place, wait_until
-from nts.check.model import Direction, Exhibit, Protocol, Skipped
+from nts.check.client.recipes import Client, ClientResult, Place, wait_until
+from nts.check.model import Direction, Exhibit, Protocol, Skipped, Transcript
 from nts.check.peer import SOUND_KE, SOUND_NTP, Authority, KeBehaviour, KePeer, NtpBehaviour, NtpPeer, NtpTalk, pair
 from nts.check.peer.faults import Fault
 from nts.check.peer.ke import KeSession
-from nts.check.probe import Record
 
-LAST_WORDS = 1.5  # seconds for the servers to notice all that a client did before it ended
+LAST_WORDS = 1.5  # seconds for the servers to notice everything that a client did before it ended
 STALLED = 5.0  # seconds without a request after which a daemon has stopped asking
-SETTLE = 1.0  # seconds after a key exchange in which a client that goes on would ask for the time
-_SHOWN = 4  # packets of a meeting among the exhibits
+SETTLE = 1.0  # seconds after a key exchange within which a client that goes on would ask for the time
+_SHOWN = 4  # packets of a meeting that become exhibits
 
 
 @dataclass
@@ -34,7 +33,7 @@ class Seen:
     """What a client did in one meeting."""
 
     what: str
-    """the fault it met"""
+    """the fault that it met"""
     resident: bool
     sessions: list[KeSession] = field(default_factory=list)
     requests: list[NtpTalk] = field(default_factory=list)
@@ -50,12 +49,12 @@ class Seen:
 
     @property
     def plain_requests(self) -> list[NtpTalk]:
-        """Those without any NTS field."""
+        """The requests without any NTS field."""
         return [r for r in self.requests if not any(f.type in set(FieldType) for f in r.fields)]
 
     @property
     def spent(self) -> list[bytes]:
-        """The cookies that came, in their order."""
+        """The cookies that came, in order."""
         return [c for r in self.requests for c in r.bodies(FieldType.COOKIE)]
 
     @property
@@ -65,7 +64,7 @@ class Seen:
 
     @property
     def settled(self) -> bool:
-        """Whether its key exchange has been over for a while."""
+        """Whether its last key exchange ended a while ago."""
         ended = [s.finished for s in self.sessions if s.finished is not None]
         return bool(ended) and time.monotonic() - max(ended) > SETTLE
 
@@ -74,28 +73,28 @@ Until = Callable[[Seen], bool]
 
 
 def until_accepted(seen: Seen) -> bool:
-    """Until it takes the time, or at least has asked for it where it would not say."""
+    """Until the client takes the time or, if it does not say so, has at least asked for it."""
     return bool(seen.accepted) or (seen.accepted is None and bool(seen.nts_requests))
 
 
 def until_settled(seen: Seen) -> bool:
-    """Until its key exchange has been over for a while."""
+    """Until the client's key exchange ended a while ago."""
     return bool(seen.accepted) or seen.settled
 
 
 def until_asked(count: int) -> Until:
-    """Until so many requests have come, or no more seem to come."""
+    """Until `count` requests have come, or the client seems to have stopped asking."""
     return lambda seen: len(seen.requests) >= count or seen.idle > STALLED
 
 
 class Scene:
-    """Both servers running, with a folder for what the client keeps."""
+    """Both servers, running, and a folder for what the client keeps."""
 
     def __init__(self, probe: ClientProbe, what: str, ke: KePeer, ntp: NtpPeer, folder: Path) -> None:
         self._probe, self.what, self.ke, self.ntp, self.folder = probe, what, ke, ntp, folder
 
     def meet(self, *, until: Until, count: int = 1, wait: float = 5.0, seconds: float = 20.0) -> Seen:
-        """Let the client in. `until` is for clients that do not end by themselves; `count` is of wanted requests."""
+        """Let the client in. `count` requests are wanted; `until` ends clients that do not end by themselves."""
         client, ke, ntp = self._probe.client, self.ke, self.ntp
         first_session, first_request = len(ke.sessions), len(ntp.requests)
         started = time.monotonic()
@@ -107,7 +106,7 @@ class Scene:
             )  # fmt: skip
 
         place = Place("localhost", ke.port, ntp.port, self._probe.authority.ca, self.folder, count, wait, seconds)
-        outcome: Outcome = client.meet(place, lambda accepted: until(seen(accepted)))
+        outcome: ClientResult = client.meet(place, lambda accepted: until(seen(accepted)))
         wait_until(lambda: ke.is_idle and ntp.is_idle, LAST_WORDS)
         result = replace(seen(outcome.accepted), code=outcome.code, output=outcome.output)
         self._probe.exhibit(result, ntp)
@@ -118,20 +117,20 @@ class ClientProbe:
     """What a client case gets."""
 
     def __init__(self, client: Client, authority: Authority, *, ke_port: int = 0, ntp_port: int = 0) -> None:
-        """The ports are for clients that cannot be told another one each time; 0: any that is free."""
-        self.client, self.authority, self.record = client, authority, Record()
+        """The ports are for clients that need fixed ones; 0: any that is free."""
+        self.client, self.authority, self.transcript = client, authority, Transcript()
         self._ports = ke_port, ntp_port
         self._works: bool | None = None
         self._ended = ""
 
     def take_exhibits(self) -> list[Exhibit]:
-        return self.record.take()
+        return self.transcript.take()
 
     @contextlib.contextmanager
     def scene(
         self, fault: Fault | None = None, *, what: str = "", ke: KeBehaviour = SOUND_KE, ntp: NtpBehaviour = SOUND_NTP
     ) -> Iterator[Scene]:
-        """The servers, with a fault or as told. Skipped when the client does not even work with sound ones."""
+        """Run the servers, with a fault or as told. Skipped if the client does not even work with sound ones."""
         self._require_working()
         with self._scene(fault, what, ke, ntp) as scene:
             yield scene
@@ -141,7 +140,7 @@ class ClientProbe:
         if fault is not None:
             what, ke, ntp = fault.name, fault.ke(self.authority, ke), fault.ntp(ntp)
         whose = fault.side.value if fault else ""
-        self.record.add(Direction.NOTE, f"the {whose} server {fault.does}" if fault else what)
+        self.transcript.add(Direction.NOTE, f"the {whose} server {fault.does}" if fault else what)
         ke, ntp = replace(ke, port=ke.port or self._ports[0]), replace(ntp, port=ntp.port or self._ports[1])
         with (
             tempfile.TemporaryDirectory(prefix="nts-client-") as folder,
@@ -157,27 +156,27 @@ class ClientProbe:
                 self._works = until_accepted(seen)
                 self._ended = "" if seen.code is None else f" (exit code {seen.code})"
             if self._works:
-                self.record.take()  # of no interest to the case that happens to be the first
+                self.transcript.take()  # not part of the case that happens to be first
         if not self._works:
-            raise Skipped(f"the client does not get the time from sound servers either{self._ended}")
+            raise Skipped(f"the client gets no time from sound servers either{self._ended}")
 
     def exhibit(self, seen: Seen, ntp: NtpPeer) -> None:
-        """Keep what a person needs to see of a meeting."""
+        """Record what a person needs to see of a meeting."""
         for session in seen.sessions[:_SHOWN]:
             name = (session.server_name or b"none").decode(errors="replace")
             tls = session.tls_version or f"no TLS ({session.problem})"
             text = f"key exchange from {session.address}: {tls}, server name {name}, {session.sent} octets sent to it"
-            self.record.add(Direction.RECEIVED, text, Protocol.NTS_KE, session.received)
+            self.transcript.add(Direction.RECEIVED, text, Protocol.NTS_KE, session.received)
             if session.response:
                 part = "" if session.sent == len(session.response) else f", the first {len(session.response)}"
                 text = f"response of {session.sent} octets{part}"
-                self.record.add(Direction.SENT, text, Protocol.NTS_KE, session.response)
+                self.transcript.add(Direction.SENT, text, Protocol.NTS_KE, session.response)
         for request in seen.requests[:_SHOWN]:
-            self.record.add(
+            self.transcript.add(
                 Direction.RECEIVED, f"request of {len(request.datagram)} octets", Protocol.NTP, request.datagram
             )
         for reply in ntp.sent[-_SHOWN:]:
-            self.record.add(Direction.SENT, f"reply of {len(reply)} octets", Protocol.NTP, reply)
+            self.transcript.add(Direction.SENT, f"reply of {len(reply)} octets", Protocol.NTP, reply)
         took = {True: "took the time", False: "took no time", None: "does not say whether it took the time"}
         ended = "" if seen.code is None else f", exit code {seen.code}"
-        self.record.add(Direction.NOTE, f"the client {took[seen.accepted]}{ended}")
+        self.transcript.add(Direction.NOTE, f"the client {took[seen.accepted]}{ended}")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""How a client under test is run, and how one sees whether it took the time.
+"""How to run a client under test, and how to tell whether it took the time.
 
-A recipe knows a client: `meet` runs it against the servers of a `Place` and says what came of it. Whatever a client
-sends is seen by the servers; whether it believed an answer can only be told from its own words.
+A recipe knows one client: `meet` runs it against the servers of a `Place` and returns the result. The servers see
+everything that a client sends, but only the client can tell whether it believed an answer.
 """
 
 from __future__ import annotations
@@ -19,49 +19,50 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-SCRIPTS = Path(__file__).resolve().parents[3]
-_TICK = 0.05  # seconds between looks
-_GRACE = 3.0  # seconds that a client may go on once all there is to see has been seen
+import nts
+
+_TICK = 0.05  # seconds between two looks
+_GRACE = 3.0  # seconds that a client may run on after we have seen enough
 _STOP = 5.0  # seconds for a client to end
-_OUTPUT = 20_000  # characters of it that are kept
+_OUTPUT = 20_000  # characters to keep
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a client is to go, and how long."""
+    """Where a client must go, and for how long."""
 
     host: str
     ke_port: int
     ntp_port: int
     ca: Path
     folder: Path
-    """for whatever it wants to keep; the same for all meetings of one scene"""
+    """for whatever the client keeps; the same for all meetings of one scene"""
     count: int = 1
     """how many time requests are wanted"""
     wait: float = 1.0
-    """seconds it should wait for an answer, if it can be told"""
+    """seconds to wait for an answer, for clients that can be told"""
     seconds: float = 20.0
-    """when to stop it, whatever has been seen"""
+    """when to stop the client in any case"""
 
     @property
     def state(self) -> Path:
-        """The file for what it keeps, if it keeps one."""
+        """The client's state file, if it has one."""
         return self.folder / "state"
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of a meeting, seen from the client."""
+class ClientResult:
+    """What a client says about a meeting."""
 
     accepted: bool | None
-    """whether it took the time from an answer; None: it does not say"""
+    """whether it took the time; None: it does not say"""
     code: int | None = None
     """its exit code, if it ended by itself"""
     output: str = ""
 
 
 Enough = Callable[[bool | None], bool]
-"""Given whether the client has accepted time so far: whether all there is to see has been seen."""
+"""Takes whether the client has accepted time so far; returns whether we have seen enough."""
 
 
 class Client(Protocol):
@@ -69,20 +70,20 @@ class Client(Protocol):
 
     name: str
     resident: bool
-    """whether it runs until stopped and polls, like a daemon"""
+    """whether it polls until it is stopped, like a daemon"""
     keeps: bool
-    """whether it can be started again with the cookies it had, without a key exchange"""
+    """whether it can start again with its old cookies, without a key exchange"""
 
-    def meet(self, place: Place, enough: Enough) -> Outcome:
-        """Run it against the servers at a place until it ends, or until there is nothing more to see."""
+    def meet(self, place: Place, enough: Enough) -> ClientResult:
+        """Run it against the servers at a place, until it ends or we have seen enough."""
         ...
 
 
 class CommandClient:
     """Any client that a shell command runs. Exit code 0 means that it took the time.
 
-    In a command {ke_port}, {ntp_port}, {ca}, {host}, {state}, {dir}, {count} and {wait} stand for the place. `again`
-    is for when it has a state already; without it, `first` runs again.
+    In a command, {ke_port}, {ntp_port}, {ca}, {host}, {state}, {dir}, {count} and {wait} stand for the place. `again`
+    runs a client that has its state file already; without `again`, `first` runs each time.
     """
 
     def __init__(self, name: str, first: str, again: str | None = None) -> None:
@@ -90,8 +91,8 @@ class CommandClient:
         self.resident, self.keeps = False, again is not None
         check_placeholders(first, again or "")
 
-    def meet(self, place: Place, enough: Enough) -> Outcome:
-        outcome = Outcome(None)
+    def meet(self, place: Place, enough: Enough) -> ClientResult:
+        outcome = ClientResult(None)
         command = self._command(place)
         for i in range(1 if "{count}" in command else place.count):
             if i and enough(outcome.accepted):
@@ -104,33 +105,33 @@ class CommandClient:
 
 
 def ours() -> CommandClient:
-    """This suite's clients: a key exchange, then queries."""
+    """The clients of this suite: a key exchange, then queries."""
     python = shlex.quote(sys.executable)
-    ke, ts = (f"{python} {shlex.quote(str(SCRIPTS / name))}" for name in ("ntske_client.py", "ntsts_client.py"))
+    ke, ts = (f"{python} {shlex.quote(str(nts.ROOT / name))}" for name in ("ntske_client.py", "ntsts_client.py"))
     query = f"{ts} -f {{state}} -n {{count}} -i 0.02 --timeout {{wait}} --json"
     return CommandClient("ours", f"{ke} -c {{ca}} -o {{state}} {{host}} {{ke_port}} && {query}", query)
 
 
 class ManualClient:
-    """A client that a person starts and stops. Whether it takes the time is not seen."""
+    """A client that a person starts and stops. We cannot see whether it takes the time."""
 
     name, resident, keeps = "by hand", False, False
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
 
-    def meet(self, place: Place, enough: Enough) -> Outcome:
+    def meet(self, place: Place, enough: Enough) -> ClientResult:
         self._say(f"let the client ask {place.host}, NTS-KE port {place.ke_port}, with the CA {place.ca}")
         wait_until(lambda: enough(None), max(place.seconds, 120))
-        return Outcome(None)
+        return ClientResult(None)
 
 
 class UnknownPlaceholder(ValueError):
-    """A command with braces around what they cannot stand for."""
+    """A command has braces around a name that stands for nothing."""
 
 
 def filled(command: str, place: Place) -> str:
-    """A command with the place filled in, quoted for the shell."""
+    """Fill in the place, quoted for the shell."""
     return command.format_map({k: shlex.quote(str(v)) for k, v in _values(place).items()})
 
 
@@ -142,7 +143,7 @@ def _values(place: Place) -> Mapping[str, object]:
 
 
 def check_placeholders(*commands: str) -> None:
-    """UnknownPlaceholder, before anything runs."""
+    """UnknownPlaceholder if a command cannot be filled in."""
     for command in commands:
         try:
             filled(command, Place("", 0, 0, Path(), Path()))
@@ -151,8 +152,8 @@ def check_placeholders(*commands: str) -> None:
             raise UnknownPlaceholder(f"{command!r}: {e} is none of {names}; write {{{{ for a brace") from None
 
 
-def run(command: str, place: Place, enough: Enough) -> Outcome:
-    """Run a shell command until it ends; stopped when it goes on though all has been seen, or for too long."""
+def run(command: str, place: Place, enough: Enough) -> ClientResult:
+    """Run a shell command until it ends. Stop it if it runs on after we have seen enough, or for too long."""
     with (place.folder / "output").open("a+b") as output:
         start = output.tell()
         process = subprocess.Popen(
@@ -165,7 +166,7 @@ def run(command: str, place: Place, enough: Enough) -> Outcome:
             stop(process)
         output.seek(start)
         text = output.read().decode(errors="replace")[-_OUTPUT:]
-    return Outcome(None if code is None else code == 0, code, text)
+    return ClientResult(None if code is None else code == 0, code, text)
 
 
 def _await(process: subprocess.Popen[bytes], place: Place, enough: Enough) -> int | None:
@@ -178,7 +179,7 @@ def _await(process: subprocess.Popen[bytes], place: Place, enough: Enough) -> in
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process that leads a session, and its children, if they still run."""
+    """End a process that leads a session, and its children."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
@@ -188,7 +189,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether it becomes true in time."""
+    """Wait for a condition; whether it became true in time."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:

@@ -13,16 +13,16 @@ from nts.check.peer.ntp import NtpTalk
 
 GROUP: Group[ClientProbe] = Group("Replies that are not authentic")
 
-_DROPPED = "No time is taken; the client goes on waiting for a genuine reply."
+_DROPPED = "The client takes no time and goes on waiting for a genuine reply."
 _VERIFY = (
-    "A reply must be authentic under the S2C key and hold the Unique Identifier of a request that waits for it; "
-    "anything else is dropped."
+    "A client drops every reply that is not authentic under the S2C key, or that does not hold the Unique Identifier "
+    "of an outstanding request."
 )
 
 
 @GROUP.check(
     "C01", "reply-plain", section="5.7", severity=Severity.CRIT, ref="A72",
-    sends="A plain NTP reply of 48 octets with the right origin timestamp; the same with a crypto-NAK behind it.",
+    sends="A plain NTP reply of 48 octets with the right origin timestamp; the same followed by a crypto-NAK.",
     expects=_DROPPED, rule=_VERIFY,
 )  # fmt: skip
 def reply_plain(probe: ClientProbe) -> Iterator[Finding]:
@@ -39,7 +39,7 @@ def reply_stripped_authenticator(probe: ClientProbe) -> Iterator[Finding]:
 
 @GROUP.check(
     "C03", "reply-stripped-uid", section="5.7", severity=Severity.CRIT, ref="A72",
-    sends="A reply with a right authenticator and without a Unique Identifier.", expects=_DROPPED, rule=_VERIFY,
+    sends="An authentic reply without a Unique Identifier.", expects=_DROPPED, rule=_VERIFY,
 )  # fmt: skip
 def reply_stripped_uid(probe: ClientProbe) -> Iterator[Finding]:
     yield from judge.meet(probe, ("stripped-uid",))
@@ -47,8 +47,8 @@ def reply_stripped_uid(probe: ClientProbe) -> Iterator[Finding]:
 
 @GROUP.check(
     "C04", "reply-wrong-uid", section="5.7", severity=Severity.CRIT, ref="A72",
-    sends="Authentic replies with a random Unique Identifier, with the first 28 octets of the right one, and with "
-    "that of an earlier request.",
+    sends="Authentic replies with a random Unique Identifier, with the first 28 octets of the right one, and with the"
+    " one of an earlier request.",
     expects=_DROPPED, rule=_VERIFY,
 )  # fmt: skip
 def reply_wrong_uid(probe: ClientProbe) -> Iterator[Finding]:
@@ -59,7 +59,7 @@ def reply_wrong_uid(probe: ClientProbe) -> Iterator[Finding]:
     "C05", "reply-bad-tag", section="5.6", severity=Severity.CRIT, ref="A57 A58",
     sends="Replies sealed with a random key and with the C2S key, and one with a bit of its header changed.",
     expects=_DROPPED,
-    rule="The authenticator covers all that lies before it, and replies are sealed with the S2C key.",
+    rule="The authenticator covers everything before it, and replies are sealed with the S2C key.",
 )  # fmt: skip
 def reply_bad_tag(probe: ClientProbe) -> Iterator[Finding]:
     yield from judge.meet(probe, ("bad-tag", "c2s-key", "bit-flip"))
@@ -67,21 +67,21 @@ def reply_bad_tag(probe: ClientProbe) -> Iterator[Finding]:
 
 @GROUP.check(
     "C06", "reply-replayed", section="5.7", severity=Severity.CRIT, ref="A72 B11",
-    sends="Each genuine reply twice, with earlier ones before it; then nothing but old replies; then authentic ones "
-    "with another origin timestamp.",
-    expects="Each reply is used once and only for its own request: no cookie is stored twice, and old replies bring "
-    "no time.",
-    rule="A reply belongs to the one request whose Unique Identifier and transmit timestamp it returns.",
+    sends="Each genuine reply twice, with earlier ones before it; then only old replies; then authentic ones with"
+    " another origin timestamp.",
+    expects="The client uses each reply once and only for its own request: it stores no cookie twice and takes no time"
+    " from old replies.",
+    rule="A reply belongs to the request whose Unique Identifier and transmit timestamp it returns.",
 )  # fmt: skip
 def reply_replayed(probe: ClientProbe) -> Iterator[Finding]:
-    count = 12  # more than the eight cookies of the key exchange: those of the replies get spent too
+    count = 12  # more than the eight cookies of the key exchange, so the replies' cookies are spent too
     with probe.scene(find("replay")) as scene:
         seen = scene.meet(count=count, until=until_asked(count))
         yield from judge.protected(seen)
         yield judge.used(seen)
         twice = len(seen.spent) - len(set(seen.spent))
         if twice:
-            yield failed(f"{seen.what}: a replayed reply's cookies are stored again ({twice} of them came twice)")
+            yield failed(f"{seen.what}: the cookies of a replayed reply are stored again ({twice} of them came twice)")
         scene.what, old = "old replies only", scene.ntp.sent[-8:]
 
         def replay(_talk: NtpTalk) -> list[bytes | float]:

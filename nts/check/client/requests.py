@@ -10,7 +10,7 @@ from nts.base.errors import FormatError
 from nts.base.registry import MIN_UNIQUE_ID, NTP_PORT, FieldType
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe, Seen, until_accepted, until_asked
-from nts.check.model import Finding, Group, Severity, Verdict, failed, passed, warned
+from nts.check.model import Finding, Grade, Group, Severity, failed, passed, skipped, warned
 from nts.check.peer import NtpTalk
 from nts.codec import extensions
 from nts.codec.aead import Aead
@@ -20,7 +20,7 @@ from nts.codec.ntp import HEADER_LENGTH
 GROUP: Group[ClientProbe] = Group("Requests and memory")
 
 CAPTURED = 200  # requests
-ENOUGH = 20  # requests to judge by
+ENOUGH = 20  # requests for a judgement
 _MIN_LAST = 28  # octets: RFC 7822 section 7.5.1.4
 _TRANSMIT = 40  # where the transmit timestamp begins, the last field of the header
 _NTS = set(FieldType)
@@ -28,13 +28,13 @@ _NTS = set(FieldType)
 
 @GROUP.check(
     "C22", "client-restarted", section="5.7", severity=Severity.SHOULD, ref="A79 A80",
-    sends="Nothing bad, but the NTS-KE server is gone when the client is started for the second time.",
-    expects="The client goes on with a cookie that it kept, and never with plain NTP.",
-    rule="A client should keep at least one unused cookie with its keys across restarts.",
+    sends="Only sound replies, but the NTS-KE server is gone when the client starts for the second time.",
+    expects="The client goes on with a cookie that it kept, and never uses plain NTP.",
+    rule="A client should keep its keys and at least one unused cookie across restarts.",
 )  # fmt: skip
 def client_restarted(probe: ClientProbe) -> Iterator[Finding]:
     if not probe.client.keeps:
-        yield judge.unseen("each run of this client begins with a key exchange")
+        yield skipped("each run of this client begins with a key exchange")
         return
     with probe.scene(what="a restart without NTS-KE") as scene:
         yield judge.used(scene.meet(until=until_accepted))
@@ -47,9 +47,9 @@ def client_restarted(probe: ClientProbe) -> Iterator[Finding]:
 @GROUP.check(
     "C23", "client-requests", section="5.7", severity=Severity.MUST, ref="A50 A53 A60 A62 A63 A64 A81 B02 B14",
     sends=f"Genuine replies to {CAPTURED} requests.",
-    expects="Identifiers of 32 octets or more, nonces, cookies and transmit timestamps are fresh each time; the "
-    "authenticator is last and long enough; placeholders are zero; the rest of the header is constant; ports vary.",
-    rule="Nothing in a request may link it to another one, and its fields come in the number, order and size required.",
+    expects="Identifiers of 32 octets or more, nonces, cookies and transmit timestamps are fresh each time. The"
+    " authenticator is last and long enough, placeholders are zero, the rest of the header is constant, ports vary.",
+    rule="Nothing in a request may link it to another. Its fields have the required number, order and size.",
 )  # fmt: skip
 def client_requests(probe: ClientProbe) -> Iterator[Finding]:
     with probe.scene(what="sound servers") as scene:
@@ -57,22 +57,22 @@ def client_requests(probe: ClientProbe) -> Iterator[Finding]:
     yield from judge.protected(seen)
     count = len(seen.nts_requests)
     if count < ENOUGH:
-        yield judge.unseen(f"only {count} requests came")
+        yield skipped(f"only {count} requests came")
     if not count:
         return
     findings = [judge.spent_once(seen), *_shape(seen), *_freshness(seen)]
-    wrong = [f for f in findings if f.verdict is not Verdict.PASS]
+    wrong = [f for f in findings if f.grade is not Grade.PASS]
     yield from wrong
     if not wrong:
-        yield passed(f"{count} requests, in form and order as required, and with nothing in common")
+        yield passed(f"{count} requests, well-formed, and with nothing in common")
 
 
 def _shape(seen: Seen) -> Iterator[Finding]:
-    """What each request must look like by itself."""
+    """What each request alone must look like."""
     for text, severity, holds in _RULES:
         bad = [i for i, r in enumerate(seen.nts_requests) if not holds(r)]
         if bad:
-            yield failed(f"{text}: not so in {len(bad)} of {len(seen.nts_requests)} requests", severity)
+            yield failed(f"{text}: not true of {len(bad)} of {len(seen.nts_requests)} requests", severity)
         else:
             yield passed(text)
 
@@ -146,9 +146,9 @@ def _freshness(seen: Seen) -> Iterator[Finding]:
     headers = {r.datagram[:_TRANSMIT] for r in requests}
     varying = [i for i in range(min(_TRANSMIT, HEADER_LENGTH)) if len({h[i] for h in headers}) > 1]
     if varying:
-        yield warned(f"the header varies in octets {varying[0]} to {varying[-1]}, which should say nothing")
+        yield warned(f"the header varies in octets {varying[0]} to {varying[-1]}, which should reveal nothing")
     else:
-        yield passed("the header is constant but for the transmit timestamp")
+        yield passed("the header is constant except for the transmit timestamp")
     ports = {r.port for r in requests}
     if len(requests) > 1 and len(ports) == 1:
         yield warned("all requests come from one port")

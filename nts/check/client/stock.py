@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""C07, C12 and C13: the stock of cookies, and how it is refilled (RFC 8915 section 5.7)."""
+"""C07, C12 and C13: the stock of cookies, and how the client refills it (RFC 8915 section 5.7)."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Iterator
 from nts.base.registry import COOKIES_WANTED, MAX_PLACEHOLDERS, FieldType
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe, Seen, until_accepted, until_asked
-from nts.check.model import Finding, Group, Severity, failed, passed, warned
+from nts.check.model import Finding, Group, Severity, failed, passed, skipped, warned
 from nts.check.peer import NtpTalk
 from nts.check.peer.faults import find
 from nts.codec import extensions
 
 GROUP: Group[ClientProbe] = Group("Cookies")
 
-MANY = 12  # requests: enough to spend the cookies of the key exchange and some of the replies'
+MANY = 12  # requests: enough to spend all cookies of the key exchange and some of the replies'
 
 
 @GROUP.check(
     "C07", "cookie-in-clear", section="5.7", severity=Severity.MUST, ref="A66 A68",
-    sends="Genuine replies with more cookies in clear: before the authenticator, and after it.",
-    expects="Only encrypted cookies are kept: the others never come back.",
-    rule="Fields outside of the ciphertext bring no cookies; those after the authenticator are discarded.",
+    sends="Genuine replies with additional cookies in clear: before the authenticator, and after it.",
+    expects="The client keeps only encrypted cookies: the others never come back.",
+    rule="Only encrypted fields bring cookies; the client discards fields after the authenticator.",
 )  # fmt: skip
 def cookie_in_clear(probe: ClientProbe) -> Iterator[Finding]:
     for name in ("clear-cookies", "trailing-cookies"):
@@ -37,9 +37,9 @@ def _clear_cookies(probe: ClientProbe, name: str) -> Iterator[Finding]:
     if clear & set(seen.spent):
         yield failed(f"{seen.what}: {len(clear & set(seen.spent))} cookies in clear were stored and spent")
     elif seen.accepted is False:
-        yield warned(f"{seen.what}: takes no time from such replies, hence no cookies either")
+        yield warned(f"{seen.what}: takes no time from such replies, so no cookies")
     elif len(seen.requests) <= COOKIES_WANTED:
-        yield judge.unseen(f"{seen.what}: only {len(seen.requests)} requests came, and the first 8 have older cookies")
+        yield skipped(f"{seen.what}: only {len(seen.requests)} requests came, the first 8 with older cookies")
     else:
         yield passed(f"{seen.what}: none of {len(clear)} cookies in clear came back in {len(seen.spent)} requests")
 
@@ -47,24 +47,25 @@ def _clear_cookies(probe: ClientProbe, name: str) -> Iterator[Finding]:
 @GROUP.check(
     "C12", "cookie-silence", section="5.7", severity=Severity.SHOULD, ref="A63 A64",
     sends="No reply to any time request.",
-    expects="Each request has a cookie of its own and asks for one more than the one before (up to seven "
-    "placeholders); then comes a key exchange, and never plain NTP.",
-    rule="Cookies should not be reused; placeholders refill the stock to eight; without cookies a key exchange is due.",
+    expects="Each request has its own cookie and asks for one more than the one before (up to seven placeholders);"
+    " then comes a key exchange, and never plain NTP.",
+    rule="Cookies should not be reused. Placeholders refill the stock to eight. Without cookies, a key exchange is"
+    " due.",
 )  # fmt: skip
 def cookie_silence(probe: ClientProbe) -> Iterator[Finding]:
     fault = find("ntp-silence")
     with probe.scene(fault) as scene:
         seen = scene.meet(count=9, wait=0.2, until=until_asked(40), seconds=30)
-    yield from judge.judge(seen, fault)
+    yield from judge.meeting(seen, fault)
     yield judge.spent_once(seen)
     if not seen.resident and len(seen.sessions) >= len(seen.requests) > 1:
-        yield judge.unseen("how the stock is refilled: each run begins with a key exchange")
+        yield skipped("how the client refills its stock: each run begins with a key exchange")
         return
     asked = [len(r.placeholders) for r in seen.nts_requests][:COOKIES_WANTED]
     if max(asked, default=0) > MAX_PLACEHOLDERS:
         yield failed(f"{seen.what}: {max(asked)} placeholders in a request", Severity.MUST)
     elif len(asked) < COOKIES_WANTED:
-        yield judge.unseen(f"{seen.what}: only {len(asked)} requests came")
+        yield skipped(f"{seen.what}: only {len(asked)} requests came")
     elif asked == sorted(asked) and asked[-1] > asked[0]:
         yield passed(f"{seen.what}: placeholders grow to {asked[-1]}")
     else:
@@ -72,16 +73,16 @@ def cookie_silence(probe: ClientProbe) -> Iterator[Finding]:
     if len(seen.sessions) > 1:
         yield passed(f"{seen.what}: a key exchange follows")
     elif seen.resident:
-        yield judge.unseen(f"{seen.what}: no key exchange within {seen.seconds:.0f} s, and it may wait longer")
+        yield skipped(f"{seen.what}: no key exchange within {seen.seconds:.0f} s, but the client may wait longer")
     else:
-        yield judge.unseen("the key exchange that should follow is up to whoever starts the client")
+        yield skipped("whoever starts the client must run the key exchange that should follow")
 
 
 @GROUP.check(
     "C13", "cookie-shapes", section="5.7", severity=Severity.MUST, ref="A30 A64",
     sends="Replies without cookies, with 9 and with 20, with cookies of 1000 octets, and of mixed lengths.",
-    expects="The client goes on working; at most eight cookies are kept, and no packet is longer than 1280 octets.",
-    rule="Cookies are opaque and of any length; a client keeps up to eight and avoids fragmentation.",
+    expects="The client goes on working, keeps at most eight cookies, and sends no packet longer than 1280 octets.",
+    rule="Cookies are opaque and of any length. A client keeps up to eight and avoids fragmentation.",
 )  # fmt: skip
 def cookie_shapes(probe: ClientProbe) -> Iterator[Finding]:
     for name in ("reply-without-cookies", "twenty-cookies", "cookie-length-change", "mixed-cookie-lengths"):
@@ -90,7 +91,7 @@ def cookie_shapes(probe: ClientProbe) -> Iterator[Finding]:
             few = name == "reply-without-cookies"  # the client must not run out of them
             count = COOKIES_WANTED - 3 if few else MANY
             seen = scene.meet(count=count, until=until_asked(count))
-            yield from judge.judge(seen, fault)
+            yield from judge.meeting(seen, fault)
             scene.ntp.behave(answer=_genuine)
             scene.what = f"after {name}, sound replies"
             yield judge.used(scene.meet(until=until_accepted))
@@ -98,25 +99,25 @@ def cookie_shapes(probe: ClientProbe) -> Iterator[Finding]:
 
 
 def _genuine(talk: NtpTalk) -> list[bytes | float]:
-    """What a sound server sends, for cookies that are not of its making too."""
+    """Like the sound answer, but also for cookies that the server did not make."""
     return [talk.time()]
 
 
 def _hoarded(probe: ClientProbe) -> Iterator[Finding]:
-    """Given more than it may keep, then nothing more: what is left in stock."""
+    """Give the client more cookies than it may keep, then none, and see how many it has."""
     fault, silence = find("nine-cookies"), find("ntp-silence")
     with probe.scene(fault) as scene:
-        yield from judge.judge(scene.meet(count=3, until=until_asked(3)), fault)
+        yield from judge.meeting(scene.meet(count=3, until=until_asked(3)), fault)
         scene.ntp.behaviour, scene.what = silence.ntp(scene.ntp.behaviour), "silence after nine cookies a reply"
         count = COOKIES_WANTED + 4
         yield from _stock(probe, scene.meet(count=count, wait=0.2, until=until_asked(count), seconds=15))
 
 
 def _stock(probe: ClientProbe, seen: Seen) -> Iterator[Finding]:
-    """How many cookies a client has left that was given more than it may keep."""
+    """How many cookies the client spends before its next key exchange."""
     yield from judge.protected(seen)
     if not probe.client.keeps:
-        yield judge.unseen("how many cookies are kept: each run begins with a key exchange")
+        yield skipped("how many cookies the client keeps: each run begins with a key exchange")
         return
     began = seen.sessions[0].started if seen.sessions else float("inf")
     cookies = {c for r in seen.nts_requests if r.at < began for c in r.bodies(FieldType.COOKIE)}

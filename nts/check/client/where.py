@@ -12,7 +12,7 @@ from nts.base.registry import NTP_PORT
 from nts.base.text import is_ip_address
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe, until_accepted
-from nts.check.model import Finding, Group, Severity
+from nts.check.model import Finding, Group, Severity, skipped
 from nts.check.peer import SOUND_KE, SOUND_NTP
 from nts.check.peer.faults import Side
 from nts.check.peer.faults.exchange import BAD_SERVERS
@@ -22,10 +22,10 @@ GROUP: Group[ClientProbe] = Group("Server and port")
 
 @GROUP.check(
     "C19", "where-server", section="4.1.7", severity=Severity.MUST, ref="A31 A32 A33 A34",
-    sends="Server Negotiation records with an IPv4 address, an IPv6 address, a name; with a zone, brackets, NUL, a "
-    "space, nothing, 300 characters; two of them.",
-    expects="The first three are used, the others end the key exchange.",
-    rule="The record holds an IP address without a zone, or a fully qualified name in ASCII; there is at most one.",
+    sends="Server Negotiation records with an IPv4 address, an IPv6 address, a name; with a zone, brackets, NUL, a"
+    " space, nothing, 300 characters; two of them.",
+    expects="The client uses the first three; the others end the key exchange.",
+    rule="The record holds an IP address without a zone, or a fully qualified name in ASCII. There is at most one.",
 )  # fmt: skip
 def where_server(probe: ClientProbe) -> Iterator[Finding]:
     for what, server, address in (
@@ -34,12 +34,12 @@ def where_server(probe: ClientProbe) -> Iterator[Finding]:
         ("name", "localhost", "127.0.0.1"),
     ):
         yield from _sent_to(probe, f"{what} {server}", server, address)
-    yield judge.unseen("a name without dots: what the client asks the DNS is not seen from here")
+    yield skipped("a name without dots: we cannot see what the client asks the DNS")
     yield from judge.meet(probe, (*(f"server-{name}" for name in BAD_SERVERS), "duplicate-server"))
 
 
 def _sent_to(probe: ClientProbe, what: str, server: str, address: str, port: int = 0) -> Iterator[Finding]:
-    """The time server is at another address than NTS-KE, so that only the record leads there."""
+    """The time server has another address than the NTS-KE server, so only the record leads to it."""
     try:
         with probe.scene(
             what=what,
@@ -48,17 +48,17 @@ def _sent_to(probe: ClientProbe, what: str, server: str, address: str, port: int
         ) as scene:
             seen = scene.meet(until=until_accepted)
     except ConfigError as e:
-        yield judge.unseen(f"{what}: {e}")
+        yield skipped(f"{what}: {e}")
         return
     yield from judge.protected(seen)
     if not seen.requests and server and not _resolves(server):
-        yield judge.unseen(f"{what}: not found as a fully qualified name on this machine")
+        yield skipped(f"{what}: this machine does not find it as a fully qualified name")
         return
     yield judge.used(seen, Side.KE)
 
 
 def _resolves(server: str) -> bool:
-    """Whether this machine finds an address, or a name that is taken as fully qualified."""
+    """Whether this machine resolves an address, or a name taken as fully qualified."""
     try:
         return bool(socket.getaddrinfo(server if is_ip_address(server) else server + ".", NTP_PORT))
     except OSError:
@@ -68,8 +68,8 @@ def _resolves(server: str) -> bool:
 @GROUP.check(
     "C20", "where-port", section="4.1.8", severity=Severity.MUST, ref="A37",
     sends="Port Negotiation records with a port, with 0, with one octet and with three; none at all.",
-    expects="The port is used, and 123 without a record; 0, one octet and three octets end the key exchange.",
-    rule="The record holds one 16-bit port; without it the port is 123.",
+    expects="The client uses the port, and 123 without a record. 0, one octet and three octets end the key exchange.",
+    rule="The record holds one 16-bit port. Without it the port is 123.",
 )  # fmt: skip
 def where_port(probe: ClientProbe) -> Iterator[Finding]:
     yield from _sent_to(probe, "a port", "", "127.0.0.1")

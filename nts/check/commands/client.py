@@ -58,9 +58,9 @@ def run(args: argparse.Namespace) -> int:
     from nts.check import runner
     from nts.check.client import CASES
     from nts.check.client.probe import ClientProbe
-    from nts.check.model import counted
+    from nts.check.findings import counted
     from nts.check.output import catalogue
-    from nts.check.output.render import Session
+    from nts.check.output.render import Reporter
     from nts.check.peer import temporary_authority
 
     cases = commands.selected(CASES, args)
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         args.usage_error("--again goes with --command")
     client = _client(args)
     commands.check_ports(HOST, args.ke_port, args.ntp_port)
-    session = Session(
+    reporter = Reporter(
         "client",
         client.name,
         cases,
@@ -79,11 +79,11 @@ def run(args: argparse.Namespace) -> int:
         intro=f"NTS client {client.name}, {counted(len(cases), 'case')}",
     )
     commands.heed_sigterm()
-    with temporary_authority() as authority, session:
+    with temporary_authority() as authority, reporter:
         probe = ClientProbe(client, authority, ke_port=args.ke_port, ntp_port=args.ntp_port)
-        for result in runner.run(session.checks, probe, session.start):
-            session.add(result)
-    return session.finish()
+        for result in runner.run(reporter.checks, probe, reporter.start):
+            reporter.add(result)
+    return reporter.finish()
 
 
 def _client(args: argparse.Namespace) -> Client:

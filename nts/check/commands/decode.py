@@ -91,8 +91,8 @@ def _settings(args: argparse.Namespace) -> Settings:
         for random, secrets in _parsed(path, tls_keys.parse_keylog).items():
             log.setdefault(random, {}).update(secrets)
     openers: list[Opener] = [_ring(Path(folder)) for folder in args.master_keys]
-    openers += [_parsed(path, cookie_keys.read_chrony) for path in args.chrony_keys]
-    openers += [_parsed(path, cookie_keys.read_ntpsec) for path in args.ntpsec_keys]
+    for kind, opener in cookie_keys.OPENERS.items():
+        openers += [_parsed(path, opener) for path in getattr(args, f"{kind}_keys")]
     return Settings(
         log, tuple(openers), frozenset({KE_PORT, *args.ke_port}), frozenset({NTP_PORT, *args.ntp_port})
     )  # fmt: skip

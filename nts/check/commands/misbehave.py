@@ -77,7 +77,7 @@ def explained(fault: Fault) -> str:
     lines = [f"The {'NTS-KE' if fault.side.value == 'KE' else 'time'} server {fault.does}."]
     where = fault.section if fault.section.startswith("RFC") else f"RFC 8915 section {fault.section}"
     lines.append(f"{where}: {fault.rule}.")
-    lines.append(f"A right client: {fault.then.value}.")
+    lines.append(f"A right client: {fault.expected.value}.")
     wrapped = [textwrap.fill(line, 100, initial_indent="    ", subsequent_indent="    ") for line in lines]
     return "\n".join([fault.name, *wrapped])
 
@@ -167,7 +167,7 @@ def _records(octets: bytes) -> str:
 
 def _request_line(talk: NtpTalk) -> str:
     """What a client asked of the time server."""
-    from nts.check.model import counted
+    from nts.check.findings import counted
     from nts.system import addresses
 
     where = f"{addresses.shown(talk.client)}: request of {len(talk.datagram)} octets"

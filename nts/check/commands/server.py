@@ -69,11 +69,12 @@ def _check_ca(ca: Path | None) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the checks; the exit code."""
     from nts.check import runner
-    from nts.check.model import counted
+    from nts.check.context import Target
+    from nts.check.findings import counted
     from nts.check.output import catalogue
-    from nts.check.output.render import Session
-    from nts.check.probe import ServerProbe, Target
+    from nts.check.output.render import Reporter
     from nts.check.server import CHECKS
+    from nts.check.server.probe import ServerProbe
     from nts.system import addresses
 
     checks = commands.selected(CHECKS, args)
@@ -91,13 +92,13 @@ def run(args: argparse.Namespace) -> int:
     probe = ServerProbe(target, pace=pace, seed=args.seed)
     where = addresses.shown((args.host, args.port))
     speed = f"at most a packet in {pace:g} s" if pace else "without pauses"
-    session = Session(
+    reporter = Reporter(
         "server", where, checks, commands.report_options(args), seed=probe.seed, pace=pace,
         intro=f"NTS server {where}, {counted(len(checks), 'check')}, {speed}, seed {probe.seed}",
     )  # fmt: skip
     commands.heed_sigterm()
     probe.ke.reach()
-    with session:
-        for result in runner.run(session.checks, probe, session.start):
-            session.add(result)
-    return session.finish()
+    with reporter:
+        for result in runner.run(reporter.checks, probe, reporter.start):
+            reporter.add(result)
+    return reporter.finish()

@@ -17,7 +17,7 @@ from nts.check.decode.problems import Problem, info, must, should
 from nts.check.decode.rules_ke import Parsed
 from nts.check.decode.streams import Conversation, Conversations
 from nts.check.decode.tls_keys import KeyLog
-from nts.check.decode.tls_session import Session, Side
+from nts.check.decode.tls_session import Side, TlsSession
 from nts.codec.aead import Aead
 
 MAX_PACKETS = 50_000  # NTP packets of a capture
@@ -53,7 +53,7 @@ class Item:
 class KeItem(Item):
     """A key exchange, or a message of one."""
 
-    session: Session | None = None
+    session: TlsSession | None = None
     request: Parsed | None = None
     response: Parsed | None = None
     opened: list[Opened] = field(default_factory=list)
@@ -142,12 +142,12 @@ class Decoder:
         item = KeItem(0)
         if parsed.is_response or self._last_request is not None:
             item.response = parsed
-            item.problems = rules_ke.judge(parsed, response=True, request=self._last_request)
+            item.problems = rules_ke.message_problems(parsed, response=True, request=self._last_request)
             self._open_cookies(item)
             self._last_request = None
         else:
             self._last_request = item.request = parsed
-            item.problems = rules_ke.judge(parsed, response=False)
+            item.problems = rules_ke.message_problems(parsed, response=False)
         self._items.append(item)
 
     # --- decoding ----------------------------------------------------------------------------------------------------
@@ -184,10 +184,10 @@ class Decoder:
         if session.client.data:
             item.request = rules_ke.parse(session.client.data)
             cut_off = not session.client.ended and not session.server.data
-            item.problems += rules_ke.judge(item.request, response=False, cut_off=cut_off)
+            item.problems += rules_ke.message_problems(item.request, response=False, cut_off=cut_off)
         if session.server.data:
             item.response = rules_ke.parse(session.server.data)
-            item.problems += rules_ke.judge(
+            item.problems += rules_ke.message_problems(
                 item.response, response=True, request=item.request, cut_off=not session.server.ended
             )
         item.problems += [p for name in ("client", "server") for p in _closing(name, getattr(session, name))]
@@ -195,7 +195,7 @@ class Decoder:
         self._open_cookies(item)
         return item
 
-    def _associate(self, item: KeItem, session: Session) -> None:
+    def _associate(self, item: KeItem, session: TlsSession) -> None:
         """The association that a key exchange makes (section 5.1)."""
         response = item.response
         if response is None or session.exporter_secret is None or session.suite is None:
@@ -234,9 +234,9 @@ class Decoder:
                 item.opened = self._associations.open(packet.cookie)
             item.association = self._associations.of_request(packet, item.opened)
         keys = item.association.keys if item.association else None
-        item.problems += rules_ntp.judge(packet, keys)
+        item.problems += rules_ntp.packet_problems(packet, keys)
         if item.request is not None:
-            item.problems += rules_ntp.judge_pair(item.request.packet, packet)
+            item.problems += rules_ntp.reply_problems(item.request.packet, packet)
         if packet.is_reply and packet.plaintext is not None:
             self._fresh_cookies(item)
         elif packet.is_request:

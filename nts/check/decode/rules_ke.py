@@ -58,7 +58,9 @@ def parse(octets: bytes) -> Parsed:
     return Parsed(Message(reader.records), f"no End of Message record{where}")
 
 
-def judge(parsed: Parsed, *, response: bool, request: Parsed | None = None, cut_off: bool = False) -> list[Problem]:
+def message_problems(
+    parsed: Parsed, *, response: bool, request: Parsed | None = None, cut_off: bool = False
+) -> list[Problem]:
     """All that is wrong with a message; `request` is what a response answers, if that is known.
 
     `cut_off` says that there may be more of it than was seen.

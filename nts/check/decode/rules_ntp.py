@@ -23,7 +23,7 @@ from nts.codec.extensions import Authenticator, Field
 from nts.codec.ntp import VERSION, Header
 
 
-def judge(packet: Packet, keys: SessionKeys | None) -> list[Problem]:
+def packet_problems(packet: Packet, keys: SessionKeys | None) -> list[Problem]:
     """What can be said of a packet alone. `keys` are those it was decrypted with, or should have been."""
     header = packet.header
     if header is None:
@@ -158,7 +158,7 @@ def _reply(packet: Packet) -> Iterator[Problem]:
             yield must("the same cookie more than once", "5.7")
 
 
-def judge_pair(request: Packet, reply: Packet) -> list[Problem]:
+def reply_problems(request: Packet, reply: Packet) -> list[Problem]:
     """What is wrong with a reply to this request."""
     asked, header = request.header, reply.header
     assert asked is not None
@@ -174,13 +174,13 @@ def judge_pair(request: Packet, reply: Packet) -> list[Problem]:
     if len(reply.octets) > len(request.octets) + ALIGNMENT_SLACK:
         found.append(crit(f"{len(reply.octets)} octets in reply to {len(request.octets)}", "5.5"))
     if request.authenticator:
-        found += _judge_protected(request, reply)
+        found += _protected_reply(request, reply)
     elif reply.authenticator:
         found.append(must("an authenticator in reply to a request without one", "5.7"))
     return found
 
 
-def _judge_protected(request: Packet, reply: Packet) -> Iterator[Problem]:
+def _protected_reply(request: Packet, reply: Packet) -> Iterator[Problem]:
     header = reply.header
     assert header is not None
     if reply.is_nak:

@@ -12,7 +12,7 @@ from nts.check.decode.decoder import Decoded, Item, KeItem, NtpItem
 from nts.check.decode.problems import Problem
 from nts.check.decode.rules_ke import Parsed
 from nts.check.decode.tls_messages import printable
-from nts.check.decode.tls_session import Session
+from nts.check.decode.tls_session import TlsSession
 from nts.cli import dump, results
 from nts.codec.aead import SessionKeys
 
@@ -110,7 +110,7 @@ def _association(association: Association, secrets: bool) -> str:
     return f"{association.origin}; {_keys(association.keys, secrets)}; {counts}"
 
 
-def _tls_dict(session: Session) -> dict[str, str]:
+def _tls_dict(session: TlsSession) -> dict[str, str]:
     hello, alpn = session.client.hello, session.server.alpn
     return {
         "server name": hello.server_name if hello else "",

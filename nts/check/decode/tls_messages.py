@@ -45,7 +45,7 @@ class _Extension(IntEnum):
 
 
 @dataclass(frozen=True)
-class Record:
+class TlsRecord:
     """A record as it is on the wire."""
 
     offset: int
@@ -72,9 +72,9 @@ class Hello:
         return self.random == _RETRY
 
 
-def records(data: bytes) -> tuple[list[Record], int, str]:
+def records(data: bytes) -> tuple[list[TlsRecord], int, str]:
     """The whole records in `data`, how many octets are left, and why no more can be read, if so."""
-    found: list[Record] = []
+    found: list[TlsRecord] = []
     reader = Reader(data)
     while reader.remaining >= RECORD_HEADER:
         offset, header = reader.position, reader.take(RECORD_HEADER)
@@ -83,7 +83,7 @@ def records(data: bytes) -> tuple[list[Record], int, str]:
             return found, len(data) - offset, f"no TLS record at offset {offset}"
         if reader.remaining < length:
             return found, len(data) - offset, ""
-        found.append(Record(offset, header[0], reader.take(length), header))
+        found.append(TlsRecord(offset, header[0], reader.take(length), header))
     return found, reader.remaining, ""
 
 

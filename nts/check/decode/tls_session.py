@@ -21,7 +21,7 @@ from nts.check.decode.tls_keys import (
     Suite,
     TrafficKey,
 )
-from nts.check.decode.tls_messages import TLS13, Content, Handshake, Hello, Record
+from nts.check.decode.tls_messages import TLS13, Content, Handshake, Hello, TlsRecord
 
 _VERSIONS = {0x0300: "SSL 3.0", 0x0301: "TLS 1.0", 0x0302: "TLS 1.1", 0x0303: "TLS 1.2", TLS13: "TLS 1.3"}
 MAX_HANDSHAKE = 1 << 17  # octets of one side's handshake messages not complete yet
@@ -49,7 +49,7 @@ class Side:
 
 
 @dataclass
-class Session:
+class TlsSession:
     """A connection."""
 
     client: Side
@@ -65,19 +65,19 @@ class Session:
         return "unknown" if hello is None else _VERSIONS.get(hello.versions[0], f"version {hello.versions[0]:#06x}")
 
 
-def decrypt(client: Stream, server: Stream, log: KeyLog) -> Session:
+def decrypt(client: Stream, server: Stream, log: KeyLog) -> TlsSession:
     """Read a connection. Whatever is missing or wrong is said in the result: nothing raises."""
     hello, answer = _hello(client, Handshake.CLIENT_HELLO), _hello(server, Handshake.SERVER_HELLO)
     secrets = log.get(hello.random, {}) if hello else {}
     suite = SUITES.get(answer.suites[0]) if answer else None
-    session = Session(
+    session = TlsSession(
         _open_side(client, suite, secrets.get(CLIENT_HANDSHAKE), secrets.get(CLIENT_TRAFFIC)),
         _open_side(server, suite, secrets.get(SERVER_HANDSHAKE), secrets.get(SERVER_TRAFFIC)),
         suite,
         secrets.get(EXPORTER_SECRET),
     )
     session.client.hello, session.server.hello = hello, answer
-    session.problems += _judge(session, bool(log), bool(secrets))
+    session.problems += _problems_of(session, bool(log), bool(secrets))
     return session
 
 
@@ -115,7 +115,7 @@ class _Opener:
             self.side.missing.append(str(e))
             return None
 
-    def take(self, record: Record) -> bool:
+    def take(self, record: TlsRecord) -> bool:
         """Read a record; False when there is no going on."""
         if record.type == Content.CHANGE_CIPHER_SPEC:
             return True
@@ -130,7 +130,7 @@ class _Opener:
                 return False
         return self._sort(kind, body)
 
-    def _open(self, record: Record) -> tuple[int, bytes]:
+    def _open(self, record: TlsRecord) -> tuple[int, bytes]:
         if self._key is not None:
             try:
                 return self._key.open(record.header, record.body)
@@ -203,7 +203,7 @@ def _open_side(stream: Stream, suite: Suite | None, handshake: bytes | None, tra
     return side
 
 
-def _judge(session: Session, any_log: bool, known: bool) -> list[Problem]:
+def _problems_of(session: TlsSession, any_log: bool, known: bool) -> list[Problem]:
     found: list[Problem] = []
     hello, answer = session.client.hello, session.server.hello
     if hello is None:
@@ -227,7 +227,7 @@ def _judge(session: Session, any_log: bool, known: bool) -> list[Problem]:
     return found
 
 
-def _missing_secrets(session: Session, any_log: bool, known: bool) -> list[Problem]:
+def _missing_secrets(session: TlsSession, any_log: bool, known: bool) -> list[Problem]:
     answer = session.server.hello
     if answer is not None and session.suite is None and answer.versions[:1] == (TLS13,):
         return [info(f"cipher suite {answer.suites[0]:#06x} is not known here: nothing can be decrypted")]

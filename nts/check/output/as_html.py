@@ -13,7 +13,7 @@ from string import Template
 from typing import Any
 
 import nts
-from nts.check.model import Exhibit, Result, Verdict
+from nts.check.model import Exhibit, Grade, Result
 from nts.check.output import summary
 from nts.check.output.summary import ORDER, TOOL, Report
 from nts.check.output.text import decoded, duration, section
@@ -95,8 +95,8 @@ def _e(value: object) -> str:
 
 def page(report: Report) -> str:
     """The page."""
-    bad = summary.by_gravity(r for r in report.results if r.verdict is not Verdict.PASS)
-    good = [r for r in report.results if r.verdict is Verdict.PASS]
+    bad = summary.by_gravity(r for r in report.results if r.grade is not Grade.PASS)
+    good = [r for r in report.results if r.grade is Grade.PASS]
     tables = [_table(group, report.results) for group in dict.fromkeys(r.check.group for r in report.results)]
     body = [
         *_part("What to look at", [_fill(_FINDING, r, details=_details(r)) for r in bad]),
@@ -140,7 +140,7 @@ def _fill(template: Template, result: Result[Any], **html: str) -> str:
     check = result.check
     about = f"{result.severity.value} · {section(check.section)} · requirement {check.ref} · {duration(result.seconds)}"
     texts = {
-        "mark": result.verdict.name, "verdict": result.verdict.value, "number": check.id, "name": check.name,
+        "mark": result.grade.name, "verdict": result.grade.value, "number": check.id, "name": check.name,
         "severity": result.severity.value, "section": check.section, "evidence": result.evidence, "about": about,
     }  # fmt: skip
     return template.substitute({name: _e(text) for name, text in texts.items()}, **html)
@@ -156,7 +156,7 @@ def _details(result: Result[Any]) -> str:
     texts = {"the RFC says": check.rule, "the check sends": check.sends, "what passes": check.expects}
     lines = ['<dl class="texts">', *(f"<dt>{_e(k)}</dt><dd>{_e(v)}</dd>" for k, v in texts.items())]
     if len(result.findings) > 1:
-        found = "<br>".join(_e(f"{f.verdict.value}: {f.text}") for f in result.findings)
+        found = "<br>".join(_e(f"{f.grade.value}: {f.text}") for f in result.findings)
         lines.append(f"<dt>found</dt><dd>{found}</dd>")
     lines.append("</dl>")
     if result.exhibits:

@@ -6,12 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 import nts
-from nts.check.model import Result, Severity, Verdict
+from nts.check.model import Grade, Result, Severity
 from nts.check.output.summary import ORDER, TOOL, Report
 from nts.check.output.text import decoded
 from nts.cli.results import utc
 
-NAMES = {Verdict.PATH: "path"}
+NAMES = {Grade.PATH: "path"}
 """keys of the summary that are not the verdict in small letters"""
 
 
@@ -44,7 +44,7 @@ def _result(result: Result[Any], verbose: bool) -> dict[str, Any]:
     values: dict[str, Any] = {
         "name": check.name,
         "id": check.id,
-        "verdict": result.verdict.value,
+        "verdict": result.grade.value,
         "severity": result.severity.value,
         "section": check.section,
         "evidence": result.evidence,
@@ -54,7 +54,7 @@ def _result(result: Result[Any], verbose: bool) -> dict[str, Any]:
     }
     if verbose:
         values["findings"] = [
-            {"verdict": f.verdict.value, "severity": (f.severity or check.severity).value, "text": f.text}
+            {"verdict": f.grade.value, "severity": (f.severity or check.severity).value, "text": f.text}
             for f in result.findings
         ]
         values["exhibits"] = [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A run as its user sees it: `Session` takes results one by one and gives them to every output that was asked for."""
+"""A run as its user sees it: `Reporter` takes results one by one and gives them to every output that was asked for."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class Options:
             _check_writable(path)
 
 
-class Session:
+class Reporter:
     """One run. Use it as a context manager, so that a terminal is left in order whatever happens.
 
-        with Session("server", "time.example.net:4460", checks, options, intro="...") as session:
-            for result in runner.run(session.checks, probe, session.start):
-                session.add(result)
-        return session.finish()
+        with Reporter("server", "time.example.net:4460", checks, options, intro="...") as reporter:
+            for result in runner.run(reporter.checks, probe, reporter.start):
+                reporter.add(result)
+        return reporter.finish()
 
     An interrupt (Ctrl-C) inside the block ends the block; `finish` then says so and gives 130.
     """
@@ -69,7 +69,7 @@ class Session:
         output = sys.stderr if options.json else sys.stdout
         self._screen = Screen(output, self.checks, rows=not options.json, verbose=options.verbose)
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Reporter:
         self._screen.open(self._intro)
         return self
 

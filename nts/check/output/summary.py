@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from nts.base.errors import ExitCode
-from nts.check.model import Check, Result, Severity, Verdict, counted
+from nts.check.findings import counted
+from nts.check.model import Check, Grade, Result, Severity
 from nts.check.output.text import duration
 
 TOOL = "nts_check"
 NOTHING_JUDGED = 3  # an exit code that no other tool of the suite has
 INTERRUPTED = 130  # what a shell makes of Ctrl-C
-ORDER = (Verdict.PASS, Verdict.WARN, Verdict.FAIL, Verdict.PATH, Verdict.SKIP)
+ORDER = (Grade.PASS, Grade.WARN, Grade.FAIL, Grade.PATH, Grade.SKIP)
 """how verdicts are counted for a person"""
-GRAVITY = (Verdict.FAIL, Verdict.PATH, Verdict.WARN, Verdict.SKIP, Verdict.PASS)
+GRAVITY = (Grade.FAIL, Grade.PATH, Grade.WARN, Grade.SKIP, Grade.PASS)
 """what to look at first"""
 
 R = TypeVar("R", bound=Result[Any])
@@ -45,14 +46,14 @@ class Report:
     """whether a run in which nothing could be judged has an exit code of its own"""
 
     @property
-    def counts(self) -> Counter[Verdict]:
+    def counts(self) -> Counter[Grade]:
         """How many results of each verdict."""
-        return Counter(r.verdict for r in self.results)
+        return Counter(r.grade for r in self.results)
 
     @property
     def failures(self) -> Counter[Severity]:
         """How many failures of each severity."""
-        return Counter(r.severity for r in self.results if r.verdict is Verdict.FAIL)
+        return Counter(r.severity for r in self.results if r.grade is Grade.FAIL)
 
     @property
     def fatal(self) -> list[str]:
@@ -62,7 +63,7 @@ class Report:
     @property
     def unjudged(self) -> int:
         """How many checks came to no judgement."""
-        return self.counts[Verdict.SKIP] + self.counts[Verdict.PATH]
+        return self.counts[Grade.SKIP] + self.counts[Grade.PATH]
 
     @property
     def is_void(self) -> bool:
@@ -89,7 +90,7 @@ def in_groups(items: Iterable[C]) -> list[C]:
 def by_gravity(results: Iterable[R]) -> list[R]:
     """Worst first; equals stay in order."""
     severities = list(Severity)
-    return sorted(results, key=lambda r: (GRAVITY.index(r.verdict), severities.index(r.severity)))
+    return sorted(results, key=lambda r: (GRAVITY.index(r.grade), severities.index(r.severity)))
 
 
 def counts_line(report: Report) -> str:
@@ -101,7 +102,7 @@ def counts_line(report: Report) -> str:
     for verdict in ORDER:
         if count := report.counts[verdict]:
             failures = [f"{report.failures[s]} {s.value}" for s in Severity if report.failures[s]]
-            detail = f" ({', '.join(failures)})" if verdict is Verdict.FAIL else ""
+            detail = f" ({', '.join(failures)})" if verdict is Grade.FAIL else ""
             parts.append(f"{count} {verdict.value}{detail}")
     return f"{head}: {', '.join(parts) or 'nothing judged'}; {duration(report.seconds)}"
 
@@ -115,7 +116,7 @@ def meaning(report: Report) -> str:
         text = f"The {report.command} does not conform: {_names(report.fatal)}"
     elif report.is_void:
         text, rest = f"Nothing could be judged about the {report.command}", ""
-    elif report.counts[Verdict.PASS] == len(report.results):
+    elif report.counts[Grade.PASS] == len(report.results):
         text = "Every check passes"
     else:
         text = f"The {report.command} conforms: no failure at MUST or CRIT"

@@ -15,17 +15,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-from nts.check.model import Check, Result, Verdict
+from nts.check.model import Check, Grade, Result
 from nts.check.output import summary
 from nts.check.output.summary import Report
 from nts.check.output.text import decoded, section
 
 COLOURS = {
-    Verdict.PASS: "green",
-    Verdict.WARN: "yellow",
-    Verdict.FAIL: "bold red",
-    Verdict.PATH: "magenta",
-    Verdict.SKIP: "dim",
+    Grade.PASS: "green",
+    Grade.WARN: "yellow",
+    Grade.FAIL: "bold red",
+    Grade.PATH: "magenta",
+    Grade.SKIP: "dim",
 }
 ROOMY = 100  # columns from which on number, severity and section have columns of their own
 NARROW = 30  # columns that the evidence needs beside the name, or it goes below
@@ -115,15 +115,15 @@ class Screen:
     def _line(self, result: Result[Any]) -> str:
         check = result.check
         name = f"{check.name:{self._name_width}}"
-        return f"{result.verdict.value:5} {check.id:>3} {name}  {result.severity.value:6}  {result.evidence}"
+        return f"{result.grade.value:5} {check.id:>3} {name}  {result.severity.value:6}  {result.evidence}"
 
     def _row(self, result: Result[Any]) -> Table:
-        check, verdict = result.check, Text(result.verdict.value, COLOURS[result.verdict])
-        name = Text(check.name, "" if result.verdict in (Verdict.PASS, Verdict.SKIP) else "bold")
-        evidence = Text(result.evidence, "" if result.verdict is not Verdict.SKIP else "dim")
+        check, verdict = result.check, Text(result.grade.value, COLOURS[result.grade])
+        name = Text(check.name, "" if result.grade in (Grade.PASS, Grade.SKIP) else "bold")
+        evidence = Text(result.evidence, "" if result.grade is not Grade.SKIP else "dim")
         grid = Table.grid(padding=(0, 2, 0, 0), expand=True)
         if self.console.width < ROOMY:
-            if result.verdict in (Verdict.FAIL, Verdict.WARN):
+            if result.grade in (Grade.FAIL, Grade.WARN):
                 evidence = Text.assemble((f"{result.severity.value}: ", "bold"), evidence)
             narrow = self.console.width < 5 + self._name_width + NARROW
             grid.add_column(width=5)
@@ -148,7 +148,7 @@ class Screen:
         self.close()
         if not self.rows:
             return
-        worth = [r for r in report.results if r.verdict in (Verdict.FAIL, Verdict.PATH, Verdict.WARN) or self.verbose]
+        worth = [r for r in report.results if r.grade in (Grade.FAIL, Grade.PATH, Grade.WARN) or self.verbose]
         for result in summary.by_gravity(worth):
             self._finding(result)
         self._print(Text(""))
@@ -159,7 +159,7 @@ class Screen:
     def _finding(self, result: Result[Any]) -> None:
         check = result.check
         self._print(Text(""))
-        verdict = (f"{result.verdict.value:5} ", COLOURS[result.verdict])
+        verdict = (f"{result.grade.value:5} ", COLOURS[result.grade])
         about = (f"  {result.severity.value}, {section(check.section)}", "dim")
         self._print(Text.assemble(verdict, (check.name, "bold"), about))
         texts = {"seen": result.evidence, "sends": check.sends, "passes": check.expects, "rule": check.rule}

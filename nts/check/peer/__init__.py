@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A server of our own, NTS-KE and NTP, that is sound or faulty on demand: what plays a server to a client.
+"""Servers for a client to meet, NTS-KE and NTP, sound or faulty on demand.
 
 with pair(ntp=NtpBehaviour(answer=lambda talk: [talk.kiss()])) as servers:
-    ...  # let a client do a key exchange with localhost, port servers.ke.port, CA servers.authority.ca
+    ...  # let a client run a key exchange with localhost, port servers.ke.port, CA servers.authority.ca
     servers.ke.sessions, servers.ntp.requests
 """
 
@@ -26,7 +26,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Pair:
-    """Both servers, running; cookies of one open at the other."""
+    """Both servers, running. The time server opens the cookies of the other."""
 
     authority: Authority
     ke: KePeer
@@ -35,7 +35,7 @@ class Pair:
 
 @contextlib.contextmanager
 def temporary_authority() -> Iterator[Authority]:
-    """A CA that is gone at the end of the block."""
+    """A CA that lasts as long as the `with` block."""
     with tempfile.TemporaryDirectory(prefix="nts-ca-") as folder:
         yield Authority(Path(folder))
 
@@ -44,7 +44,7 @@ def temporary_authority() -> Iterator[Authority]:
 def pair(
     ke: KeBehaviour = SOUND_KE, ntp: NtpBehaviour = SOUND_NTP, *, authority: Authority | None = None
 ) -> Iterator[Pair]:
-    """Both servers for the length of the block, with the certificate of an authority of their own unless told."""
+    """Run both servers for the length of the `with` block, by default with a certificate of a temporary authority."""
     ring = fresh_ring()
     with contextlib.ExitStack() as stack:
         authority = authority or stack.enter_context(temporary_authority())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Octets that break rules on purpose: what the suite's own codecs would not make. Pure, but for random cookies."""
+"""Octets that break rules on purpose, which the suite's own codecs refuse to make. Pure, except for random cookies."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 
 from nts.base.registry import Protocol, RecordType
 from nts.base.wire import pad4
-from nts.check.forge import raw_field
-from nts.check.ke_forge import record
+from nts.check.ke.forge import record
+from nts.check.ntp.forge import raw_field
 from nts.codec.aead import Aead
 from nts.codec.records import encode_u16s
 
@@ -23,7 +23,7 @@ def field(kind: int, body: bytes) -> bytes:
 
 
 def random_cookies(count: int = 8, length: int = 100) -> list[bytes]:
-    """Octets that look like cookies, and that no server can open."""
+    """Octets that look like cookies, but that no server can open."""
     return [os.urandom(length) for _ in range(count)]
 
 
@@ -32,7 +32,7 @@ def response(
     aeads: bytes | None = encode_u16s(Aead.AES_SIV_CMAC_256), cookies: list[bytes] | None = None,
     more: bytes = b"", end: bytes = END,
 ) -> bytes:  # fmt: skip
-    """An NTS-KE response, a good one unless told otherwise; None leaves a record out."""
+    """An NTS-KE response, by default a valid one. None leaves a record out."""
     parts = [
         b"" if protocols is None else record(RecordType.NEXT_PROTOCOL, protocols),
         b"" if aeads is None else record(RecordType.AEAD_ALGORITHM, aeads),

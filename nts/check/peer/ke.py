@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""An NTS-KE server that is sound unless told otherwise, and remembers what each client did.
+"""An NTS-KE server that is sound by default, and remembers what each client did.
 
-A fault is a small function, `KeBehaviour.answer`, that transforms the request, the sound response, or the way of
-sending it:
+A fault is a small function, `KeBehaviour.answer`. It changes the request, the sound response, or how that is sent:
 
     def without_end(talk: KeTalk) -> None:
         talk.send(talk.respond(talk.request())[:-4])
 
-Each connection has a thread, and every wait in it is bounded. `KePeer` ends with its `with` block.
+Each connection has a thread in which every wait is bounded. `KePeer` ends with its `with` block.
 """
 
 from __future__ import annotations
@@ -37,10 +36,10 @@ from nts.protocol.ke_server import KeServer, Verdict
 from nts.server import listen
 from nts.system import addresses, tls
 
-PATIENCE = 20.0  # seconds that a client may keep us waiting for anything but its request
-LINGER = 1.0  # seconds for the client to close once we have
+PATIENCE = 20.0  # seconds to wait for a client, except for its request
+LINGER = 1.0  # seconds for the client to close after us
 TLS_1_2, TLS_1_3 = SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION
-_TICK = 0.05  # seconds between looks at whether to stop
+_TICK = 0.05  # seconds between two looks at whether to stop
 _KEPT = 4096  # octets of a response that are remembered
 _RECORD = 16384  # octets of plaintext in the largest TLS record
 
@@ -48,7 +47,7 @@ T = TypeVar("T")
 
 
 class Stopped(Exception):
-    """The `with` block has ended while a client was still being served."""
+    """The `with` block has ended while the server was still busy with a client."""
 
 
 def strict_alpn(offered: list[bytes]) -> bytes | None:
@@ -59,22 +58,22 @@ def strict_alpn(offered: list[bytes]) -> bytes | None:
 
 
 def no_alpn(_offered: list[bytes]) -> bytes | None:
-    """Know nothing of ALPN."""
+    """Ignore ALPN."""
     return None
 
 
 def sound(talk: KeTalk) -> None:
-    """The right answer to whatever comes, in one piece."""
+    """Send the correct answer to whatever comes, in one piece."""
     talk.send(talk.respond(talk.request()))
 
 
 def fresh_ring() -> KeyRing:
-    """A random master key for cookies."""
+    """A key ring with one random master key."""
     return KeyRing((MasterKey(int.from_bytes(os.urandom(2), "big"), os.urandom(32)),))
 
 
 def copied(ring: KeyRing) -> KeyRing:
-    """The same keys for another thread: an AES-SIV object serves one only."""
+    """The same keys for another thread: a cipher object serves only one."""
     return KeyRing(tuple(MasterKey(k.id, k.key) for k in ring.keys))
 
 
@@ -86,9 +85,9 @@ class KeBehaviour:
     certificate: Certificate | None = None
     """chain and key; None: the good one of the pair's authority"""
     alpn: Callable[[list[bytes]], bytes | None] = strict_alpn
-    """what to select of what the client offers; None: nothing, and go on"""
+    """selects from what the client offers; None: select nothing and go on"""
     needs_alpn: bool = True
-    """close, without an answer, when nothing was selected (section 4)"""
+    """close without an answer if nothing was selected (section 4)"""
     oldest: int = TLS_1_3
     newest: int = TLS_1_3
     """TLS versions"""
@@ -96,7 +95,7 @@ class KeBehaviour:
     """seconds for the handshake and the request; then Error 1"""
     aeads: tuple[Aead, ...] = tuple(Aead)
     ntp_server: str = ""
-    """where to send clients; empty: where they are"""
+    """where to send clients; empty: to the address they used"""
     ntp_port: int = 0
     """0: the port of the pair's time server, or 123 without one"""
     host: str = "127.0.0.1"
@@ -104,7 +103,7 @@ class KeBehaviour:
     port: int = 0
     """to listen on; 0: any that is free"""
     raw: Callable[[socket.socket], None] | None = None
-    """instead of TLS: do this with the accepted TCP connection"""
+    """do this with the accepted TCP connection instead of TLS"""
 
 
 SOUND_KE = KeBehaviour()
@@ -116,28 +115,28 @@ class KeSession:
 
     address: str
     started: float = field(default_factory=time.monotonic)
-    """on the monotonic clock, as is `finished`"""
+    """on the monotonic clock, like `finished`"""
     server_name: bytes | None = None
-    """that it indicated (SNI)"""
+    """the name it asked for (SNI)"""
     alpn: tuple[bytes, ...] = ()
-    """that it offered"""
+    """the protocols it offered"""
     tls_version: str | None = None
-    """None: the handshake has not succeeded"""
+    """None: the handshake did not succeed"""
     received: bytes = field(default=b"", repr=False)
-    """all application data it sent: its request, and whatever should not have come"""
+    """all application data it sent: its request, and anything it should not have sent"""
     response: bytes = field(default=b"", repr=False)
-    """the first octets of what was sent to it"""
+    """the first octets of what we sent to it"""
     sent: int = 0
-    """octets of application data that it has taken, or its socket"""
+    """octets of application data that it took, or that wait in the sockets"""
     close_notify: bool = False
-    """whether it ended its side properly"""
+    """whether it closed its side properly"""
     problem: str = ""
-    """why the connection ended early, if it did"""
+    """why the connection ended early"""
     finished: float | None = None
 
 
 class KeTalk:
-    """What an answer has to do with: a finished TLS handshake with a client."""
+    """What an answer works with: a connection whose TLS handshake is done."""
 
     def __init__(
         self, connection: SSL.Connection, sock: socket.socket, session: KeSession, behaviour: KeBehaviour,
@@ -148,9 +147,9 @@ class KeTalk:
         self.policy = KeServer(behaviour.aeads, behaviour.ntp_server, behaviour.ntp_port or NTP_PORT)
 
     def request(self) -> bytes:
-        """Octets up to the End of Message record and what came with it; fewer when the client closes or time is up.
+        """Receive up to End of Message and what came with it; less if the client closes or time is up.
 
-        Called again, it waits for another message.
+        A second call waits for another message.
         """
         reader, octets = MessageReader(ke_server.MAX_REQUEST), b""
         deadline = time.monotonic() + self.behaviour.timeout
@@ -158,13 +157,13 @@ class KeTalk:
             while data := self.receive(deadline):
                 octets += data
                 if reader.feed(data) is not None:
-                    deadline = 0.0  # only what is there already
+                    deadline = 0.0  # take only what has arrived
         return octets
 
     def respond(self, octets: bytes, *, export: Exporter | None = None, ring: KeyRing | None = None) -> bytes:
         """The sound response to these octets, complete or not.
 
-        `export` and `ring` are for cookies that hold other keys, or that are sealed with another.
+        `export` puts other keys into the cookies, `ring` seals them with another master key.
         """
         try:
             message = MessageReader(ke_server.MAX_REQUEST).feed(octets)
@@ -181,11 +180,11 @@ class KeTalk:
         ).response
 
     def export(self, aead: Aead, context: int | None = None, label: str = EXPORTER_LABEL) -> SessionKeys:
-        """The session keys (section 5.1), on demand with another number in the exporter's context."""
+        """The session keys (section 5.1). `context` puts another number into the exporter context."""
         return export_keys(tls.exporter(self.connection, label), aead, context)
 
     def send(self, data: bytes, *, each: int = _RECORD, pause: float = 0.0) -> None:
-        """Send in TLS records of so many octets, with a pause in seconds before each."""
+        """Send in TLS records of `each` octets, with a pause in seconds before each."""
         for i in range(0, len(data), each):
             self.wait(pause)
             chunk = data[i : i + each]
@@ -195,24 +194,24 @@ class KeTalk:
                 chunk, self.session.sent = chunk[taken:], self.session.sent + taken
 
     def send_for_ever(self, data: bytes) -> None:
-        """Until the client closes, takes no more, or all is over."""
+        """Send until the client closes, takes no more, or the `with` block ends."""
         while True:
             self.send(data)
 
     def receive(self, deadline: float) -> bytes:
-        """Some application data; none when the client has closed. TimeoutError."""
+        """Some application data; none if the client has closed. TimeoutError."""
         try:
             data = self.run(lambda: self.connection.recv(tls.READ_SIZE), deadline)
         except tls.Closed:
             self.session.close_notify = True
             return b""
-        except tls.Error:  # a bare end of file, or a reset
+        except tls.Error:  # end of file without close_notify, or a reset
             return b""
         self.session.received += data
         return data
 
     def wait(self, seconds: float) -> None:
-        """Do nothing for a while. Stopped when all is over."""
+        """Do nothing for a while. Stopped when the `with` block ends."""
         if self._stopping.wait(seconds) if seconds else self._stopping.is_set():
             raise Stopped
 
@@ -222,11 +221,11 @@ class KeTalk:
         self.sock.close()
 
     def cut(self) -> None:
-        """End our side of the TCP connection without close_notify."""
+        """Close our side of the TCP connection without close_notify."""
         self.sock.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """close_notify, and wait a moment for the client's (section 4)."""
+        """Send close_notify, and wait a moment for the client's (section 4)."""
         self.connection.shutdown()
         deadline = time.monotonic() + LINGER
         with contextlib.suppress(TimeoutError):
@@ -234,23 +233,17 @@ class KeTalk:
                 pass
 
     def run(self, step: Callable[[], T], deadline: float) -> T:
-        """A TLS operation, waiting for the socket as it demands. TimeoutError, Stopped."""
+        """Finish a TLS operation. TimeoutError at the deadline, Stopped when the `with` block ends."""
         while True:
-            try:
-                return step()  # even when all is over: what has come is to be seen
-            except tls.WantRead:
-                readers, writers = [self.sock], []
-            except tls.WantWrite:
-                readers, writers = [], [self.sock]
-            left = deadline - time.monotonic()
-            if left <= 0:
+            with contextlib.suppress(TimeoutError):  # one try before we look: what has arrived must be seen
+                return tls.patiently(self.sock, min(deadline, time.monotonic() + _TICK), step)
+            if time.monotonic() >= deadline:
                 raise TimeoutError("the client took too long")
             self.wait(0)
-            select.select(readers, writers, [], min(left, _TICK))
 
 
 class KePeer:
-    """The server. `port` is where; `sessions` is what came, in the order of arrival."""
+    """The server. `port` is where it listens; `sessions` holds the clients in the order they came."""
 
     def __init__(self, behaviour: KeBehaviour, ring: KeyRing | None = None) -> None:
         assert behaviour.certificate is not None
@@ -274,16 +267,16 @@ class KePeer:
             raise self._failures[0]
 
     def close(self) -> None:
-        """Serve nobody any more; connections are refused from now on."""
+        """Stop. Connections are refused from now on."""
         self._stopping.set()
-        for thread in self._threads:  # the first one ends before the list is walked further: no more are added
+        for thread in self._threads:  # the first one adds the others, and is joined first
             thread.join(PATIENCE)
             assert not thread.is_alive(), "the NTS-KE peer does not stop"
         self._listener.close()
 
     @property
     def is_idle(self) -> bool:
-        """Whether all who have connected have gone."""
+        """Whether every client that connected has gone."""
         waiting = not self._stopping.is_set() and select.select([self._listener], [], [], 0)[0]
         return not waiting and all(s.finished is not None for s in self.sessions)
 
@@ -305,11 +298,16 @@ class KePeer:
         with sock:
             try:
                 self._talk(sock, session)
-            except (Stopped, TimeoutError, tls.AlpnRefused, FormatError) as e:  # the last: nothing to answer like this
+            except (
+                Stopped,
+                TimeoutError,
+                tls.AlpnRefused,
+                FormatError,
+            ) as e:  # FormatError: this answer does not fit the request
                 session.problem = str(e) or type(e).__name__
             except (tls.Error, OSError) as e:
                 session.problem = tls.reason(e)
-            except Exception as e:  # a mistake in an answer, for the end of the `with` block
+            except Exception as e:  # a bug in an answer: raised at the end of the `with` block
                 self._failures.append(e)
         session.finished = time.monotonic()
 
@@ -333,7 +331,7 @@ class KePeer:
 
 
 def _context(behaviour: KeBehaviour, certificate: Certificate) -> SSL.Context:
-    """Like that of `tls`, but for what a behaviour may change, and that a missing close_notify is seen."""
+    """Like the context in `tls`, but a behaviour may change it, and it notices a missing close_notify."""
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_options(SSL.OP_NO_TICKET)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""An NTP server that is sound unless told otherwise, and remembers what came.
+"""An NTP server that is sound by default, and remembers what came.
 
-A fault is a small function, `NtpBehaviour.answer`, that says which datagrams go back for one request:
+A fault is a small function, `NtpBehaviour.answer`, that returns the datagrams to send for one request:
 
     def without_authenticator(talk: NtpTalk) -> Iterable[bytes | float]:
         return [talk.header() + talk.uid()]
 
-One thread serves one client at a time. `NtpPeer` ends with its `with` block, and so does whatever it is doing.
+One thread serves one client at a time. `NtpPeer` and whatever it is doing end with its `with` block.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from nts.protocol.ts_server import SystemVariables
 from nts.server import listen
 from nts.system import addresses
 
-_TICK = 0.05  # seconds between looks at whether to stop
+_TICK = 0.05  # seconds between two looks at whether to stop
 _ROOM = 65535
-_MAX_KEPT = 10_000  # replies that are remembered: a flood has no end
+_MAX_KEPT = 10_000  # replies to remember: a flood has no end
 
 
 def sound(talk: NtpTalk) -> Iterable[bytes | float]:
-    """The right answer, if there is one."""
+    """The correct answer, if there is one."""
     reply = talk.sound()
     return [] if reply is None else [reply]
 
@@ -57,14 +57,14 @@ class NtpBehaviour:
     """What a server does. The default keeps to RFC 8915."""
 
     answer: Callable[[NtpTalk], Iterable[bytes | float]] = sound
-    """datagrams to send for a request; a number is a pause in seconds. May be endless."""
+    """returns the datagrams to send for a request, perhaps without end; a number is a pause in seconds"""
     host: str = "127.0.0.1"
     """to listen on"""
     port: int = 0
     """to listen on; 0: any that is free"""
     system: SystemVariables = field(default_factory=SystemVariables)
     keys: SessionKeys | None = None
-    """of every client, whatever its cookie; None: those in its cookie"""
+    """the keys of every client, whatever its cookie; None: those in its cookie"""
 
 
 SOUND_NTP = NtpBehaviour()
@@ -72,9 +72,9 @@ SOUND_NTP = NtpBehaviour()
 
 @dataclass(frozen=True)
 class NtpTalk:
-    """What an answer has to do with: a datagram that came, and all that make a reply to it.
+    """What an answer works with: a datagram that came, and the parts of a reply to it.
 
-    What needs a well-formed NTS request raises FormatError without one; nothing is sent then.
+    A part that needs a well-formed NTS request raises FormatError without one. Then nothing is sent.
     """
 
     datagram: bytes = field(repr=False)
@@ -87,30 +87,30 @@ class NtpTalk:
 
     @property
     def requests(self) -> list[NtpTalk]:
-        """All that came so far, this one last."""
+        """All requests so far, this one last."""
         return self.peer.requests
 
     @property
     def port(self) -> int:
-        """The client's."""
+        """The client's port."""
         return self.client[1]
 
     # --- the request -------------------------------------------------------------------------------------------------
 
     @cached_property
     def fields(self) -> list[Field]:
-        """Its extension fields, none when they are malformed."""
+        """Its extension fields; none if they are malformed."""
         try:
             return extensions.walk(self.datagram)[0]
         except FormatError:
             return []
 
     def bodies(self, kind: int) -> list[bytes]:
-        """The bodies of its fields of a type, in their order."""
+        """The bodies of its fields of this type, in order."""
         return [f.body for f in self.fields if f.type == kind]
 
     def body(self, kind: int) -> bytes:
-        """The body of its only field of a type."""
+        """The body of its only field of this type. FormatError."""
         found = self.bodies(kind)
         if len(found) != 1:
             raise FormatError(f"{len(found)} fields of type {kind:#06x}")
@@ -118,13 +118,13 @@ class NtpTalk:
 
     @property
     def is_nts(self) -> bool:
-        """Whether it has what every NTS request has."""
+        """Whether it has the fields of an NTS request."""
         kinds = {f.type for f in self.fields}
         return {FieldType.UNIQUE_IDENTIFIER, FieldType.COOKIE, FieldType.AUTHENTICATOR} <= kinds
 
     @property
     def transmit(self) -> int:
-        """Its transmit timestamp, the origin of a genuine reply."""
+        """Its transmit timestamp, which a genuine reply returns as its origin."""
         return Header.decode(self.datagram).transmit
 
     @property
@@ -133,7 +133,7 @@ class NtpTalk:
 
     @cached_property
     def contents(self) -> Contents:
-        """What the client's cookie holds, if it is one of ours."""
+        """What the client's cookie holds; empty if the cookie is not ours."""
         if self.peer.behaviour.keys is not None:
             return (self.peer.behaviour.keys,)
         try:
@@ -143,18 +143,18 @@ class NtpTalk:
             return ()
 
     def session_keys(self) -> SessionKeys:
-        """The client's keys. FormatError when its cookie is none of ours."""
+        """The client's keys. FormatError when its cookie is not ours."""
         if not self.contents:
             raise FormatError("a cookie that does not open")
         return next(filter(self.is_sealed_with, self.contents), self.contents[0])
 
     @property
     def is_authentic(self) -> bool:
-        """Whether its last field is an authenticator that is good under the C2S key."""
+        """Whether its last field is an authenticator under the C2S key."""
         return any(map(self.is_sealed_with, self.contents))
 
     def is_sealed_with(self, keys: SessionKeys) -> bool:
-        """Whether its last field is an authenticator that is good under the C2S key of these."""
+        """Whether its last field is an authenticator under the C2S key of `keys`."""
         try:
             parts, end = extensions.decode_authenticator(self.body(FieldType.AUTHENTICATOR)), self.fields[-1]
             keys.c2s_cipher.open(parts.nonce, parts.ciphertext, self.datagram[: end.offset])
@@ -165,7 +165,7 @@ class NtpTalk:
     # --- replies -----------------------------------------------------------------------------------------------------
 
     def sound(self, datagram: bytes | None = None, *, ring: KeyRing | None = None) -> bytes | None:
-        """What a server that keeps to RFC 8915 answers to this request, or to another in its place."""
+        """What a server that conforms to RFC 8915 answers to this request, or to `datagram` in its place."""
         return ts_server.respond(
             self.datagram if datagram is None else datagram,
             keys=self.peer.ring if ring is None else ring,
@@ -180,7 +180,7 @@ class NtpTalk:
         delay: int = 0, dispersion: int = 0, reference: bytes = b"\x7f\x7f\x01\x01", origin: int | None = None,
         receive: int | None = None, transmit: int | None = None, poll: int = 0,
     ) -> bytes:  # fmt: skip
-        """The header of a genuine reply, but for what is wanted otherwise."""
+        """The header of a genuine reply, with these changes."""
         return Header(
             leap=leap, version=version, mode=mode, stratum=stratum, poll=poll, precision=-20, root_delay=delay,
             root_dispersion=dispersion, reference_id=reference, reference_time=self.received,
@@ -190,18 +190,18 @@ class NtpTalk:
         ).encode()  # fmt: skip
 
     def uid(self) -> bytes:
-        """The Unique Identifier field as it came."""
+        """The request's Unique Identifier field."""
         return craft.field(FieldType.UNIQUE_IDENTIFIER, self.body(FieldType.UNIQUE_IDENTIFIER))
 
     def kiss(self, code: bytes = KISS_NTSN, *, uid: bytes | None = None) -> bytes:
-        """An unprotected kiss-o'-death, an NTS NAK unless told otherwise."""
+        """An unprotected kiss-o'-death, by default an NTS NAK."""
         header = self.header(leap=Leap.UNSYNCHRONISED, stratum=Stratum.KISS, reference=code)
         return header + (self.uid() if uid is None else uid)
 
     def fresh_cookies(self, count: int | None = None) -> list[bytes]:
-        """Cookies for this client, as many as it asked for unless told otherwise, as long as the one it spent.
+        """Cookies for this client, by default as many as it asked for, and as long as the one it spent.
 
-        They open here if that one did; else they are random.
+        They open here if that one did; otherwise they are random.
         """
         count = 1 + len(self.placeholders) if count is None else count
         master = self.peer.ring.current
@@ -210,7 +210,7 @@ class NtpTalk:
         return [cookies.seal(master, self.contents, os.urandom(cookies.NONCE_LENGTH)) for _ in range(count)]
 
     def odd_cookies(self, *lengths: int) -> list[bytes]:
-        """Cookies of any lengths, which this server knows again though they are nothing but random octets."""
+        """Random octets of any lengths as cookies. This server recognises them when they come back."""
         made = [os.urandom(n) for n in lengths]
         for cookie in made:
             self.peer.issued[extensions.encode(FieldType.COOKIE, cookie)[FIELD_HEADER:]] = (self.session_keys(),)
@@ -221,10 +221,10 @@ class NtpTalk:
         header: bytes | None = None, clear: bytes = b"", inside: bytes = b"", after: bytes = b"",
         nonce: bytes | None = None,
     ) -> bytes:  # fmt: skip
-        """A genuine reply, but for what is wanted otherwise.
+        """A genuine reply, with these changes.
 
-        `key` seals it (the S2C key), `clear` goes before the authenticator, `inside` after the cookies in its
-        ciphertext, `after` behind it.
+        `key` seals it instead of the S2C key. `clear` goes before the authenticator, `inside` after the encrypted
+        cookies, `after` behind the authenticator.
         """
         fresh = self.fresh_cookies() if cookies is None else cookies
         head = (self.header() if header is None else header) + (self.uid() if uid is None else uid) + clear
@@ -242,14 +242,14 @@ class NtpTalk:
 
 
 class NtpPeer:
-    """The server. `port` is where; `requests` and `sent` are what came and went, in their order."""
+    """The server. `port` is where it listens; `requests` and `sent` hold the datagrams in order."""
 
     def __init__(self, behaviour: NtpBehaviour = SOUND_NTP, ring: KeyRing | None = None) -> None:
         self.behaviour, self.ring = behaviour, copied(ring or fresh_ring())
         self.requests: list[NtpTalk] = []
         self.sent: list[bytes] = []
         self.issued: dict[bytes, Contents] = {}
-        """cookies that do not hold their keys, as they come back"""
+        """the keys of cookies that are only random octets, by the cookie as it comes back"""
         self._failures: list[Exception] = []
         self._idle = threading.Event()
         self._stopping = threading.Event()
@@ -270,16 +270,16 @@ class NtpPeer:
             raise self._failures[0]
 
     def behave(self, **changes: object) -> None:
-        """From now on do this instead; what came is still remembered."""
+        """Change the behaviour from now on. What came before is still remembered."""
         self.behaviour = replace(self.behaviour, **changes)  # type: ignore[arg-type]
 
     @property
     def is_idle(self) -> bool:
-        """Whether all that has arrived has been seen to."""
+        """Whether everything that has arrived has been answered."""
         return not select.select([self._sock], [], [], 0)[0] and self._idle.is_set()
 
     def spent(self) -> list[bytes]:
-        """The cookies that came, in their order."""
+        """The cookies that came, in order."""
         return [r.body(FieldType.COOKIE) for r in self.requests]
 
     def _serve(self) -> None:
@@ -287,7 +287,7 @@ class NtpPeer:
             self._idle.set()
             if not select.select([self._sock], [], [], _TICK)[0]:
                 continue
-            self._idle.clear()  # before anything is taken out of the socket
+            self._idle.clear()  # before taking anything out of the socket
             try:
                 datagram, client = self._sock.recvfrom(_ROOM)
             except OSError:
@@ -297,8 +297,8 @@ class NtpPeer:
             try:
                 self._answer(talk)
             except FormatError:
-                pass  # not a request that this answer can be given to
-            except Exception as e:  # a mistake in an answer, for the end of the `with` block
+                pass  # this answer does not fit the request
+            except Exception as e:  # a bug in an answer: raised at the end of the `with` block
                 self._failures.append(e)
 
     def _answer(self, talk: NtpTalk) -> None:

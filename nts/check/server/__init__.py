@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""All checks of a server, a module for each subject."""
+"""All server checks, a module for each subject."""
 
 from __future__ import annotations
 
 from nts.check.model import Check
-from nts.check.probe import ServerProbe
 from nts.check.server import (
     ke_errors,
     ke_message,
@@ -16,6 +15,7 @@ from nts.check.server import (
     ntp_robustness,
     tls,
 )
+from nts.check.server.probe import ServerProbe
 
 GROUPS = (
     tls.group,

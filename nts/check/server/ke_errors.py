@@ -6,49 +6,51 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nts.base.registry import ErrorCode, Protocol, RecordType
-from nts.check import judge_ke
-from nts.check.ke_forge import (
+from nts.check.findings import together
+from nts.check.ke import judge
+from nts.check.ke.forge import (
     AEAD_15,
     END,
     NTPV4,
     REQUEST,
     UNKNOWN_TYPE,
+    Stimulus,
     aeads,
     protocols,
     record,
     request,
 )
 from nts.check.model import Finding, Group, Severity
-from nts.check.probe import ServerProbe
+from nts.check.server.probe import ServerProbe
 from nts.codec import records
 from nts.codec.aead import Aead
 
 group: Group[ServerProbe] = Group("NTS-KE errors")
 _ERROR_1 = "Error 1 (Bad Request)."
-_COMPLETE = "A request that is not complete and well-formed is answered with Error 1."
+_INCOMPLETE = "A server answers an incomplete or malformed request with Error 1."
 
 
 def _each(
     probe: ServerProbe, stimuli: dict[str, bytes], *, may_close: bool = False, wait: float | None = None
 ) -> Iterator[Finding]:
-    """Each of these requests, by what is wrong with it, is to get Error 1."""
+    """Each of these requests, by what is wrong with it, must get Error 1."""
 
     def judged(label: str, octets: bytes) -> tuple[str, Finding]:
-        answer = probe.ke.ask(octets, wait=wait, what=f"a request with {label}")
-        return label, judge_ke.error(answer, may_close=may_close)
+        answer = probe.ke.ask(Stimulus(f"a request with {label}", octets, wait=wait))
+        return label, judge.error(answer, may_close=may_close)
 
-    yield from judge_ke.together(judged(*stimulus) for stimulus in stimuli.items())
+    yield from together(judged(*stimulus) for stimulus in stimuli.items())
 
 
 @group.check(
     14, "ke-crit-unknown", section="4.1.3", severity=Severity.MUST, ref="A13 A20",
     sends="A request with a critical record of the unknown type 0x3FFF.",
     expects="Error 0 (Unrecognized Critical Record).",
-    rule="A critical record that the server does not know is an error, and Error 0 says so.",
+    rule="A server answers a critical record that it does not know with Error 0.",
 )  # fmt: skip
 def ke_crit_unknown(probe: ServerProbe) -> Iterator[Finding]:
-    answer = probe.ke.ask(request(record(UNKNOWN_TYPE)), what="a request with an unknown critical record")
-    yield judge_ke.error(answer, ErrorCode.UNRECOGNIZED_CRITICAL_RECORD)
+    answer = probe.ke.ask(Stimulus("a request with an unknown critical record", request(record(UNKNOWN_TYPE))))
+    yield judge.error(answer, ErrorCode.UNRECOGNIZED_CRITICAL_RECORD)
 
 
 @group.check(
@@ -57,7 +59,7 @@ def ke_crit_unknown(probe: ServerProbe) -> Iterator[Finding]:
     rule="A request holds exactly one Next Protocol record.",
 )  # fmt: skip
 def ke_no_npn(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge_ke.error(probe.ke.ask(AEAD_15 + END, what="a request without a Next Protocol record"))
+    yield judge.error(probe.ke.ask(Stimulus("a request without a Next Protocol record", AEAD_15 + END)))
 
 
 @group.check(
@@ -66,32 +68,32 @@ def ke_no_npn(probe: ServerProbe) -> Iterator[Finding]:
     rule="A request for NTPv4 holds exactly one AEAD record.",
 )  # fmt: skip
 def ke_no_aead(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge_ke.error(probe.ke.ask(NTPV4 + END, what="a request without an AEAD record"))
+    yield judge.error(probe.ke.ask(Stimulus("a request without an AEAD record", NTPV4 + END)))
 
 
 @group.check(
     17, "ke-dup-npn", section="4.1.2", severity=Severity.MUST, ref="A09 A21",
-    sends="A request with its Next Protocol record twice.", expects=_ERROR_1,
+    sends="A request with two Next Protocol records.", expects=_ERROR_1,
     rule="A request holds exactly one Next Protocol record.",
 )  # fmt: skip
 def ke_dup_npn(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge_ke.error(probe.ke.ask(NTPV4 + REQUEST, what="a request with two Next Protocol records"))
+    yield judge.error(probe.ke.ask(Stimulus("a request with two Next Protocol records", NTPV4 + REQUEST)))
 
 
 @group.check(
     18, "ke-dup-aead", section="4.1.5", severity=Severity.MUST, ref="A21 A25",
-    sends="A request with its AEAD record twice.", expects=_ERROR_1,
+    sends="A request with two AEAD records.", expects=_ERROR_1,
     rule="A request for NTPv4 holds exactly one AEAD record.",
 )  # fmt: skip
 def ke_dup_aead(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge_ke.error(probe.ke.ask(request(AEAD_15), what="a request with two AEAD records"))
+    yield judge.error(probe.ke.ask(Stimulus("a request with two AEAD records", request(AEAD_15))))
 
 
 @group.check(
     19, "ke-npn-malformed", section="4.1.2", severity=Severity.MUST, ref="A15 A21",
-    sends="Requests whose Next Protocol record has a body of three octets, an empty one, and no critical bit.",
+    sends="Requests whose Next Protocol record has a body of three octets, has an empty body, is not critical.",
     expects="Error 1 (Bad Request) to each.",
-    rule="The record is critical, and lists one or more protocols of two octets each.",
+    rule="The record is critical and lists one or more protocols of two octets each.",
 )  # fmt: skip
 def ke_npn_malformed(probe: ServerProbe) -> Iterator[Finding]:
     odd = record(RecordType.NEXT_PROTOCOL, records.encode_u16s(Protocol.NTPV4) + b"\0")
@@ -105,7 +107,7 @@ def ke_npn_malformed(probe: ServerProbe) -> Iterator[Finding]:
 
 @group.check(
     20, "ke-aead-malformed", section="4.1.5", severity=Severity.MUST, ref="A21 A25",
-    sends="Requests whose AEAD record has a body of three octets, and an empty one.",
+    sends="Requests whose AEAD record has a body of three octets, has an empty body.",
     expects="Error 1 (Bad Request) to each.",
     rule="The record lists one or more algorithms of two octets each.",
 )  # fmt: skip
@@ -117,8 +119,8 @@ def ke_aead_malformed(probe: ServerProbe) -> Iterator[Finding]:
 
 @group.check(
     21, "ke-eom-malformed", section="4.1.1", severity=Severity.MUST, ref="A14 A21",
-    sends="Requests whose End of Message is not critical, has a body, and is followed by another record.",
-    expects="Error 1 (Bad Request) to each; a warning if the connection is just closed.",
+    sends="Requests whose End of Message is not critical, has a body, is followed by another record.",
+    expects="Error 1 (Bad Request) to each. A warning if the server just closes the connection.",
     rule="End of Message is critical, empty and the last record.",
 )  # fmt: skip
 def ke_eom_malformed(probe: ServerProbe) -> Iterator[Finding]:
@@ -127,7 +129,7 @@ def ke_eom_malformed(probe: ServerProbe) -> Iterator[Finding]:
         "an End of Message with a body": record(RecordType.END_OF_MESSAGE, b"body"),
         "a record after the End of Message": END + record(UNKNOWN_TYPE, critical=False),
     }
-    # A server that sees no end in them may wait for one, as long as for a silent client.
+    # A server that does not see the end may wait for it, as long as for a silent client.
     stimuli = {label: NTPV4 + AEAD_15 + octets for label, octets in ends.items()}
     yield from _each(probe, stimuli, may_close=True, wait=probe.target.silence)
 
@@ -135,31 +137,31 @@ def ke_eom_malformed(probe: ServerProbe) -> Iterator[Finding]:
 @group.check(
     22, "ke-truncated", section="4.1.3", severity=Severity.MUST, ref="A21",
     sends="A request that breaks off within its AEAD record, then close_notify.",
-    expects="Error 1 (Bad Request); a warning if the connection is just closed.",
-    rule=_COMPLETE,
+    expects="Error 1 (Bad Request). A warning if the server just closes the connection.",
+    rule=_INCOMPLETE,
 )  # fmt: skip
 def ke_truncated(probe: ServerProbe) -> Iterator[Finding]:
     half = REQUEST[: len(NTPV4) + len(AEAD_15) // 2]
-    answer = probe.ke.ask(half, close=True, wait=probe.target.silence, what="half a request and close_notify")
-    yield judge_ke.error(answer, may_close=True)
+    stimulus = Stimulus("half a request and close_notify", half, close=True, wait=probe.target.silence)
+    yield judge.error(probe.ke.ask(stimulus), may_close=True)
 
 
 @group.check(
     23, "ke-silence", section="4.1.3", severity=Severity.MUST, ref="A21",
     sends="Nothing, after the TLS handshake.",
-    expects="Within 60 seconds Error 1 (Bad Request) and the end, which must not wait for ours; a warning if the"
-    " connection is just closed.",
-    rule="A server whose own time-out passes before a request is complete answers with Error 1.",
+    expects="Within 60 seconds, Error 1 (Bad Request), and then the server closes without waiting for us. A warning if"
+    " it just closes the connection.",
+    rule="A server whose time-out expires before the request is complete answers with Error 1.",
 )  # fmt: skip
 def ke_silence(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge_ke.gave_up(probe.ke.ask(wait=probe.target.silence, patient=True, what="nothing"))
+    yield judge.gave_up(probe.ke.ask(Stimulus("nothing", b"", wait=probe.target.silence, patient=True)))
 
 
 @group.check(
     24, "ke-client-forbidden", section="4.1.3", severity=Severity.MUST, ref="A18",
     sends="Requests with an Error, a Warning and a New Cookie record.",
     expects="Error 1 (Bad Request) to each.",
-    rule="Clients must not send these records (sections 4.1.3, 4.1.4, 4.1.6); a request with one is not well-formed.",
+    rule="Clients must not send these records (sections 4.1.3, 4.1.4, 4.1.6). A request with one is malformed.",
 )  # fmt: skip
 def ke_client_forbidden(probe: ServerProbe) -> Iterator[Finding]:
     code = records.encode_u16s(ErrorCode.BAD_REQUEST)

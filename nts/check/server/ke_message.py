@@ -1,37 +1,48 @@
 # SPDX-License-Identifier: MIT
-"""Checks of NTS-KE messages: good requests of all shapes, and the form of responses (RFC 8915 section 4)."""
+"""Checks of NTS-KE messages: valid requests of all shapes, and the form of responses (RFC 8915 section 4)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nts.check import judge_ke
-from nts.check.ke_forge import AEAD_15, END, MIN_REQUEST, NTPV4, REQUEST, UNKNOWN_TYPES, padded, record, request
+from nts.check.findings import together
+from nts.check.ke import judge
+from nts.check.ke.forge import (
+    AEAD_15,
+    END,
+    MIN_REQUEST,
+    NTPV4,
+    REQUEST,
+    UNKNOWN_TYPES,
+    Stimulus,
+    padded,
+    record,
+    request,
+)
 from nts.check.model import Finding, Group, Severity
-from nts.check.probe import ServerProbe
+from nts.check.server.probe import ServerProbe
 
 group: Group[ServerProbe] = Group("NTS-KE messages")
-_PAUSE = 0.3  # seconds between the halves of a request
 
 
 @group.check(
     6, "ke-basic", section="4", severity=Severity.MUST, ref="A09 A14 A16 A25 A29",
     sends="The usual request: NTPv4 and AEAD 15.",
-    expects="NTPv4, AEAD 15, cookies and a correct end, with critical bits as the RFC has them.",
-    rule="A response holds exactly one Next Protocol record, one AEAD record, cookies, and ends with End of Message.",
+    expects="NTPv4, AEAD 15, cookies and End of Message, with critical bits as the RFC requires.",
+    rule="A response has exactly one Next Protocol record, one AEAD record, cookies, and End of Message as its end.",
 )  # fmt: skip
 def ke_basic(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge_ke.agreed(probe.ke.ask(REQUEST))
+    yield judge.agreed(probe.ke.ask())
 
 
 @group.check(
     7, "ke-order", section="4", severity=Severity.MUST, ref="A09",
     sends="The usual request with its AEAD record first.",
     expects="The usual response.",
-    rule="The records of a message may come in any order, but for End of Message.",
+    rule="The records of a message may come in any order, except End of Message.",
 )  # fmt: skip
 def ke_order(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge_ke.agreed(probe.ke.ask(AEAD_15 + NTPV4 + END, what="a request with AEAD first"))
+    yield judge.agreed(probe.ke.ask(Stimulus("a request with AEAD first", AEAD_15 + NTPV4 + END)))
 
 
 @group.check(
@@ -41,79 +52,78 @@ def ke_order(probe: ServerProbe) -> Iterator[Finding]:
     rule="A server must send at least one cookie and should send eight, with the critical bit clear.",
 )  # fmt: skip
 def ke_cookie_count(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge_ke.cookie_count(probe.ke.ask(REQUEST))
+    yield judge.cookie_count(probe.ke.ask())
 
 
 @group.check(
     9, "ke-cookie-shape", section="6", severity=Severity.INFO, ref="A92",
     sends="The usual request.",
     expects="Cookies of one length, a multiple of 4, from 12 to 256 octets.",
-    rule="No rule: the format of cookies is up to the server. But clients exist that cannot store others.",
+    rule="No rule: the format of cookies is up to the server. But some clients cannot store others.",
 )  # fmt: skip
 def ke_cookie_shape(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge_ke.cookie_shape(probe.ke.ask(REQUEST))
+    yield judge.cookie_shape(probe.ke.ask())
 
 
 @group.check(
     10, "ke-close-notify", section="4", severity=Severity.MUST, ref="A07",
     sends="The usual request.",
-    expects="After the response, TLS close_notify rather than a bare end of the connection. A warning if it comes only"
-    " as the answer to ours.",
+    expects="After the response, TLS close_notify, not just the end of the TCP connection. A warning if it only"
+    " answers ours.",
     rule="Client and server send close_notify after their message.",
 )  # fmt: skip
 def ke_close_notify(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge_ke.closed_properly(probe.ke.ask(REQUEST, patient=True))
+    yield judge.closed_properly(probe.ke.ask(Stimulus(patient=True)))
 
 
 @group.check(
     11, "ke-segmented", section="4", severity=Severity.MUST, ref="A08",
-    sends="The usual request in TLS records of one octet each; then another in halves, with a pause between them.",
+    sends="The usual request in TLS records of one octet each; then another in two halves with a pause between them.",
     expects="The usual response to both.",
-    rule="Messages say themselves where they end; nothing may depend on how TLS or TCP cut them.",
+    rule="End of Message says where a message ends. How TLS or TCP cuts it up must not matter.",
 )  # fmt: skip
 def ke_segmented(probe: ServerProbe) -> Iterator[Finding]:
-    yield from judge_ke.together(_segmented(probe))
+    yield from together(_segmented(probe))
 
 
 def _segmented(probe: ServerProbe) -> Iterator[tuple[str, Finding]]:
-    octets = probe.ke.ask(REQUEST, each=1, what="a request in TLS records of one octet")
-    yield "in single octets", judge_ke.agreed(octets)
-    middle = len(NTPV4) + 1
-    halves = probe.ke.ask(REQUEST[:middle], _PAUSE, REQUEST[middle:], what="a request in halves, with a pause between")
-    yield "in halves", judge_ke.agreed(halves)
+    octets = probe.ke.ask(Stimulus("a request in TLS records of one octet", record_size=1))
+    yield "in single octets", judge.agreed(octets)
+    halves = probe.ke.ask(Stimulus("a request in halves, with a pause between", halt=len(NTPV4) + 1))
+    yield "in halves", judge.agreed(halves)
 
 
 @group.check(
     12, "ke-1024", section="4", severity=Severity.MUST, ref="A10",
-    sends="A request of exactly 1024 octets, filled up with an unknown record that is not critical.",
+    sends="A request of exactly 1024 octets, padded with an unknown record that is not critical.",
     expects="The usual response.",
     rule="A server accepts requests of at least 1024 octets.",
 )  # fmt: skip
 def ke_1024(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge_ke.agreed(probe.ke.ask(padded(MIN_REQUEST), what="a request of 1024 octets"))
+    yield judge.agreed(probe.ke.ask(Stimulus("a request of 1024 octets", padded(MIN_REQUEST))))
 
 
 @group.check(
     13, "ke-noncrit-unknown", section="4", severity=Severity.MUST, ref="A12 A13",
-    sends="Requests with a record of type 0x3FFF, 0x0801 and 0x4001, not critical, with a body of odd length.",
+    sends="Requests with a record of type 0x3FFF, 0x0801, 0x4001, not critical, with a body of odd length.",
     expects="The usual response to each.",
-    rule="Unknown records that are not critical are ignored; the type has 15 bits, the body any length.",
+    rule="A server ignores unknown records that are not critical. A type has 15 bits, a body any length.",
 )  # fmt: skip
 def ke_noncrit_unknown(probe: ServerProbe) -> Iterator[Finding]:
-    yield from judge_ke.together(_with_unknown(probe, kind) for kind in UNKNOWN_TYPES)
+    yield from together(_with_unknown(probe, kind) for kind in UNKNOWN_TYPES)
 
 
 def _with_unknown(probe: ServerProbe, kind: int) -> tuple[str, Finding]:
     label = f"type {kind:#06x}"
-    answer = probe.ke.ask(request(record(kind, b"odd", critical=False)), what=f"a request with {label}")
-    return label, judge_ke.agreed(answer)
+    answer = probe.ke.ask(Stimulus(f"a request with {label}", request(record(kind, b"odd", critical=False))))
+    return label, judge.agreed(answer)
 
 
 @group.check(
     32, "ke-second-request", section="4", severity=Severity.MUST, ref="A06",
-    sends="The usual request, and a second one on the same connection once the response is there.",
+    sends="The usual request, and a second one on the same connection once the response has come.",
     expects="One response.",
     rule="A connection serves one request and one response.",
 )  # fmt: skip
 def ke_second_request(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge_ke.one_response(probe.ke.ask(REQUEST, again=REQUEST, what="a request, and another after its response"))
+    yield judge.one_response(probe.ke.ask(Stimulus("a request, and another after its response", again=REQUEST)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Server checks of what a server does with requests that are not authentic: NTS NAK, and never time."""
+"""Server checks of how a server treats requests that are not authentic: NTS NAK, and never time."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from nts.base.registry import FieldType
-from nts.check import judge_ntp
-from nts.check.forge import Forge, Request
 from nts.check.model import Finding, Group, Severity
-from nts.check.ntp_probe import Make
-from nts.check.probe import ServerProbe
+from nts.check.ntp import judge
+from nts.check.ntp.forge import Forge, Request
+from nts.check.ntp.probe import Make
+from nts.check.server.probe import ServerProbe
 from nts.codec.extensions import FIELD_HEADER
 from nts.codec.ntp import HEADER_LENGTH
 
-UID_FLIPS, COOKIE_FLIPS = 4, 8  # how many octets of these fields a sweep changes
+UID_FLIPS, COOKIE_FLIPS = 4, 8  # how many octets of these fields the sweep changes
 
 group: Group[ServerProbe] = Group("NTP: authentication")
 
@@ -23,30 +23,30 @@ group: Group[ServerProbe] = Group("NTP: authentication")
 @group.check(
     41, "nak-badtag", section="5.7", severity=Severity.SHOULD, ref="A73 A74",
     sends="A request with one bit of its tag flipped.",
-    expects="NTSN with the Unique Identifier, without cookie and authenticator. Silence is a warning, time a critical"
-    " failure.",
-    rule="When a request fails authentication, the server should answer with a kiss-o'-death of code NTSN, which is"
-    " itself unprotected.",
+    expects="NTSN with the Unique Identifier, without a cookie or an authenticator. Silence is a warning, time a"
+    " critical failure.",
+    rule="If a request fails authentication, the server should answer with a kiss-o'-death NTSN, which is itself"
+    " unprotected.",
 )  # fmt: skip
 def nak_badtag(probe: ServerProbe) -> Iterator[Finding]:
     def bad_tag(forge: Forge) -> Request:
         usual = forge.usual()
         return replace(usual.flipped(len(usual.packet) - 1, 0), label="a bit of the tag flipped")
 
-    yield from judge_ntp.findings([probe.ntp.ask(bad_tag, linger=True)], judge_ntp.expect_nak)
+    yield from judge.findings([probe.ntp.ask(bad_tag, linger=True)], judge.expect_nak)
 
 
 @group.check(
     42, "nak-badcookie", section="5.7", severity=Severity.SHOULD, ref="A73 A74",
-    sends="A request with random octets for a cookie.",
-    expects="NTSN with the Unique Identifier, without cookie and authenticator. Silence is a warning, time a critical"
-    " failure.",
-    rule="When a server cannot use a cookie, it should answer with a kiss-o'-death of code NTSN, so that the client"
-    " gets new ones.",
+    sends="A request with random octets as the cookie.",
+    expects="NTSN with the Unique Identifier, without a cookie or an authenticator. Silence is a warning, time a"
+    " critical failure.",
+    rule="If a server cannot use a cookie, it should answer with a kiss-o'-death NTSN, so that the client gets new"
+    " cookies.",
 )  # fmt: skip
 def nak_badcookie(probe: ServerProbe) -> Iterator[Finding]:
     answer = probe.ntp.ask(_random_cookie, linger=True)
-    yield from judge_ntp.findings([answer], judge_ntp.expect_nak)
+    yield from judge.findings([answer], judge.expect_nak)
 
 
 def _random_cookie(forge: Forge) -> Request:
@@ -80,19 +80,18 @@ def _flips(probe: ServerProbe) -> Iterator[Make]:
     " Identifier, in 8 of the cookie. Once each.",
     expects="Never an authentic reply, and the server still answers usual requests. Time without protection is a"
     " warning.",
-    rule="The authenticator covers all octets in front of it, so a change anywhere there makes the request"
-    " inauthentic.",
+    rule="The authenticator covers all octets before it, so any change there makes the request inauthentic.",
 )  # fmt: skip
 def ntp_bitflip_sweep(probe: ServerProbe) -> Iterator[Finding]:
-    answers = probe.ntp.volley(_flips(probe), tries=1)
-    yield from judge_ntp.sweep(answers, judge_ntp.expect_no_authentic_time, "requests with a flipped bit")
+    answers = probe.ntp.burst(_flips(probe), tries=1)
+    yield from judge.sweep(answers, judge.expect_no_authentic_time, "requests with a flipped bit")
 
 
 @group.check(
     44, "ntp-key-swap", section="5.6", severity=Severity.CRIT, ref="A58",
     sends="A request sealed with the S2C key.",
     expects="NTSN or silence, never time.",
-    rule="Requests are sealed with the C2S key, and the S2C key is for replies only: otherwise a reply could be"
+    rule="Requests are sealed with the C2S key, and only replies with the S2C key. Otherwise a reply could be"
     " reflected as a request.",
 )  # fmt: skip
 def ntp_key_swap(probe: ServerProbe) -> Iterator[Finding]:
@@ -100,4 +99,4 @@ def ntp_key_swap(probe: ServerProbe) -> Iterator[Finding]:
         seal = replace(forge.seal(), cipher=forge.ticket.keys.s2c_cipher)
         return forge.usual("sealed with the S2C key", seal=seal)
 
-    yield from judge_ntp.findings(probe.ntp.volley([swapped]), judge_ntp.expect_no_time)
+    yield from judge.findings(probe.ntp.burst([swapped]), judge.expect_no_time)

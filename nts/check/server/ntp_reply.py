@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Server checks of the protected reply: what is in it, and that it is no longer than its request."""
+"""Server checks of the protected reply: its contents, and that it is no longer than its request."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from functools import partial
 
 from nts.base.registry import ALIGNMENT_SLACK, MAX_PLACEHOLDERS, Leap, Stratum
-from nts.check import judge_ntp
-from nts.check.forge import Forge, Request
-from nts.check.judge_ntp import Kind
-from nts.check.model import Finding, Group, PathTrouble, Severity, Silenced, Skipped, failed, passed, warned
-from nts.check.ntp_probe import Make
-from nts.check.probe import ServerProbe
+from nts.check.model import CheckEnded, Finding, Group, Severity, failed, passed, warned
+from nts.check.ntp import judge
+from nts.check.ntp.answer import Kind
+from nts.check.ntp.forge import Forge, Request
+from nts.check.ntp.probe import Make
+from nts.check.server.probe import ServerProbe
 from nts.protocol import ts_client
 
-SHOWN = 5  # of the exchanges that break a rule
+SHOWN = 5  # exchanges that break the rule
 
 group: Group[ServerProbe] = Group("NTP: the reply")
 
@@ -23,26 +23,25 @@ group: Group[ServerProbe] = Group("NTP: the reply")
 @group.check(
     33, "ntp-basic", section="5.7", severity=Severity.CRIT, ref="A68-A70",
     sends="A usual NTS request: a Unique Identifier of 32 octets, a cookie, an authenticator.",
-    expects="An authentic reply with the same identifier and the right origin timestamp, and one fresh cookie, which"
-    " is encrypted.",
-    rule="A reply holds the request's Unique Identifier and one authenticator under the S2C key, and brings its"
-    " cookies inside the ciphertext only.",
+    expects="An authentic reply with the same identifier, the right origin timestamp, and one fresh, encrypted cookie.",
+    rule="A reply holds the request's Unique Identifier and one authenticator under the S2C key. Its cookies are all"
+    " encrypted.",
 )  # fmt: skip
 def ntp_basic(probe: ServerProbe) -> Iterator[Finding]:
     answer = probe.ntp.ask(Forge.usual, linger=True)
-    yield from judge_ntp.findings([answer], partial(judge_ntp.expect_time, cookies=1))
+    yield from judge.findings([answer], partial(judge.expect_time, cookies=1))
     if probe.ntp.forge.ticket.cookie in answer.cookies:
-        yield failed("the cookie that comes back is the one that was spent", Severity.MUST)
+        yield failed("the reply returns the cookie that was spent", Severity.MUST)
     header = answer.header
     if header and (header.leap == Leap.UNSYNCHRONISED or not 0 < header.stratum <= Stratum.MAX_SYNCHRONISED):
         kiss = f" ({ts_client.kiss_code(header)})" if header.stratum == Stratum.KISS else ""
         yield warned(f"the server's clock is not synchronised: leap {header.leap}, stratum {header.stratum}{kiss}")
     if answer.kind is Kind.TIME and header and not (header.receive and header.transmit):
-        yield warned("an authentic reply without time: its receive or its transmit timestamp is zero")
+        yield warned("an authentic reply without time: its receive or transmit timestamp is zero")
 
 
 def _many_shapes() -> list[Make]:
-    """Requests that a careless server could answer at length."""
+    """Requests that a careless server could answer with too much."""
 
     def bad_tag(forge: Forge) -> Request:
         request = forge.usual()
@@ -70,17 +69,16 @@ def _many_shapes() -> list[Make]:
 
 @group.check(
     34, "ntp-no-amplify", section="8.4", severity=Severity.CRIT, ref="A71", last=True,
-    sends="Ten requests of different shapes, good and bad, once each. It runs last, because it judges all exchanges of"
-    " the run.",
-    expects="All that comes back for a request is no longer than the request, but for 3 octets of alignment.",
-    rule="A server must not be of use for amplification: the NTS part of a reply is not larger than that of the"
-    " request.",
+    sends="Ten requests of different shapes, good and bad, once each. This check runs last, because it judges all"
+    " exchanges of the run.",
+    expects="Everything that a request brings is no longer than the request, apart from 3 octets of alignment.",
+    rule="A server must not amplify: the NTS part of a reply is not larger than that of the request.",
 )  # fmt: skip
 def ntp_no_amplify(probe: ServerProbe) -> Iterator[Finding]:
-    trouble: Skipped | PathTrouble | Silenced | None = None
+    trouble: CheckEnded | None = None
     try:
-        probe.ntp.volley(_many_shapes(), tries=1)
-    except (Skipped, PathTrouble, Silenced) as e:  # what came before it counts all the same
+        probe.ntp.burst(_many_shapes(), tries=1)
+    except CheckEnded as e:  # what came before still counts
         trouble = e
     exchanges = probe.ntp.tally
     worst = sorted(exchanges, key=lambda e: e.sent - e.received)[:SHOWN]

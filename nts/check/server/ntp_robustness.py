@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Server checks with packets that are no NTS requests: other modes and versions, malformed ones, plain NTP; sizes."""
+"""Server checks with packets that are not NTS requests: other modes and versions, malformed, plain NTP; sizes."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from dataclasses import replace
 from functools import partial
 
 from nts.base.registry import MAX_PLACEHOLDERS, MIN_UNIQUE_ID, FieldType, Mode
-from nts.check import judge_ntp
-from nts.check.forge import Forge, Request, raw_field
-from nts.check.judge_ntp import Answer, Kind
-from nts.check.model import Finding, Group, PathTrouble, Severity, Verdict, failed, passed, warned
-from nts.check.ntp_probe import Make
-from nts.check.probe import ServerProbe
+from nts.check.findings import true_of
+from nts.check.model import Finding, Grade, Group, PathTrouble, Severity, failed, passed, warned
+from nts.check.ntp import judge
+from nts.check.ntp.answer import Kind, NtpAnswer
+from nts.check.ntp.forge import Forge, Request, raw_field
+from nts.check.ntp.probe import Make
+from nts.check.server.probe import ServerProbe
 from nts.codec.ntp import HEADER_LENGTH, VERSION
 
 MODES = (1, 2, 4, 5, 6, 7)
-LOOPING = (2, 4, 5)  # modes of replies: two servers that answer these could go on for ever
+LOOPING = (2, 4, 5)  # modes of replies: two servers that answer these could go on forever
 CRITICAL = (4, 5)
-QUERIES = (6, 7)  # control messages, which have formats of their own
+QUERIES = (6, 7)  # control messages, which have their own formats
 VERSIONS = (1, 2, 3, 5)
-OVERRUN = 0xFFFC  # octets: a length beyond the end of any packet
-LADDER = (500, 1200)  # octets: the second and the last size; the first is a usual request, the third 7 placeholders
-FILTERED = "something on the way seems to drop long NTP packets"
-SWEEP_STEP = 4  # octets between two cuts, unless nobody has to be spared
+OVERRUN = 0xFFFC  # octets: longer than any packet
+LADDER = (500, 1200)  # octets: the second and the last size. The first is a usual request, the third has 7 placeholders
+FILTERED = "something on the path seems to drop long NTP packets"
+SWEEP_STEP = 4  # octets between two cuts, unless there is no pace to keep
 
 group: Group[ServerProbe] = Group("NTP: robustness")
 
 
 @group.check(
     50, "ntp-modes-versions", section="5.3-5.6", severity=Severity.MUST, ref="A52 B07 B09",
-    sends="NTS requests in order but for their mode (1, 2, 4, 5, 6, 7) or their version (1, 2, 3, 5).",
-    expects="No reply with a field of NTS. To modes 2, 4 and 5 no reply at all: 4 and 5 are critical. To 6 and 7"
-    " none that is longer.",
-    rule="NTS protects modes 3 and 4 of NTPv4. A server that answers replies can be set in an endless loop with"
-    " another one.",
+    sends="NTS requests that are valid except for their mode (1, 2, 4, 5, 6, 7) or version (1, 2, 3, 5).",
+    expects="No reply with an NTS field. No reply at all to modes 2, 4 and 5, where 4 and 5 are critical. No longer"
+    " reply to modes 6 and 7.",
+    rule="NTS protects modes 3 and 4 of NTPv4. Two servers that answer replies can be set into an endless loop.",
 )  # fmt: skip
 def ntp_modes_versions(probe: ServerProbe) -> Iterator[Finding]:
-    yield from judge_ntp.findings(probe.ntp.volley(oddities()), _judge_oddity)
+    yield from judge.findings(probe.ntp.burst(oddities()), _judge_oddity)
 
 
 def oddities() -> list[Make]:
-    """NTS requests in order but for mode or version."""
+    """NTS requests that are valid except for mode or version."""
     return [*(partial(_with_mode, mode=m) for m in MODES), *(partial(_with_version, version=v) for v in VERSIONS)]
 
 
@@ -54,7 +54,7 @@ def _with_version(forge: Forge, version: int) -> Request:
     return forge.usual(f"version {version}", header=forge.header(version=version))
 
 
-def _judge_oddity(answer: Answer) -> Finding:
+def _judge_oddity(answer: NtpAnswer) -> Finding:
     text, mode = str(answer), answer.request.packet[0] & 7
     if answer.kind is Kind.SILENCE:
         return passed(text)
@@ -62,13 +62,13 @@ def _judge_oddity(answer: Answer) -> Finding:
         return failed(text, Severity.CRIT if mode in CRITICAL else None)
     if mode in QUERIES:
         return failed(text) if answer.excess > 0 or answer.kind is Kind.TIME else passed(text)
-    # Mode 1 may be answered in mode 2, as symmetric associations do, but in mode 4 only mode 3 may.
+    # Mode 1 may be answered in mode 2, like in symmetric associations. Only mode 3 may be answered in mode 4.
     wrong = answer.has_nts or (mode == 1 and answer.header is not None and answer.header.mode == Mode.SERVER)
     return failed(text) if wrong else passed(text)
 
 
 def lies() -> list[Make]:
-    """Requests that are sealed as they stand, with a length in them that is not true."""
+    """Requests with a false length in them, sealed as they are."""
     return [
         *(partial(_lying_identifier, length=n) for n in (0, 2, 3, 35, OVERRUN)),
         *(partial(_lying_cookie, length=n) for n in (0, 3, OVERRUN)),
@@ -101,34 +101,34 @@ def _lying_seal(
 
 @group.check(
     51, "ntp-malformed-sweep", section="RFC 7822 7.5", severity=Severity.CRIT, ref="B01 B05",
-    sends="20 packets with a length in them that is not true (fields, nonce, ciphertext; 47 and 51 octets), and a"
-    " usual request cut short, at every fourth octet, with --fast at every octet. Once each.",
-    expects="No time, but for what is a plain request as it stands; and the server still answers usual requests.",
-    rule="Extension fields lie within the packet and have lengths that are multiples of four; a packet that breaks"
-    " this is dropped.",
+    sends="20 packets with a false length (of fields, nonce, ciphertext; 47 and 51 octets in all), and a usual request"
+    " cut short after every fourth octet, with --fast after every octet. Once each.",
+    expects="No time, unless the packet is a valid plain request. The server still answers usual requests.",
+    rule="Extension fields lie within the packet, and their lengths are multiples of four. A server drops other"
+    " packets.",
 )  # fmt: skip
 def ntp_malformed_sweep(probe: ServerProbe) -> Iterator[Finding]:
     whole = len(probe.ntp.forge.usual().packet)
     step = SWEEP_STEP if probe.ntp.pace.interval else 1
     cuts = [partial(_cut, length=n) for n in range(step, whole, step)]
-    answers = probe.ntp.volley([*lies(), *cuts], tries=1)
-    yield from judge_ntp.sweep(answers, _judge_malformed, "malformed packets")
+    answers = probe.ntp.burst([*lies(), *cuts], tries=1)
+    yield from judge.sweep(answers, _judge_malformed, "malformed packets")
 
 
 def _cut(forge: Forge, length: int) -> Request:
     return forge.usual().cut(length)
 
 
-def _judge_malformed(answer: Answer) -> Finding:
+def _judge_malformed(answer: NtpAnswer) -> Finding:
     sent = answer.request
     is_plain = sent.is_well_formed and all(f.type == FieldType.UNIQUE_IDENTIFIER for f in sent.fields)
     if is_plain and answer.kind is not Kind.TIME:
         return passed(str(answer))
-    return judge_ntp.expect_no_time(answer)
+    return judge.expect_no_time(answer)
 
 
 def _ladder(forge: Forge) -> list[Request]:
-    """NTS requests of growing size, as much as possible of a kind that clients send."""
+    """NTS requests of growing size, as similar to those of clients as possible."""
     usual, full = forge.usual(), forge.with_placeholders(MAX_PLACEHOLDERS)
     step = len(forge.placeholder())
     count = min(MAX_PLACEHOLDERS, -(-(LADDER[0] - len(usual.packet)) // step))
@@ -143,13 +143,13 @@ def _ladder(forge: Forge) -> list[Request]:
     52, "ntp-plain", section="RFC 5905", severity=Severity.INFO, ref="B08",
     sends="Plain requests of NTPv4 and NTPv3, and NTS requests of about 228, 500, 956 and 1200 octets.",
     expects="48 octets in the same version and mode 4 with the right origin timestamp; authentic replies at all sizes."
-    " If only long packets get none, something on the way may drop them.",
-    rule="A server answers a client in its own version. Some networks drop NTP packets over 48 octets, or over some"
-    " other size, and so break NTS.",
+    " If only long packets get none, something on the path may drop them.",
+    rule="A server answers a client in the client's version. Some networks break NTS because they drop NTP packets"
+    " over 48 octets, or over some other size.",
 )  # fmt: skip
 def ntp_plain(probe: ServerProbe) -> Iterator[Finding]:
     plain = [probe.ntp.ask(partial(Forge.plain, label=f"NTPv{v}", version=v)) for v in (VERSION, VERSION - 1)]
-    yield from judge_ntp.findings(plain, _judge_plain)
+    yield from judge.findings(plain, _judge_plain)
     passing = HEADER_LENGTH if plain[0].kind is Kind.PLAIN else 0
     sizes = [len(request.packet) for request in _ladder(probe.ntp.forge)]
     for rung, size in enumerate(sizes):
@@ -158,15 +158,15 @@ def ntp_plain(probe: ServerProbe) -> Iterator[Finding]:
         except PathTrouble:
             if not passing:
                 raise
-            yield Finding(Verdict.PATH, f"{passing} octets are answered, NTS requests of {size} are not: {FILTERED}")
+            yield Finding(Grade.PATH, f"{passing} octets are answered, NTS requests of {size} are not: {FILTERED}")
             return
         if answer.kind is not Kind.SILENCE:
-            yield from judge_ntp.findings([answer], judge_ntp.expect_time)
+            yield from judge.findings([answer], judge.expect_time)
             passing = max(passing, size) if answer.kind is Kind.TIME else passing
         elif rung < len(sizes) - 1:
-            yield Finding(Verdict.PATH, f"{passing} octets are answered, {size} are not: {FILTERED}")
+            yield Finding(Grade.PATH, f"{passing} octets are answered, {size} are not: {FILTERED}")
         else:  # more than a client ever needs
-            yield warned(f"{passing} octets are answered, {size} are not: a limit of the server, or of the way")
+            yield warned(f"{passing} octets are answered, {size} are not: a limit of the server or of the path")
 
 
 def _rung(forge: Forge, rung: int) -> Request:
@@ -174,11 +174,11 @@ def _rung(forge: Forge, rung: int) -> Request:
     return replace(request, label=f"NTS, {len(request.packet)} octets")
 
 
-def _judge_plain(answer: Answer) -> Finding:
+def _judge_plain(answer: NtpAnswer) -> Finding:
     header = answer.header
     if answer.kind is not Kind.PLAIN or header is None:
         return warned(str(answer))
-    wrong = judge_ntp.true_of({
+    wrong = true_of({
         "the origin timestamp is not the one sent": not answer.origin_is_right,
         f"version {header.version}": header.version != answer.request.version,
         f"{len(answer.octets)} octets": len(answer.octets) != HEADER_LENGTH,

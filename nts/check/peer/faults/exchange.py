@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Faults of the NTS-KE response (RFC 8915 section 4). Each starts from the sound response to the client's request."""
+"""Faults of the NTS-KE response (RFC 8915 section 4). Most edit the sound response to the client's request."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dataclasses import replace
 from nts.base.errors import FormatError
 from nts.base.registry import ERROR_NAMES, ErrorCode, RecordType
 from nts.base.wire import u16
-from nts.check.ke_forge import UNKNOWN_AEAD
+from nts.check.ke.forge import UNKNOWN_AEAD
 from nts.check.peer.craft import END, record
-from nts.check.peer.faults.register import KeAnswer, Register, Then
+from nts.check.peer.faults.register import Expected, KeHandler, Register
 from nts.check.peer.ke import KeTalk, fresh_ring
 from nts.codec.aead import Aead
 from nts.codec.records import MessageReader, Record, encode_u16s
@@ -20,15 +20,15 @@ from nts.system import tls
 
 FAULTS = Register()
 LONG, TOO_LONG = 65536, 1 << 26
-"""octets: what a client should accept, and what none should be reading still"""
+"""octets: a response that clients should accept, and one that no client should read to its end"""
 UNASSIGNED = 0x3FFF
 DRIP_SECONDS = 60.0
 
 Edit = Callable[[list[Record]], list[Record]]
 
 
-def edited(edit: Edit, end: bytes = END, *, each: int = 16384, pause: float = 0.0) -> KeAnswer:
-    """An answer that is the sound one with its records edited, all but the End of Message record."""
+def edited(edit: Edit, end: bytes = END, *, each: int = 16384, pause: float = 0.0) -> KeHandler:
+    """An answer with the records of the sound one, edited, and `end` in place of End of Message."""
 
     def answer(talk: KeTalk) -> None:
         parts = edit(parsed(talk.respond(talk.request())))
@@ -38,10 +38,10 @@ def edited(edit: Edit, end: bytes = END, *, each: int = 16384, pause: float = 0.
 
 
 def parsed(response: bytes) -> list[Record]:
-    """The records of a message but for its end. FormatError when it is not whole."""
+    """The records of a message except its last. FormatError when it is incomplete."""
     message = MessageReader(LONG).feed(response)
     if message is None:
-        raise FormatError("no whole message")
+        raise FormatError("an incomplete message")
     return list(message.records[:-1])
 
 
@@ -50,12 +50,12 @@ def unchanged(records: list[Record]) -> list[Record]:
 
 
 def with_more(kind: int, body: bytes = b"", *, critical: bool = True) -> Edit:
-    """One record more, after the algorithm and before the cookies."""
+    """One more record, after the algorithm and before the cookies."""
     return lambda records: [*records[:2], Record(kind, critical, body), *records[2:]]
 
 
 def instead(kind: int, *bodies: bytes) -> Edit:
-    """The records of a type replaced by others of the same type."""
+    """Replace the records of a type by others of that type."""
 
     def edit(records: list[Record]) -> list[Record]:
         first = next((i for i, r in enumerate(records) if r.type == kind), len(records))
@@ -67,11 +67,11 @@ def instead(kind: int, *bodies: bytes) -> Edit:
 
 
 def cookies_of(*lengths: int) -> Edit:
-    """Cookies of these lengths, which no server can open, in the place of all good ones."""
+    """Replace the cookies by random ones of these lengths, which no server can open."""
     return instead(RecordType.NEW_COOKIE, *map(os.urandom, lengths))
 
 
-def only(data: bytes) -> KeAnswer:
+def only(data: bytes) -> KeHandler:
     """An answer that is always the same."""
 
     def answer(talk: KeTalk) -> None:
@@ -81,54 +81,56 @@ def only(data: bytes) -> KeAnswer:
     return answer
 
 
-def error(code: int) -> KeAnswer:
+def error(code: int) -> KeHandler:
     return only(record(RecordType.ERROR, encode_u16s(code)) + END)
 
 
-_ERROR = "an Error record ends the key exchange, whatever its code; its keys must not be used"
+_ERROR = "an Error record ends the key exchange, whatever its code, and the keys must not be used"
 for _code, _name in (*ERROR_NAMES.items(), (0x9999, "unknown")):
     FAULTS.ke(
         f"error-{_code}" if _code in set(ErrorCode) else "error-unknown",
-        f"answers with Error {_code} ({_name})", "4.1.3", _ERROR, Then.ABORT, error(_code),
+        f"answers with Error {_code} ({_name})", "4.1.3", _ERROR, Expected.ABORT, error(_code),
     )  # fmt: skip
 FAULTS.ke(
-    "error-in-good-response", "adds Error 2 to a good response", "4.1.3", _ERROR, Then.ABORT,
+    "error-in-good-response", "adds Error 2 to a valid response", "4.1.3", _ERROR, Expected.ABORT,
     edited(with_more(RecordType.ERROR, encode_u16s(2))),
 )  # fmt: skip
 FAULTS.ke(
-    "warning", "adds Warning 0 to a good response", "4.1.4",
-    "a Warning whose code is unknown counts as an error, and no codes are defined", Then.ABORT,
+    "warning", "adds Warning 0 to a valid response", "4.1.4",
+    "a Warning with an unknown code counts as an error, and no codes are defined", Expected.ABORT,
     edited(with_more(RecordType.WARNING, encode_u16s(0))),
 )  # fmt: skip
 FAULTS.ke(
     "unknown-critical", f"adds a critical record of the unassigned type {UNASSIGNED:#x}", "4",
-    "an unknown record with the Critical bit is an error", Then.ABORT, edited(with_more(UNASSIGNED)),
+    "an unknown record with the Critical bit is an error", Expected.ABORT, edited(with_more(UNASSIGNED)),
 )  # fmt: skip
 FAULTS.ke(
     "unknown-noncritical", f"adds a record of the unassigned type {UNASSIGNED:#x} that is not critical", "4",
-    "an unknown record without the Critical bit is ignored", Then.USE,
+    "an unknown record without the Critical bit is ignored", Expected.USE,
     edited(with_more(UNASSIGNED, b"x", critical=False)),
 )  # fmt: skip
 
 # --- framing ---------------------------------------------------------------------------------------------------------
 
-_END = "a message ends with exactly one End of Message record: critical, empty, and the last one"
-FAULTS.ke("missing-eom", "closes without an End of Message record", "4.1.1", _END, Then.ABORT, edited(unchanged, b""))
+_END = "a message ends with exactly one End of Message record, which is critical and empty"
 FAULTS.ke(
-    "noncritical-eom", "sends its End of Message record without the Critical bit", "4.1.1", _END, Then.ABORT,
+    "missing-eom", "closes without an End of Message record", "4.1.1", _END, Expected.ABORT, edited(unchanged, b"")
+)
+FAULTS.ke(
+    "noncritical-eom", "sends its End of Message record without the Critical bit", "4.1.1", _END, Expected.ABORT,
     edited(unchanged, record(RecordType.END_OF_MESSAGE, critical=False)),
 )  # fmt: skip
 FAULTS.ke(
-    "eom-with-body", "sends its End of Message record with a body", "4.1.1", _END, Then.ABORT,
+    "eom-with-body", "sends its End of Message record with a body", "4.1.1", _END, Expected.ABORT,
     edited(unchanged, record(RecordType.END_OF_MESSAGE, b"xx")),
 )  # fmt: skip
 FAULTS.ke(
-    "data-after-eom", "sends another record after End of Message", "4.1.1", _END, Then.ABORT,
+    "data-after-eom", "sends another record after End of Message", "4.1.1", _END, Expected.ABORT,
     edited(unchanged, END + record(UNASSIGNED, critical=False)),
 )  # fmt: skip
 FAULTS.ke(
-    "one-octet-records", "sends each octet in a TLS record of its own", "4",
-    "where a message ends is what its records say, not how TLS or TCP cut it up", Then.USE, edited(unchanged, each=1),
+    "one-octet-records", "sends each octet in its own TLS record", "4",
+    "End of Message says where a message ends, however it is cut up", Expected.USE, edited(unchanged, each=1),
 )  # fmt: skip
 
 
@@ -152,16 +154,16 @@ def long_response(talk: KeTalk) -> None:
 
 FAULTS.ke(
     "slow-drip", f"takes {DRIP_SECONDS:g} seconds to send its response", "4",
-    "a client may give up, but must not wait for ever or take half a message for a whole one", Then.BE_PATIENT,
+    "a client may give up, but must not wait forever or use half a message", Expected.BE_PATIENT,
     slow_drip,
 )  # fmt: skip
 FAULTS.ke(
-    "endless-response", "sends records without an end", "4",
-    "a client bounds what it reads and keeps", Then.ABORT, endless,
+    "endless-response", "sends records without end", "4",
+    "a client limits what it reads and keeps", Expected.ABORT, endless,
 )  # fmt: skip
 FAULTS.ke(
-    "oversize-response", f"sends a good response of {LONG} octets", "4",
-    f"a client should accept responses of at least {LONG} octets", Then.USE, long_response,
+    "oversize-response", f"sends a valid response of {LONG} octets", "4",
+    f"a client should accept responses of at least {LONG} octets", Expected.USE, long_response,
 )  # fmt: skip
 
 # --- protocol and algorithm ------------------------------------------------------------------------------------------
@@ -169,31 +171,31 @@ FAULTS.ke(
 _NPN = "a response holds exactly one Next Protocol Negotiation record, with protocols that the client offered"
 _AEAD = "a response holds exactly one AEAD Algorithm Negotiation record, with one algorithm that the client offered"
 FAULTS.ke(
-    "duplicate-record", "sends its Next Protocol Negotiation record twice", "4.1.2", _NPN, Then.ABORT,
+    "duplicate-record", "sends its Next Protocol Negotiation record twice", "4.1.2", _NPN, Expected.ABORT,
     edited(lambda records: [records[0], *records]),
 )  # fmt: skip
 FAULTS.ke(
-    "missing-next-protocol", "sends no Next Protocol Negotiation record", "4.1.2", _NPN, Then.ABORT,
+    "missing-next-protocol", "sends no Next Protocol Negotiation record", "4.1.2", _NPN, Expected.ABORT,
     edited(instead(RecordType.NEXT_PROTOCOL)),
 )  # fmt: skip
 FAULTS.ke(
-    "no-protocol", "accepts none of the protocols offered, and sends cookies all the same", "4.1.2", _NPN, Then.ABORT,
+    "no-protocol", "accepts none of the offered protocols, but sends cookies", "4.1.2", _NPN, Expected.ABORT,
     edited(instead(RecordType.NEXT_PROTOCOL, b"")),
 )  # fmt: skip
 FAULTS.ke(
-    "unoffered-protocol", "accepts protocol 0x8001, which was not offered", "4.1.2", _NPN, Then.ABORT,
+    "unoffered-protocol", "accepts protocol 0x8001, which was not offered", "4.1.2", _NPN, Expected.ABORT,
     edited(instead(RecordType.NEXT_PROTOCOL, encode_u16s(0x8001))),
 )  # fmt: skip
 FAULTS.ke(
-    "no-aead", "accepts none of the algorithms offered, and sends cookies all the same", "4.1.5", _AEAD, Then.ABORT,
+    "no-aead", "accepts none of the offered algorithms, but sends cookies", "4.1.5", _AEAD, Expected.ABORT,
     edited(instead(RecordType.AEAD_ALGORITHM, b"")),
 )  # fmt: skip
 FAULTS.ke(
-    "two-aeads", "accepts two algorithms", "4.1.5", _AEAD, Then.ABORT,
+    "two-aeads", "accepts two algorithms", "4.1.5", _AEAD, Expected.ABORT,
     edited(instead(RecordType.AEAD_ALGORITHM, encode_u16s(*list(Aead)[:2]))),
 )  # fmt: skip
 FAULTS.ke(
-    "duplicate-aead", "sends its AEAD Algorithm Negotiation record twice", "4.1.5", _AEAD, Then.ABORT,
+    "duplicate-aead", "sends its AEAD Algorithm Negotiation record twice", "4.1.5", _AEAD, Expected.ABORT,
     edited(lambda records: [*records[:2], *records[1:]]),
 )  # fmt: skip
 
@@ -210,7 +212,7 @@ def _u16s(body: bytes) -> list[int]:
     return [int.from_bytes(body[i : i + 2], "big") for i in range(0, len(body), 2)]
 
 
-FAULTS.ke("unoffered-aead", "chooses an algorithm that was not offered", "4.1.5", _AEAD, Then.ABORT, unoffered_aead)
+FAULTS.ke("unoffered-aead", "chooses an algorithm that was not offered", "4.1.5", _AEAD, Expected.ABORT, unoffered_aead)
 
 # --- keys and cookies ------------------------------------------------------------------------------------------------
 
@@ -228,19 +230,19 @@ def stale_cookie(talk: KeTalk) -> None:
     talk.send(talk.respond(talk.request(), ring=fresh_ring()))
 
 
-_NAKED = "an NTS NAK brings no time; the client goes on with what it has until another key exchange succeeds"
+_NAKED = "an NTS NAK brings no time; the client keeps its keys and cookies until another key exchange succeeds"
 FAULTS.ke(
-    "wrong-exporter-context", "extracts its keys with another algorithm in the exporter's context", "5.1",
-    "both sides extract the keys with the algorithm agreed on: these differ, so that every request gets an NTS NAK",
-    Then.GIVE_UP, wrong_exporter_context,
+    "wrong-exporter-context", "extracts its keys with another algorithm in the exporter context", "5.1",
+    "both sides extract the keys for the agreed algorithm; these keys differ, so every request gets an NTS NAK",
+    Expected.GIVE_UP, wrong_exporter_context,
 )  # fmt: skip
 FAULTS.ke(
-    "stale-cookie", "gives cookies that are sealed under a master key which the time server no longer has", "5.7",
-    _NAKED, Then.GIVE_UP, stale_cookie,
+    "stale-cookie", "gives cookies sealed under a master key that the time server no longer has", "5.7",
+    _NAKED, Expected.GIVE_UP, stale_cookie,
 )  # fmt: skip
 FAULTS.ke(
-    "no-cookies", "grants all but sends no cookies", "4.1.6", "without a cookie there is nothing to ask with",
-    Then.ABORT, edited(cookies_of()),
+    "no-cookies", "agrees to everything but sends no cookies", "4.1.6", "without a cookie there can be no request",
+    Expected.ABORT, edited(cookies_of()),
 )  # fmt: skip
 
 # --- where to go -----------------------------------------------------------------------------------------------------
@@ -253,20 +255,25 @@ BAD_SERVERS = {
 }  # fmt: skip
 for _name, _server in BAD_SERVERS.items():
     FAULTS.ke(
-        f"server-{_name}", f"sends its clients to {_server[:24]!r}", "4.1.7", _SERVER, Then.ABORT,
+        f"server-{_name}", f"sends its clients to {_server[:24]!r}", "4.1.7", _SERVER, Expected.ABORT,
         edited(with_more(RecordType.SERVER, _server)),
     )  # fmt: skip
 FAULTS.ke(
-    "duplicate-server", "names a time server twice", "4.1.7", "a message names at most one server", Then.ABORT,
+    "duplicate-server", "names a time server twice", "4.1.7", "a message names at most one server", Expected.ABORT,
     edited(lambda records: with_more(RecordType.SERVER, b"127.0.0.1")(with_more(RecordType.SERVER, b"::1")(records))),
 )  # fmt: skip
 for _name, _port in {"port-zero": encode_u16s(0), "port-one-octet": b"\x7b", "port-three-octets": b"\0\x7b\0"}.items():
     FAULTS.ke(
-        _name, f"names its port as {_port.hex()}", "4.1.8", _PORT, Then.ABORT, edited(instead(RecordType.PORT, _port))
+        _name,
+        f"names its port as {_port.hex()}",
+        "4.1.8",
+        _PORT,
+        Expected.ABORT,
+        edited(instead(RecordType.PORT, _port)),
     )
 
 
-# --- manners ---------------------------------------------------------------------------------------------------------
+# --- closing and silence ---------------------------------------------------------------------------------------------
 
 
 def no_close_notify(talk: KeTalk) -> None:
@@ -276,7 +283,7 @@ def no_close_notify(talk: KeTalk) -> None:
 
 FAULTS.ke(
     "no-close-notify", "closes the TCP connection after its response without close_notify", "4",
-    "the message says itself where it ends, so that a client may use it", Then.USE, no_close_notify,
+    "End of Message says where the message ends, so a client may use it", Expected.USE, no_close_notify,
 )  # fmt: skip
 
 
@@ -286,10 +293,10 @@ def silent(talk: KeTalk) -> None:
 
 
 FAULTS.ke(
-    "ke-silence", "takes the request and never answers", "4", "a client must not wait for ever", Then.ABORT, silent
+    "ke-silence", "takes the request and never answers", "4", "a client must not wait forever", Expected.ABORT, silent
 )
 FAULTS.change(
     "another-port", "sends its clients to UDP port 9, where nobody answers", "4.1.8",
-    "without an answer there is no time, and no plain NTP instead", Then.GIVE_UP,
+    "without an answer there is no time, and the client must not try plain NTP instead", Expected.GIVE_UP,
     lambda behaviour, _: replace(behaviour, ntp_port=9),
 )  # fmt: skip

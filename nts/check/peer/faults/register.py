@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a fault is: one way in which a server misbehaves, by name, and what a right client makes of it."""
+"""What a fault is: one way in which a server misbehaves, its name, and what a correct client does about it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Side(Enum):
     NTP = "NTP"
 
 
-class Then(Enum):
-    """What a right client does, in short."""
+class Expected(Enum):
+    """What a correct client does, in short."""
 
     USE = "use it"
     """the key exchange, or the time"""
@@ -31,15 +31,15 @@ class Then(Enum):
     DROP = "drop the reply"
     """and wait for a genuine one"""
     BE_PATIENT = "use it, or give up after a while"
-    """but not wait for ever, and not use half of it"""
+    """but not wait forever, and not use half of it"""
     SURVIVE = "take the time or drop the reply, and go on working"
     GIVE_UP = "take no time from it"
-    """the answer is authentic, or must be taken seriously, and brings no time"""
+    """the answer is authentic, or cannot be ignored, but brings no time"""
 
 
 Change = Callable[[KeBehaviour, Authority], KeBehaviour]
-KeAnswer = Callable[[KeTalk], None]
-NtpAnswer = Callable[[NtpTalk], "list[bytes | float]"]
+KeHandler = Callable[[KeTalk], None]
+NtpHandler = Callable[[NtpTalk], "list[bytes | float]"]
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,16 @@ class Fault:
     name: str
     side: Side
     does: str
-    """what the server does, for a person"""
+    """what the server does, in words"""
     section: str
     """of RFC 8915, unless it says otherwise"""
     rule: str
-    """what a client must keep to, in our words"""
-    then: Then
+    """what a client must do, in our words"""
+    expected: Expected
     change: Change = field(repr=False, default=lambda behaviour, _authority: behaviour)
-    """to an NTS-KE server that is sound"""
-    answer: NtpAnswer | None = field(repr=False, default=None)
-    """of the time server, if it is not the sound one"""
+    """of a sound NTS-KE server"""
+    answer: NtpHandler | None = field(repr=False, default=None)
+    """of the time server; None: the sound one"""
 
     def ke(self, authority: Authority, base: KeBehaviour = SOUND_KE) -> KeBehaviour:
         """The NTS-KE server with this fault."""
@@ -78,14 +78,16 @@ class Register:
     def __iter__(self) -> Iterator[Fault]:
         return iter(self.faults)
 
-    def change(self, name: str, does: str, section: str, rule: str, then: Then, change: Change) -> None:
-        """Declare a fault of the handshake or of the NTS-KE server as a whole."""
-        self.faults.append(Fault(name, Side.KE, does, section, rule, then, change=change))
+    def change(self, name: str, does: str, section: str, rule: str, expected: Expected, change: Change) -> None:
+        """Declare a fault of the handshake, or of the NTS-KE server as a whole."""
+        self.faults.append(Fault(name, Side.KE, does, section, rule, expected, change=change))
 
-    def ke(self, name: str, does: str, section: str, rule: str, then: Then, answer: KeAnswer) -> None:
+    def ke(self, name: str, does: str, section: str, rule: str, expected: Expected, answer: KeHandler) -> None:
         """Declare a fault of the NTS-KE response."""
-        self.change(name, does, section, rule, then, lambda behaviour, _authority: replace(behaviour, answer=answer))
+        self.change(
+            name, does, section, rule, expected, lambda behaviour, _authority: replace(behaviour, answer=answer)
+        )
 
-    def ntp(self, name: str, does: str, section: str, rule: str, then: Then, answer: NtpAnswer) -> None:
+    def ntp(self, name: str, does: str, section: str, rule: str, expected: Expected, answer: NtpHandler) -> None:
         """Declare a fault of the time server's reply."""
-        self.faults.append(Fault(name, Side.NTP, does, section, rule, then, answer=answer))
+        self.faults.append(Fault(name, Side.NTP, does, section, rule, expected, answer=answer))

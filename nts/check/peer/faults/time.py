@@ -7,16 +7,16 @@ import os
 
 from nts.base.registry import FieldType, Leap, Stratum
 from nts.check.peer.craft import field, random_cookies
-from nts.check.peer.faults.register import NtpAnswer, Register, Then
+from nts.check.peer.faults.register import Expected, NtpHandler, Register
 from nts.check.peer.ntp import NtpTalk
 
 FAULTS = Register()
 UID, COOKIE = FieldType.UNIQUE_IDENTIFIER, FieldType.COOKIE
 
-_UNPROTECTED = "a reply without an authenticator and the request's Unique Identifier is dropped"
-_OURS = "a reply holds the Unique Identifier of a request that waits for it, as it was sent"
-_AUTHENTIC = "a reply is authentic under the S2C key, or dropped"
-_KISS = "a kiss-o'-death without the Unique Identifier of a waiting request has no effect"
+_UNPROTECTED = "the client drops a reply without an authenticator and the request's Unique Identifier"
+_OURS = "a reply holds the Unique Identifier of an outstanding request, unchanged"
+_AUTHENTIC = "the client drops a reply that is not authentic under the S2C key"
+_KISS = "a kiss-o'-death without the Unique Identifier of an outstanding request has no effect"
 
 
 def _other_uid(body: bytes | None = None) -> bytes:
@@ -29,60 +29,60 @@ def _older_uid(talk: NtpTalk) -> bytes:
 
 
 def flipped(packet: bytes, index: int) -> bytes:
-    """A packet with one bit changed."""
+    """The packet with one bit of an octet inverted."""
     return packet[:index] + bytes([packet[index] ^ 1]) + packet[index + 1 :]
 
 
-FAULTS.ntp("plain-reply", "answers without NTS", "5.7", _UNPROTECTED, Then.DROP, lambda t: [t.header()])
+FAULTS.ntp("plain-reply", "answers without NTS", "5.7", _UNPROTECTED, Expected.DROP, lambda t: [t.header()])
 FAULTS.ntp(
-    "crypto-nak", "answers with the four zero octets of a crypto-NAK", "5.7", _UNPROTECTED, Then.DROP,
+    "crypto-nak", "answers with the four zero octets of a crypto-NAK", "5.7", _UNPROTECTED, Expected.DROP,
     lambda t: [t.header() + bytes(4)],
 )  # fmt: skip
 FAULTS.ntp(
     "stripped-authenticator", "answers with the right Unique Identifier and no authenticator", "5.7", _UNPROTECTED,
-    Then.DROP, lambda t: [t.header() + t.uid()],
+    Expected.DROP, lambda t: [t.header() + t.uid()],
 )  # fmt: skip
 FAULTS.ntp(
-    "stripped-uid", "answers authentically without a Unique Identifier", "5.7", _UNPROTECTED, Then.DROP,
+    "stripped-uid", "answers authentically without a Unique Identifier", "5.7", _UNPROTECTED, Expected.DROP,
     lambda t: [t.time(uid=b"")],
 )  # fmt: skip
 FAULTS.ntp(
-    "wrong-uid", "answers authentically with another Unique Identifier", "5.7", _OURS, Then.DROP,
+    "wrong-uid", "answers authentically with another Unique Identifier", "5.7", _OURS, Expected.DROP,
     lambda t: [t.time(uid=_other_uid())],
 )  # fmt: skip
 FAULTS.ntp(
-    "uid-prefix", "answers authentically with the first 28 octets of the Unique Identifier", "5.7", _OURS, Then.DROP,
+    "uid-prefix", "answers authentically with the first 28 octets of the identifier", "5.7", _OURS, Expected.DROP,
     lambda t: [t.time(uid=_other_uid(t.body(UID)[:28]))],
 )  # fmt: skip
 FAULTS.ntp(
-    "older-uid", "answers authentically with the Unique Identifier of an earlier request", "5.7", _OURS, Then.DROP,
+    "older-uid", "answers authentically with the Unique Identifier of an earlier request", "5.7", _OURS, Expected.DROP,
     lambda t: [t.time(uid=_older_uid(t))],
 )  # fmt: skip
 FAULTS.ntp(
-    "bad-tag", "seals its reply with a random key", "5.6", _AUTHENTIC, Then.DROP,
+    "bad-tag", "seals its reply with a random key", "5.6", _AUTHENTIC, Expected.DROP,
     lambda t: [t.time(os.urandom(len(t.session_keys().s2c)))],
 )  # fmt: skip
 FAULTS.ntp(
-    "c2s-key", "seals its reply with the C2S key", "5.6", _AUTHENTIC, Then.DROP,
+    "c2s-key", "seals its reply with the C2S key", "5.6", _AUTHENTIC, Expected.DROP,
     lambda t: [t.time(t.session_keys().c2s)],
 )  # fmt: skip
 FAULTS.ntp(
-    "bit-flip", "changes one bit of the receive timestamp in a sealed reply", "5.6", _AUTHENTIC, Then.DROP,
+    "bit-flip", "changes one bit of the receive timestamp in a sealed reply", "5.6", _AUTHENTIC, Expected.DROP,
     lambda t: [flipped(t.time(), 36)],
 )  # fmt: skip
 FAULTS.ntp(
     "bad-origin", "answers authentically with another origin timestamp", "5.7",
-    "the origin timestamp is the request's transmit timestamp (RFC 5905 section 8)", Then.DROP,
+    "the origin timestamp is the request's transmit timestamp (RFC 5905 section 8)", Expected.DROP,
     lambda t: [t.time(header=t.header(origin=t.transmit ^ 1))],
 )  # fmt: skip
 FAULTS.ntp(
     "short-nonce", "seals its reply with a nonce of 8 octets", "5.6",
-    "the rule of 16 octets and Additional Padding is for requests: a reply may have a shorter nonce", Then.USE,
+    "only requests need 16 octets or Additional Padding: a reply may have a shorter nonce", Expected.USE,
     lambda t: [t.time(nonce=os.urandom(8))],
 )  # fmt: skip
 FAULTS.ntp(
     "unknown-fields", "adds unknown extension fields before, in and after the authenticator", "5.7",
-    "unknown fields are ignored, and the packet stays valid", Then.USE,
+    "the client ignores unknown fields, and the packet stays valid", Expected.USE,
     lambda t: [t.time(clear=field(0xF000, bytes(24)), inside=field(0xF001, bytes(24)), after=field(0xF002, bytes(24)))],
 )  # fmt: skip
 
@@ -90,96 +90,98 @@ FAULTS.ntp(
 
 FAULTS.ntp(
     "nak", "answers every request with an NTS NAK", "5.7",
-    "the client waits a while for a genuine reply, then runs a key exchange, not too often, and never plain NTP",
-    Then.GIVE_UP, lambda t: [t.kiss()],
+    "the client waits a while for a genuine reply, then runs a key exchange, not too often, and never tries plain NTP",
+    Expected.GIVE_UP, lambda t: [t.kiss()],
 )  # fmt: skip
 FAULTS.ntp(
-    "nak-then-time", "sends an NTS NAK, and the genuine reply right behind it", "5.7",
-    "an NTS NAK may be forged: the genuine reply counts, and no key exchange is due", Then.USE,
+    "nak-then-time", "sends an NTS NAK, and the genuine reply right after it", "5.7",
+    "an NTS NAK may be forged: the client uses the genuine reply, and needs no key exchange", Expected.USE,
     lambda t: [t.kiss(), 0.05, t.time()],
 )  # fmt: skip
 FAULTS.ntp(
-    "forged-nak", "answers with an NTS NAK without a Unique Identifier", "5.7", _KISS, Then.DROP,
+    "forged-nak", "answers with an NTS NAK without a Unique Identifier", "5.7", _KISS, Expected.DROP,
     lambda t: [t.kiss(uid=b"")],
 )  # fmt: skip
 FAULTS.ntp(
-    "forged-nak-wrong-uid", "answers with an NTS NAK with another Unique Identifier", "5.7", _KISS, Then.DROP,
+    "forged-nak-wrong-uid", "answers with an NTS NAK that has another Unique Identifier", "5.7", _KISS, Expected.DROP,
     lambda t: [t.kiss(uid=_other_uid())],
 )  # fmt: skip
 
 
-def sealed_kiss(code: bytes) -> NtpAnswer:
+def sealed_kiss(code: bytes) -> NtpHandler:
     """An authentic kiss-o'-death."""
     return lambda t: [t.time(header=t.header(leap=Leap.UNSYNCHRONISED, stratum=Stratum.KISS, reference=code))]
 
 
 for _code, _obey in (
     (b"RATE", "polls less often"),
-    (b"DENY", "sends no more"),
-    (b"RSTR", "sends no more"),
+    (b"DENY", "stops polling"),
+    (b"RSTR", "stops polling"),
 ):
     _name = _code.decode().lower()
     FAULTS.ntp(
         f"kiss-{_name}", f"answers with an authentic kiss-o'-death {_code.decode()}", "RFC 5905 section 7.4",
-        f"a kiss brings no time, and the client {_obey}", Then.GIVE_UP, sealed_kiss(_code),
+        f"a kiss-o'-death brings no time, and the client {_obey}", Expected.GIVE_UP, sealed_kiss(_code),
     )  # fmt: skip
     FAULTS.ntp(
         f"forged-{_name}", f"sends an unprotected kiss-o'-death {_code.decode()}, then the genuine reply", "5.7",
-        _KISS, Then.USE, lambda t, code=_code: [t.kiss(code, uid=b""), 0.05, t.time()],  # type: ignore[misc]
+        _KISS, Expected.USE, lambda t, code=_code: [t.kiss(code, uid=b""), 0.05, t.time()],  # type: ignore[misc]
     )  # fmt: skip
 
 # --- cookies ---------------------------------------------------------------------------------------------------------
 
-_COOKIES = "a client keeps up to eight cookies of any length and never sends more than fits in 1280 octets"
+_COOKIES = "a client keeps up to eight cookies of any length, and sends no packet over 1280 octets"
 
 
 def clear_cookies(talk: NtpTalk) -> bytes:
     return b"".join(field(COOKIE, c) for c in random_cookies(2, len(talk.body(COOKIE))))
 
 
-def of_lengths(*lengths: int) -> NtpAnswer:
-    """A genuine reply with cookies of these lengths."""
+def of_lengths(*lengths: int) -> NtpHandler:
+    """An answer that is a genuine reply with cookies of these lengths."""
     return lambda t: [t.time(cookies=t.odd_cookies(*lengths))]
 
 
 FAULTS.ntp(
-    "clear-cookies", "puts cookies in clear before the authenticator, besides the encrypted ones", "5.7",
-    "only encrypted cookies are kept", Then.USE, lambda t: [t.time(clear=clear_cookies(t))],
+    "clear-cookies", "puts cookies in clear before the authenticator, in addition to the encrypted ones", "5.7",
+    "the client keeps only encrypted cookies", Expected.USE, lambda t: [t.time(clear=clear_cookies(t))],
 )  # fmt: skip
 FAULTS.ntp(
-    "trailing-cookies", "puts cookies after the authenticator, besides the encrypted ones", "5.7",
-    "what comes after the authenticator is discarded, and the packet stays valid", Then.USE,
+    "trailing-cookies", "puts cookies after the authenticator, in addition to the encrypted ones", "5.7",
+    "the client discards what comes after the authenticator, and the packet stays valid", Expected.USE,
     lambda t: [t.time(after=clear_cookies(t))],
 )  # fmt: skip
-FAULTS.ntp("reply-without-cookies", "sends no cookies with its replies", "5.7", _COOKIES, Then.SURVIVE, of_lengths())
 FAULTS.ntp(
-    "twenty-cookies", "sends 20 cookies with each reply", "5.7", _COOKIES, Then.SURVIVE,
+    "reply-without-cookies", "sends no cookies with its replies", "5.7", _COOKIES, Expected.SURVIVE, of_lengths()
+)
+FAULTS.ntp(
+    "twenty-cookies", "sends 20 cookies with each reply", "5.7", _COOKIES, Expected.SURVIVE,
     lambda t: [t.time(cookies=t.fresh_cookies(20))],
 )  # fmt: skip
 FAULTS.ntp(
-    "nine-cookies", "sends nine cookies with each reply, one more than a client may keep", "5.7", _COOKIES, Then.USE,
+    "nine-cookies", "sends nine cookies with each reply, one more than clients may keep", "5.7", _COOKIES, Expected.USE,
     lambda t: [t.time(cookies=t.fresh_cookies(9))],
 )  # fmt: skip
 FAULTS.ntp(
-    "cookie-length-change", "sends cookies of 1000 octets with its replies", "5.7", _COOKIES, Then.SURVIVE,
+    "cookie-length-change", "sends cookies of 1000 octets with its replies", "5.7", _COOKIES, Expected.SURVIVE,
     of_lengths(1000),
 )  # fmt: skip
 FAULTS.ntp(
     "mixed-cookie-lengths", "sends cookies of 15, 100, 101 and 256 octets with each reply", "5.7", _COOKIES,
-    Then.SURVIVE, of_lengths(15, 100, 101, 256),
+    Expected.SURVIVE, of_lengths(15, 100, 101, 256),
 )  # fmt: skip
 FAULTS.ntp(
     "replay", "sends each genuine reply twice, and the eight before it again", "5.7",
-    "a reply is used once, and only for the request that waits for it", Then.USE,
+    "the client uses a reply once, and only for the request it answers", Expected.USE,
     lambda t: [*t.peer.sent[-8:], *[t.time()] * 2],
 )  # fmt: skip
 FAULTS.ntp(
     "ntp-silence", "never answers", "5.7",
-    "the client spends its cookies once each, asks for more with placeholders, and never falls back to plain NTP",
-    Then.GIVE_UP, lambda _t: [],
+    "the client spends each cookie once, asks for more with placeholders, and never falls back to plain NTP",
+    Expected.GIVE_UP, lambda _t: [],
 )  # fmt: skip
 FAULTS.ntp(
-    "unsynchronised", "says authentically that its clock is not synchronised", "RFC 5905 section 9.2",
-    "such a server has no time to give", Then.GIVE_UP,
+    "unsynchronised", "answers authentically that its clock is not synchronised", "RFC 5905 section 9.2",
+    "such a server has no time to give", Expected.GIVE_UP,
     lambda t: [t.time(header=t.header(leap=Leap.UNSYNCHRONISED, stratum=Stratum.UNSYNCHRONISED))],
 )  # fmt: skip

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Builds NTP requests, good and broken in every way that a check needs. Pure: keys and random octets are arguments.
+"""Builds NTP requests, valid ones and ones broken in every way that a check needs. Pure: keys and random octets are
+arguments.
 
-A request is a header and parts: octets that go out as they are, and seals, which become an authenticator over all in
-front of them. So what comes where, how often and under which key is the order of the parts:
+A request is a header followed by parts. Octets go out as they are; a `Seal` becomes an authenticator over everything
+before it. So the parts say what comes where, how often, and under which key:
 
-    forge.request("a foreign field behind", forge.uid(), forge.cookie(), forge.seal(), forge.unknown())
+    forge.request("an unknown field after", forge.uid(), forge.cookie(), forge.seal(), forge.unknown())
 
-The suite's own client code cannot build any of the broken ones, on purpose.
+The suite's own client code cannot build a broken request, on purpose.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from nts.codec.aead import Cipher, SessionKeys
 from nts.codec.extensions import FIELD_HEADER, Field
 from nts.codec.ntp import HEADER_LENGTH, VERSION, Header
 
-UNKNOWN_FIELD = 0xF5C5  # of the range for experiments (RFC 9748): no server can know it
-UNKNOWN_LENGTH = 28  # octets: long enough to be the last field of a packet (RFC 7822 section 7.5.1.4)
+UNKNOWN_FIELD = 0xF5C5  # from the range for experiments (RFC 9748): no server can know it
+UNKNOWN_LENGTH = 28  # octets: long enough for the last field of a packet (RFC 7822 section 7.5.1.4)
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """What a key exchange has left us with: enough for any number of requests, as servers keep no state."""
+    """What a key exchange leaves us with. Servers keep no state, so it is enough for any number of requests."""
 
     keys: SessionKeys
     cookie: bytes = field(repr=False)
@@ -37,7 +38,7 @@ class Ticket:
 
 @dataclass(frozen=True)
 class Seal:
-    """An authenticator field to be made over all octets in front of it (RFC 8915 section 5.6)."""
+    """An authenticator field still to be made, over all octets before it (RFC 8915 section 5.6)."""
 
     cipher: Cipher = field(repr=False)
     nonce: bytes
@@ -46,13 +47,13 @@ class Seal:
     padding: int = 0
     """octets of Additional Padding"""
     nonce_length: int | None = None
-    """what it claims; None: the truth, as for the next two"""
+    """the length it claims; None: the true one. The same goes for the next two."""
     ciphertext_length: int | None = None
     length: int | None = None
     """of the whole field"""
 
     def over(self, associated: bytes) -> bytes:
-        """The field."""
+        """Make the field, given all octets before it."""
         ciphertext = self.cipher.seal(self.nonce, self.inside, associated)
         lengths = _claimed(self.nonce_length, self.nonce) + _claimed(self.ciphertext_length, ciphertext)
         body = lengths + pad4(self.nonce) + pad4(ciphertext) + bytes(self.padding)
@@ -67,19 +68,19 @@ def _claimed(length: int | None, octets: bytes) -> bytes:
 
 
 def raw_field(kind: int, body: bytes = b"", length: int | None = None) -> bytes:
-    """One extension field exactly as told: not padded, and of the length it shall claim."""
+    """One extension field exactly as told: no padding, and any length claimed."""
     return u16(kind) + u16(FIELD_HEADER + len(body) if length is None else length) + body
 
 
 @dataclass(frozen=True)
 class Request:
-    """A packet to send, and what it takes to judge the reply to it."""
+    """A packet to send, and what is needed to judge the reply."""
 
     label: str
-    """what is special about it, for a person"""
+    """what is special about it, in words"""
     packet: bytes = field(repr=False)
     keys: SessionKeys | None = None
-    """of its cookie; None: it has nothing to do with NTS"""
+    """the keys in its cookie; None: not an NTS request"""
 
     @property
     def transmit(self) -> int:
@@ -108,32 +109,32 @@ class Request:
         return self._walked or ()
 
     def bodies(self, kind: FieldType) -> tuple[bytes, ...]:
-        """The bodies of the fields of a type that stand in clear."""
+        """The bodies of the fields of this type in clear."""
         return tuple(f.body for f in self.fields if f.type == kind)
 
     @property
     def unique_id(self) -> bytes | None:
-        """What the reply is to echo: the Unique Identifier, if there is exactly one."""
+        """The Unique Identifier that the reply must echo; None unless there is exactly one."""
         found = self.bodies(FieldType.UNIQUE_IDENTIFIER)
         return found[0] if len(found) == 1 else None
 
     def offset(self, kind: FieldType) -> int:
-        """Where the first field of a type begins, which must be there."""
+        """Where the first field of this type begins. There must be one."""
         return next(f.offset for f in self.fields if f.type == kind)
 
     def flipped(self, octet: int, bit: int, where: str = "") -> Request:
-        """The same with one bit inverted, once all is sealed."""
+        """This request with one bit inverted after sealing."""
         changed = bytes([self.packet[octet] ^ 1 << bit])
         label = f"bit {bit} of octet {octet} flipped{where and f' ({where})'}"
         return replace(self, label=label, packet=self.packet[:octet] + changed + self.packet[octet + 1 :])
 
     def cut(self, length: int) -> Request:
-        """Its first so many octets."""
+        """The first octets of this request."""
         return replace(self, label=f"cut to {length} octets", packet=self.packet[:length])
 
 
 class Forge:
-    """Makes requests with a ticket. `draw(n)` returns n random octets; each request has its own."""
+    """Builds requests with a ticket. `draw(n)` returns n random octets, new ones for each request."""
 
     def __init__(self, ticket: Ticket, draw: Callable[[int], bytes]) -> None:
         self.ticket, self.draw = ticket, draw
@@ -141,7 +142,7 @@ class Forge:
     # --- whole requests ----------------------------------------------------------------------------------------------
 
     def request(self, label: str, *parts: Part, header: Header | None = None) -> Request:
-        """A request of these parts, in this order."""
+        """A request with these parts, in this order."""
         packet = (header or self.header()).encode()
         for part in parts:
             packet += part.over(packet) if isinstance(part, Seal) else part
@@ -151,11 +152,11 @@ class Forge:
         self, label: str = "a usual request", *, header: Header | None = None, extra: Sequence[bytes] = (),
         seal: Seal | None = None,
     ) -> Request:  # fmt: skip
-        """What every client sends: an identifier, a cookie, `extra`, an authenticator - unless `seal` is another."""
+        """What every client sends: an identifier, a cookie, `extra`, an authenticator (`seal`, or a good one)."""
         return self.request(label, self.uid(), self.cookie(), *extra, seal or self.seal(), header=header)
 
     def with_placeholders(self, count: int) -> Request:
-        """A usual request that asks for so many cookies more (section 5.5)."""
+        """A usual request that asks for `count` more cookies (section 5.5)."""
         return self.usual(
             f"{count} placeholders" if count != 1 else "a placeholder", extra=[self.placeholder()] * count
         )
@@ -167,9 +168,9 @@ class Forge:
     # --- their parts -------------------------------------------------------------------------------------------------
 
     def header(self, version: int = VERSION, mode: int = Mode.CLIENT) -> Header:
-        """Zeros but for version, mode and a random transmit timestamp (section 9.1).
+        """All zero except version, mode and a random transmit timestamp (section 9.1).
 
-        Origin and receive timestamps of zero keep a server that knows the interleaved mode (RFC 9769) in the basic.
+        Origin and receive timestamps of zero keep a server with interleaved mode (RFC 9769) in basic mode.
         """
         return Header(version=version, mode=mode, transmit=int.from_bytes(self.draw(8), "big") or 1)
 
@@ -178,15 +179,15 @@ class Forge:
         return raw_field(FieldType.UNIQUE_IDENTIFIER, self.draw(length))
 
     def cookie(self, body: bytes | None = None) -> bytes:
-        """The ticket's cookie as a field, or another in its place."""
+        """The ticket's cookie as a field, or `body` in its place."""
         return raw_field(FieldType.COOKIE, pad4(self.ticket.cookie if body is None else body))
 
     def random_cookie(self) -> bytes:
-        """A field with octets that no server has issued, as many as in the ticket's cookie."""
+        """A cookie field with random octets, as long as the ticket's cookie."""
         return self.cookie(self.draw(len(self.ticket.cookie)))
 
     def placeholder(self, change: int = 0, fill: int = 0) -> bytes:
-        """A cookie placeholder, longer than the cookie by `change` octets, filled with an octet."""
+        """A cookie placeholder, `change` octets longer than the cookie, filled with one octet."""
         return raw_field(FieldType.COOKIE_PLACEHOLDER, bytes([fill]) * (len(pad4(self.ticket.cookie)) + change))
 
     def unknown(self) -> bytes:
@@ -194,6 +195,6 @@ class Forge:
         return raw_field(UNKNOWN_FIELD, self.draw(UNKNOWN_LENGTH - FIELD_HEADER))
 
     def seal(self, inside: bytes = b"", *, nonce: int | None = None, padding: int = 0) -> Seal:
-        """An authenticator under the C2S key, with a nonce of so many octets; `replace` it for what is worse."""
+        """An authenticator under the C2S key with a nonce of `nonce` octets. `replace` its fields to break it."""
         keys = self.ticket.keys
         return Seal(keys.c2s_cipher, self.draw(keys.aead.nonce_length if nonce is None else nonce), inside, padding)

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: MIT
+"""Sends an NTS-KE stimulus over TLS and reports how the server reacts.
+
+This module uses OpenSSL directly, because `nts.system.tls` refuses what a checker must offer (TLS 1.2, other ALPN
+protocols) and hides what it must see (how a connection ends). Every wait is bounded, and so is what is kept. What a
+server does becomes a `KeAnswer`, never an exception. Only `KeProbe.verify` looks at the certificate.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+
+from cryptography import x509
+from OpenSSL import SSL
+
+from nts.base.errors import ALPNError, ConnectError, FormatError, KeResponseError, TLSError
+from nts.base.registry import ALERT_NAMES, ALPN, COOKIES_WANTED, Alert, RecordType
+from nts.base.text import is_ip_address
+from nts.check.context import Context, Pace
+from nts.check.findings import listed
+from nts.check.ke.answer import MAX_ANSWER, End, KeAnswer
+from nts.check.ke.forge import Stimulus, request
+from nts.check.model import Direction, Protocol
+from nts.client import ke_session
+from nts.codec import records
+from nts.codec.aead import Aead, SessionKeys
+from nts.codec.records import MessageReader
+from nts.system import addresses, tls
+
+ATTEMPTS = 3  # for a connection that breaks before the TLS handshake is done
+HALT = 0.3  # seconds
+GRACE = 1.0  # seconds for what may follow a complete answer: more octets, or the end of the connection
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What a time request needs of a key exchange."""
+
+    keys: SessionKeys
+    server: str
+    """the time server's name or address; the NTS-KE server's address if it named none (section 4.1.7)"""
+    port: int
+    cookies: tuple[bytes, ...] = field(repr=False)
+
+    def endpoint(self, family: socket.AddressFamily) -> addresses.Endpoint:
+        """Where to send NTP packets. ResolveError when the name has no address."""
+        return addresses.resolve(addresses.absolute(self.server), self.port, socket.SOCK_DGRAM, family)[0]
+
+
+def fetched(answer: KeAnswer, aead: Aead, context: int | None = None) -> Fetched:
+    """What an answer with cookies brings; `context` as in `KeAnswer.keys`."""
+    return Fetched(answer.keys(aead, context), *answer.time_server, tuple(answer.cookies[:COOKIES_WANTED]))
+
+
+def _tls_context(stimulus: Stimulus) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    if stimulus.newest is None:
+        context.set_min_proto_version(SSL.TLS1_3_VERSION)
+    else:
+        context.set_max_proto_version(stimulus.newest)
+        context.set_cipher_list(b"ALL:@SECLEVEL=0")  # if the server refuses, it must not be because we offer too little
+    if stimulus.alpn:
+        context.set_alpn_protos(list(stimulus.alpn))
+    return context
+
+
+class _Connection:
+    """One connection. Each method returns when it is done or the server has ended the connection; `end` tells which."""
+
+    def __init__(self, sock: socket.socket, name: str, stimulus: Stimulus, timeout: float) -> None:
+        self._sock, self._stimulus, self._timeout = sock, stimulus, timeout
+        self._alert: int | None = None
+        context = _tls_context(stimulus)
+        context.set_info_callback(self._on_info)
+        self.tls = SSL.Connection(context, sock)
+        if not is_ip_address(name):
+            self.tls.set_tlsext_host_name(name.encode("ascii"))
+        self.tls.set_connect_state()
+        self._reader = MessageReader(MAX_ANSWER)
+        self.octets = bytearray()
+        self.complete = False
+        """whether a whole message has come"""
+        self.end: End | None = None
+        self.detail = ""
+        self.handshake = False
+        self.prompted = False
+        self._started = time.monotonic()
+        self._settled: float | None = None
+
+    def _on_info(self, _connection: SSL.Connection, where: int, value: int) -> None:
+        if where & SSL.SSL_CB_READ_ALERT == SSL.SSL_CB_READ_ALERT:
+            self._alert = (value & 0xFF) or self._alert
+
+    @contextlib.contextmanager
+    def _ending(self) -> Iterator[None]:
+        """Turn the exception that ends a connection into `end` and `detail`."""
+        try:
+            yield
+        except SSL.ZeroReturnError:
+            self._over(End.CLOSE_NOTIFY)
+        except (SSL.SysCallError, OSError) as e:
+            eof = isinstance(e, SSL.SysCallError) and e.args[0] == -1
+            self._over(End.EOF if eof else End.RESET)
+        except (SSL.Error, ValueError) as e:
+            number = self._alert
+            self._over(End.BROKEN if number is None else End.ALERT)
+            self.detail = tls.reason(e) if number is None else ALERT_NAMES.get(number, f"number {number}")
+
+    def _over(self, end: End) -> None:
+        self.end = end
+        self._settle()
+
+    def _settle(self) -> None:
+        self._settled = time.monotonic() if self._settled is None else self._settled
+
+    def run(self, deadline: float) -> None:
+        """Do all of it: the handshake before the deadline, the octets, the answer, the end."""
+        with self._ending(), contextlib.suppress(TimeoutError):
+            tls.patiently(self._sock, deadline, self.tls.do_handshake)
+            self.handshake = True
+            self._started = time.monotonic()
+        if not self.handshake:
+            return
+        stimulus = self._stimulus
+        if stimulus.halt:
+            self._send(stimulus.octets[: stimulus.halt])
+            self._listen(HALT)
+        self._send(stimulus.octets[stimulus.halt :])
+        if stimulus.close:
+            self._close()
+        until = time.monotonic() + (self._timeout if stimulus.wait is None else stimulus.wait)
+        self._listen(until - time.monotonic(), once=True)
+        if self.complete:
+            self._send(stimulus.again)
+            self._listen(max(GRACE, until - time.monotonic()) if stimulus.patient else GRACE)
+        if self.end is None and not stimulus.close:
+            self._close()
+            self._listen(GRACE if self.complete else 0)
+            self.prompted = True
+
+    def _send(self, octets: bytes) -> None:
+        """Send in TLS records of the wanted size. Errors show when listening: an answer may have come before them."""
+        size = self._stimulus.record_size or len(octets) or 1
+        with contextlib.suppress(SSL.Error, OSError):
+            for i in range(0, len(octets), size):
+                data, deadline = octets[i : i + size], time.monotonic() + self._timeout
+                while data and self.end is None:
+                    data = data[tls.patiently(self._sock, deadline, partial(self.tls.send, data)) :]
+
+    def _close(self) -> None:
+        """Send close_notify. We can still listen."""
+        with contextlib.suppress(SSL.Error):
+            self.tls.shutdown()
+
+    def _listen(self, seconds: float, *, once: bool = False) -> None:
+        """Take what comes in that time; with `once`, stop at the end of a message."""
+        until = time.monotonic() + seconds
+        with self._ending(), contextlib.suppress(TimeoutError):
+            while self.end is None and not (once and self.complete) and time.monotonic() < until:
+                self._take(tls.patiently(self._sock, until, partial(self.tls.recv, tls.READ_SIZE)))
+
+    def _take(self, data: bytes) -> None:
+        self.octets += data
+        with contextlib.suppress(FormatError):
+            self.complete = self._reader.feed(data) is not None
+        if self.complete:
+            self._settle()
+        if len(self.octets) > MAX_ANSWER:
+            self._over(End.FLOOD)
+
+    def answer(self, address: str) -> KeAnswer:
+        """What the connection brought."""
+        self._settle()
+        assert self._settled is not None
+        return KeAnswer(
+            bytes(self.octets),
+            self.end or End.OPEN,
+            self.detail,
+            self._alert if self.end is End.ALERT else None,
+            self.handshake,
+            self.tls.get_alpn_proto_negotiated(),
+            self.tls.get_protocol_version_name() if self.handshake else "",
+            address,
+            self._settled - self._started,
+            self.prompted,
+            tls.exporter(self.tls) if self.handshake else None,
+        )
+
+
+class KeProbe:
+    """Runs key exchanges with the target. All go to the address that answered first."""
+
+    def __init__(self, context: Context, pace: Pace) -> None:
+        self._target, self._note, self._pace = context.target, context.transcript.add, pace
+        self._endpoint: addresses.Endpoint | None = None
+        self._address = ""
+
+    @cached_property
+    def name(self) -> str:
+        """The server's name or address as certificates have it. ConfigError when it is neither."""
+        return tls.identity(self._target.verify_name or self._target.host)
+
+    def reach(self) -> KeAnswer:
+        """First contact. ResolveError, ConnectError, TLSError or ALPNError when there is no NTS-KE server."""
+        answer = self._attempt(Stimulus())
+        if answer.alert == Alert.NO_APPLICATION_PROTOCOL:
+            raise ALPNError("the server refused the protocol ntske/1 (TLS alert 120)")
+        if not answer.handshake:
+            raise _no_tls(answer)
+        if answer.alpn != ALPN:
+            raise ALPNError("the server did not select the protocol ntske/1")
+        return answer
+
+    def ask(self, stimulus: Stimulus = Stimulus()) -> KeAnswer:  # noqa: B008, it is frozen
+        """Connect, send the stimulus, and report the reaction.
+
+        A connection that breaks before the TLS handshake is done is tried again; ConnectError or TLSError if that does
+        not help. If the handshake offers something unusual, its failure is an answer.
+        """
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                answer = self._attempt(stimulus)
+            except ConnectError:
+                if not left:
+                    raise
+                continue
+            if answer.handshake or answer.alert is not None or not stimulus.usual:
+                break
+        if stimulus.usual and not answer.handshake:
+            raise _no_tls(answer)
+        return answer
+
+    def fetch(self, aeads: Iterable[int] = (Aead.AES_SIV_CMAC_256,)) -> Fetched:
+        """Run a key exchange for a time request, and accept any response that can be used.
+
+        KeResponseError when it cannot, and whatever `ask` raises.
+        """
+        offered = tuple(aeads)
+        answer = self.ask(Stimulus(f"a request for cookies, AEAD {listed(offered)}", request(offer=offered)))
+        if not answer.cookies:
+            raise KeResponseError(f"the key exchange gave no cookies: the server {answer.ending}")
+        chosen = [a for r in answer.of(RecordType.AEAD_ALGORITHM) for a in records.u16_list(r)]
+        if not chosen or chosen[0] not in set(Aead):
+            raise KeResponseError(f"the key exchange chose AEAD {listed(chosen)}")
+        return fetched(answer, Aead(chosen[0]))
+
+    def verify(self) -> x509.Certificate:
+        """Verify the server's certificate as a client does, and return it. CertificateError when it is not valid."""
+        channel = tls.ClientChannel(name=self.name, verify=True, ca=self._target.ca, keylog=None)
+        with self._connect() as (sock, deadline):
+            self._note(Direction.SENT, "a TLS handshake that verifies the certificate")
+            channel.open(sock, deadline)
+            channel.handshake()
+            certificate = channel.connection.get_peer_certificate(as_cryptography=True)
+            channel.finish(0)
+        assert certificate is not None  # or the handshake would have failed
+        return certificate
+
+    def _attempt(self, stimulus: Stimulus) -> KeAnswer:
+        with self._connect() as (sock, deadline):
+            connection = _Connection(sock, self.name, stimulus, self._target.timeout)
+            connection.run(deadline)
+            answer = connection.answer(self._address)
+        if answer.handshake:
+            octets = stimulus.octets + stimulus.again
+            protocol = Protocol.NTS_KE if octets else Protocol.NONE
+            self._note(Direction.SENT, f"{stimulus.what} ({stimulus.offer})", protocol, octets)
+            alpn = answer.alpn.decode("ascii", "replace") or "none"
+            self._note(Direction.NOTE, f"agreed with {answer.address}: {answer.tls_version}, ALPN {alpn}")
+        else:
+            self._note(Direction.SENT, f"a TLS handshake ({stimulus.offer})")
+        if answer.octets:
+            text = f"{len(answer.octets)} octets in {answer.seconds:.2f} s"
+            self._note(Direction.RECEIVED, text, Protocol.NTS_KE, answer.octets)
+        self._note(Direction.NOTE, f"the server {answer.ending}")
+        return answer
+
+    @contextlib.contextmanager
+    def _connect(self) -> Iterator[tuple[socket.socket, float]]:
+        """Connect at the pace: a non-blocking socket, and the handshake's deadline. ResolveError, ConnectError."""
+        self._pace.wait()
+        target, deadline = self._target, time.monotonic() + self._target.timeout
+        known = [self._endpoint] if self._endpoint else None
+        endpoints = known or addresses.resolve(target.host, target.port, socket.SOCK_STREAM, target.family)
+        with ke_session.connect(target.host, endpoints, deadline) as sock:
+            try:
+                sock.setblocking(False)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # one TLS record, one segment
+                self._endpoint = addresses.Endpoint(sock.family, sock.getpeername())
+                self._address = addresses.numeric_host(sock.getpeername())
+            except OSError as e:
+                why = f"{target.host} port {target.port} broke the connection: {e.strerror}"
+                raise ConnectError(why) from None
+            yield sock, deadline
+
+
+def _no_tls(answer: KeAnswer) -> TLSError:
+    return TLSError(f"no TLS 1.3 handshake: the server {answer.ending}")

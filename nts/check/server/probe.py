@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: MIT
+"""The probe that server checks work with."""
+
+from __future__ import annotations
+
+import random
+
+from nts.check.context import Context, Pace, Target
+from nts.check.ke.probe import KeProbe
+from nts.check.model import Exhibit
+from nts.check.ntp.probe import NtpProbe
+
+
+class ServerProbe:
+    """`ke` speaks NTS-KE and `ntp` speaks NTP with the cookies that `ke` fetches. Both keep a pace and a transcript."""
+
+    def __init__(self, target: Target, *, pace: float = 1.0, seed: int | None = None) -> None:
+        """`pace` is the least number of seconds between two packets; None as `seed` draws one."""
+        self.seed = random.SystemRandom().getrandbits(32) if seed is None else seed
+        context = Context(target, random.Random(self.seed))
+        self.target, self.random, self.transcript = context.target, context.random, context.transcript
+        self.ke = KeProbe(context, Pace(pace))
+        self.ntp = NtpProbe(context, Pace(pace), self.ke)
+
+    def take_exhibits(self) -> list[Exhibit]:
+        return self.transcript.take()
