@@ -33,6 +33,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
 
 
 def test_our_client_and_servers_agree_on_it(own: Suite) -> None:
+    """A94."""
     fetched = own.fetch("--aead", "30,15")
     assert fetched.returncode == ExitCode.OK, fetched.stderr
     assert "Compliant AES-128-GCM-SIV Exporter Context" in fetched.stdout
