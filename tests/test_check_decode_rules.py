@@ -93,17 +93,17 @@ REQUESTS: dict[str, tuple[Request | bytes, str]] = {
     "no identifier": (replace(REQUEST, unique_ids=()), "no Unique Identifier (RFC 8915 5.7)"),
     "short identifier": (replace(REQUEST, unique_ids=(bytes(28),)), "a Unique Identifier of 28 octets"),
     "two identifiers": (replace(REQUEST, unique_ids=(UID, UID)), "2 fields Unique Identifier"),
-    "no cookie": (replace(REQUEST, cookies=()), "no cookies: a request has one"),
-    "two cookies": (replace(REQUEST, cookies=(cookie_of(KEYS),) * 2), "2 cookies: a request has one"),
+    "no cookie": (replace(REQUEST, cookies=()), "no cookies, where a request has one"),
+    "two cookies": (replace(REQUEST, cookies=(cookie_of(KEYS),) * 2), "2 cookies, where a request has one"),
     "two authenticators": (replace(REQUEST, authenticators=2), "2 fields NTS Authenticator"),
     "no authenticator": (replace(REQUEST, authenticators=0), "no authenticator"),
     "encrypted cookie": (replace(REQUEST, inside=raw_field(COOKIE, bytes(100))), "a cookie is encrypted"),
     "encrypted identifier": (replace(REQUEST, inside=raw_field(UNIQUE_IDENTIFIER, UID)), "Identifier is encrypted"),
-    "malformed inside": (replace(REQUEST, inside=raw_field(7, b"", 8)), "what is encrypted: "),
-    "cookie behind": (replace(REQUEST, after=raw_field(COOKIE, bytes(100))), "Cookie behind the authenticator"),
-    "placeholder length": (REQUEST.with_placeholders(1, bytes(96)), "a placeholder of 96 octets, and the cookie"),
+    "malformed inside": (replace(REQUEST, inside=raw_field(7, b"", 8)), "its encrypted fields: "),
+    "cookie behind": (replace(REQUEST, after=raw_field(COOKIE, bytes(100))), "Cookie after the authenticator"),
+    "placeholder length": (REQUEST.with_placeholders(1, bytes(96)), "a placeholder of 96 octets, but the cookie"),
     "encrypted placeholder": (replace(REQUEST, inside=raw_field(PLACEHOLDER, bytes(8))), "a placeholder of 8 octets"),
-    "placeholder contents": (REQUEST.with_placeholders(1, b"\1" * 100), "SHOULD: a placeholder that is not of zeros"),
+    "placeholder contents": (REQUEST.with_placeholders(1, b"\1" * 100), "SHOULD: a placeholder that is not zero"),
     "placeholder count": (REQUEST.with_placeholders(8), "SHOULD: 8 placeholders"),
     "short nonce": (replace(REQUEST, nonce=bytes(8)), "a nonce of 8 octets with 0 of Additional Padding"),
     "wrong key": (replace(REQUEST, key=KEYS.s2c), "not authentic"),
@@ -111,10 +111,10 @@ REQUESTS: dict[str, tuple[Request | bytes, str]] = {
     "mode": (replace(REQUEST, mode=1), "NTS fields in a packet of mode 1"),
     "version 3": (replace(REQUEST, version=3), "extension fields in NTP version 3"),
     "odd": (PACKET + b"\0", "which is not a multiple of four"),
-    "short": (PACKET[:47], "47 octets, and a header has 48"),
+    "short": (PACKET[:47], "47 octets, although a header has 48"),
     "field length": (PACKET[:48] + raw_field(UNIQUE_IDENTIFIER, UID, 35) + bytes(28), "field of length 35 at"),
     "overrun": (PACKET[:-8], "octets expected at offset"),
-    "short last field": (PACKET[:48] + raw_field(UNIQUE_IDENTIFIER, bytes(16)), "under 28 it is taken for a MAC"),
+    "short last field": (PACKET[:48] + raw_field(UNIQUE_IDENTIFIER, bytes(16)), "receivers take it for a MAC"),
 }  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def test_padding_that_is_not_of_zeros_is_wrong() -> None:
     at = good.index(bytes(16), 188) + 15
     assert wrong(decode(good)[0]) == []
     bad = good[:at] + b"\1" + good[at + 1 :]
-    assert "the padding of its authenticator" in "\n".join(wrong(decode(bad)[0]))
+    assert "the padding in its authenticator" in "\n".join(wrong(decode(bad)[0]))
 
 
 @pytest.mark.parametrize("nonce", [bytes(15), bytes(24), bytes(40)], ids=len)
@@ -139,7 +139,7 @@ def test_long_nonces_and_unknown_fields_anywhere_are_not_wrong(nonce: bytes) -> 
     request = replace(REQUEST, nonce=nonce, before=unknown, inside=unknown, after=unknown, spare=8)
     (item,) = decode(request.encode())
     assert wrong(item) == []
-    assert any("behind the authenticator" in p.text for p in item.problems)
+    assert any("after the authenticator" in p.text for p in item.problems)
 
 
 def reply(
@@ -166,7 +166,7 @@ REPLIES: dict[str, tuple[bytes, str]] = {
     "no cookie": (reply(cookies=()), "no fresh cookie"),
     "same twice": (reply(cookies=(FRESH, FRESH)), "the same cookie more than once"),
     "too many": (reply(cookies=(FRESH, cookie_of(KEYS, nonce=bytes(16)))), "2 cookies for a request that asks for 1"),
-    "not fresh": (reply(cookies=(REQUEST.cookie,)), "the request's cookie comes back"),
+    "not fresh": (reply(cookies=(REQUEST.cookie,)), "the reply returns the request's cookie"),
     "other keys": (reply(cookies=(cookie_of(session_keys(seed="other")),)), "holds other keys than"),
     "plain": (REPLY.encode(), "CRIT: time without an authenticator"),
     "stripped": (REPLY.encode() + raw_field(UNIQUE_IDENTIFIER, UID), "CRIT: time without an authenticator"),
@@ -222,7 +222,7 @@ def test_a_cookie_or_an_identifier_used_twice_is_told_and_a_copy_of_a_packet_is_
 def test_a_cookie_given_twice_is_told() -> None:
     other = replace(REQUEST, unique_ids=(bytes(range(32)),), cookies=(cookie_of(KEYS, nonce=bytes(range(5, 21))),))
     replied = decode(PACKET, reply(), other.encode(), reply(uid=bytes(range(32))))[-1]
-    assert wrong(replied) == ["MUST: a cookie that was given before: it is not a fresh one (RFC 8915 5.7)"]
+    assert wrong(replied) == ["MUST: a cookie that was given before: it is not fresh (RFC 8915 5.7)"]
 
 
 def test_several_associations_are_kept_apart() -> None:
@@ -362,9 +362,12 @@ def test_what_is_wrong_with_a_ke_response_is_said(name: str) -> None:
         (GOOD_RESPONSE, ""),
         (record(2, b"\0\1") + END, "the server refuses: Error 1 (Bad Request)"),
         (record(3, b"\0\1") + END, "the server refuses: Warning 1"),
-        (record(1) + END, "speaks none of the protocols"),
-        (NEXT_PROTOCOL_NTPV4 + record(4) + END, "supports none of the AEAD"),
-        (record(0x3FFF, b"x", critical=False) + GOOD_RESPONSE, "an unknown record of type 16383, to be ignored"),
+        (record(1) + END, "speaks none of the offered protocols"),
+        (NEXT_PROTOCOL_NTPV4 + record(4) + END, "speaks none of the offered AEAD"),
+        (
+            record(0x3FFF, b"x", critical=False) + GOOD_RESPONSE,
+            "an unknown record of type 16383, which a receiver ignores",
+        ),
         (record(0x3FFF, b"x") + GOOD_RESPONSE, "an unknown record of type 16383, critical"),
     ],
     ids=["good", "error", "warning", "no protocol", "no algorithm", "unknown", "unknown critical"],

@@ -140,7 +140,7 @@ def test_an_algorithm_unknown_here_is_said_to_be() -> None:
     request, response = (m.replace(AEAD_15, record(4, b"\0\x63")) for m in (GOOD_REQUEST, RESPONSE))
     item = ke(decode_packets(packets(made_session(request, response).flights)))
     assert item.association is None
-    assert "AEAD algorithm 99 is not known here" in told(item)
+    assert "AEAD algorithm 99 is unknown here" in told(item)
 
 
 def test_plain_ntp_is_found_at_the_port_that_the_key_exchange_names() -> None:
@@ -176,7 +176,7 @@ def test_without_the_secrets_of_what_follows_the_handshake_it_is_said() -> None:
     log = without("CLIENT_TRAFFIC_SECRET_0", "SERVER_TRAFFIC_SECRET_0")
     item = ke(decode_packets(packets(made_session(GOOD_REQUEST, RESPONSE).flights), log))
     assert bodies(item) == (b"", b"")
-    assert "no secret for what comes after the handshake" in told(item)
+    assert "no secret for what follows the handshake" in told(item)
     assert wrong(item) == []
 
 
@@ -184,8 +184,8 @@ def test_without_the_secrets_of_what_follows_the_handshake_it_is_said() -> None:
     ("log", "text"),
     [
         ("", "takes a key log"),
-        (captures.KEYLOG.replace(captures.RANDOM.hex(), "00" * 32), "the key log has nothing of it"),
-        ("".join(f"{line}{'00' * 16}\n" for line in captures.KEYLOG.splitlines()), "not of this cipher suite"),
+        (captures.KEYLOG.replace(captures.RANDOM.hex(), "00" * 32), "the key log does not have it"),
+        ("".join(f"{line}{'00' * 16}\n" for line in captures.KEYLOG.splitlines()), "does not fit the cipher suite"),
     ],
     ids=["none", "another's", "of another length"],
 )
@@ -301,10 +301,10 @@ def test_what_is_missing_is_said_and_nothing_is_called_wrong_for_it() -> None:
     last = len(made[-3]) - 40  # the server's last segment; the last but one goes missing
     end = len(session.sent(False)) - last
     item = ke(decode_packets([m for m in made if m != made[-4]]))
-    assert f"octets {end - 100} to {end - 1} of the TCP stream: not in the capture" in told(item)
+    assert f"octets {end - 100} to {end - 1} of the TCP stream are not in the capture" in told(item)
     assert item.response is not None
     assert 1 < len(item.response.message.records) < 11
-    assert "as far as it was seen" in told(item)
+    assert "as far as it is in the capture" in told(item)
 
 
 @pytest.mark.parametrize("cut", [60, 200])
@@ -391,7 +391,7 @@ def test_fragments_and_other_frames_are_left_out_and_told_of() -> None:
     fragment[6] = 0x20
     decoded, tally = decode(pcap([frame(bytes(fragment)), b"", bytes(12) + b"\x08\x06" + bytes(28)]))
     assert decoded.items == []
-    assert tally.notes() == ["1 IP fragments left out: they are not put together here"]
+    assert tally.notes() == ["1 IP fragments left out: they are not reassembled"]
     _, tally = decode(pcap([b"", bytes(12) + b"\x08\x06" + bytes(28)]))
     assert tally.notes() == ["none of the 2 frames is an IP packet"]
 

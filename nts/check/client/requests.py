@@ -13,6 +13,7 @@ from nts.check.client.probe import ClientProbe, Seen, until_accepted, until_aske
 from nts.check.model import Finding, Grade, Group, Severity, failed, passed, skipped, warned
 from nts.check.peer import NtpTalk
 from nts.codec import extensions
+from nts.codec.aead import Aead
 from nts.codec.extensions import Field
 from nts.codec.ntp import HEADER_LENGTH
 
@@ -77,11 +78,12 @@ def _shape(seen: Seen) -> Iterator[Finding]:
 
 
 def _nonce_rule(talk: NtpTalk) -> bool:
+    aead = talk.session_keys().aead if talk.contents else Aead.AES_SIV_CMAC_256
     try:
         authenticator = extensions.decode_authenticator(talk.body(FieldType.AUTHENTICATOR))
-        return authenticator.nonce_room >= talk.session_keys().aead.nonce_length
     except FormatError:
         return False
+    return authenticator.nonce_room >= aead.nonce_length
 
 
 def _nonces(talk: NtpTalk) -> Iterator[bytes]:
