@@ -267,10 +267,10 @@ def test_a_long_text_of_a_peer_is_cut_and_says_so() -> None:
     ("octets", "last"),
     [
         (check_samples.request(15), "   12  critical      0 End of Message"),
-        (check_samples.request(15)[:9], "    6            3 octets that are no whole record"),
+        (check_samples.request(15)[:9], "    6            3 octets that are not a complete record"),
         (check_samples.request(15)[:-4], "   12            no End of Message record"),
         (check_samples.request(15) * 2, "   28  critical      0 End of Message"),
-        (check_samples.request(15) + b"\xff", "   16            1 octets that are no whole record"),
+        (check_samples.request(15) + b"\xff", "   16            1 octets that are not a complete record"),
     ],
 )
 def test_a_broken_message_is_decoded_as_far_as_it_goes(octets: bytes, last: str) -> None:
@@ -448,8 +448,8 @@ def test_a_place_that_cannot_be_written_is_an_error_before_anything_is_checked(t
     (tmp_path / "folder").mkdir()
     for options, complaint in (
         (Options(html=tmp_path / "none" / "r.html"), "there is no folder"),
-        (Options(junit=tmp_path / "folder"), "it is there and is no file"),
-        (Options(html=Path("/dev/null")), "it is there and is no file"),
+        (Options(junit=tmp_path / "folder"), "it exists and is not a file"),
+        (Options(html=Path("/dev/null")), "it exists and is not a file"),
         (Options(html=tmp_path / "r", junit=tmp_path / "folder/../r"), "two reports cannot be one file"),
     ):
         with pytest.raises(ConfigError, match=complaint):
