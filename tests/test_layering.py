@@ -125,19 +125,16 @@ def test_a_part_of_nts_check_imports_only_from_lower_ones(name: str) -> None:
 
 @pytest.mark.parametrize("wanted", CHECK_LEVEL)
 def test_a_part_of_nts_check_has_no_import_cycle(wanted: str) -> None:
-    """But for `commands`, whose package finds its modules, and which they import."""
     inside = {n: IMPORTS[n] for n in of_room(MODULES, "check") if part(n) == wanted}
     assert not find_cycle(inside)
 
 
 @pytest.mark.parametrize("wanted", ["ke", "ntp"])
 def test_twins_have_the_same_modules_in_the_same_order(wanted: str) -> None:
-    """The probe asks and answers, judgements know answers alone."""
     room_of = f"nts.check.{wanted}"
     assert {n for n in MODULES if n.startswith(f"{room_of}.")} == {f"{room_of}.{twin}" for twin in TWINS}
     for level, twin in enumerate(TWINS):
-        upwards = {f"{room_of}.{other}" for other in TWINS[level + 1 :]} - {f"{room_of}.{twin}"}
-        assert not IMPORTS[f"{room_of}.{twin}"] & upwards
+        assert not IMPORTS[f"{room_of}.{twin}"] & {f"{room_of}.{other}" for other in TWINS[level + 1 :]}
     assert f"{room_of}.judge" not in IMPORTS[f"{room_of}.probe"]
 
 

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""nts_check: a conformance probe for NTS servers, a misbehaving server for NTS clients, and a decoder.
+"""nts_check: a conformance probe for NTS servers, misbehaving servers for NTS clients, and a decoder.
 
-A layer above the shell of `nts`, which does not know of it; inside it, a part imports only from those below
-(`tests/test_layering.py` walks the imports and fails otherwise):
+The rest of `nts` does not know this package. Inside it, a part imports only from parts further down
+(`tests/test_layering.py` walks the imports):
 
-    6  commands/                                  the subcommands of nts_check.py
-    5  output/                                    results for people and machines
-    4  server/  client/                           the checks, a file for each subject
-    3  probe  ke_probe  ntp_probe  peer/          what talks to a server; what plays a server to a client
-    2  runner  judge_*  forge  ke_forge  ke_answer  gcm_siv  decode/   pure, but for the runner's clock
-    1  model                                      Check, Finding, Result
+    8  commands/                              the subcommands of nts_check.py
+    7  output/                                results for people and machines
+    6  server/  client/                       the checks, a file for each subject, and the probe they work with
+    5  peer/                                  servers that a client meets, sound or faulty
+    4  ntp/                                   a time request: forge, probe, answer, judge
+    3  ke/                                    a key exchange: the same
+    2  findings  context  runner  decode/     helpers of judgements; what probes share; the loop; captures
+    1  model                                  Check, Finding, Result, Transcript
+
+A probe owns sockets, and so does a peer. Forge, answer, judge, decode and model are pure.
 """

@@ -23,13 +23,13 @@ def make(names: list[str], ke: KeConfig) -> list[Path]:
 
 def make_if_missing(ke: KeConfig) -> None:
     """Make it for localhost if `auto_cert` asks for it and neither certificate nor key is there."""
-    if not ke.auto_cert or ke.root_ca is None or ke.server_cert.exists() or ke.server_key.exists():
+    if not ke.auto_cert or ke.root_ca is None or (ke.server_cert.exists() and ke.server_key.exists()):
         return
     try:
         certs.make(certs.LOCAL_NAMES, cert=ke.server_cert, key=ke.server_key, ca=ke.root_ca)
     except ConfigError:
-        if ke.server_cert.exists() and ke.server_key.exists():
-            return  # another server that started at the same time has just made them
+        if ke.server_cert.exists() or ke.server_key.exists():
+            return  # the operator's, or those of a server that started at the same time
         raise
     console.warn(f"made a THROWAWAY certificate for localhost, {ke.server_cert}, and its CA, {ke.root_ca}")
     console.warn('they are for trying things out on this machine only: see README.md, "Configuration"')

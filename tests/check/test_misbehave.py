@@ -124,7 +124,7 @@ def test_unknown_fault() -> None:
     ("received", "words"),
     [
         (b"", "sent nothing"),
-        (GOOD_REQUEST[:5], "5 octets, which are no whole message"),
+        (GOOD_REQUEST[:5], "5 octets, which are not a complete message"),
         (record(4, b"\0") + END, "octets: a list of 16-bit integers"),
         (GOOD_REQUEST, "End of Message"),
     ],

@@ -74,7 +74,7 @@ def test_wrong_usage_exits_with_2(arguments: list[str], complaint: str) -> None:
         (["--ca", "/dev/null"], "/dev/null does not exist"),
         (["--ca", __file__], "holds no usable PEM certificate"),
         (["--html", "/none/r.html"], "cannot write /none/r.html: there is no folder"),
-        (["--junit", "/"], "cannot write /: it is there and is no file"),
+        (["--junit", "/"], "cannot write /: it exists and is not a file"),
         (["--junit", "r", "--html", "./r"], "two reports cannot be one file"),
     ],
 )

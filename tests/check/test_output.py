@@ -250,10 +250,10 @@ def test_a_long_text_of_a_peer_is_cut_and_says_so() -> None:
     ("octets", "last"),
     [
         (sample_checks.request(15), "   12  critical      0 End of Message"),
-        (sample_checks.request(15)[:9], "    6            3 octets that are no whole record"),
+        (sample_checks.request(15)[:9], "    6            3 octets that are not a complete record"),
         (sample_checks.request(15)[:-4], "   12            no End of Message record"),
         (sample_checks.request(15) * 2, "   28  critical      0 End of Message"),
-        (sample_checks.request(15) + b"\xff", "   16            1 octets that are no whole record"),
+        (sample_checks.request(15) + b"\xff", "   16            1 octets that are not a complete record"),
     ],
 )
 def test_a_broken_message_is_decoded_as_far_as_it_goes(octets: bytes, last: str) -> None:

@@ -182,8 +182,8 @@ def test_a_place_that_cannot_be_written_is_an_error_before_anything_is_checked(t
     (tmp_path / "folder").mkdir()
     for options, complaint in (
         (Options(html=tmp_path / "none" / "r.html"), "there is no folder"),
-        (Options(junit=tmp_path / "folder"), "it is there and is no file"),
-        (Options(html=Path("/dev/null")), "it is there and is no file"),
+        (Options(junit=tmp_path / "folder"), "it exists and is not a file"),
+        (Options(html=Path("/dev/null")), "it exists and is not a file"),
         (Options(html=tmp_path / "r", junit=tmp_path / "folder/../r"), "two reports cannot be one file"),
     ):
         with pytest.raises(ConfigError, match=complaint):

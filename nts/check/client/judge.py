@@ -13,30 +13,27 @@ from nts.check.peer.faults import Expected, Fault, Side, find
 
 MAX_CONNECTIONS = 3  # in one meeting: a few addresses or one quick retry are not a loop
 DROPPED_POLLS = 3  # requests of a daemon that must pass without effect
-SHORT = 1.0  # seconds for a client to wait for an answer that does not come
+LONG, SHORT = 5.0, 1.0  # seconds for a client to wait for an answer, and for one that does not come
 
 
-def meet(probe: ClientProbe, names: tuple[str, ...], seconds: float = 15.0) -> Iterator[Finding]:
+def meet(probe: ClientProbe, names: tuple[str, ...]) -> Iterator[Finding]:
     """Let the client meet each of these faults, and judge it by what a correct client does."""
     for name in names:
         fault = find(name)
+        wait = SHORT if fault.expected in (Expected.DROP, Expected.GIVE_UP) else LONG
         with probe.scene(fault) as scene:
-            until = _UNTIL[fault.expected]
-            if fault.expected in (Expected.DROP, Expected.GIVE_UP):
-                seen = scene.meet(until=until, wait=SHORT, seconds=seconds)
-            else:
-                seen = scene.meet(until=until, seconds=seconds)
+            seen = scene.meet(until=_UNTIL.get(fault.expected, _asked), wait=wait, seconds=15)
         yield from meeting(seen, fault)
 
 
+def _asked(seen: Seen) -> bool:
+    """Until the client takes the time, or seems not to."""
+    return bool(seen.accepted) or until_asked(DROPPED_POLLS)(seen)
+
+
 _UNTIL: dict[Expected, Until] = {
-    Expected.USE: until_accepted,
-    Expected.ABORT: until_settled,
-    Expected.SEND_NOTHING: until_settled,
-    Expected.SURVIVE: lambda seen: bool(seen.accepted) or until_asked(DROPPED_POLLS)(seen),
-    Expected.DROP: lambda seen: bool(seen.accepted) or until_asked(DROPPED_POLLS)(seen),
-    Expected.GIVE_UP: lambda seen: bool(seen.accepted) or until_asked(DROPPED_POLLS)(seen),
-}
+    Expected.USE: until_accepted, Expected.ABORT: until_settled, Expected.SEND_NOTHING: until_settled,
+}  # fmt: skip
 
 
 def meeting(seen: Seen, fault: Fault) -> Iterator[Finding]:

@@ -78,12 +78,12 @@ def _shape(seen: Seen) -> Iterator[Finding]:
 
 
 def _nonce_rule(talk: NtpTalk) -> bool:
+    aead = talk.session_keys().aead if talk.contents else Aead.AES_SIV_CMAC_256
     try:
         authenticator = extensions.decode_authenticator(talk.body(FieldType.AUTHENTICATOR))
-        aead = talk.session_keys().aead if talk.contents else Aead.AES_SIV_CMAC_256
-        return authenticator.nonce_room >= aead.nonce_length
     except FormatError:
         return False
+    return authenticator.nonce_room >= aead.nonce_length
 
 
 def _nonces(talk: NtpTalk) -> Iterator[bytes]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The subcommands of nts_check.py, each a module with `add(subparsers)` and `run(args) -> int`. Above all other parts.
+"""The subcommands of nts_check.py, each a module with `add(subparsers)` and `run(args) -> int`.
 
-What several of them share is here: which checks to run, and what is made of the results.
+This module holds what they share: options for ports, for the choice of checks, and for reports.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from nts.cli import options
+
 if TYPE_CHECKING:
     from nts.check.model import Check
     from nts.check.output.render import Options
@@ -24,17 +26,17 @@ if TYPE_CHECKING:
 
 
 def add_all(parser: argparse.ArgumentParser) -> None:
-    """Every module of this folder is a subcommand."""
+    """Add every module of this folder as a subcommand."""
     subparsers = parser.add_subparsers(title="commands", dest="subcommand", metavar="COMMAND", required=True)
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}").add(subparsers)
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
-    """The options that say which checks to run."""
+    """Add the options that choose the checks to run."""
     group = parser.add_argument_group("which checks")
-    group.add_argument("--list", action="store_true", help="explain the checks, and run none")
-    text = "checks by name or number, separated by commas; ke-* is all that begin so"
+    group.add_argument("--list", action="store_true", help="explain the checks and run none")
+    text = "checks by name or number, separated by commas; ke-* means all that begin with ke-"
     group.add_argument("--only", type=_names, default=(), metavar="NAMES", help=f"run only these {text}")
     group.add_argument("--skip", type=_names, default=(), metavar="NAMES", help="leave these out")
 
@@ -44,7 +46,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def selected(checks: Sequence[Check[R]], args: argparse.Namespace) -> list[Check[R]]:
-    """The checks that the options of `add_selection` choose, those of a subject together."""
+    """The checks that the options of `add_selection` choose, sorted by subject."""
     from nts.base.errors import ConfigError
     from nts.check import runner
     from nts.check.output.summary import in_groups
@@ -58,8 +60,15 @@ def selected(checks: Sequence[Check[R]], args: argparse.Namespace) -> list[Check
     return in_groups(chosen)
 
 
+def add_ports(parser: argparse.ArgumentParser) -> None:
+    """Add the options for the ports of our servers."""
+    for name, kind in (("ke", "TCP"), ("ntp", "UDP")):
+        text = f"{kind} port (default: any free one)"
+        parser.add_argument(f"--{name}-port", type=options.port, default=0, metavar="N", help=text)
+
+
 def check_ports(host: str, ke: int, ntp: int) -> None:
-    """See early that a server can listen there, TCP and UDP; 0 is any port. ConfigError when it cannot."""
+    """Check early that servers can listen there, on TCP and UDP; 0 is any port. ConfigError if not."""
     from nts.server import listen
 
     for kind, port in ((socket.SOCK_STREAM, ke), (socket.SOCK_DGRAM, ntp)):
@@ -67,22 +76,22 @@ def check_ports(host: str, ke: int, ntp: int) -> None:
 
 
 def heed_sigterm() -> None:
-    """From now on SIGTERM is like Ctrl-C: results are reported, and what was started here is stopped."""
+    """Treat SIGTERM like Ctrl-C from now on: report the results, and stop what we started."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def add_reports(parser: argparse.ArgumentParser) -> None:
-    """The options that say what is made of the results."""
+    """Add the options that choose the reports."""
     group = parser.add_argument_group("results")
     group.add_argument("--json", action="store_true", help="one JSON object on stdout (docs/nts_check.md)")
     group.add_argument("--junit", type=Path, metavar="FILE", help="also write JUnit XML, for CI systems")
     group.add_argument("--html", type=Path, metavar="FILE", help="also write one HTML page, for people")
-    group.add_argument("--verbose", action="store_true", help="show for every check what went over the wire")
-    group.add_argument("--strict", action="store_true", help="exit with 3, not 0, when nothing could be judged: for CI")
+    group.add_argument("--verbose", action="store_true", help="show what went over the wire for every check")
+    group.add_argument("--strict", action="store_true", help="exit with 3, not 0, if nothing could be judged: for CI")
 
 
 def report_options(args: argparse.Namespace) -> Options:
-    """What `add_reports` was told."""
+    """The choice made with the options of `add_reports`."""
     from nts.check.output.render import Options
 
     return Options(json=args.json, junit=args.junit, html=args.html, verbose=args.verbose, strict=args.strict)

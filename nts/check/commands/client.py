@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: MIT
-"""Check an NTS client: a misbehaving server plays the cases C01 to C24, and the client is judged by what it does.
+"""Check an NTS client: our servers misbehave in the cases C01 to C24, and the client is judged by what it does.
 
 examples:
   nts_check.py client --recipe ours               the clients of this suite
   nts_check.py client --recipe chronyd            chronyd, with -x, in a folder of its own
   nts_check.py client --command 'myclient -c {ca} {host} {ke_port}'
                                                   any client; exit code 0 means that it took the time
-  nts_check.py client --ke-port 4460              say what to start, and wait for it, case by case
+  nts_check.py client --ke-port 4460              tell you what to start, and wait for it, case by case
   nts_check.py client --list                      what is checked, and why
 
-In a command {host}, {ke_port}, {ca} stand for the NTS-KE server and the CA to trust, {state} for a file and {dir} for
-a folder that are the client's own, {count} for how many time requests are wanted, {wait} for the seconds to wait for
-an answer, {ntp_port} for where the time server is. --again is the command for a client that has its {state} already
-and needs no key exchange. Of a client that is started by hand, only what the servers see is judged.
+In a command, {host}, {ke_port} and {ca} stand for the NTS-KE server and the CA to trust, {ntp_port} for the port of the
+time server, {state} for a file and {dir} for a folder that belong to the client, {count} for the number of time
+requests, and {wait} for the seconds to wait for an answer. --again runs a client that has its {state} already and needs
+no key exchange. If you start the client by hand, only what the servers see is judged.
 
-exit codes: 0 no failure of severity MUST or CRIT, 1 there is one, 2 usage or file, 3 with --strict when nothing could
-be judged, 130 interrupted
+exit codes: 0 no failure of severity MUST or CRIT, 1 there is one, 2 usage or file, 3 with --strict if nothing could be
+judged, 130 interrupted
 """
 
 from __future__ import annotations
@@ -34,20 +34,17 @@ if TYPE_CHECKING:
 
 RECIPES = ("ours", "chronyd")
 HOST = "127.0.0.1"
-"""where the servers of the cases listen"""
+"""where our servers listen"""
 
 
 def add(subparsers: Any) -> None:
-    """The parser of this subcommand."""
+    """Add the parser of this subcommand."""
     parser = options.subcommand(subparsers, "client", __doc__)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--command", metavar="CMD", help="a shell command that runs the client")
-    which.add_argument("--recipe", choices=RECIPES, help="a client that is known here")
-    parser.add_argument("--again", metavar="CMD", help="with --command: how it runs when it has its {state} already")
-    parser.add_argument("--ke-port", type=options.port, default=0, metavar="N", help="TCP port (default: any free one)")
-    parser.add_argument(
-        "--ntp-port", type=options.port, default=0, metavar="N", help="UDP port (default: any free one)"
-    )
+    which.add_argument("--recipe", choices=RECIPES, help="a client that we know")
+    parser.add_argument("--again", metavar="CMD", help="with --command: runs a client that has its {state} already")
+    commands.add_ports(parser)
     commands.add_selection(parser)
     commands.add_reports(parser)
     parser.set_defaults(run=run, usage_error=parser.error)
@@ -104,5 +101,5 @@ def _client(args: argparse.Namespace) -> Client:
 
 
 def _name(command: str) -> str:
-    """What a command, which is not empty, is called in reports: its program."""
+    """What reports call a command, which is not empty: its program."""
     return Path(command.split(maxsplit=1)[0]).name

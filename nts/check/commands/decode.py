@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Decodes NTS traffic offline, field by field, and says what is wrong with it.
+"""Decode NTS traffic offline, field by field, and say what is wrong with it.
 
-The input is a capture (pcap or pcapng) of NTS-KE, NTP or both, or messages in hexadecimal, parted by blank lines. With
-a key log of the client or server (ntske_client.py --keylog FILE; SSLKEYLOGFILE) TLS is opened, and with the keys that
-it exports or that a server's master keys find in the cookies, the encrypted extension fields. Without any key the
-structure is shown.
+The input is a capture (pcap or pcapng) of NTS-KE, NTP or both, or messages in hexadecimal, separated by blank lines.
+A key log of the client or the server (ntske_client.py --keylog FILE; SSLKEYLOGFILE) decrypts TLS, and with it the
+extension fields. A server's master keys decrypt the cookies, and with them the extension fields. Without any key you
+see the structure.
 
 examples:
   tcpdump -i any -w nts.pcap 'tcp port 4460 or udp port 123'   a capture to start with
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _MAX_KEY_FILE = 1 << 26  # octets of a file with keys
-_HINT = "nts_check.py decode --help shows what is understood"
+_HINT = "nts_check.py decode --help shows what it can read"
 
 
 def add(subparsers: Any) -> None:
-    """Declares the subcommand."""
+    """Add the parser of this subcommand."""
     parser = options.subcommand(subparsers, "decode", __doc__)
     parser.add_argument("file", nargs="?", metavar="FILE", help="a capture, or a file of hexadecimal; - is stdin")
     parser.add_argument("--hex", metavar="HEX", help="a message in hexadecimal, instead of FILE")
-    parser.add_argument("--as", dest="kind", choices=("ntp", "ke"), help="what hexadecimal is (default: a guess)")
+    parser.add_argument("--as", dest="kind", choices=("ntp", "ke"), help="what the hexadecimal is (default: a guess)")
     parser.add_argument("--keylog", action="append", default=[], metavar="FILE", help="TLS secrets, NSS format")
     parser.add_argument("--master-keys", action="append", default=[], metavar="DIR", help="a folder of this suite's")
     parser.add_argument("--chrony-keys", action="append", default=[], metavar="FILE", help="ntskeys of a chronyd")
@@ -60,7 +60,7 @@ def add(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """The subcommand. ConfigError when an input cannot be read."""
+    """Decode the input; the exit code. ConfigError when it cannot be read."""
     from nts.check.decode import show
     from nts.check.decode.decoder import Decoder
 
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     decoded = decoder.finish()
     decoded.notes[:0] = notes
     if not decoded.items:
-        decoded.notes.append("neither NTS-KE nor NTP found; --ke-port and --ntp-port tell of other ports")
+        decoded.notes.append("found neither NTS-KE nor NTP; use --ke-port and --ntp-port for other ports")
     if args.json:
         print(json.dumps(show.as_dict(decoded, args.file or "--hex", secrets=args.show_secrets), indent=2))
     else:
@@ -106,12 +106,12 @@ def _ring(folder: Path) -> Opener:
     for problem in snapshot.problems:
         console.warn(problem)
     if not snapshot.files:
-        raise ConfigError(f"no master key in {folder}", hint="it is a folder of files like 1a2b.key")
+        raise ConfigError(f"no master key in {folder}", hint="it must hold files like 1a2b.key")
     return OurOpener(snapshot.ring)
 
 
 def _parsed(path: str, parse: Callable[[str], T]) -> T:
-    """A file with keys, parsed."""
+    """Read and parse a file with keys."""
     try:
         with Path(path).open("rb") as f:
             return parse(f.read(_MAX_KEY_FILE).decode("ascii", errors="replace"))
@@ -122,7 +122,7 @@ def _parsed(path: str, parse: Callable[[str], T]) -> T:
 
 
 def _feed_file(decoder: Decoder, name: str, kind: str | None) -> list[str]:
-    """Hand the contents of a file on; notes of what is wrong with the file."""
+    """Feed a file to the decoder; notes on what is wrong with the file."""
     try:
         if name == "-":
             return _feed(decoder, sys.stdin.buffer, kind, "stdin")
@@ -157,4 +157,4 @@ def _feed_hex(decoder: Decoder, text: str, kind: str | None, name: str) -> None:
             ntp = kind == "ntp" if kind else hexinput.guess(octets) is Protocol.NTP
             decoder.message(octets, ntp=ntp)
     except FormatError as e:
-        raise ConfigError(f"{name} is neither a capture nor hexadecimal that can be read: {e}", hint=_HINT) from None
+        raise ConfigError(f"{name} is neither a capture nor hexadecimal: {e}", hint=_HINT) from None

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""Play an NTS server with one fault, for people who debug a client by hand.
+"""Run an NTS server with one fault, to debug a client by hand.
 
 examples:
-  nts_check.py misbehave --list                   all faults, and what a right client makes of them
+  nts_check.py misbehave --list                   all faults, and what a correct client does about them
   nts_check.py misbehave wrong-uid                until Ctrl-C, on any free ports of 127.0.0.1
   nts_check.py misbehave warning --ke-port 4460 --ntp-port 4123
   nts_check.py misbehave nak --count 1            end after one client
 
-It prints which CA to trust and what to start, and then a line for whatever a client does.
+It prints which CA to trust and what to start, and then a line for everything that a client does.
 
-exit codes: 0 ended as told or by Ctrl-C, 2 usage or a port that cannot be had
+exit codes: 0 ended as told or by Ctrl-C, 2 usage, or a port is not available
 """
 
 from __future__ import annotations
@@ -30,19 +30,16 @@ if TYPE_CHECKING:
     from nts.check.peer.ke import KeSession
     from nts.check.peer.ntp import NtpTalk
 
-_TICK = 0.1  # seconds between looks at what clients have done
-_AFTER = 1.5  # seconds after the last key exchange wanted, for its time requests
+_TICK = 0.1  # seconds between two looks at what clients did
+_AFTER = 1.5  # seconds after the last key exchange, for its time requests
 
 
 def add(subparsers: Any) -> None:
-    """The parser of this subcommand."""
+    """Add the parser of this subcommand."""
     parser = options.subcommand(subparsers, "misbehave", __doc__)
     parser.add_argument("fault", nargs="?", metavar="FAULT", help="the fault to play")
-    parser.add_argument("--list", action="store_true", help="explain the faults, and play none")
-    parser.add_argument("--ke-port", type=options.port, default=0, metavar="N", help="TCP port (default: any free one)")
-    parser.add_argument(
-        "--ntp-port", type=options.port, default=0, metavar="N", help="UDP port (default: any free one)"
-    )
+    parser.add_argument("--list", action="store_true", help="explain the faults and play none")
+    commands.add_ports(parser)
     parser.add_argument("--listen", default="127.0.0.1", metavar="ADDRESS", help="default: 127.0.0.1")
     parser.add_argument("--count", type=options.count, metavar="N", help="end after N key exchanges")
     parser.add_argument("--timeout", type=options.duration, metavar="S", help="end after S seconds")
@@ -73,24 +70,24 @@ def run(args: argparse.Namespace) -> int:
 
 
 def explained(fault: Fault) -> str:
-    """A fault in a few lines, for a person."""
+    """A fault in a few lines."""
     lines = [f"The {'NTS-KE' if fault.side.value == 'KE' else 'time'} server {fault.does}."]
     where = fault.section if fault.section.startswith("RFC") else f"RFC 8915 section {fault.section}"
     lines.append(f"{where}: {fault.rule}.")
-    lines.append(f"A right client: {fault.expected.value}.")
+    lines.append(f"A correct client: {fault.expected.value}.")
     wrapped = [textwrap.fill(line, 100, initial_indent="    ", subsequent_indent="    ") for line in lines]
     return "\n".join([fault.name, *wrapped])
 
 
 def _servers(fault: Fault, authority: Authority, args: argparse.Namespace) -> Any:
-    """Both servers, with the fault, where they are wanted; a context manager."""
+    """Run both servers with the fault, where the options say; a context manager."""
     from dataclasses import replace
 
     from nts.check.peer import SOUND_KE, SOUND_NTP, pair
     from nts.system import certs
 
     if not is_ip_address(args.listen):
-        raise ConfigError(f"{args.listen!r} is not an IP address", hint="--listen takes one of this machine's")
+        raise ConfigError(f"{args.listen!r} is not an IP address", hint="--listen takes an address of this machine")
     certificate = authority.issue(names=(*certs.LOCAL_NAMES, args.listen), days=(-1, 30))
     ke = replace(SOUND_KE, host=args.listen, port=args.ke_port, certificate=certificate)
     ntp = replace(SOUND_NTP, host=args.listen, port=args.ntp_port)
@@ -116,7 +113,7 @@ def _instructions(fault: Fault, servers: Pair, listen: str) -> list[str]:
 
 
 def _watch(servers: Pair, count: int | None, timeout: float | None) -> None:
-    """Say what clients do, until there have been enough of them or time is up."""
+    """Print what clients do, until enough have come or time is up."""
     told: set[int] = set()
     requests, started = 0, time.monotonic()
     while timeout is None or time.monotonic() < started + timeout:
@@ -158,7 +155,7 @@ def _records(octets: bytes) -> str:
     try:
         message = MessageReader(MAX_REQUEST).feed(octets)
         if message is None:
-            return f"{len(octets)} octets, which are no whole message"
+            return f"{len(octets)} octets, which are not a complete message"
         parts = [f"{r.name} {', '.join(map(str, u16_list(r)))}".strip() for r in message.records]
     except FormatError as e:
         return f"{len(octets)} octets: {e}"
@@ -166,7 +163,7 @@ def _records(octets: bytes) -> str:
 
 
 def _request_line(talk: NtpTalk) -> str:
-    """What a client asked of the time server."""
+    """What a client sent to the time server."""
     from nts.check.findings import counted
     from nts.system import addresses
 

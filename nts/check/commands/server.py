@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""Check an NTS server: black-box checks of its key exchange and of its time service (RFC 8915).
+"""Check an NTS server from outside: its key exchange and its time service (RFC 8915).
 
 examples:
-  nts_check.py server time.example.net                    port 4460, the system's CAs, a packet a second
-  nts_check.py server -c certs/ca.pem --fast localhost 4446    a server of your own, as fast as it goes
+  nts_check.py server time.example.net                    port 4460, the system's CAs, one packet a second
+  nts_check.py server -c certs/ca.pem --fast localhost 4446    your own server, as fast as possible
   nts_check.py server --html report.html time.example.net      also a page to send to a colleague
   nts_check.py server --only 'ke-*' --skip ke-silence time.example.net
   nts_check.py server --list                              what is checked, and why
 
-exit codes: 0 no failure of severity MUST or CRIT, 1 there is one, 2 usage or file, 3 with --strict when nothing could
-be judged, 10 to 14 the server cannot be reached (10 name, 11 connect, 12 TLS, 14 ALPN; a bad certificate is a failure
-of cert-chain), 130 interrupted
+exit codes: 0 no failure of severity MUST or CRIT, 1 there is one, 2 usage or file, 3 with --strict if nothing could be
+judged, 10 to 14 the server cannot be reached (10 name, 11 connect, 12 TLS, 14 ALPN; a bad certificate makes cert-chain
+fail), 130 interrupted
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PATIENCE, SHORT_PATIENCE = 2.0, 0.5  # seconds
 
 
 def add(subparsers: Any) -> None:
-    """The parser of this subcommand."""
+    """Add the parser of this subcommand."""
     parser = options.subcommand(subparsers, "server", __doc__)
     parser.add_argument("host", nargs="?", help="name or address of the NTS-KE server")
     parser.add_argument("port", nargs="?", type=options.port, default=KE_PORT, help="TCP port (default: 4460)")
@@ -46,9 +46,9 @@ def add(subparsers: Any) -> None:
         "--pace",
         type=options.pause,
         metavar="S",
-        help="at most one packet, and one connection, in S seconds (default: 1)",
+        help="at most one packet and one connection in S seconds (default: 1)",
     )
-    speed.add_argument("--fast", action="store_true", help="no pauses, short waits: for servers of your own only")
+    speed.add_argument("--fast", action="store_true", help="no pauses, short waits: only for your own servers")
     parser.add_argument("--seed", type=options.seed, metavar="N", help="repeat the random choices of an earlier run")
     commands.add_selection(parser)
     commands.add_reports(parser)
@@ -56,7 +56,7 @@ def add(subparsers: Any) -> None:
 
 
 def _check_ca(ca: Path | None) -> None:
-    """See early that it can be used: a certificate that cannot be judged must not look good. ConfigError."""
+    """Check early that the CA file can be used. ConfigError if not."""
     from nts.system import tls
 
     if ca is None:
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     pace = 0.0 if args.fast else PACE if args.pace is None else args.pace
     probe = ServerProbe(target, pace=pace, seed=args.seed)
     where = addresses.shown((args.host, args.port))
-    speed = f"at most a packet in {pace:g} s" if pace else "without pauses"
+    speed = f"at most one packet in {pace:g} s" if pace else "without pauses"
     reporter = Reporter(
         "server", where, checks, commands.report_options(args), seed=probe.seed, pace=pace,
         intro=f"NTS server {where}, {counted(len(checks), 'check')}, {speed}, seed {probe.seed}",

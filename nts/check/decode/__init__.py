@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Offline decoding of NTS traffic. Parts import only from those below:
+"""Offline decoding of NTS traffic. A module imports only from modules further down (`tests/test_layering.py`):
 
-    6  show                       what was decoded, for people and as JSON
-    5  decoder                    a capture's packets in, decoded items out: who talks with whom, under which keys
-    4  rules_ke  rules_ntp        what is wrong with a message, with a packet, with a reply to a request
-    3  tls_session  ntp_packet    one TLS connection; one NTP packet
-    2  streams  tls_messages  tls_keys  cookie_keys
-    1  capture  hexinput  aeads  problems
+    5  show                                          what was decoded, for people and as JSON
+    4  decoder                                       packets in, decoded items out: who talks to whom, with which keys
+    3  tls_session                                   one TLS connection, decrypted
+    2  streams  associations  rules_ke  rules_ntp    TCP reassembly; keys for packets; what is wrong with a message
+    1  capture  hexinput  cookie_keys  tls_keys  tls_messages  ntp_packet  problems
 
-No part opens a file or a socket: all get octets. Captures, key logs and hex are taken to be hostile: a parser raises
-FormatError and nothing else, and what is held of a capture is bounded.
+No module opens a file or a socket: they all get octets. Captures, key logs and hex may be hostile. So a parser raises
+FormatError and nothing else, and there is a limit to what is kept of a capture.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which keys belong to which packet: associations, the cookies they have been given, and what opens them."""
+"""Which keys belong to which packet: associations, the cookies given to them, and what opens those."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from nts.check.decode.tls_keys import KeyLog
 from nts.codec import extensions
 from nts.codec.aead import SessionKeys
 
-MAX_TRIALS = 200_000  # decryptions in the dark, for packets whose cookie tells nothing
-MAX_LOG_KEYS = 4096  # pairs of keys made of a key log without knowing what they are for
+MAX_TRIALS = 200_000  # trial decryptions, for packets whose cookie tells nothing
+MAX_LOG_KEYS = 4096  # pairs of keys made from a key log without knowing their use
 
 
 @dataclass
 class Association:
-    """A client's keys with a server."""
+    """The keys of one client with one server."""
 
     number: int
     origin: str
-    """where the keys are from, in words"""
+    """where the keys come from, in words"""
     candidates: list[SessionKeys]
-    """the first is the right one, once a packet has been decrypted"""
+    """once a packet has been decrypted, only the right pair is left"""
     requests: int = 0
     replies: int = 0
     cookies: int = 0
-    """how many it was seen to be given"""
+    """how many were given to it in the capture"""
 
     @property
     def keys(self) -> SessionKeys:
-        """Its keys."""
+        """The keys; before a packet has been decrypted, the first candidate."""
         return self.candidates[0]
 
     def unlock(self, packet: Packet) -> bool:
-        """Decrypt a packet with its keys, and note which ones they are."""
+        """Decrypt a packet, and keep the keys that fit; whether any did."""
         for keys in self.candidates:
             if packet.unlock(keys):
                 self.candidates = [keys]
@@ -49,7 +49,7 @@ class Association:
 
 @dataclass
 class Associations:
-    """All of them."""
+    """All associations of a capture."""
 
     log: KeyLog
     openers: tuple[Opener, ...]
@@ -60,7 +60,7 @@ class Associations:
     _trials: int = MAX_TRIALS
 
     def make(self, origin: str, candidates: list[SessionKeys]) -> Association:
-        """The association with these keys, new or not."""
+        """The association with one of these keys; a new one if there is none."""
         for keys in candidates:
             if keys in self._by_keys:
                 return self._by_keys[keys]
@@ -70,21 +70,21 @@ class Associations:
         return made
 
     def give(self, association: Association, cookies: Iterable[bytes]) -> None:
-        """It has been given these cookies."""
+        """Note that the association got these cookies."""
         for cookie in cookies:
             self._by_cookie[as_field(cookie)] = association
             association.cookies += 1
 
     def has_given(self, cookie: bytes) -> bool:
-        """Whether the cookie was given to anybody before."""
+        """Whether anybody got this cookie before."""
         return as_field(cookie) in self._by_cookie
 
     def open(self, cookie: bytes) -> Opened | None:
-        """What is in a cookie, by the master keys at hand."""
+        """What a cookie holds, if one of the master keys opens it."""
         return next((opened for o in self.openers if (opened := o.open(cookie)) is not None), None)
 
     def of_request(self, packet: Packet, opened: Opened | None) -> Association | None:
-        """Whose request it is: by its cookie, or else by the keys that decrypt it. It is decrypted if it can be."""
+        """Find whose request it is, by its cookie or by the keys that decrypt it, and decrypt it if possible."""
         found = self._by_cookie.get(as_field(packet.cookie)) if packet.cookie is not None else None
         if found is None and opened is not None:
             found = self.make(f"a cookie under key {opened.key_id} of {opened.source}", list(opened.contents))
@@ -94,7 +94,7 @@ class Associations:
         return found
 
     def by_trial(self, packet: Packet) -> Association | None:
-        """The association whose keys decrypt a packet."""
+        """Find the association whose keys decrypt a packet, by trying them."""
         if packet.authenticator is None:
             return None
         for association in reversed(self.known):
@@ -115,11 +115,11 @@ class Associations:
         return self._log_keys
 
     def notes(self) -> Iterator[str]:
-        """What had to be left out."""
+        """What was left out."""
         if self._trials < 0:
-            yield "not every packet was tried with every key: there are too many of both"
+            yield "not every packet was tried with every key: there are too many"
 
 
 def as_field(cookie: bytes) -> bytes:
-    """A cookie as it lies in a packet: padded."""
+    """A cookie padded as in a packet."""
     return extensions.encode(FieldType.COOKIE, cookie)[extensions.FIELD_HEADER :] if len(cookie) < 65500 else cookie

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Capture files (pcap, pcapng) down to UDP datagrams and TCP segments, through dpkt.
+"""Turns capture files (pcap, pcapng) into UDP datagrams and TCP segments, with dpkt.
 
-dpkt's parsers are not made for hostile input: whatever they raise is caught here, and what they may read at once is
-bounded.
+dpkt's parsers are not made for hostile input. So this module catches whatever they raise and limits how much they read
+at once.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import dpkt
 
 from nts.base.errors import FormatError
 
-MAX_BLOCK = 1 << 24  # octets of one packet with all that a file says of it
+MAX_BLOCK = 1 << 24  # octets of one packet with everything that a file says about it
 _PCAP = {bytes.fromhex(m) for m in ("a1b2c3d4", "d4c3b2a1", "a1b23c4d", "4d3cb2a1", "a1b2cd34", "34cdb2a1")}
 _PCAPNG = bytes.fromhex("0a0d0d0a")
 MAGIC_LENGTH = 4
-_LATEST = 2**33  # seconds since 1970; a time beyond is not one
+_LATEST = 2**33  # seconds since 1970; a later time is nonsense
 
 
 class Endpoint(NamedTuple):
@@ -45,7 +45,7 @@ class Datagram:
     target: Endpoint
     payload: bytes = field(repr=False)
     missing: int = 0
-    """octets at its end that were not captured"""
+    """octets at its end that are not in the capture"""
 
 
 @dataclass(frozen=True)
@@ -68,20 +68,20 @@ class Segment:
 
 @dataclass
 class Tally:
-    """What was seen, and what had to be left out."""
+    """What was read, and what was left out."""
 
     frames: int = 0
     fragments: int = 0
     odd: int = 0
-    """frames that are no IP, or are malformed"""
+    """frames that are not IP, or are malformed"""
     damage: str = ""
-    """why the file was not read to its end"""
+    """why reading stopped before the end of the file"""
 
     def notes(self) -> list[str]:
         """The same in words."""
         notes = [self.damage] if self.damage else []
         if self.fragments:
-            notes.append(f"{self.fragments} IP fragments left out: they are not put together here")
+            notes.append(f"{self.fragments} IP fragments left out: they are not reassembled")
         if self.odd and self.odd == self.frames:
             notes.append(f"none of the {self.frames} frames is an IP packet")
         return notes
@@ -93,7 +93,7 @@ def is_capture(magic: bytes) -> bool:
 
 
 class _Source:
-    """A file that begins with octets read already, and from which nobody reads much at once."""
+    """A file whose first octets have been read already, with a limit on each read."""
 
     def __init__(self, head: bytes, file: BinaryIO) -> None:
         self._head, self._file = head, file
@@ -106,9 +106,9 @@ class _Source:
 
 
 def read(head: bytes, file: BinaryIO, tally: Tally) -> Iterator[Datagram | Segment]:
-    """The UDP datagrams and TCP segments of a capture, `head` being what was read of `file` already.
+    """The UDP datagrams and TCP segments of a capture. `head` is what has been read of `file` already.
 
-    FormatError when it is no capture or of an unknown link type; a capture that ends early is read up to there.
+    FormatError when it is not a capture or has an unknown link type. A damaged capture is read as far as possible.
     """
     reader, unwrap = _open(head[:MAGIC_LENGTH], _Source(head, file))
     for time, frame in _frames(reader, tally):
@@ -121,7 +121,7 @@ def read(head: bytes, file: BinaryIO, tally: Tally) -> Iterator[Datagram | Segme
                 tally.fragments += 1
             else:
                 yield from _transport(packet, tally.frames, _ns(time))
-        except Exception:  # dpkt's, of all kinds: it parses more than we ask for
+        except Exception:  # dpkt raises all kinds: it parses more than we ask for
             tally.odd += 1
 
 
@@ -131,22 +131,22 @@ def _frames(reader: Iterable[tuple[Any, bytes]], tally: Tally) -> Iterator[tuple
     except GeneratorExit:
         raise
     except Exception:  # struct.error, dpkt.Error, ValueError, ...
-        tally.damage = f"the capture is damaged or cut off after frame {tally.frames}: the rest of it is not read"
+        tally.damage = f"the capture is damaged or cut off after frame {tally.frames}: the rest was not read"
 
 
 def _open(magic: bytes, source: _Source) -> tuple[Any, Callable[[bytes], Any]]:
     try:
         reader = dpkt.pcapng.Reader(source) if magic == _PCAPNG else dpkt.pcap.Reader(source)
-        link = reader.datalink() & 0xFFFF  # above: the length of a frame check sequence
+        link = reader.datalink() & 0xFFFF  # the bits above are the length of a frame check sequence
     except Exception:
         raise FormatError("the capture's header is damaged") from None
     if link not in _LINKS:
-        raise FormatError(f"a capture of link type {link}, which is none of {', '.join(map(str, _LINKS))}")
+        raise FormatError(f"the capture has link type {link}, which is not among {', '.join(map(str, _LINKS))}")
     return reader, _LINKS[link]
 
 
 def _raw(packet: bytes) -> Any:
-    """An IP packet without anything in front."""
+    """An IP packet without a link layer."""
     match packet[0] >> 4 if packet else 0:
         case 4:
             return dpkt.ip.IP(packet)
@@ -156,7 +156,7 @@ def _raw(packet: bytes) -> Any:
 
 
 def _within(kind: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """The IP packet in a frame of this kind; None when there is none."""
+    """A function that finds the IP packet in a frame of this kind; None if there is none."""
 
     def unwrap(frame: bytes) -> Any:
         packet = kind(frame)
@@ -214,7 +214,7 @@ def _transport(packet: Any, number: int, time: int | None) -> Iterator[Datagram 
 
 
 def _ip_payload(packet: Any) -> int:
-    """How many octets the packet says to carry; 0 when it does not say, as on its way into a network card."""
+    """How many octets the packet claims to carry; 0 if it does not say, like on its way into a network card."""
     if isinstance(packet, dpkt.ip.IP):
         return packet.len - packet.hl * 4 if packet.len else 0
     return packet.plen - sum(h.length for h in packet.all_extension_headers) if packet.plen else 0

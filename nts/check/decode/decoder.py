@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Decodes a capture, or messages without one: which key exchange led to which packets, under which keys, and what is
-wrong with each.
-"""
+"""Decodes a capture or single messages: which key exchange led to which packets, with which keys, and what is wrong."""
 
 from __future__ import annotations
 
@@ -22,13 +20,13 @@ from nts.codec.aead import Aead
 
 MAX_PACKETS = 50_000  # NTP packets of a capture
 MAX_OCTETS = 1 << 27  # in all of them
-_MAX_WAITING = 10_000  # packets that may be NTP, kept until the ports are known
-_RECENT = 16  # requests of one client that a reply may be to
+_MAX_WAITING = 10_000  # packets that may be NTP, kept until all ports are known
+_RECENT = 16  # requests of one client that a reply may answer
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What there is to decode with."""
+    """What to decode with."""
 
     log: KeyLog = field(default_factory=dict, repr=False)
     openers: tuple[Opener, ...] = ()
@@ -38,10 +36,10 @@ class Settings:
 
 @dataclass
 class Item:
-    """What was decoded, and where it was."""
+    """What was decoded, and where it came from."""
 
     frame: int
-    """0: from no capture"""
+    """0: not from a capture"""
     time_ns: int | None = None
     source: Endpoint | None = None
     target: Endpoint | None = None
@@ -51,13 +49,13 @@ class Item:
 
 @dataclass
 class KeItem(Item):
-    """A key exchange, or a message of one."""
+    """A key exchange, or one of its messages."""
 
     session: TlsSession | None = None
     request: Parsed | None = None
     response: Parsed | None = None
     opened: list[Opened] = field(default_factory=list)
-    """what its cookies hold, as far as they could be opened"""
+    """what its cookies hold, if they could be opened"""
 
 
 @dataclass
@@ -66,17 +64,17 @@ class NtpItem(Item):
 
     packet: Packet = field(default_factory=lambda: Packet(b""))
     opened: Opened | None = None
-    """what is in its cookie"""
+    """what its cookie holds"""
     inside: list[Opened] = field(default_factory=list)
-    """what is in its encrypted cookies"""
+    """what its encrypted cookies hold"""
     request: NtpItem | None = None
-    """what it is the reply to"""
+    """the request that it answers"""
     replies: int = 0
 
 
 @dataclass
 class Decoded:
-    """Everything."""
+    """The whole result."""
 
     items: list[KeItem | NtpItem]
     associations: list[Association]
@@ -89,7 +87,7 @@ class Decoded:
 
 
 class Decoder:
-    """Takes packets or messages, then decodes them all."""
+    """Collects packets or messages, then decodes them all."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -105,10 +103,10 @@ class Decoder:
         self._identifiers: dict[bytes, NtpItem] = {}
         self._last_request: Parsed | None = None
 
-    # --- what comes in -----------------------------------------------------------------------------------------------
+    # --- input -------------------------------------------------------------------------------------------------------
 
     def add(self, packet: Datagram | Segment) -> None:
-        """The next packet of a capture."""
+        """Add the next packet of a capture."""
         if isinstance(packet, Segment):
             self._conversations.add(packet)
         elif self._is_ntp(packet):
@@ -134,7 +132,7 @@ class Decoder:
             self._left_out += 1
 
     def message(self, octets: bytes, *, ntp: bool) -> None:
-        """A message without a capture. A reply is taken to answer the request before it."""
+        """Add a single message. A reply is assumed to answer the request before it."""
         if ntp:
             self._ntp(NtpItem(0, packet=Packet(octets)))
             return
@@ -153,7 +151,7 @@ class Decoder:
     # --- decoding ----------------------------------------------------------------------------------------------------
 
     def finish(self) -> Decoded:
-        """Decode all that has come in."""
+        """Decode everything."""
         learnt: set[int] = set()
         for conversation in self._conversations.finish():
             exchange = self._ke(conversation)
@@ -166,7 +164,7 @@ class Decoder:
         for d in sorted(self._datagrams, key=lambda d: d.frame):
             item = NtpItem(d.frame, d.time_ns, d.source, d.target, packet=Packet(d.payload))
             if d.missing:
-                item.problems.append(info(f"{d.missing} octets of it were not captured"))
+                item.problems.append(info(f"{d.missing} octets of it are not in the capture"))
             self._ntp(item)
         for it in self._items:
             if isinstance(it, NtpItem) and it.packet.is_request and not it.replies and it.frame:
@@ -204,14 +202,14 @@ class Decoder:
         if Protocol.NTPV4 not in response.numbers(RecordType.NEXT_PROTOCOL) or len(chosen) != 1:
             return
         if chosen[0] not in set(Aead):
-            item.problems.append(info(f"AEAD algorithm {chosen[0]} is not known here: its keys cannot be made"))
+            item.problems.append(info(f"AEAD algorithm {chosen[0]} is unknown here: its keys cannot be derived"))
             return
         confirmed = bool(response.of(RecordType.COMPLIANT_CONTEXT))
         keys = tls_keys.session_keys(session.suite.hash, session.exporter_secret, Aead(chosen[0]), confirmed=confirmed)
         item.association = self._associations.make(f"NTS-KE in frame {item.frame}", keys)
 
     def _open_cookies(self, item: KeItem) -> None:
-        """See what is in the cookies of a response, and to whom they are given."""
+        """Open the cookies of a response, and note who gets them."""
         if item.response is None:
             return
         bodies = [r.body for r in item.response.of(RecordType.NEW_COOKIE)]
@@ -244,7 +242,7 @@ class Decoder:
         self._items.append(item)
 
     def _request(self, item: NtpItem) -> None:
-        """What was seen before must not come again (sections 5.3, 5.7). A copy of a packet is no other request."""
+        """Cookies and identifiers must not come again (sections 5.3, 5.7), except in a copy of the same packet."""
         packet = item.packet
         if item.association is not None:
             item.association.requests += 1
@@ -263,7 +261,7 @@ class Decoder:
         del recent[:-_RECENT]
 
     def _reply(self, item: NtpItem) -> None:
-        """Find its request, and decrypt it with that one's keys."""
+        """Find the request, and decrypt the reply with the same keys."""
         packet, header = item.packet, item.packet.header
         assert header is not None
         recent = self._recent.get((item.target, item.source), [])[::-1]
@@ -273,7 +271,7 @@ class Decoder:
         if item.request is None:
             item.association = self._associations.by_trial(packet)
             if packet.has_nts:
-                item.problems.append(info("its request was not seen"))
+                item.problems.append(info("its request is not in the capture"))
         else:
             item.request.replies += 1
             if item.request.replies > 1:
@@ -287,11 +285,11 @@ class Decoder:
             item.association.replies += 1
 
     def _fresh_cookies(self, item: NtpItem) -> None:
-        """The cookies that an authentic reply brings (section 5.7)."""
+        """Judge the cookies that an authentic reply brings (section 5.7)."""
         assert item.association is not None
         bodies = [f.body for f in item.packet.inner_of(FieldType.COOKIE)]
         if any(self._associations.has_given(body) for body in bodies):
-            item.problems.append(must("a cookie that was given before: it is not a fresh one", "5.7"))
+            item.problems.append(must("a cookie that was given before: it is not fresh", "5.7"))
         item.inside = [opened for body in bodies if (opened := self._associations.open(body)) is not None]
         if any(opened.keys != item.association.keys for opened in item.inside):
             item.problems.append(must("a fresh cookie holds other keys than those of its association", "5.7"))
@@ -299,7 +297,7 @@ class Decoder:
 
 
 def _closing(name: str, side: Side) -> list[Problem]:
-    """Both ends send close_notify (section 4); said only where all that they sent could be read."""
+    """Both ends must send close_notify (section 4). Judged only where everything they sent could be read."""
     if side.data and side.ended and not side.closed:
         return [must(f"the {name} closes without close_notify", "4")]
     return []

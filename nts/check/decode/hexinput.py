@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Messages in hexadecimal, as people paste them, and a guess of what they are."""
+"""Messages in hexadecimal, as people paste them, and a guess at what they are."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from nts.codec.ntp import HEADER_LENGTH
 from nts.codec.records import HEADER_LENGTH as RECORD_HEADER
 
 MAX_TEXT = 1 << 22  # characters
-_OFFSET = re.compile(r"^\s*(0x)?[0-9a-fA-F]{4,8}:\s", re.MULTILINE)  # as tcpdump and xxd put them in front
+_OFFSET = re.compile(r"^\s*(0x)?[0-9a-fA-F]{4,8}:\s", re.MULTILINE)  # what tcpdump and xxd print before each line
 _BETWEEN = re.compile(r"0x|[\s:,]")
 
 
 def messages(text: str) -> list[bytes]:
-    """The messages in `text`, which blank lines part. FormatError when there is something else than hex."""
+    """The messages in `text`, separated by blank lines. FormatError when there is anything but hex."""
     if len(text) > MAX_TEXT:
         raise FormatError(f"more than {MAX_TEXT} characters of hex")
     blocks = [_BETWEEN.sub("", _OFFSET.sub("", block)) for block in re.split(r"\n\s*\n", text)]
@@ -36,9 +36,9 @@ def _octets(digits: str) -> bytes:
 
 
 def guess(octets: bytes) -> Protocol:
-    """Whether it is an NTP packet or an NTS-KE message. FormatError when it is neither.
+    """Guess whether it is an NTP packet or an NTS-KE message. FormatError when it is neither.
 
-    The first octet tells: NTP has a version and a mode there, and NTS-KE the upper half of a small record type.
+    The first octet tells: it is version and mode in NTP, and the upper half of a small record type in NTS-KE.
     """
     version, mode = octets[0] >> 3 & 7, octets[0] & 7
     if len(octets) >= HEADER_LENGTH and 1 <= version <= 5 and mode:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One NTP packet: its fields, and what its authenticator holds for whoever has the keys."""
+"""One NTP packet: its fields, and with the right keys, those in its authenticator."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from nts.codec.aead import SessionKeys
 from nts.codec.extensions import Authenticator, Field
 from nts.codec.ntp import HEADER_LENGTH, Header
 
-_MAX_PACKET = 1 << 13  # octets; none on an unknown port is longer
+_MAX_PACKET = 1 << 13  # octets; a longer one on an unknown port is not NTP
 
 
 @dataclass
 class Packet:
-    """An NTP packet. Everything in it may be wrong."""
+    """An NTP packet. Anything in it may be wrong."""
 
     octets: bytes = field(repr=False)
     plaintext: bytes | None = field(default=None, repr=False)
-    """of its authenticator, once `unlock` has succeeded"""
+    """the plaintext of its authenticator, once `unlock` has succeeded"""
 
     @cached_property
     def header(self) -> Header | None:
-        """Its header; None when it is too short for one."""
+        """Its header; None if the packet is too short."""
         try:
             return Header.decode(self.octets)
         except FormatError:
@@ -43,7 +43,7 @@ class Packet:
 
     @property
     def rest(self) -> int:
-        """How many octets there are behind the last field."""
+        """How many octets follow the last field."""
         return self._scanned[1]
 
     @property
@@ -52,22 +52,22 @@ class Packet:
         return self._scanned[2]
 
     def of(self, kind: FieldType) -> list[Field]:
-        """The fields of a type."""
+        """The fields of this type in clear."""
         return [f for f in self.fields if f.type == kind]
 
     @property
     def has_nts(self) -> bool:
-        """Whether any field is one of NTS."""
+        """Whether it has any NTS field."""
         return any(f.type in FIELD_NAMES for f in self.fields)
 
     @property
     def is_request(self) -> bool:
-        """Whether it is a client's."""
+        """Whether a client sent it."""
         return self.header is not None and self.header.mode == Mode.CLIENT
 
     @property
     def is_reply(self) -> bool:
-        """Whether it is a server's."""
+        """Whether a server sent it."""
         return self.header is not None and self.header.mode == Mode.SERVER
 
     @property
@@ -90,7 +90,7 @@ class Packet:
 
     @cached_property
     def authenticator(self) -> tuple[Field, Authenticator | None, str] | None:
-        """Its first authenticator; what is in it, or else what is wrong with it."""
+        """Its first authenticator, with its parts, or with what is wrong with it."""
         found = self.of(FieldType.AUTHENTICATOR)
         if not found:
             return None
@@ -100,7 +100,7 @@ class Packet:
             return found[0], None, str(e)
 
     def unlock(self, keys: SessionKeys) -> bool:
-        """Decrypt it with the key for its direction, C2S in requests and S2C in replies; whether it was authentic."""
+        """Decrypt it with the key for its direction, C2S for requests and S2C for replies; whether it is authentic."""
         if self.authenticator is None or self.authenticator[1] is None:
             return False
         at, parts, _ = self.authenticator
@@ -111,7 +111,7 @@ class Packet:
         except AuthError:
             return False
         self.plaintext = plaintext
-        self.__dict__.pop("inner", None)  # it was that of no plaintext
+        self.__dict__.pop("inner", None)  # computed without the plaintext
         return True
 
     @cached_property
@@ -121,19 +121,19 @@ class Packet:
         return fields, problem
 
     def inner_of(self, kind: FieldType) -> list[Field]:
-        """The decrypted fields of a type."""
+        """The decrypted fields of this type."""
         return [f for f in self.inner[0] if f.type == kind]
 
 
 def may_be_ntp(octets: bytes) -> bool:
-    """Whether it can be an NTP packet of a client or a server, on a port that nothing is known of."""
+    """Whether this datagram on an unknown port can be an NTP packet of a client or a server."""
     if not HEADER_LENGTH <= len(octets) <= _MAX_PACKET:
         return False
     return octets[0] >> 3 & 7 in (3, 4) and octets[0] & 7 in (Mode.CLIENT, Mode.SERVER)
 
 
 def looks_like_nts(octets: bytes) -> bool:
-    """Whether it can hardly be anything but NTP with NTS fields, whatever port it is on."""
+    """Whether this datagram on any port can hardly be anything but NTP with NTS fields."""
     if not may_be_ntp(octets) or len(octets) % 4:
         return False
     first = int.from_bytes(octets[HEADER_LENGTH : HEADER_LENGTH + 2], "big")

@@ -10,7 +10,7 @@ from nts.check.model import Severity
 
 @dataclass(frozen=True)
 class Problem:
-    """One rule that is broken, or with severity INFO, something that is worth to be known."""
+    """One broken rule or, with severity INFO, something worth knowing."""
 
     severity: Severity
     text: str
@@ -29,20 +29,20 @@ class Problem:
 
 
 def crit(text: str, section: str) -> Problem:
-    """A rule whose breach is a matter of security."""
+    """A broken rule that matters for security."""
     return Problem(Severity.CRIT, text, section)
 
 
 def must(text: str, section: str) -> Problem:
-    """A MUST that is broken."""
+    """A broken MUST."""
     return Problem(Severity.MUST, text, section)
 
 
 def should(text: str, section: str) -> Problem:
-    """A SHOULD that is broken."""
+    """A broken SHOULD."""
     return Problem(Severity.SHOULD, text, section)
 
 
 def info(text: str, section: str = "") -> Problem:
-    """Nothing wrong."""
+    """Not a broken rule."""
     return Problem(Severity.INFO, text, section)

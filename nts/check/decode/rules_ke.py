@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is wrong with an NTS-KE message (RFC 8915 section 4), judged from it alone or from request and response."""
+"""What is wrong with an NTS-KE message (RFC 8915 section 4), alone or as the response to a request."""
 
 from __future__ import annotations
 
@@ -18,33 +18,32 @@ _SECTIONS = {
     RecordType.WARNING: "4.1.4", RecordType.SERVER: "4.1.7", RecordType.PORT: "4.1.8",
 }  # fmt: skip
 _ONCE = (RecordType.NEXT_PROTOCOL, RecordType.AEAD_ALGORITHM, RecordType.SERVER, RecordType.PORT)
-"""the record that agrees on the exporter context of AEAD 30 as RFC 8915 has it"""
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """A message, whole or not."""
+    """A message, complete or not."""
 
     message: Message
     problem: str = ""
-    """why it is not whole"""
+    """why it is not complete; empty: it is"""
 
     def of(self, kind: int) -> list[Record]:
-        """The records of a type."""
+        """The records of this type."""
         return [r for r in self.message.records if r.type == kind]
 
     def numbers(self, kind: int) -> list[int]:
-        """All numbers in the records of a type that are well-formed."""
+        """All numbers in the well-formed records of this type."""
         return [n for r in self.of(kind) if len(r.body) % 2 == 0 for n in records.u16_list(r)]
 
     @property
     def is_response(self) -> bool:
-        """Whether it can only be a server's."""
+        """Whether only a server can have sent it."""
         return bool(self.of(RecordType.NEW_COOKIE) or self.of(RecordType.ERROR) or self.of(RecordType.WARNING))
 
 
 def parse(octets: bytes) -> Parsed:
-    """The records in `octets`, as far as they go."""
+    """Parse the records in `octets`, as far as possible."""
     reader = MessageReader(MAX_RESPONSE)
     try:
         message = reader.feed(octets)
@@ -61,9 +60,9 @@ def parse(octets: bytes) -> Parsed:
 def message_problems(
     parsed: Parsed, *, response: bool, request: Parsed | None = None, cut_off: bool = False
 ) -> list[Problem]:
-    """All that is wrong with a message; `request` is what a response answers, if that is known.
+    """Everything that is wrong with a message. `request` is what a response answers, if known.
 
-    `cut_off` says that there may be more of it than was seen.
+    `cut_off` says that the capture may not hold all of the message.
     """
     found = list(_shape(parsed, cut_off))
     found += _response(parsed, request) if response else _request(parsed)
@@ -71,9 +70,9 @@ def message_problems(
 
 
 def _shape(parsed: Parsed, cut_off: bool) -> Iterator[Problem]:
-    """What holds for both directions."""
+    """The rules for both directions."""
     if parsed.problem and cut_off:
-        yield info(f"{parsed.problem}, as far as it was seen", "4.1.1")
+        yield info(f"{parsed.problem}, as far as it is in the capture", "4.1.1")
     elif parsed.problem:
         yield must(parsed.problem, "4.1.1")
     else:
@@ -95,7 +94,7 @@ def _shape(parsed: Parsed, cut_off: bool) -> Iterator[Problem]:
         if kind in (RecordType.NEXT_PROTOCOL, RecordType.ERROR, RecordType.WARNING) and not record.critical:
             yield must(f"the {record.name} record is not critical", _SECTIONS[RecordType(kind)])
         if kind not in RECORD_NAMES:
-            what = "critical, so a receiver that does not know it must refuse" if record.critical else "to be ignored"
+            what = "critical, so a receiver must refuse it" if record.critical else "which a receiver ignores"
             yield info(f"an unknown record of type {kind}, {what}", "4")
     for single in _ONCE:
         if len(parsed.of(single)) > 1:
@@ -108,7 +107,7 @@ def _request(parsed: Parsed) -> Iterator[Problem]:
         if needed and not parsed.of(kind) and not parsed.problem:
             yield must(f"no {RECORD_NAMES[kind]} record", _SECTIONS[kind])
         if any(not r.body for r in parsed.of(kind)):
-            yield must(f"an empty {RECORD_NAMES[kind]} record: a request must offer at least one", _SECTIONS[kind])
+            yield must(f"an empty {RECORD_NAMES[kind]} record: a request must offer one at least", _SECTIONS[kind])
     for kind, section in ((RecordType.ERROR, "4.1.3"), (RecordType.WARNING, "4.1.4"), (RecordType.NEW_COOKIE, "4.1.6")):
         if parsed.of(kind):
             yield must(f"a {RECORD_NAMES[kind]} record, which clients must not send", section)
@@ -143,15 +142,15 @@ def _agreement(parsed: Parsed) -> Iterator[Problem]:
     if not parsed.of(RecordType.NEXT_PROTOCOL):
         yield must("no NTS Next Protocol Negotiation record", "4.1.2")
     elif not protocols:
-        yield info("the server speaks none of the protocols offered", "4.1.2")
+        yield info("the server speaks none of the offered protocols", "4.1.2")
     elif Protocol.NTPV4 in protocols:
         chosen = parsed.numbers(RecordType.AEAD_ALGORITHM)
         if not parsed.of(RecordType.AEAD_ALGORITHM):
             yield must("no AEAD Algorithm Negotiation record", "4.1.5")
         elif len(chosen) > 1:
-            yield must(f"{len(chosen)} AEAD algorithms: a response has one at most", "4.1.5")
+            yield must(f"{len(chosen)} AEAD algorithms, where a response has at most one", "4.1.5")
         elif not chosen:
-            yield info("the server supports none of the AEAD algorithms offered", "4.1.5")
+            yield info("the server speaks none of the offered AEAD algorithms", "4.1.5")
 
 
 def _cookies(parsed: Parsed, *, refused: bool) -> Iterator[Problem]:
@@ -171,4 +170,4 @@ def _cookies(parsed: Parsed, *, refused: bool) -> Iterator[Problem]:
     if b"" in bodies:
         yield must("an empty cookie", "4.1.6")
     if len({len(b) for b in bodies}) > 1 or any(len(b) % 4 for b in bodies):
-        yield info("cookies of several lengths, or not of a multiple of four octets: some clients refuse them", "6")
+        yield info("cookies of several lengths, or not a multiple of four octets long: some clients refuse them", "6")

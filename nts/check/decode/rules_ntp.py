@@ -24,10 +24,10 @@ from nts.codec.ntp import VERSION, Header
 
 
 def packet_problems(packet: Packet, keys: SessionKeys | None) -> list[Problem]:
-    """What can be said of a packet alone. `keys` are those it was decrypted with, or should have been."""
+    """Everything that is wrong with a packet by itself. `keys` did decrypt it, or should have."""
     header = packet.header
     if header is None:
-        return [must(f"{len(packet.octets)} octets, and a header has 48", "RFC 5905 7.3")]
+        return [must(f"{len(packet.octets)} octets, although a header has 48", "RFC 5905 7.3")]
     found = list(_form(packet, header))
     if packet.has_nts:
         found += _fields(packet, header)
@@ -53,13 +53,13 @@ def _form(packet: Packet, header: Header) -> Iterator[Problem]:
         tail = packet.octets[size - packet.rest :]
         kind, length = int.from_bytes(tail[:2], "big"), int.from_bytes(tail[2:4], "big")
         if kind in FIELD_NAMES and length == packet.rest:
-            yield must(f"its last field has {length} octets: under 28 it is taken for a MAC", "RFC 7822 7.5.1.4")
+            yield must(f"its last field has {length} octets: receivers take it for a MAC", "RFC 7822 7.5.1.4")
         else:
-            yield info(f"{packet.rest} octets of a MAC or of remains at its end", "RFC 7822 7.5.1.4")
+            yield info(f"{packet.rest} octets at its end: a MAC, or a remainder", "RFC 7822 7.5.1.4")
 
 
 def _fields(packet: Packet, header: Header) -> Iterator[Problem]:
-    """Rules of both directions."""
+    """The rules for both directions."""
     if header.mode not in (Mode.CLIENT, Mode.SERVER):
         yield must(f"NTS fields in a packet of mode {header.mode}", "5.3")
     for kind in (FieldType.UNIQUE_IDENTIFIER, FieldType.AUTHENTICATOR):
@@ -72,15 +72,15 @@ def _fields(packet: Packet, header: Header) -> Iterator[Problem]:
     if problem or parts is None:
         yield must(f"its authenticator: {problem}", "5.6")
     elif not _is_zero_padded(at, parts):
-        yield must("the padding of its authenticator is not of zeros", "5.6")
+        yield must("the padding in its authenticator is not zero", "5.6")
     for f in packet.fields:
         if f.offset > at.offset and f.type in (FieldType.UNIQUE_IDENTIFIER, FieldType.COOKIE):
-            yield must(f"{FIELD_NAMES[f.type]} behind the authenticator, so it is not authenticated", "5.7")
+            yield must(f"{FIELD_NAMES[f.type]} after the authenticator, so it is not authenticated", "5.7")
         elif f.offset > at.offset and f.type != FieldType.AUTHENTICATOR:
-            yield info(f"a field of type {f.type:#06x} behind the authenticator: receivers discard it", "5.7")
+            yield info(f"a field of type {f.type:#06x} after the authenticator: receivers discard it", "5.7")
     inner, problem = packet.inner
     if problem:
-        yield must(f"what is encrypted: {problem}", "5.6")
+        yield must(f"its encrypted fields: {problem}", "5.6")
     for kind in (FieldType.UNIQUE_IDENTIFIER, FieldType.AUTHENTICATOR):
         if any(f.type == kind for f in inner):
             yield must(f"{FIELD_NAMES[kind]} is encrypted", "5.7")
@@ -98,40 +98,41 @@ def _request(packet: Packet, header: Header, keys: SessionKeys | None) -> Iterat
     if any(len(f.body) < MIN_UNIQUE_ID for f in identifiers):
         yield must(f"a Unique Identifier of {len(identifiers[0].body)} octets: it needs {MIN_UNIQUE_ID}", "5.3")
     if not (cookies or placeholders or packet.authenticator):
-        return  # an identifier alone is allowed in any request
+        return  # any request may hold an identifier alone
     if not identifiers:
         yield must("no Unique Identifier", "5.7")
     if not packet.authenticator:
         yield must("no authenticator", "5.7")
     if len(cookies) != 1:
-        yield must(f"{len(cookies) or 'no'} cookies: a request has one", "5.7")
+        yield must(f"{len(cookies) or 'no'} cookies, where a request has one", "5.7")
     if packet.inner_of(FieldType.COOKIE):
         yield must("a cookie is encrypted", "5.7")
     yield from _placeholders(placeholders + packet.inner_of(FieldType.COOKIE_PLACEHOLDER), cookies)
     parts = packet.authenticator[1] if packet.authenticator else None
     if parts is not None and not _has_room(parts, keys):
-        yield must(f"a nonce of {len(parts.nonce)} octets with {parts.padding} of Additional Padding: too few", "5.6")
+        yield must(f"a nonce of {len(parts.nonce)} octets with {parts.padding} of Additional Padding: too short", "5.6")
     revealing = [name for name in ("stratum", "poll", "precision", "root_delay", "root_dispersion", "reference_time",
                                    "origin", "receive") if getattr(header, name)]  # fmt: skip
     if header.leap or any(header.reference_id) or revealing:
         names = ", ".join([*(["leap"] if header.leap else []), *revealing]) or "reference_id"
-        yield info(f"its header tells of the client: {names.replace('_', ' ')} not zero", "9.1")
+        yield info(f"its header reveals something about the client: {names.replace('_', ' ')} not zero", "9.1")
 
 
 def _placeholders(placeholders: list[Field], cookies: list[Field]) -> Iterator[Problem]:
     wrong = sorted({len(f.body) for f in placeholders if cookies and len(f.body) != len(cookies[0].body)})
     if wrong:
         yield must(
-            f"a placeholder of {', '.join(map(str, wrong))} octets, and the cookie has {len(cookies[0].body)}", "5.5"
+            f"a placeholder of {', '.join(map(str, wrong))} octets, but the cookie has {len(cookies[0].body)}",
+            "5.5",
         )
     if any(any(f.body) for f in placeholders):
-        yield should("a placeholder that is not of zeros", "5.5")
+        yield should("a placeholder that is not zero", "5.5")
     if len(placeholders) > MAX_PLACEHOLDERS:
-        yield should(f"{len(placeholders)} placeholders: {MAX_PLACEHOLDERS} are the most", "5.7")
+        yield should(f"{len(placeholders)} placeholders, where at most {MAX_PLACEHOLDERS} make sense", "5.7")
 
 
 def _has_room(parts: Authenticator, keys: SessionKeys | None) -> bool:
-    """The Additional Padding rule. Where the algorithm is not known, only what is wrong with all is."""
+    """The Additional Padding rule. If the algorithm is unknown, the nonce must fit none to be wrong."""
     if keys is None and len(parts.nonce) in {a.nonce_length for a in Aead}:
         return True
     return parts.nonce_room >= (keys.aead if keys else Aead.AES_SIV_CMAC_256).nonce_length
@@ -159,7 +160,7 @@ def _reply(packet: Packet) -> Iterator[Problem]:
 
 
 def reply_problems(request: Packet, reply: Packet) -> list[Problem]:
-    """What is wrong with a reply to this request."""
+    """Everything that is wrong with a reply to this request."""
     asked, header = request.header, reply.header
     assert asked is not None
     assert header is not None
@@ -176,7 +177,7 @@ def reply_problems(request: Packet, reply: Packet) -> list[Problem]:
     if request.authenticator:
         found += _protected_reply(request, reply)
     elif reply.authenticator:
-        found.append(must("an authenticator in reply to a request without one", "5.7"))
+        found.append(must("an authenticator, although the request has none", "5.7"))
     return found
 
 
@@ -187,11 +188,11 @@ def _protected_reply(request: Packet, reply: Packet) -> Iterator[Problem]:
         if request.plaintext is not None:
             yield should("an NTS NAK, although the request is authentic under the keys of its cookie", "5.7")
         else:
-            yield info("an NTS NAK: the server could not open the cookie, or not authenticate the request", "5.7")
+            yield info("an NTS NAK: the server could not open the cookie or authenticate the request", "5.7")
     elif header.stratum == Stratum.KISS and not reply.authenticator:
         yield info("a kiss-o'-death without protection", "5.7")
     elif not reply.authenticator:
-        yield crit("time without an authenticator, in reply to a request with one", "5.7")
+        yield crit("time without an authenticator, although the request has one", "5.7")
     elif header.leap == Leap.UNSYNCHRONISED:
         yield info("the server's clock is not synchronised", "RFC 5905 7.3")
     if reply.plaintext is None:
@@ -205,6 +206,6 @@ def _protected_reply(request: Packet, reply: Packet) -> Iterator[Problem]:
     elif 0 < len(cookies) < 1 + min(len(valid), MAX_PLACEHOLDERS):
         yield should(f"{len(cookies)} cookies for a request that asks for {1 + len(valid)}", "5.7")
     if sent and sent[0].body in cookies:
-        yield must("the request's cookie comes back: it is not a fresh one", "5.7")
+        yield must("the reply returns the request's cookie: it is not fresh", "5.7")
     if sent and any(len(c) != len(sent[0].body) for c in cookies):
         yield info("a cookie of another length than the request's: some clients refuse it", "6")

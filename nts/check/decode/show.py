@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What was decoded, for people and as JSON. Keys and cookies are shown only where `secrets` is true."""
+"""Shows what was decoded, for people and as JSON. Keys and cookies appear only if `secrets` is true."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KINDS = {1: "symmetric active", 2: "symmetric passive", 3: "request", 4: "reply
 
 
 def lines(decoded: Decoded, *, secrets: bool) -> Iterator[str]:
-    """For a person."""
+    """The result as text."""
     for item in decoded.items:
         yield " ".join(filter(None, (_where(item), _title(item))))
         body = _ke_lines(item, secrets) if isinstance(item, KeItem) else _ntp_lines(item, secrets)
@@ -34,7 +34,7 @@ def lines(decoded: Decoded, *, secrets: bool) -> Iterator[str]:
 
 
 def summary(decoded: Decoded) -> str:
-    """All in one line."""
+    """The result in one line."""
     packets = [i for i in decoded.items if isinstance(i, NtpItem)]
     plain = sum(i.packet.plaintext is not None for i in packets)
     sealed = sum(i.packet.authenticator is not None for i in packets)
@@ -89,7 +89,7 @@ def _ntp_lines(item: NtpItem, secrets: bool) -> Iterator[str]:
 
 
 def _counted(texts: Iterable[str]) -> Iterator[str]:
-    """Each text once, with how often it came."""
+    """Each text once, with how often it occurs."""
     counts: dict[str, int] = {}
     for text in texts:
         counts[text] = counts.get(text, 0) + 1
@@ -124,7 +124,7 @@ def _tls_dict(session: TlsSession) -> dict[str, str]:
 
 
 def as_dict(decoded: Decoded, name: str, *, secrets: bool) -> dict[str, Any]:
-    """The same for JSON."""
+    """The result for JSON."""
     return {
         "input": name,
         "items": [_item_dict(item, secrets) for item in decoded.items],

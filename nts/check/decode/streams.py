@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""TCP put together again: out of order, retransmitted, with holes. What is held is bounded in all directions.
+"""Reassembles TCP: out of order, retransmitted, with gaps. There are limits to everything that is kept.
 
-Only conversations that may be NTS-KE are kept: at a port for it, or with a ClientHello that offers ntske/1.
+It keeps only conversations that may be NTS-KE: on one of its ports, or with a ClientHello that offers ntske/1.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ MAX_STREAM = 1 << 18  # octets in one direction: twice the longest response that
 MAX_TOTAL = 1 << 26  # octets in all conversations
 MAX_CONVERSATIONS = 1 << 16
 MAX_PIECES = 1 << 13  # segments in one direction
-_MAX_HELLO_PIECES = 1 << 10  # while it is not known what they are
+_MAX_HELLO_PIECES = 1 << 10  # while we do not know what they are
 
 
 @dataclass(frozen=True)
 class Stream:
-    """What one side sent, as far as it is in the capture without a hole."""
+    """What one side sent, up to the first gap in the capture."""
 
     data: bytes = field(repr=False)
     missing: str = ""
-    """what is not there, in words; empty: nothing"""
+    """what is missing, in words; empty: nothing"""
     ended: bool = False
-    """its end is in the capture"""
+    """whether its end is in the capture"""
 
 
 class Half:
@@ -36,18 +36,18 @@ class Half:
     def __init__(self) -> None:
         self._start: int | None = None  # sequence number of its first octet
         self._syn = self._fin = False
-        self._end = 0  # how far it goes by what was seen, from the start
+        self._end = 0  # how far it reaches, by what was seen
         self._pieces: dict[int, bytes] = {}  # by distance from the start
         self._refused = 0
         self.octets = 0
 
     @property
     def is_long(self) -> bool:
-        """Whether it is longer than a ClientHello, or in more pieces."""
+        """Whether it is too long for a ClientHello, or has too many pieces."""
         return self.octets > tls_messages.MAX_HELLO or len(self._pieces) > _MAX_HELLO_PIECES
 
     def add(self, segment: Segment) -> int:
-        """Take a segment; how many octets more are held."""
+        """Take a segment; how many more octets we keep."""
         at = segment.sequence + segment.syn
         if self._start is None or (segment.syn and not self._syn):
             self._move(at)
@@ -58,7 +58,7 @@ class Half:
             self._refused += 1
             return 0
         self._fin |= segment.fin or segment.reset
-        if segment.payload or segment.missing or segment.fin:  # others may come after FIN, which counts as an octet
+        if segment.payload or segment.missing or segment.fin:  # an empty one may come after FIN, which counts
             self._end = max(self._end, distance + len(segment.payload) + segment.missing)
         known = self._pieces.get(distance, b"")
         more = len(segment.payload) - len(known)
@@ -72,13 +72,13 @@ class Half:
         return more
 
     def _move(self, start: int) -> None:
-        """Count from another first octet."""
+        """Change the first octet to count from."""
         shift = 0 if self._start is None else (start - self._start + 2**31) % 2**32 - 2**31
         self._start, self._end = start, self._end - shift
         self._pieces = {at - shift: piece for at, piece in self._pieces.items()}
 
     def stream(self) -> Stream:
-        """All up to the first hole, or to the limit."""
+        """Everything up to the first gap or the limit."""
         data, hole = bytearray(), ""
         first = 0 if self._syn else min(self._pieces, default=0)
         for at in sorted(self._pieces):
@@ -90,7 +90,7 @@ class Half:
         if not hole and self._end - first > len(data):
             hole = f"octets {len(data)} to {self._end - first - 1}"
         if not hole and self._refused:
-            hole = "what is far from the rest, or too long"
+            hole = "segments that are far from the rest, or too long"
         return Stream(bytes(data[:MAX_STREAM]), hole, self._fin)
 
 
@@ -105,21 +105,21 @@ class Conversation:
     server: Endpoint
     halves: dict[Endpoint, Half] = field(default_factory=dict)
     wanted: bool | None = None
-    """whether it is NTS-KE; None: not yet known"""
+    """whether it is NTS-KE; None: not known yet"""
     opened: int | None = None
     """the sequence number of the client's SYN"""
 
-    def turned(self) -> None:
-        """It was the other side that is the client."""
+    def swap(self) -> None:
+        """Swap client and server."""
         self.client, self.server = self.server, self.client
 
     def stream(self, end: Endpoint) -> Stream:
-        """What one end sent."""
+        """What one side sent."""
         return self.halves[end].stream() if end in self.halves else Stream(b"", "all of it")
 
 
 class Conversations:
-    """Takes segments, keeps what may be NTS-KE."""
+    """Takes segments, and keeps those that may be NTS-KE."""
 
     def __init__(self, ke_ports: Iterable[int]) -> None:
         self._ports = frozenset(ke_ports)
@@ -129,7 +129,7 @@ class Conversations:
         self._left_out = 0
 
     def add(self, segment: Segment) -> None:
-        """Take the next segment of a capture."""
+        """Add the next segment of a capture."""
         key = frozenset((segment.source, segment.target))
         conversation = self._open.get(key)
         if conversation is None or _is_another(conversation, segment):
@@ -139,7 +139,7 @@ class Conversations:
         if segment.syn:
             conversation.opened = conversation.opened if segment.ack else segment.sequence
             if (segment.target if segment.ack else segment.source) != conversation.client:
-                conversation.turned()
+                conversation.swap()
         if self._total >= MAX_TOTAL:
             self._left_out += 1
             return
@@ -163,13 +163,13 @@ class Conversations:
         return conversation
 
     def _decide(self, conversation: Conversation) -> None:
-        """Look at the beginning of what the client sends, whichever it is."""
+        """Look for a ClientHello with ntske/1 at the beginning of both sides."""
         answers = {end: tls_messages.offers_ntske(half.stream().data) for end, half in conversation.halves.items()}
         yes = [end for end, answer in answers.items() if answer]
         if yes:
             conversation.wanted = True
             if yes[0] != conversation.client:
-                conversation.turned()
+                conversation.swap()
         elif any(h.is_long for h in conversation.halves.values()) or list(answers.values()) == [False, False]:
             self._drop(conversation)
 
@@ -179,12 +179,12 @@ class Conversations:
         conversation.halves.clear()
 
     def finish(self) -> list[Conversation]:
-        """The conversations that are NTS-KE, in the order of their beginnings."""
+        """The conversations that are NTS-KE, in the order they began."""
         return [c for c in self._kept if c.wanted and any(half.octets for half in c.halves.values())]
 
     def notes(self) -> list[str]:
-        """What had to be left out."""
-        many = f"{self._left_out} TCP segments left out: filter so big a capture by the port of NTS-KE"
+        """What was left out."""
+        many = f"{self._left_out} TCP segments left out: the capture is too big; filter it by the port of NTS-KE"
         return [many] if self._left_out else []
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The key schedule of TLS 1.3 (RFC 8446 section 7) from the secrets of a key log, and the NTS keys from it."""
+"""From a key log's secrets, the key schedule of TLS 1.3 (RFC 8446 section 7), and from that the NTS keys."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ SUITES: dict[int, Suite] = {
 }
 
 KeyLog = dict[bytes, dict[str, bytes]]
-"""Secrets by the client's random and label"""
+"""secrets by the client random, then by label"""
 
 
 def parse_keylog(text: str) -> KeyLog:
-    """The secrets of TLS 1.3 in a key log of the NSS format. FormatError when there is none at all."""
+    """The TLS 1.3 secrets in a key log of the NSS format. FormatError when there are none."""
     if len(text) > MAX_KEYLOG:
         raise FormatError(f"a key log of more than {MAX_KEYLOG} characters")
     log: KeyLog = {}
@@ -57,7 +57,7 @@ def parse_keylog(text: str) -> KeyLog:
         if match and match[1] in _LABELS:
             log.setdefault(bytes.fromhex(match[2]), {})[match[1]] = bytes.fromhex(match[3])
     if not log:
-        raise FormatError("no line of a TLS 1.3 key log (LABEL, client random, secret) in it")
+        raise FormatError("the file has no line of a TLS 1.3 key log (LABEL, client random, secret)")
     return log
 
 
@@ -83,7 +83,7 @@ def export(algorithm: hashes.HashAlgorithm, exporter_secret: bytes, label: str, 
 def session_keys(
     algorithm: hashes.HashAlgorithm, exporter_secret: bytes, aead: Aead, *, confirmed: bool = False
 ) -> list[SessionKeys]:
-    """The C2S and S2C keys that a TLS session means for an AEAD algorithm (RFC 8915 section 5.1).
+    """The C2S and S2C keys of a TLS session for an AEAD algorithm (RFC 8915 section 5.1).
 
     There may be several pairs, unless the server has `confirmed` which exporter context it uses.
     """
@@ -95,7 +95,7 @@ def session_keys(
 
 
 def all_keys(log: KeyLog) -> Iterator[SessionKeys]:
-    """Every pair of keys that the sessions of a key log may have exported, whatever they agreed on."""
+    """Every pair of keys that the sessions of a key log may have exported."""
     for secrets in log.values():
         secret = secrets.get(EXPORTER_SECRET, b"")
         algorithm = {32: hashes.SHA256(), 48: hashes.SHA384()}.get(len(secret))
@@ -109,7 +109,7 @@ class TrafficKey:
 
     def __init__(self, suite: Suite, secret: bytes) -> None:
         if len(secret) != suite.hash.digest_size:
-            raise AuthError("a secret in the key log is not of this cipher suite")
+            raise AuthError("a secret in the key log does not fit the cipher suite")
         self._suite, self._secret, self._sequence = suite, secret, 0
         self._cipher = suite.cipher(expand_label(suite.hash, secret, "key", b"", suite.key_length))
         self._iv = expand_label(suite.hash, secret, "iv", b"", IV_LENGTH)
@@ -128,6 +128,6 @@ class TrafficKey:
         return inner[-1], inner[:-1]
 
     def updated(self) -> TrafficKey:
-        """The next epoch's, after a KeyUpdate (section 7.2)."""
+        """The keys of the next epoch, after a KeyUpdate (section 7.2)."""
         size = self._suite.hash.digest_size
         return TrafficKey(self._suite, expand_label(self._suite.hash, self._secret, "traffic upd", b"", size))

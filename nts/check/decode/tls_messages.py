@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""TLS 1.3 on the wire (RFC 8446): records, and what can be learnt of a handshake's messages. No cryptography here."""
+"""TLS 1.3 on the wire (RFC 8446): records, and what we need of handshake messages. No cryptography."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from nts.base.wire import Reader
 
 RECORD_HEADER = 5
 MAX_RECORD = (1 << 14) + 256  # RFC 8446 section 5.2, octets
-MAX_HELLO = 1 << 15  # octets; more is no ClientHello that anybody sends
+MAX_HELLO = 1 << 15  # octets; nobody sends a longer ClientHello
 TLS13 = 0x0304
 _RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")  # section 4.1.3
 
 
 class Content(IntEnum):
-    """Types of records (section 5.1)."""
+    """Record types (section 5.1)."""
 
     CHANGE_CIPHER_SPEC = 20
     ALERT = 21
@@ -27,7 +27,7 @@ class Content(IntEnum):
 
 
 class Handshake(IntEnum):
-    """Types of handshake messages (section 4)."""
+    """Handshake message types (section 4)."""
 
     CLIENT_HELLO = 1
     SERVER_HELLO = 2
@@ -46,7 +46,7 @@ class _Extension(IntEnum):
 
 @dataclass(frozen=True)
 class TlsRecord:
-    """A record as it is on the wire."""
+    """A record as on the wire."""
 
     offset: int
     type: int
@@ -60,7 +60,7 @@ class Hello:
 
     random: bytes
     suites: tuple[int, ...]
-    """offered, or the one chosen"""
+    """offered, or the chosen one"""
     versions: tuple[int, ...]
     alpn: tuple[bytes, ...]
     server_name: str
@@ -73,7 +73,7 @@ class Hello:
 
 
 def records(data: bytes) -> tuple[list[TlsRecord], int, str]:
-    """The whole records in `data`, how many octets are left, and why no more can be read, if so."""
+    """The complete records in `data`, the number of octets left, and what is wrong with those, if anything."""
     found: list[TlsRecord] = []
     reader = Reader(data)
     while reader.remaining >= RECORD_HEADER:
@@ -88,7 +88,7 @@ def records(data: bytes) -> tuple[list[TlsRecord], int, str]:
 
 
 def messages(buffer: bytearray) -> list[tuple[int, bytes]]:
-    """Takes the complete handshake messages (section 4) off the front of `buffer`: type and body."""
+    """Take the complete handshake messages (section 4) off the front of `buffer`: type and body."""
     found = []
     while len(buffer) >= 4:
         end = 4 + int.from_bytes(buffer[1:4], "big")
@@ -123,12 +123,12 @@ def parse_hello(kind: int, body: bytes) -> Hello:
 
 
 def parse_encrypted_extensions(body: bytes) -> tuple[bytes, ...]:
-    """The application protocol that a server selects (section 4.3.1): one, or none."""
+    """The application protocol that a server selected (section 4.3.1): one or none."""
     return parse_alpn(_extensions(Reader(body)).get(_Extension.ALPN))
 
 
 def _extensions(reader: Reader) -> dict[int, bytes]:
-    """By type (section 4.2)."""
+    """Extension bodies by type (section 4.2)."""
     inner, found = Reader(_vector(reader, 2)), {}
     while inner.remaining:
         kind = inner.u16()
@@ -137,7 +137,7 @@ def _extensions(reader: Reader) -> dict[int, bytes]:
 
 
 def _vector(reader: Reader, size: int) -> bytes:
-    """A vector with a length of `size` octets in front (section 3.4)."""
+    """A vector after its length in `size` octets (section 3.4)."""
     return reader.take(int.from_bytes(reader.take(size), "big"))
 
 
@@ -157,7 +157,7 @@ def parse_alpn(body: bytes | None) -> tuple[bytes, ...]:
 
 
 def _server_name(body: bytes) -> str:
-    """The host name that a client asks for (RFC 6066 section 3), fit for a terminal."""
+    """The host name that a client asks for (RFC 6066 section 3), safe for a terminal."""
     if not body:
         return ""
     reader = Reader(_vector(Reader(body), 2))
@@ -166,12 +166,12 @@ def _server_name(body: bytes) -> str:
 
 
 def printable(octets: bytes) -> str:
-    """Text from the wire, fit for a terminal."""
+    """Text from the wire, safe for a terminal."""
     return "".join(chr(o) if 32 < o < 127 else "?" for o in octets[:255])
 
 
 def offers_ntske(data: bytes) -> bool | None:
-    """Whether what a side sends begins with a ClientHello that offers ntske/1; None when more of it is needed."""
+    """Whether a stream begins with a ClientHello that offers ntske/1; None if it takes more octets to tell."""
     buffer = bytearray()
     if data and data[0] != Content.HANDSHAKE:
         return False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One TLS 1.3 connection from both ends' octets, decrypted as far as a key log reaches."""
+"""One TLS 1.3 connection from the octets of both ends, decrypted as far as a key log allows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nts.check.decode.tls_keys import (
 from nts.check.decode.tls_messages import TLS13, Content, Handshake, Hello, TlsRecord
 
 _VERSIONS = {0x0300: "SSL 3.0", 0x0301: "TLS 1.0", 0x0302: "TLS 1.1", 0x0303: "TLS 1.2", TLS13: "TLS 1.3"}
-MAX_HANDSHAKE = 1 << 17  # octets of one side's handshake messages not complete yet
+MAX_HANDSHAKE = 1 << 17  # octets of one side's incomplete handshake messages
 
 
 @dataclass
@@ -35,15 +35,15 @@ class Side:
     """application data: NTS-KE"""
     hello: Hello | None = None
     alpn: tuple[bytes, ...] | None = None
-    """of the EncryptedExtensions; None: not seen"""
+    """from EncryptedExtensions; None: not seen"""
     alerts: list[int] = field(default_factory=list)
     key_updates: int = 0
     records: int = 0
     """how many TLS records it sent"""
     ended: bool = False
-    """the end of its TCP stream was seen, and all before it"""
+    """whether the TCP stream was seen completely, with its end"""
     closed: bool = False
-    """close_notify was seen"""
+    """whether close_notify was seen"""
     missing: list[str] = field(default_factory=list)
     """what could not be read, and why"""
 
@@ -66,7 +66,7 @@ class TlsSession:
 
 
 def decrypt(client: Stream, server: Stream, log: KeyLog) -> TlsSession:
-    """Read a connection. Whatever is missing or wrong is said in the result: nothing raises."""
+    """Decrypt a connection. The result says what is missing or wrong. Never raises."""
     hello, answer = _hello(client, Handshake.CLIENT_HELLO), _hello(server, Handshake.SERVER_HELLO)
     secrets = log.get(hello.random, {}) if hello else {}
     suite = SUITES.get(answer.suites[0]) if answer else None
@@ -82,7 +82,7 @@ def decrypt(client: Stream, server: Stream, log: KeyLog) -> TlsSession:
 
 
 def _hello(stream: Stream, kind: Handshake) -> Hello | None:
-    """The hello that counts: of the client the first one, whose random a key log has; of the server the last one."""
+    """The hello that counts: the client's first one, whose random is in the key log; the server's last one."""
     buffer, found = bytearray(), None
     for record in tls_messages.records(stream.data)[0]:
         if record.type not in (Content.HANDSHAKE, Content.CHANGE_CIPHER_SPEC):
@@ -101,7 +101,7 @@ def _hello(stream: Stream, kind: Handshake) -> Hello | None:
 
 
 class _Opener:
-    """Goes through one side's records."""
+    """Decrypts the records of one side."""
 
     def __init__(self, suite: Suite | None, handshake: bytes | None, traffic: bytes | None) -> None:
         self.side, self._data, self._buffer = Side(), bytearray(), bytearray()
@@ -116,13 +116,13 @@ class _Opener:
             return None
 
     def take(self, record: TlsRecord) -> bool:
-        """Read a record; False when there is no going on."""
+        """Read a record; False if reading cannot go on."""
         if record.type == Content.CHANGE_CIPHER_SPEC:
             return True
         kind, body = record.type, record.body
         if kind == Content.APPLICATION_DATA:
             if self._key is None and self._later is None:
-                return True  # structure only
+                return True  # without keys, only the structure
             try:
                 kind, body = self._open(record)
             except AuthError as e:
@@ -137,14 +137,14 @@ class _Opener:
             except AuthError:
                 if not self._in_handshake or self._later is None:
                     raise
-        # Without the secrets of the handshake, perhaps with those of what comes after it.
+        # The log may lack the handshake secrets and have those for what follows.
         assert self._later is not None
         try:
             opened = self._later.open(record.header, record.body)
         except AuthError:
             if self._key is not None:
                 raise
-            return Content.CHANGE_CIPHER_SPEC, b""  # of the handshake still: skipped
+            return Content.CHANGE_CIPHER_SPEC, b""  # still the handshake: skip it
         self._key, self._in_handshake = self._later, False
         return opened
 
@@ -157,7 +157,7 @@ class _Opener:
             case Content.HANDSHAKE:
                 self._buffer += body
                 if len(self._buffer) > MAX_HANDSHAKE:
-                    self.side.missing.append("a handshake message of excessive length")
+                    self.side.missing.append("a handshake message is too long")
                     return False
                 return all(self._message(*message) for message in tls_messages.messages(self._buffer))
         return True
@@ -172,7 +172,7 @@ class _Opener:
             case Handshake.FINISHED:
                 self._key, self._in_handshake = self._later, False
                 if self._key is None:
-                    self.side.missing.append("the key log has no secret for what comes after the handshake")
+                    self.side.missing.append("the key log has no secret for what follows the handshake")
                     return False
             case Handshake.KEY_UPDATE if self._key is not None and not self._in_handshake:
                 self._key = self._key.updated()
@@ -193,11 +193,11 @@ def _open_side(stream: Stream, suite: Suite | None, handshake: bytes | None, tra
     side = opener.finish()
     side.records = len(found)
     if stream.missing:
-        side.missing.append(f"{stream.missing} of the TCP stream: not in the capture")
+        side.missing.append(f"{stream.missing} of the TCP stream are not in the capture")
     elif problem:
         side.missing.append(problem)
     elif rest:
-        side.missing.append(f"the end of a TLS record: {rest} octets of it are there")
+        side.missing.append(f"the end of a TLS record, of which only {rest} octets are there")
     side.ended = stream.ended and not side.missing
     side.closed = Alert.CLOSE_NOTIFY in side.alerts
     return side
@@ -207,7 +207,7 @@ def _problems_of(session: TlsSession, any_log: bool, known: bool) -> list[Proble
     found: list[Problem] = []
     hello, answer = session.client.hello, session.server.hello
     if hello is None:
-        found.append(info("no ClientHello: the beginning of the connection is not in the capture, or it is no TLS"))
+        found.append(info("no ClientHello: the beginning of the connection is not in the capture, or it is not TLS"))
     else:
         if TLS13 not in hello.versions:
             found.append(crit("the client does not offer TLS 1.3", "3"))
@@ -216,7 +216,7 @@ def _problems_of(session: TlsSession, any_log: bool, known: bool) -> list[Proble
         if hello.early_data:
             found.append(must("the client sends early data", "4"))
     if answer is not None and answer.versions[:1] != (TLS13,):
-        found.append(crit(f"the server speaks {session.version}, and only TLS 1.3 is allowed", "3"))
+        found.append(crit(f"the server speaks {session.version}, although only TLS 1.3 is allowed", "3"))
     if session.server.alpn is not None and session.server.alpn != (ALPN,):
         found.append(must("the server does not select the application protocol ntske/1", "4"))
     found += _missing_secrets(session, any_log, known)
@@ -230,10 +230,10 @@ def _problems_of(session: TlsSession, any_log: bool, known: bool) -> list[Proble
 def _missing_secrets(session: TlsSession, any_log: bool, known: bool) -> list[Problem]:
     answer = session.server.hello
     if answer is not None and session.suite is None and answer.versions[:1] == (TLS13,):
-        return [info(f"cipher suite {answer.suites[0]:#06x} is not known here: nothing can be decrypted")]
+        return [info(f"cipher suite {answer.suites[0]:#06x} is unknown here: nothing can be decrypted")]
     if not known and session.client.hello is not None:
-        why = "the key log has nothing of it" if any_log else "that takes a key log"
+        why = "the key log does not have it" if any_log else "that takes a key log"
         return [info(f"this connection cannot be decrypted: {why}")]
     if known and session.exporter_secret is None:
-        return [info("the key log has no EXPORTER_SECRET of this connection, so C2S and S2C cannot be had from it")]
+        return [info("the key log has no EXPORTER_SECRET for this connection, so C2S and S2C cannot be derived")]
     return []

@@ -192,11 +192,7 @@ def _refused(answer: KeAnswer, judge_choice: Callable[[list[int], list[int] | No
 
 def no_protocol(answer: KeAnswer) -> Finding:
     """A request for only an unknown protocol must get an empty list (section 4.1.2)."""
-
-    def judge_choice(protocols: list[int], _aeads: list[int] | None) -> Finding:
-        return (failed if protocols else passed)(str(answer))
-
-    return _refused(answer, judge_choice)
+    return _refused(answer, lambda protocols, _aeads: (failed if protocols else passed)(str(answer)))
 
 
 def no_aead(answer: KeAnswer) -> Finding:

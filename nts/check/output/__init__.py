@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Results for people and machines: a terminal, JSON, JUnit XML, one HTML page, and the documentation of the checks.
+"""Results for people and machines: a terminal, JSON, JUnit XML, an HTML page, and the documentation of the checks.
 
-`render.Reporter` is what a command uses. It cleans what came from the peer once, for all of them.
+Commands use `render.Reporter`. It makes the peer's text harmless once, for all outputs.
 """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""A run as one HTML page that needs nothing else: no script, no font, no picture, and it may load none.
+"""A run as one self-contained HTML page: no script, no font, no picture, and it may not load any.
 
-Every text is escaped by `_e`, whether it comes from the peer or from us. Templates take what is HTML already.
+`_e` escapes every text, whether it comes from the peer or from us. Templates take finished HTML.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ $facts
 $body
 </main>
 <footer>
-<p>FAIL breaks a rule. WARN is allowed or harmless, but not as one would wish. PATH? means that packets vanish on the
-way rather than at the peer. SKIP could not be judged. CRIT is about security. A peer conforms when no check of severity
-CRIT or MUST fails.</p>
+<p>FAIL breaks a rule. WARN is allowed or harmless, but undesirable. PATH? means that packets vanish on the path rather
+than at the peer. SKIP could not be judged. CRIT is about security. A peer conforms if no check of severity CRIT or MUST
+fails.</p>
 <p>Cookies and keys are not shown; &lt;100 octets&gt; stands for one.</p>
 </footer>
 </body>

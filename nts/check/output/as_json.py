@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A run as one JSON object: docs/nts_check.schema.json describes it, docs/nts_check.md explains it."""
+"""A run as one JSON object. docs/nts_check.schema.json describes it, docs/nts_check.md explains it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from nts.check.output.text import decoded
 from nts.cli.results import utc
 
 NAMES = {Grade.PATH: "path"}
-"""keys of the summary that are not the verdict in small letters"""
+"""keys of the summary that are not the verdict in lower case"""
 
 
 def dictionary(report: Report, *, verbose: bool) -> dict[str, Any]:
-    """The object; `verbose` adds to each result its single findings and what went over the wire, decoded."""
+    """The object. `verbose` adds to each result its findings and what went over the wire, decoded."""
     return {
         "tool": TOOL,
         "version": nts.__version__,

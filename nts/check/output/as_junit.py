@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""A run as JUnit XML, the form that CI systems read: a suite for each group, a case for each check.
+"""A run as JUnit XML, which CI systems read: a suite for each group, a case for each check.
 
-A failure is what decides the exit code. A lesser FAIL and a WARN pass, with what was seen in system-out.
+Only what decides the exit code is a failure. A lesser FAIL and a WARN pass, with the evidence in system-out.
 """
 
 from __future__ import annotations

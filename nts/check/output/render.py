@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A run as its user sees it: `Reporter` takes results one by one and gives them to every output that was asked for."""
+"""Shows a run to its user: `Reporter` takes results one by one and gives them to every requested output."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nts.system import console, files
 
 @dataclass(frozen=True)
 class Options:
-    """What is to be made of the results."""
+    """Which outputs to make."""
 
     json: bool = False
     """one JSON object on stdout, instead of lines for a person"""
@@ -31,26 +31,26 @@ class Options:
     html: Path | None = None
     verbose: bool = False
     strict: bool = False
-    """a run in which nothing could be judged has an exit code of its own"""
+    """a run in which nothing could be judged has its own exit code"""
 
     def check(self) -> None:
-        """See early that the files can be written: a run takes minutes. ConfigError when not."""
+        """Check early that the files can be written, since a run takes minutes. ConfigError if not."""
         paths = [p for p in (self.junit, self.html) if p is not None]
         if len({p.resolve() for p in paths}) < len(paths):
-            raise ConfigError(f"{paths[0]}: two reports cannot be one file", hint="give each a name of its own")
+            raise ConfigError(f"{paths[0]}: two reports cannot be one file", hint="give each its own name")
         for path in paths:
             _check_writable(path)
 
 
 class Reporter:
-    """One run. Use it as a context manager, so that a terminal is left in order whatever happens.
+    """Reports one run. Use it as a context manager, so that it leaves the terminal in order whatever happens.
 
         with Reporter("server", "time.example.net:4460", checks, options, intro="...") as reporter:
             for result in runner.run(reporter.checks, probe, reporter.start):
                 reporter.add(result)
         return reporter.finish()
 
-    An interrupt (Ctrl-C) inside the block ends the block; `finish` then says so and gives 130.
+    An interrupt (Ctrl-C) inside the block ends the block; then `finish` says so and returns 130.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Reporter:
         self._screen.add(result)
 
     def finish(self) -> int:
-        """Say what came of it all, write the files; the exit code."""
+        """Show the summary and write the files; the exit code."""
         report = replace(
             self._report, seconds=time.monotonic() - self._started, results=tuple(self._results),
             interrupted=self._interrupted,
@@ -101,7 +101,7 @@ class Reporter:
             write(self._options.junit, as_junit.text(report))
         if self._options.html is not None:
             write(self._options.html, as_html.page(report))
-        if report.is_void:  # all is well, says the exit code, unless strict
+        if report.is_void:  # unless strict, the exit code says that all is well
             console.warn("nothing was judged: every check ended in SKIP or PATH?")
         return report.exit_code
 
@@ -111,13 +111,13 @@ def _check_writable(path: Path) -> None:
     if not folder.is_dir():
         raise ConfigError(f"cannot write {path}: there is no folder {folder}", hint="make the folder first")
     if path.exists() and not path.is_file():
-        raise ConfigError(f"cannot write {path}: it is there and is no file", hint="give another name")
+        raise ConfigError(f"cannot write {path}: it exists and is not a file", hint="give another name")
     if not os.access(folder, os.W_OK):
-        raise ConfigError(f"cannot write {path}: permission denied", hint="give a place where you may write")
+        raise ConfigError(f"cannot write {path}: permission denied", hint="choose a folder where you may write")
 
 
 def write(path: Path, text: str) -> None:
-    """Write a report whole or not at all, readable as other files of the user are. ConfigError when it cannot be."""
+    """Write a report completely or not at all, with the user's usual permissions. ConfigError when it fails."""
     place = path.resolve()
     temporary = place.with_name(f".{place.name}.{os.getpid()}")
     try:
@@ -126,4 +126,4 @@ def write(path: Path, text: str) -> None:
         files.rename(temporary, place)
     except OSError as e:
         temporary.unlink(missing_ok=True)
-        raise ConfigError(f"cannot write {path}: {e.strerror}", hint="give another name or place") from None
+        raise ConfigError(f"cannot write {path}: {e.strerror}", hint="give another name or folder") from None

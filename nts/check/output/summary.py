@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What all outputs say of a run: whom it was about, the results, how they count, and the exit code they mean."""
+"""What all outputs say about a run: the target, the results, the counts, and the exit code."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nts.check.model import Check, Grade, Result, Severity
 from nts.check.output.text import duration
 
 TOOL = "nts_check"
-NOTHING_JUDGED = 3  # an exit code that no other tool of the suite has
-INTERRUPTED = 130  # what a shell makes of Ctrl-C
+NOTHING_JUDGED = 3  # no other tool of the suite uses this exit code
+INTERRUPTED = 130  # the shell's exit code for Ctrl-C
 ORDER = (Grade.PASS, Grade.WARN, Grade.FAIL, Grade.PATH, Grade.SKIP)
-"""how verdicts are counted for a person"""
+"""how people see verdicts counted"""
 GRAVITY = (Grade.FAIL, Grade.PATH, Grade.WARN, Grade.SKIP, Grade.PASS)
 """what to look at first"""
 
@@ -27,32 +27,32 @@ C = TypeVar("C", bound=Check[Any])
 
 @dataclass(frozen=True)
 class Report:
-    """A run, over or interrupted."""
+    """A run, finished or interrupted."""
 
     command: str
-    """the subcommand: what was checked, a server or a client"""
+    """the subcommand: server or client"""
     target: str
     started_ns: int
     """Unix time"""
     seed: int | None
     pace: float | None
-    """seconds from one packet to the next, at least"""
+    """at least so many seconds between two packets"""
     planned: int
-    """how many checks were to be run"""
+    """how many checks were planned"""
     seconds: float = 0.0
     results: tuple[Result[Any], ...] = ()
     interrupted: bool = False
     strict: bool = False
-    """whether a run in which nothing could be judged has an exit code of its own"""
+    """whether a run in which nothing could be judged has its own exit code"""
 
     @property
     def counts(self) -> Counter[Grade]:
-        """How many results of each verdict."""
+        """How many results have each grade."""
         return Counter(r.grade for r in self.results)
 
     @property
     def failures(self) -> Counter[Severity]:
-        """How many failures of each severity."""
+        """How many failures have each severity."""
         return Counter(r.severity for r in self.results if r.grade is Grade.FAIL)
 
     @property
@@ -62,17 +62,17 @@ class Report:
 
     @property
     def unjudged(self) -> int:
-        """How many checks came to no judgement."""
+        """How many checks could not be judged."""
         return self.counts[Grade.SKIP] + self.counts[Grade.PATH]
 
     @property
     def is_void(self) -> bool:
-        """Whether nothing could be judged, though the run came to its end."""
+        """Whether nothing could be judged, although the run was not interrupted."""
         return not self.interrupted and self.unjudged == len(self.results)
 
     @property
     def exit_code(self) -> int:
-        """0 without a failure at MUST or CRIT, 1 with one, 130 when interrupted; when strict, 3 for a void run."""
+        """1 after a failure at MUST or CRIT, else 0; 130 when interrupted; if strict, 3 for a void run."""
         if self.interrupted:
             return INTERRUPTED
         if self.strict and self.is_void:
@@ -81,20 +81,20 @@ class Report:
 
 
 def in_groups(items: Iterable[C]) -> list[C]:
-    """Checks with those of a group together; groups in the order of their first check."""
+    """Sort checks by group. Groups keep the order of their first checks."""
     checks = list(items)
     titles = list(dict.fromkeys(c.group for c in checks))
     return sorted(checks, key=lambda c: titles.index(c.group))
 
 
 def by_gravity(results: Iterable[R]) -> list[R]:
-    """Worst first; equals stay in order."""
+    """Sort results, worst first. Equals keep their order."""
     severities = list(Severity)
     return sorted(results, key=lambda r: (GRAVITY.index(r.grade), severities.index(r.severity)))
 
 
 def counts_line(report: Report) -> str:
-    """Such as "52 checks: 49 PASS, 1 WARN, 2 FAIL (1 MUST, 1 SHOULD)"."""
+    """A line like "52 checks: 49 PASS, 1 WARN, 2 FAIL (1 MUST, 1 SHOULD); 12 s"."""
     done = len(report.results)
     total = counted(report.planned, "check")
     head = total if done == report.planned else f"{done} of {total}"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Results on a terminal, as they come: rows in groups above a line that says what is being done.
+"""Results on a terminal, as they come: rows in groups, above a line that shows the progress.
 
-Where stdout is no terminal the rows are plain lines, one for each check, without a control code in them. Colours are
-rich's business, and so is NO_COLOR. Nothing here is ever parsed as markup.
+If stdout is not a terminal, the rows are plain lines, one for each check, without control codes. rich takes care of
+colours and NO_COLOR. Nothing is ever parsed as markup.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ COLOURS = {
     Grade.PATH: "magenta",
     Grade.SKIP: "dim",
 }
-ROOMY = 100  # columns from which on number, severity and section have columns of their own
-NARROW = 30  # columns that the evidence needs beside the name, or it goes below
-LABEL = 10  # columns of the labels beside a finding's texts
+ROOMY = 100  # columns needed to show number, severity and section in their own columns
+NARROW = 30  # columns that the evidence needs beside the name; otherwise it goes below
+LABEL = 10  # columns for the label of a text
 
 
 def console(file: TextIO) -> Console:
-    """A console that shows texts as they are."""
+    """A console that shows texts unchanged."""
     return Console(file=file, markup=False, highlight=False, emoji=False)
 
 
 def labelled(screen: Console, label: str, text: str) -> None:
-    """A text with a label beside it: wrapped beside the label on a terminal, one line elsewhere."""
+    """Show a text with its label: wrapped beside the label on a terminal, otherwise on one line."""
     if not screen.is_terminal:
         screen.print(Text(f"  {label:{LABEL - 2}}{text}"), soft_wrap=True)
         return
@@ -50,7 +50,7 @@ def labelled(screen: Console, label: str, text: str) -> None:
 
 
 class Screen:
-    """The rows and the progress of one run. With `rows` False, only the progress, and only on a terminal."""
+    """The rows and the progress of one run. Without `rows`, only the progress, and only on a terminal."""
 
     def __init__(self, file: TextIO, checks: list[Check[Any]], *, rows: bool, verbose: bool) -> None:
         self.console = console(file)
@@ -79,7 +79,7 @@ class Screen:
         )
 
     def open(self, intro: str) -> None:
-        """Say what is about to be done."""
+        """Show what the run will do."""
         if self.rows:
             self._print(Text(intro))
         if self._progress is not None:
@@ -87,7 +87,7 @@ class Screen:
             self._progress.start()
 
     def close(self) -> None:
-        """Leave the terminal as it was. Does no harm the second time."""
+        """Restore the terminal. May be called twice."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
@@ -109,7 +109,7 @@ class Screen:
             self._progress.update(self._task, advance=1)
 
     def _print(self, what: Text | Table) -> None:
-        # Lines of a file or a pipe are not wrapped: whoever greps wants whole ones.
+        # In a file or a pipe, lines are not wrapped: grep needs whole ones.
         self.console.print(what, soft_wrap=not self.console.is_terminal)
 
     def _line(self, result: Result[Any]) -> str:
@@ -144,7 +144,7 @@ class Screen:
         return grid
 
     def finish(self, report: Report) -> None:
-        """What to look at, and the summary."""
+        """Show the findings to look at, and the summary."""
         self.close()
         if not self.rows:
             return

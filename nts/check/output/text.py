@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Results as safe text: nothing that a peer sent reaches a terminal or a file as a control code, or shows a secret."""
+"""Makes results safe: nothing that a peer sent reaches an output as a control code, and no secret is shown."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from nts.cli import dump
 from nts.codec.records import Message, Record
 
 P = TypeVar("P")
-MAX_LINE = 1000  # characters; what a peer sends may be longer, and says no more to anyone
+MAX_LINE = 1000  # characters; a peer may send more, but nobody would read it
 MAX_LINES = 200  # of one exhibit
 
 
 def printable(text: str) -> str:
-    """`text` in one line: control codes, line ends, marks of writing direction and the like are escaped."""
+    """`text` in one line, with control codes, line ends, direction marks and the like escaped."""
     safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return safe if len(safe) <= MAX_LINE else f"{safe[:MAX_LINE]}... ({len(safe) - MAX_LINE} more characters)"
 
 
 def clean(result: Result[P]) -> Result[P]:
-    """The same result with every text of it printable."""
+    """The same result with all its texts printable."""
     return replace(
         result,
         evidence=printable(result.evidence),
@@ -35,7 +35,7 @@ def clean(result: Result[P]) -> Result[P]:
 
 
 def decoded(exhibit: Exhibit) -> list[str]:
-    """An exhibit's octets field by field, with offsets; keys and cookies are hidden. Empty if there are no octets."""
+    """An exhibit's octets field by field, with offsets, without keys and cookies. Empty if there are no octets."""
     if not exhibit.octets:
         return []
     if exhibit.protocol is Protocol.NTS_KE:
@@ -50,7 +50,7 @@ def decoded(exhibit: Exhibit) -> list[str]:
 
 
 def _ke_lines(octets: bytes) -> list[str]:
-    """All whole records, wherever the message ends: a faulty peer goes on behind its End of Message record."""
+    """All complete records, even after End of Message: a faulty peer may go on there."""
     reader, found, whole = Reader(octets), [], 0
     try:
         while reader.remaining:
@@ -63,7 +63,7 @@ def _ke_lines(octets: bytes) -> list[str]:
     lines = dump.record_lines(Message(tuple(found)), secrets=False)
     if whole < len(octets):
         rest = len(octets) - whole
-        lines.append(f"{whole:5}            {rest} octets that are no whole record")
+        lines.append(f"{whole:5}            {rest} octets that are not a complete record")
     elif not any(r.type == RecordType.END_OF_MESSAGE for r in found):
         lines.append(f"{whole:5}            no End of Message record")
     return lines
@@ -78,5 +78,5 @@ def duration(seconds: float) -> str:
 
 
 def section(text: str) -> str:
-    """A check's section, with the document it is in."""
+    """A check's section, with its document."""
     return text if not text[:1].isdigit() else f"RFC 8915 section {text}"
