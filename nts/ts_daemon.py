@@ -157,6 +157,8 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     _allow_descriptors()
     bound = [
         sockets.listening(socket.SOCK_DGRAM, ntp_config.listen, ntp_config.port, share=True)
+        if ntp_config.listen
+        else sockets.listening_everywhere(ntp_config.port)
         for _ in range(ntp_config.workers)
     ]
     for sock in itertools.chain(*bound):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from nts import config, keystore
+from nts import config, keystore, sockets
 from tests import support
 from tests.support import ROOT, Process, children, eventually, kill_orphans, workers_of
 
@@ -256,3 +256,4 @@ def test_the_engine_has_room_for_all_sockets_that_there_can_be() -> None:
     from nts import _engine
 
     assert config.MAX_LISTEN <= _engine.lib.NTS_MAX_SOCKETS
+    assert len(sockets.ANY) + len(sockets.TARGETS) <= _engine.lib.NTS_MAX_SOCKETS
