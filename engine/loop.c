@@ -5,8 +5,8 @@
  *
  * Transmit timestamps. A batch is received and authenticated as a whole, but each reply is stamped, sealed and sent on
  * its own: sending one can take microseconds when it wakes up a CPU, and replies stamped before that would leave late.
- * Throughput comes first only while one full batch follows another. Replies then leave in steps of LONG_STEP, stamped
- * with the time that sending each is known to take.
+ * Throughput comes first only when a batch is full, so that more datagrams are likely to wait than can be answered at
+ * once. Replies then leave in steps of LONG_STEP, each stamped with the time at which it is expected to leave.
  *
  * Handovers. Packets that the engine does not cover wait in a queue for the reference. It gets one at a time: whenever
  * nothing else waits, and otherwise so rarely that it takes no more than a small share of the time.
@@ -28,16 +28,21 @@
 #define PACKET_ROOM (NTS_MAX_REQUEST + 4) /* enough to tell that a datagram is too long */
 #define CONTROL_ROOM 128
 #define NS_PER_S 1000000000
-#define UNIX_EPOCH 2208988800u      /* in seconds since 1900 */
-#define LEARN_NS 16                 /* most that one step changes send_ns: an interrupted step means nothing */
-#define REFERENCE_SHARE 20          /* under load the reference gets a twentieth of the time */
-#define MAX_REFERENCE_NS 1000000    /* a turn that seems longer was interrupted */
+#define UNIX_EPOCH 2208988800u   /* in seconds since 1900 */
+#define LEARN_NS 16              /* most that one step changes send_ns: an interrupted step means nothing */
+#define REFERENCE_SHARE 20       /* under load the reference gets a twentieth of the time */
+#define MAX_REFERENCE_NS 1000000 /* a turn that seems longer was interrupted */
 
 /* Transmit timestamps are this much earlier than the clock. A client measures half the difference between the two
  * directions. One that reads the clock itself has just been asleep, so its request is slower to reach the network than
  * the reply of a busy server; one whose kernel stamps the request has no such delay. This value lies between the two, so
  * that neither sees more error than with chrony: docs/performance.md. */
 #define LEAD_NS 160
+
+/* Replies over IPv4 leave with "don't fragment" set, which spares the kernel an identification for each: 3 % of all CPU
+ * time. That is safe up to this length, since every host and every path in use takes datagrams of 576 octets (RFC 791
+ * section 3.1). Routers may fragment longer ones: let_fragment() in nts/system/udp.py says why. */
+#define SHORT_REPLY (576 - 20 - 8)
 
 /* The buffers of one datagram: peer, control messages, request and reply. */
 struct slot {
@@ -63,9 +68,8 @@ struct loop {
     struct request requests[NTS_BATCH];
     struct mmsghdr in[NTS_BATCH];
     struct iovec in_vector[NTS_BATCH];
-    uint8_t last_was_full[NTS_MAX_SOCKETS]; /* the last batch from this socket */
-    int64_t send_ns;                        /* what sending one reply of a long step usually takes */
-    int asked_for_keys;                     /* the last call of nts_engine_run ended because the folder changed */
+    int64_t send_ns;                           /* what sending one reply of a long step usually takes */
+    int asked_for_keys;                        /* the last nts_engine_run ended because the folder differed */
     nts_handover handovers[NTS_MAX_HANDOVERS]; /* a ring */
     struct return_path return_paths[NTS_MAX_HANDOVERS];
     size_t first_handover, handover_count;
@@ -85,21 +89,27 @@ static uint64_t ntp_time(int64_t ns)
 
 /* ---- Setting up ---------------------------------------------------------------------------------------- */
 
-/* Asks for kernel timestamps and for the address to which each request was sent. Routers may fragment replies over
- * IPv4: let_fragment() in nts/system/udp.py says why. */
+static int set_fragmenting(int fd, int how)
+{
+    return setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &how, sizeof how) == 0;
+}
+
+/* Asks for kernel timestamps and, if the socket is for all addresses, for the address to which each request was sent. */
 static int set_options(int fd)
 {
-    int const on = 1, omit = IP_PMTUDISC_OMIT;
-    int domain;
-    socklen_t len = sizeof domain;
+    struct sockaddr_storage own = {0};
+    socklen_t own_len = sizeof own;
+    int const on = 1;
 
-    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) != 0 ||
+    if (getsockname(fd, (struct sockaddr *)&own, &own_len) != 0 ||
         setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on) != 0)
         return 0;
-    if (domain == AF_INET6)
-        return setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on) == 0;
-    return setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof on) == 0 &&
-           setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &omit, sizeof omit) == 0;
+    if (own.ss_family == AF_INET6)
+        return !IN6_IS_ADDR_UNSPECIFIED(&((struct sockaddr_in6 const *)&own)->sin6_addr) ||
+               setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on) == 0;
+    return set_fragmenting(fd, IP_PMTUDISC_PROBE) &&
+           (((struct sockaddr_in const *)&own)->sin_addr.s_addr != htonl(INADDR_ANY) ||
+            setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof on) == 0);
 }
 
 int nts_engine_attach(nts_engine *engine, int const *sockets, size_t n, int const *wake, size_t wakes)
@@ -192,6 +202,26 @@ static uint64_t read_control(struct msghdr *header)
     return ntp_time(ns_of(&arrived));
 }
 
+/* ---- Sending ------------------------------------------------------------------------------------------- */
+
+/* Sends n datagrams. One that cannot be sent is lost, and does not hold up the others. */
+static void send_all(int fd, struct mmsghdr *out, size_t n)
+{
+    int has_long = 0;
+
+    for (size_t i = 0; i < n; i++)
+        has_long |= out[i].msg_hdr.msg_iov->iov_len > SHORT_REPLY;
+    if (has_long)
+        (void)set_fragmenting(fd, IP_PMTUDISC_OMIT); /* no effect on IPv6 */
+    for (size_t sent = 0; sent < n;) {
+        int const more = sendmmsg(fd, out + sent, (unsigned)(n - sent), MSG_DONTWAIT);
+
+        sent += more > 0 ? (size_t)more : 1;
+    }
+    if (has_long)
+        (void)set_fragmenting(fd, IP_PMTUDISC_PROBE);
+}
+
 /* ---- Handovers ----------------------------------------------------------------------------------------- */
 
 static void hand_over(nts_engine *engine, int fd, size_t i)
@@ -230,27 +260,27 @@ void nts_engine_handover_done(nts_engine *engine, uint8_t const *reply, size_t l
     struct loop *const loop = engine->loop;
     struct return_path *const path = &loop->return_paths[loop->first_handover];
     struct iovec vector = {.iov_len = length};
-    struct msghdr const header = {
+    struct mmsghdr out = {.msg_hdr = {
         .msg_name = &path->peer,
         .msg_namelen = path->peer_len,
         .msg_iov = &vector,
         .msg_iovlen = 1,
         .msg_control = path->control,
         .msg_controllen = path->control_len,
-    };
+    }};
 
     if (loop->handover_count == 0)
         return;
-    memcpy(&vector.iov_base, &reply, sizeof reply); /* sendmsg only reads it */
+    memcpy(&vector.iov_base, &reply, sizeof reply); /* sendmmsg only reads it */
     if (length != 0)
-        (void)!sendmsg(path->fd, &header, MSG_DONTWAIT);
+        send_all(path->fd, &out, 1);
     loop->first_handover = (loop->first_handover + 1) % NTS_MAX_HANDOVERS;
     loop->handover_count--;
 }
 
-/* ---- Sending ------------------------------------------------------------------------------------------- */
+/* ---- Serving ------------------------------------------------------------------------------------------- */
 
-/* Sends up to LONG_STEP replies. One that cannot be sent is lost like any datagram, and does not hold up the others. */
+/* Sends up to LONG_STEP replies. */
 static void send_replies(struct loop *loop, int fd, struct request *const *answered, size_t n)
 {
     struct mmsghdr out[LONG_STEP];
@@ -261,15 +291,7 @@ static void send_replies(struct loop *loop, int fd, struct request *const *answe
         out[i].msg_hdr = loop->in[answered[i] - loop->requests].msg_hdr;
         out[i].msg_hdr.msg_iov = &vectors[i];
     }
-    if (n == 1) {
-        (void)!sendmsg(fd, &out[0].msg_hdr, MSG_DONTWAIT);
-        return;
-    }
-    for (size_t sent = 0; sent < n;) {
-        int const more = sendmmsg(fd, out + sent, (unsigned)(n - sent), MSG_DONTWAIT);
-
-        sent += more > 0 ? (size_t)more : 1;
-    }
+    send_all(fd, out, n);
 }
 
 /* Moves `known` a little towards what was observed. */
@@ -299,17 +321,15 @@ static void send_step(nts_engine *engine, int fd, struct request *const *answere
 }
 
 /* Serves one batch from one socket. Returns how many datagrams it was. */
-static size_t serve_batch(nts_engine *engine, size_t socket)
+static size_t serve_batch(nts_engine *engine, int fd)
 {
     struct loop *const loop = engine->loop;
-    int const fd = loop->polls[socket].fd;
     struct request *answered[NTS_BATCH];
     size_t count = 0;
     struct timespec now;
     int const got = receive(loop, fd);
-    size_t const step = got == NTS_BATCH && loop->last_was_full[socket] ? LONG_STEP : 1;
+    size_t const step = got == NTS_BATCH ? LONG_STEP : 1;
 
-    loop->last_was_full[socket] = got == NTS_BATCH;
     if (got <= 0) /* nothing left, or the network reports an error of an earlier reply */
         return 0;
     for (size_t i = 0; i < (size_t)got; i++) {
@@ -342,7 +362,7 @@ size_t nts_serve(nts_engine *engine)
         if (loop->polls[i].revents == 0)
             continue;
         for (int batches = 0; batches < MAX_BATCHES; batches++) {
-            size_t const got = serve_batch(engine, i);
+            size_t const got = serve_batch(engine, loop->polls[i].fd);
 
             total += got;
             if (got < NTS_BATCH)

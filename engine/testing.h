@@ -2,7 +2,7 @@
  *
  * testing.h - what only tests and fuzzers call: a batch without sockets, and the two halves of nts_engine_run.
  *
- * tests/engine_for_tests.py binds it; nts/_engine_build.py reads the text between the two cffi markers.
+ * testkit/engine.py binds it; nts/_engine_build.py reads the text between the two cffi markers.
  */
 #ifndef NTS_ENGINE_TESTING_H_
 #define NTS_ENGINE_TESTING_H_

@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: MIT
  *
- * aes_siv.c - AES-SIV (RFC 5297) over a backend's AES: CMAC, S2V, the tag comparison, the public functions.
+ * aes_siv.c - AES-SIV (RFC 5297) on top of a backend's AES: CMAC, S2V, tag comparison, public functions.
  *
  * Invariants:
- *   - A context (siv_internal.h) has a key exactly when its phase is not UNKEYED. What is computed from the
- *     key alone is in struct siv_key and does not change until the next Init; what belongs to one message is
- *     beside it.
- *   - Every failure of a step, whatever its cause, leaves phase SPENT or UNKEYED, from which only Init (or
- *     becoming a copy of a context in order) leads on.
+ *   - A context (siv_internal.h) has a key exactly when its phase is not UNKEYED. What depends on the key alone is
+ *     in struct siv_key and does not change until the next Init; the state of one message is beside it.
+ *   - Every failure of a step, whatever its cause, leaves phase SPENT or UNKEYED. Only Init, or becoming a copy of
+ *     a context that works, ends that.
  *   - Nothing here branches on, or indexes by, a secret. Lengths, pointers and the number of components are
- *     public. So are a tag once it seals a message, and the one bit "authentic or not" when opening one.
- *   - Buffers that held secrets are wiped. Copies that the compiler makes, in registers or spilled to the
- *     stack, are out of reach of portable C.
+ *     public. So are the tag of a sealed message, and whether an opened one is authentic.
+ *   - Buffers that held secrets are wiped. Portable C cannot reach copies that the compiler makes in registers or
+ *     spills to the stack.
  */
 #include <openssl/crypto.h>
 
@@ -22,7 +21,7 @@
 
 /* ---- CMAC and S2V -------------------------------------------------------------------------------------- */
 
-/* Doubling in GF(2^128), section 2.3. The carried-out bit is a secret, hence a mask. */
+/* Doubling in GF(2^128), section 2.3. The carry is a secret, so it becomes a mask, not a branch. */
 static void dbl(uint8_t block[SIV_BLOCK])
 {
     uint64_t high = siv_load_be64(block);
@@ -35,9 +34,8 @@ static void dbl(uint8_t block[SIV_BLOCK])
     siv_store_be64(block + 8, low);
 }
 
-/* out = CMAC(head || tail). The head is any number of whole blocks; the tail is 0 to 31 bytes, and only a
- * message without a byte has an empty one. Two parts let S2V alter the end of a text without copying all of
- * it. */
+/* out = CMAC(head || tail). The head is any number of whole blocks. The tail has up to 31 bytes, 0 only if the
+ * head is empty too. Passing the tail separately lets S2V alter the end of a text without copying the text. */
 static int cmac(AES_SIV_CTX const *ctx, uint8_t out[SIV_BLOCK], uint8_t const *head, size_t head_blocks,
                 uint8_t const *tail, size_t tail_len)
 {
@@ -102,28 +100,28 @@ static int s2v_final(AES_SIV_CTX *ctx, uint8_t v[SIV_BLOCK], uint8_t const *text
     return ok;
 }
 
-/* The text under the keystream that tag v stands for. */
+/* out = in ^ the keystream that tag v selects. */
 static int apply_keystream(AES_SIV_CTX const *ctx, uint8_t const v[SIV_BLOCK], uint8_t *out,
                            uint8_t const *in, size_t len)
 {
     uint8_t counter[SIV_BLOCK];
 
     memcpy(counter, v, sizeof counter);
-    /* Bits 63 and 31, section 2.6. No carry can then leave the low 64 bits for any text that memory holds,
-     * nor the low 32 bits for a text of less than 2^31 blocks. */
+    /* Clears bits 63 and 31, section 2.6. So no carry leaves the low 64 bits, whatever fits in memory, nor the low
+     * 32 bits for a text of less than 2^31 blocks. */
     counter[8] &= 0x7f;
     counter[12] &= 0x7f;
     return ctx->backend->ctr(&ctx->key.ctr, counter, out, in, len);
 }
 
-/* 1 when the two blocks are equal, in a time that does not tell where they differ. */
+/* Whether the two blocks are equal. The time taken does not depend on where they differ. */
 static int equal(uint8_t const a[SIV_BLOCK], uint8_t const b[SIV_BLOCK])
 {
     unsigned difference = 0;
 
     for (int i = 0; i < SIV_BLOCK; i++)
         difference |= (unsigned)(a[i] ^ b[i]);
-    siv_declassify(&difference, sizeof difference); /* one bit of it becomes the result */
+    siv_declassify(&difference, sizeof difference); /* only whether it is 0 matters below */
     return difference == 0;
 }
 
@@ -196,7 +194,7 @@ int AES_SIV_CTX_copy(AES_SIV_CTX *dst, AES_SIV_CTX const *src)
     if (dst == src)
         return src->phase != UNKEYED;
 
-    /* The keys of dst are overwritten below, or cleared when that fails; there is no need to do both. */
+    /* The keys of dst need no wiping first: copying overwrites them, and a failure clears them. */
     if (src->phase == UNKEYED || dst->backend != src->backend ||
         !src->backend->copy(&dst->key.mac, &src->key.mac) ||
         !src->backend->copy(&dst->key.ctr, &src->key.ctr)) {
@@ -214,8 +212,8 @@ int AES_SIV_CTX_copy(AES_SIV_CTX *dst, AES_SIV_CTX const *src)
 
 /* ---- Step by step -------------------------------------------------------------------------------------- */
 
-/* Makes an empty string out of NULL with length 0, so that no code below does arithmetic on a null pointer.
- * Returns NULL only for the misuse of NULL with a length. */
+/* Turns NULL with length 0 into an empty string, so that no code below does arithmetic on a null pointer. Returns
+ * NULL only for NULL with another length, which is misuse. */
 static uint8_t const *bytes(uint8_t const *p, size_t len)
 {
     static uint8_t const none[1];
@@ -284,7 +282,7 @@ int AES_SIV_EncryptFinal(AES_SIV_CTX *ctx, unsigned char *v_out, unsigned char *
         return 0;
     }
     ok = s2v_final(ctx, v, text, len);
-    siv_declassify(v, sizeof v); /* it is about to be published, and the CTR code may compare counters */
+    siv_declassify(v, sizeof v); /* v is about to be published, and the CTR code may compare counters */
     ok = ok && apply_keystream(ctx, v, c_out, text, len);
     spend(ctx);
     if (!ok) {
@@ -318,11 +316,11 @@ int AES_SIV_DecryptFinal(AES_SIV_CTX *ctx, unsigned char *out, unsigned char con
 
 /* ---- One call ------------------------------------------------------------------------------------------ */
 
-/* Key, then the components that the one-call functions have. */
+/* Sets the key and adds the components of the one-call functions. */
 static int start(AES_SIV_CTX *ctx, uint8_t const *key, size_t key_len, uint8_t const *nonce, size_t nonce_len,
                  uint8_t const *ad, size_t ad_len)
 {
-    /* A length without a nonce is a slip that would silently give deterministic encryption. */
+    /* A length without a nonce is a mistake. Accepting it would silently give deterministic encryption. */
     if (nonce == NULL && nonce_len != 0)
         return 0;
     return AES_SIV_Init(ctx, key, key_len) && AES_SIV_AssociateData(ctx, ad, ad_len) &&
@@ -346,7 +344,7 @@ int AES_SIV_Decrypt(AES_SIV_CTX *ctx, unsigned char *out, size_t *out_len, unsig
                     unsigned char const *ciphertext, size_t ciphertext_len, unsigned char const *ad,
                     size_t ad_len)
 {
-    size_t const text_len = ciphertext_len - SIV_BLOCK; /* looked at once it is known not to wrap */
+    size_t const text_len = ciphertext_len - SIV_BLOCK; /* may wrap, which is checked before it is used */
 
     if (out_len == NULL || ciphertext_len < SIV_BLOCK || *out_len < text_len ||
         (out == NULL && text_len != 0))

@@ -2,10 +2,9 @@
  *
  * backend_aesni.c - AES with the AES-NI instructions of x86-64 CPUs.
  *
- * No table look-up and no branch depends on a key or on text: S-boxes are inside the instructions, key
- * expansion included. The functions carry their own target attribute, so the file needs no compiler flags and
- * the rest of the library stays runnable on any x86-64. On other processors the file is just a function that
- * returns NULL.
+ * No table look-up and no branch depends on a key or on text: the instructions contain the S-boxes, also for key
+ * expansion. The functions have a target attribute, so the file needs no compiler flags and the rest of the library
+ * runs on any x86-64. On other processors the file is one function that returns NULL.
  */
 #include "siv_internal.h"
 
@@ -22,7 +21,7 @@
 #define CTR_VECS 8
 #include "x86_ctr.h"
 
-/* One message, and with it the key expansion of contexts. */
+/* One message. Contexts use its key expansion. */
 #define VECS 1
 #define LANES 1
 #define FN(name) CAT(lone_, name)
@@ -31,7 +30,7 @@
 #undef LANES
 #undef FN
 
-/* Four messages. With more, the sixteen registers do not suffice, and all of it gets slower. */
+/* Four messages. More do not fit into the sixteen registers, which makes everything slower. */
 #define VECS 4
 #define LANES 4
 #define FN(name) CAT(four_, name)
@@ -41,8 +40,8 @@
 
 #define ROT_WORD_1 _mm_set1_epi32(0x04070605)
 
-/* Six words a step, of which the last two are in the low half of b. Steps and round keys are out of phase,
- * which does not matter to a byte array. The last step writes two words too many, still inside of it. */
+/* Each step makes six words; the last two are in the low half of b. Steps do not line up with round keys, which
+ * does not matter in a byte array. The last step writes two words too many, still within the array. */
 TARGET void siv_aesni_expand_192(uint8_t *round_key, uint8_t const *key)
 {
     __m128i a = x1_load(key);

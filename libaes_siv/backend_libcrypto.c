@@ -2,15 +2,15 @@
  *
  * backend_libcrypto.c - AES through OpenSSL's libcrypto (3.0 or later), for every CPU.
  *
- * Only the bare block function is used, as AES-ECB without padding. The handle of a siv_aes is an
- * EVP_CIPHER_CTX, allocated once by open; a cipher is fetched when the key size changes, not for each key and
- * never for each block. Whether AES itself runs in constant time is up to libcrypto and the CPU.
+ * Uses only the bare block function, as AES-ECB without padding. The handle of a siv_aes is an EVP_CIPHER_CTX,
+ * which open allocates once. A cipher is fetched only when the key size changes. Whether AES itself runs in constant
+ * time is up to libcrypto and the CPU.
  */
 #include <openssl/evp.h>
 
 #include "siv_internal.h"
 
-/* Counter blocks in one call of libcrypto: enough to hide the cost of the call, and for it to pipeline. */
+/* Counter blocks in one call of libcrypto: enough to hide the cost of the call and to fill the pipeline. */
 #define BATCH 16
 
 static int libcrypto_open(struct siv_aes *aes)
@@ -26,7 +26,7 @@ static int libcrypto_set_key(struct siv_aes *aes, uint8_t const *key, size_t len
     char const *name;
     int ok;
 
-    /* Without a cipher argument EVP keeps its own, together with the memory for the key schedule. */
+    /* Without a cipher argument EVP keeps its cipher and the memory for the key schedule. */
     if (EVP_CIPHER_CTX_get0_cipher(evp) != NULL && (size_t)EVP_CIPHER_CTX_get_key_length(evp) == len)
         return EVP_EncryptInit_ex2(evp, NULL, key, NULL, NULL) == 1;
 
@@ -35,7 +35,7 @@ static int libcrypto_set_key(struct siv_aes *aes, uint8_t const *key, size_t len
     if (cipher == NULL)
         return 0;
     ok = EVP_EncryptInit_ex2(evp, cipher, key, NULL, NULL) == 1 && EVP_CIPHER_CTX_set_padding(evp, 0) == 1;
-    EVP_CIPHER_free(cipher); /* evp holds a reference of its own */
+    EVP_CIPHER_free(cipher); /* evp holds its own reference */
     return ok;
 }
 
@@ -56,7 +56,7 @@ static void libcrypto_close(struct siv_aes *aes)
     aes->handle = NULL;
 }
 
-/* Encrypts len bytes, whole blocks and no more than BATCH of them, in place. */
+/* Encrypts len bytes in place: whole blocks, at most BATCH of them. */
 static int encrypt(EVP_CIPHER_CTX *evp, uint8_t *data, size_t len)
 {
     int written = 0;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * backend_select.c - which AES implementation this process uses.
+ * backend_select.c - chooses the AES implementation that this process uses.
  *
- * Invariant: once siv_backend_chosen() has returned a backend, it returns that one for the life of the
- * process, in every thread. Contexts can therefore be copied to one another.
+ * Invariant: once siv_backend_chosen() has returned a backend, it returns the same one for the life of the process,
+ * in every thread. So any context can be copied to any other.
  */
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -17,8 +17,8 @@ static struct siv_backend const *(*const backends[])(void) = {
     siv_backend_libcrypto,
 };
 
-/* wanted: a name, or NULL for the best there is. A name is met exactly or not at all: falling back would make
- * a test of one backend pass on another. */
+/* wanted: a name, or NULL for the fastest backend. There is no fallback from a name: a test of one backend must not
+ * pass on another. */
 static struct siv_backend const *find(char const *wanted)
 {
     for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++) {
@@ -45,8 +45,8 @@ struct siv_backend const *siv_backend_chosen(void)
         wanted = NULL;
     backend = find(wanted);
 
-    /* Threads that get here together find the same, unless one of them changes the environment: the first one
-     * to store wins. A failure is not remembered. */
+    /* Threads that get here together may differ if one of them changes the environment: the first to store wins. A
+     * failure is not remembered. */
     if (backend != NULL && !atomic_compare_exchange_strong(&chosen, &earlier, backend))
         backend = earlier;
     return backend;

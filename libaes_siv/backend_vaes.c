@@ -2,9 +2,9 @@
  *
  * backend_vaes.c - messages eight at a time, with the VAES and AVX2 instructions of x86-64 CPUs.
  *
- * VAES does a round of two blocks in the time of one. That helps where there are enough independent blocks, in
- * batches and in CTR streams; contexts use the functions of the aesni backend. Whether the CPU has the
- * instructions is not all: the operating system has to save the wider registers, which XGETBV tells.
+ * VAES does a round of two blocks in the time of one. That helps with many independent blocks, in batches and in CTR
+ * streams; contexts use the functions of the aesni backend. The operating system must also save the wider registers:
+ * XGETBV tells whether it does.
  */
 #include "siv_internal.h"
 
@@ -22,7 +22,7 @@
 #define CTR_VECS 4
 #include "x86_ctr.h"
 
-/* Eight messages. With more, the sixteen registers do not suffice. */
+/* Eight messages. More do not fit into the sixteen registers. */
 #define VECS 4
 #define LANES 8
 #define FN(name) CAT(eight_, name)
@@ -31,7 +31,7 @@
 #undef LANES
 #undef FN
 
-/* Four, for what is left of a batch. */
+/* Four messages, for the rest of a batch. */
 #define VECS 2
 #define LANES 4
 #define FN(name) CAT(four_, name)
@@ -53,7 +53,7 @@ static int together(AES_SIV_MSG *const *msgs, size_t n, int seal)
     return n <= 4 ? four_run(msgs, n, seal) : eight_run(msgs, n, seal);
 }
 
-/* The registers that the operating system saves: bits 1 and 2 of XCR0 are xmm and ymm. */
+/* Bits 1 and 2 of XCR0: the operating system saves xmm and ymm. */
 static int system_saves_ymm(void)
 {
     unsigned eax, edx;
@@ -72,7 +72,7 @@ static int cpu_has_vaes(void)
     if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) || (ebx & bit_AVX2) == 0)
         return 0;
 #ifdef AES_SIV_CTGRIND
-    return 1; /* it is replaced, see x86_vec.h */
+    return 1; /* x86_vec.h replaces the instructions */
 #else
     return (ecx & bit_VAES) != 0;
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * backend_x86.h - what the backends for x86-64 CPUs share: contexts work the same in all of them, one message
- * being too little for the wider registers.
+ * backend_x86.h - what the backends for x86-64 CPUs share. Contexts work the same in all of them, since a single
+ * message cannot use the wider registers.
  */
 #ifndef BACKEND_X86_H_
 #define BACKEND_X86_H_
@@ -21,7 +21,7 @@ int siv_aesni_ctr(struct siv_aes const *aes, uint8_t const counter[SIV_BLOCK], u
     .open = siv_aesni_open, .set_key = siv_aesni_set_key, .copy = siv_aesni_copy,            \
     .clear = siv_aesni_clear, .close = siv_aesni_clear, .mac = siv_aesni_mac, .ctr = siv_aesni_ctr
 
-/* The 13 round keys of a 24-byte key; 8 bytes more are written. */
+/* The 13 round keys of a 24-byte key. Writes 8 bytes more. */
 void siv_aesni_expand_192(uint8_t *round_key, uint8_t const *key);
 
 #endif

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * batch.c - many messages at once: scheduled keys, the checks of each message, and which ones go together.
+ * batch.c - many messages at once: schedules keys, checks each message, and groups messages of the same shape.
  *
- * The work itself is in the backends, for messages of one shape (struct siv_batch), or in aes_siv.c, step by
- * step. This file decides by lengths, pointers and results only, all of them public.
+ * The backends do the work for a group (struct siv_batch), or aes_siv.c does it step by step. This file decides by
+ * lengths, pointers and results only, which are all public.
  */
 #include <openssl/crypto.h>
 
 #include "siv_internal.h"
 
-/* Messages among which those of the same shape are looked for; no less than any backend takes at once. */
+/* Messages of the same shape are grouped within this many. At least the width of any backend. */
 #define WINDOW 64
 
 /* ---- Scheduled keys ------------------------------------------------------------------------------------ */
@@ -51,25 +51,25 @@ void AES_SIV_KEY_free(AES_SIV_KEY *key)
 
 /* ---- One message --------------------------------------------------------------------------------------- */
 
-/* Whether every pointer is there that the lengths call for. */
-static inline int pointers_in_order(AES_SIV_MSG const *m, int seal)
+/* Whether every pointer that the lengths require is there. */
+static inline int pointers_are_valid(AES_SIV_MSG const *m, int seal)
 {
     return (m->key != NULL || m->raw_key != NULL) && (m->nonce != NULL || m->nonce_len == 0) &&
            (m->ad != NULL || m->ad_len == 0) && (m->in != NULL || m->in_len == 0) &&
            (m->out != NULL || (!seal && m->in_len == SIV_BLOCK));
 }
 
-/* Whether all arguments are in order. */
+/* Whether all arguments are valid. */
 static inline int acceptable(struct siv_backend const *backend, AES_SIV_MSG const *m, int seal)
 {
     int const key = m->key != NULL
                         ? m->key->ctx.backend == backend
                         : m->raw_key_len == 32 || m->raw_key_len == 48 || m->raw_key_len == 64;
 
-    return key && (seal || m->in_len >= SIV_BLOCK) && pointers_in_order(m, seal);
+    return key && (seal || m->in_len >= SIV_BLOCK) && pointers_are_valid(m, seal);
 }
 
-/* Leaves no plaintext that nobody vouches for. */
+/* Leaves no unverified plaintext. */
 static void refuse(AES_SIV_MSG *m, int seal)
 {
     m->ok = 0;
@@ -77,7 +77,7 @@ static void refuse(AES_SIV_MSG *m, int seal)
         siv_wipe(m->out, m->in_len - SIV_BLOCK);
 }
 
-/* One message through a context, with any backend. */
+/* Does one message through a context, with any backend. */
 static int step_by_step(AES_SIV_CTX *ctx, AES_SIV_MSG const *m, int seal)
 {
     int const keyed = m->key != NULL ? AES_SIV_CTX_copy(ctx, &m->key->ctx)
@@ -100,7 +100,7 @@ static int step_by_step(AES_SIV_CTX *ctx, AES_SIV_MSG const *m, int seal)
 
 /* ---- Batches ------------------------------------------------------------------------------------------- */
 
-/* The messages one by one, for a backend that does not interleave them, or for no backend at all. */
+/* Does the messages one by one, for a backend that does not interleave them. Without a backend, refuses them. */
 static int one_by_one(struct siv_backend const *backend, AES_SIV_MSG *msgs, size_t n, int seal)
 {
     AES_SIV_CTX ctx;
@@ -119,14 +119,14 @@ static int one_by_one(struct siv_backend const *backend, AES_SIV_MSG *msgs, size
     return all;
 }
 
-/* Whether two messages can be done in step, provided that all their pointers are in order. */
+/* Whether two messages can be done in step, provided that their pointers are valid. */
 static inline int same_shape(AES_SIV_MSG const *a, AES_SIV_MSG const *b)
 {
     return a->key == b->key && (a->key != NULL || a->raw_key_len == b->raw_key_len) && a->in_len == b->in_len &&
            a->ad_len == b->ad_len && a->nonce_len == b->nonce_len && (a->nonce == NULL) == (b->nonce == NULL);
 }
 
-/* Does a group, as its size and its kind of key want it. Returns 1 when all is well. */
+/* Does a group in the way that is fastest for its size and kind of key. Returns 1 when all messages are ok. */
 static int do_group(struct siv_batch const *batch, AES_SIV_MSG **group, size_t count, int seal)
 {
     int all = 1;
@@ -138,8 +138,7 @@ static int do_group(struct siv_batch const *batch, AES_SIV_MSG **group, size_t c
     return all;
 }
 
-/* Moves those of n messages that are like the first one to the front; returns how many they are, no more than
- * limit. */
+/* Moves the messages of the first one's shape to the front, up to limit of them. Returns how many. */
 static size_t front_group(AES_SIV_MSG **msgs, size_t n, size_t limit)
 {
     size_t count = 1;
@@ -155,7 +154,7 @@ static size_t front_group(AES_SIV_MSG **msgs, size_t n, size_t limit)
     return count;
 }
 
-/* At most WINDOW messages of any shapes. */
+/* Groups and does at most WINDOW messages of any shapes. */
 static int sort_out(struct siv_backend const *backend, AES_SIV_MSG *msgs, size_t n, int seal)
 {
     AES_SIV_MSG *pending[WINDOW];
@@ -177,8 +176,8 @@ static int sort_out(struct siv_backend const *backend, AES_SIV_MSG *msgs, size_t
     return all;
 }
 
-/* Groups in which each message follows the other, as in batches that are all alike, cost one look at each
- * message. Where that ends, the next WINDOW messages are sorted out. */
+/* A group of adjacent messages, as in a batch of one shape, costs one comparison for each message. Where that ends,
+ * sort_out() groups the next WINDOW messages. */
 static int interleave(struct siv_backend const *backend, AES_SIV_MSG *msgs, size_t n, int seal)
 {
     size_t const width = backend->batch->width;
@@ -191,7 +190,7 @@ static int interleave(struct siv_backend const *backend, AES_SIV_MSG *msgs, size
 
         count = 0;
         if (acceptable(backend, first, seal)) {
-            while (count < most && same_shape(first, first + count) && pointers_in_order(first + count, seal)) {
+            while (count < most && same_shape(first, first + count) && pointers_are_valid(first + count, seal)) {
                 group[count] = first + count;
                 count++;
             }

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * bench.c - nanoseconds for the messages of Network Time Security: every backend of this CPU, alone and in
- * batches, beside OpenSSL and nettle.
+ * bench.c - nanoseconds for the messages of Network Time Security: every backend of this CPU, for single messages
+ * and in batches, beside OpenSSL and nettle.
  *
- * An exchange is what a time server does for one request: open the cookie, verify the request with the key
- * found in it, seal a new cookie, seal the response that carries it. The data really flow that way. Nonces are
- * made beforehand.
+ * An exchange is what a time server does for one request: open the cookie, verify the request with the key from the
+ * cookie, seal a new cookie, seal the response that carries it. Each step uses the output of the one before. Nonces
+ * are made in advance.
  *
- * All take turns, round by round, so that a change of clock frequency meets all of them; the median round of
- * each counts. Everyone's results are compared before the clock starts, except where OpenSSL's interface
- * cannot express the message (bench_peers.c).
+ * All implementations take turns, round by round, so that a change of clock frequency affects all of them. The
+ * result is the median round of each. Before the clock starts, all results are compared, except where OpenSSL's
+ * interface cannot express the message (bench_peers.c).
  */
 #define _POSIX_C_SOURCE 200809L
 
@@ -21,23 +21,23 @@
 #include "bench_peers.h"
 #include "siv_internal.h"
 
-#define SETS 64 /* different keys and messages, taken in turn */
-#define MOST_ROUNDS 1001
-#define MOST_SIDES 5
-#define MOST_CELLS 32
-#define PER_ROUND 2048 /* operations, and half as many exchanges */
+#define SETS 64 /* different keys and messages, used in turn */
+#define MAX_ROUNDS 1001
+#define MAX_SIDES 5
+#define MAX_CELLS 32
+#define PER_ROUND 2048 /* operations, or twice the number of exchanges */
 
-/* Someone who computes AES-SIV: one of our backends, or a peer. */
+/* An implementation of AES-SIV: one of our backends, or a peer. */
 struct side {
     char const *name;
-    struct siv_backend const *backend; /* or NULL: */
-    struct peer const *peer;
+    struct siv_backend const *backend; /* NULL for a peer */
+    struct peer const *peer;           /* NULL for a backend */
     AES_SIV_KEY *key; /* the server's */
 };
 
-static struct side sides[MOST_SIDES];
+static struct side sides[MAX_SIDES];
 static size_t side_count;
-static struct side const *nettle; /* the one that ratios refer to; NULL if not here */
+static struct side const *nettle; /* ratios are relative to it; NULL if it is not available */
 
 static int run(struct side const *side, AES_SIV_MSG *msgs, size_t n, int seal)
 {
@@ -77,7 +77,7 @@ static void fill(unsigned char *p, size_t len)
 struct shape {
     char const *name;
     int seal;
-    int scheduled; /* the key is expanded beforehand, rather than arriving with the message */
+    int scheduled; /* the key is expanded in advance, instead of coming with the message */
     size_t ad_len;
     size_t len; /* of the plaintext */
 };
@@ -98,7 +98,7 @@ static struct operation {
 
 static AES_SIV_MSG messages[SETS];
 
-/* What the side has to do for the shape. Inputs to open are made by the side itself. */
+/* Sets up the messages of this shape. The side itself seals those that it is to open. */
 static void prepare(struct side const *side, struct shape const *s)
 {
     for (size_t i = 0; i < SETS; i++) {
@@ -134,16 +134,16 @@ static int operate(struct side const *side, size_t first, size_t n, int seal)
 
 #define COOKIE_TEXT(key_len) (2 * (key_len) + 2)
 
-/* Buffers for keys of 64 bytes; each output has a byte to spare for bench_peers.c. */
+/* Room for keys of 64 bytes. Each output has a spare byte, for bench_peers.c. */
 static struct exchange {
     unsigned char cookie_nonce[16], cookie[COOKIE_TEXT(64) + 17];
     unsigned char request_ad[188], request_nonce[16], request_tag[17];
-    unsigned char keys[COOKIE_TEXT(64) + 1]; /* out of the cookie: first the client's, then the server's */
+    unsigned char keys[COOKIE_TEXT(64) + 1]; /* from the cookie: the client's, then the server's */
     unsigned char new_nonce[16], response_ad[84], response_nonce[16];
     unsigned char inner[4 + 16 + COOKIE_TEXT(64) + 18], response[16 + 4 + 16 + COOKIE_TEXT(64) + 18];
 } exchanges[SETS];
 
-/* What every step sets. */
+/* Starts a message with what every step sets. */
 static AES_SIV_MSG *message(size_t i, AES_SIV_KEY const *key, unsigned char const *raw_key, size_t key_len,
                             unsigned char const *nonce)
 {
@@ -194,7 +194,7 @@ static int serve(struct side const *side, struct exchange *e, size_t n, size_t k
     return run(side, messages, n, 1);
 }
 
-/* Cookies and requests as the side itself makes them. */
+/* Has the side itself make its cookies and requests. */
 static void prepare_exchanges(struct side *side, size_t key_len)
 {
     set_key(side, key_len);
@@ -231,15 +231,15 @@ static double now(void)
 struct cell {
     struct side *side;
     size_t n;
-    double ns[MOST_ROUNDS];
+    double ns[MAX_ROUNDS];
 };
 
-static struct cell cells[MOST_CELLS];
+static struct cell cells[MAX_CELLS];
 static size_t cell_count;
 
 static void add_cell(struct side *side, size_t n)
 {
-    if (cell_count < MOST_CELLS)
+    if (cell_count < MAX_CELLS)
         cells[cell_count++] = (struct cell){.side = side, .n = n};
 }
 
@@ -391,13 +391,13 @@ int main(int argc, char **argv)
 {
     size_t const rounds = argc > 1 ? strtoul(argv[1], NULL, 10) : 51;
 
-    if (argc > 2 || rounds == 0 || rounds > MOST_ROUNDS) {
-        fprintf(stderr, "usage: aes_siv_bench [rounds, 1 to %d]\n", MOST_ROUNDS);
+    if (argc > 2 || rounds == 0 || rounds > MAX_ROUNDS) {
+        fprintf(stderr, "usage: aes_siv_bench [rounds, 1 to %d]\n", MAX_ROUNDS);
         return 2;
     }
     fill((unsigned char *)operations, sizeof operations);
     fill((unsigned char *)exchanges, sizeof exchanges);
-    add_peer(peer_openssl()); /* the peers first, nettle last of them */
+    add_peer(peer_openssl()); /* peers come first, and nettle last among them */
     add_peer(peer_nettle());
     for (size_t i = 0; i < side_count; i++) {
         if (sides[i].peer->exact)
@@ -408,14 +408,14 @@ int main(int argc, char **argv)
     add_backend(siv_backend_vaes());
 
     printf("libaes_siv %s, median of %zu rounds, NAME/N: N messages at a time%s\n\n", aes_siv_version(), rounds,
-           nettle != NULL ? "" : "; nettle was not there at build time (Debian: nettle-dev)");
+           nettle != NULL ? "" : "; built without nettle (Debian: nettle-dev)");
     check_results(32);
     check_results(64);
     operation_table(rounds, 32);
     exchange_table(rounds, 32);
     exchange_table(rounds, 64);
-    printf("* OpenSSL: without the empty associated data, and one byte for an empty text, which its interface\n"
-           "  cannot express. Its exchange has both.\n");
+    printf("* OpenSSL's interface cannot express empty strings. Its exchange leaves out empty associated data, and has\n"
+           "  one byte in place of an empty text.\n");
     for (size_t i = 0; i < side_count; i++)
         AES_SIV_KEY_free(sides[i].key);
     return EXIT_SUCCESS;

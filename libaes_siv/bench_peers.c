@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * bench_peers.c - AES-SIV of OpenSSL (EVP) and of nettle, called the way that costs them least.
+ * bench_peers.c - AES-SIV of OpenSSL (EVP) and of nettle, each called in its fastest way.
  *
- * OpenSSL's interface drops empty strings: empty associated data is not passed on, and since OpenSSL 3.0 has
- * no tag for an empty text, one byte stands for it, which buffers must have room for. Its results are
- * therefore not those of the others for such messages.
+ * OpenSSL's interface cannot express empty strings. Empty associated data is left out. OpenSSL 3.0 gives no tag for
+ * an empty text, so one byte replaces it, and buffers must have room for that. So its results differ from the others
+ * for such messages.
  */
 #include "bench_peers.h"
 
@@ -20,7 +20,7 @@ static EVP_CIPHER *evp_cipher(size_t key_len)
     return ciphers[key_len == 64];
 }
 
-/* A context serves one message, and knows beforehand which way: there are two templates to copy. */
+/* Makes two templates to copy: a context serves one message, and is made either to seal or to open it. */
 static int evp_set_key(unsigned char const *key, size_t key_len)
 {
     for (int seal = 0; seal <= 1; seal++) {

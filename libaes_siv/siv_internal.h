@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * siv_internal.h - what aes_siv.c, the backends and the tests share. Not installed, nothing here is exported.
+ * siv_internal.h - what aes_siv.c, the backends and the tests share. Not installed; nothing here is exported.
  *
- * A backend supplies raw AES in the two shapes that SIV needs, a CBC-MAC chain and a CTR stream. Everything
- * that makes these AES-SIV (CMAC subkeys and padding, S2V, tag comparison) is in aes_siv.c, once, for contexts.
- * A backend may supply whole messages as well, several in step (struct siv_batch): x86_lanes.h, once for all
- * widths of vectors.
+ * A backend supplies raw AES in the two forms that SIV needs, a CBC-MAC chain and a CTR stream. aes_siv.c makes
+ * AES-SIV for contexts from these: CMAC subkeys and padding, S2V, tag comparison. A backend may also handle whole
+ * messages, several in step (struct siv_batch): x86_lanes.h, written once for all vector widths.
  */
 #ifndef SIV_INTERNAL_H_
 #define SIV_INTERNAL_H_
@@ -21,7 +20,7 @@
 
 /* ---- Backends ------------------------------------------------------------------------------------------ */
 
-/* One expanded AES key. The backend that opened it owns the layout. */
+/* One expanded AES key. The layout is up to the backend that opened it. */
 struct siv_aes {
     union {
         struct {
@@ -32,26 +31,26 @@ struct siv_aes {
     };
 };
 
-/* Does the whole of n messages of the same shape: seals them, or opens them. Their arguments are in order, and
- * they have the same kind of key: the same scheduled one, or raw ones of the same length. NULL stands for no
- * nonce; the other pointers may be NULL where the length is 0. Sets ok of each; the outputs of those that are
- * not authentic are zeroed. Returns 1 when all are authentic; it cannot fail otherwise. */
+/* Seals or opens n messages of the same shape. The caller has checked their arguments. They have the same kind of
+ * key: the same scheduled one, or raw ones of the same length. A NULL nonce means none; other pointers may be NULL
+ * where the length is 0. Sets ok of each message, and zeroes the outputs of those that are not authentic. Returns 0
+ * only when some are not. */
 typedef int siv_run(AES_SIV_MSG *const *msgs, size_t n, int seal);
 
 /* How a backend interleaves messages. */
 struct siv_batch {
-    size_t width;      /* messages that together takes at most */
-    size_t least;      /* from how many on together is faster than lone for each */
+    size_t width;      /* how many messages `together` takes at most */
+    size_t least;      /* from how many on `together` is faster than `lone` */
     siv_run *together; /* for scheduled keys, and raw keys of 32 or 64 bytes */
     siv_run *lone;     /* one message */
 };
 
-/* The caller's part: every function but open gets an opened siv_aes, and mac and ctr one with a key. The int
- * functions return 1 or 0. Where mac or ctr fails half-way, the caller discards its output. */
+/* Every function but open needs an opened siv_aes; copy (as src), mac and ctr need one with a key. The int functions
+ * return 1 or 0. When mac or ctr fails half-way, the caller discards the output. */
 struct siv_backend {
     char const *name;
 
-    /* Obtains what a key will need. Until set_key there is none. */
+    /* Obtains what a key will need. There is no key until set_key. */
     int (*open)(struct siv_aes *aes);
 
     /* Replaces the key. len is 16, 24 or 32. After a failure the caller calls clear. */
@@ -60,7 +59,7 @@ struct siv_backend {
     /* Replaces the key of dst with that of src, which has one. dst and src differ. */
     int (*copy)(struct siv_aes *dst, struct siv_aes const *src);
 
-    /* Wipes the key; aes remains open. */
+    /* Wipes the key; aes stays open. */
     void (*clear)(struct siv_aes *aes);
 
     /* Wipes the key and releases what open obtained. */
@@ -69,27 +68,27 @@ struct siv_backend {
     /* state = AES(state ^ block) for each of the blocks in turn. */
     int (*mac)(struct siv_aes const *aes, uint8_t state[SIV_BLOCK], uint8_t const *data, size_t blocks);
 
-    /* out = in ^ AES(counter) || AES(counter + 1) || ... for len bytes; out may be in. The low 64 bits count.
-     * The top one of them is 0 at the start (section 2.6 clears it), so that for any len they never overflow
-     * into the high 64 bits, and the result is what a 128-bit increment gives. */
+    /* out = in ^ AES(counter) || AES(counter + 1) || ... for len bytes; out may be in. Only the low 64 bits count.
+     * The top one of them is 0 at the start (section 2.6 clears it), so they never overflow into the high 64 bits,
+     * and the result equals that of a 128-bit increment. */
     int (*ctr)(struct siv_aes const *aes, uint8_t const counter[SIV_BLOCK], uint8_t *out, uint8_t const *in,
                size_t len);
 
-    /* What works on whole messages, or NULL: they are then done step by step. With it, open, set_key and copy
-     * cannot fail, and a siv_aes has its schedule as the standard has it, round key by round key. */
+    /* Works on whole messages; NULL: they are done step by step. In a backend with it, open, set_key and copy cannot
+     * fail, and a siv_aes holds the key schedule of FIPS 197, round key by round key. */
     struct siv_batch const *batch;
 };
 
-/* Each returns its table, or NULL where this build or this CPU has no such backend. */
+/* Each returns its table, or NULL if this build or this CPU has no such backend. */
 struct siv_backend const *siv_backend_vaes(void);
 struct siv_backend const *siv_backend_aesni(void);
 struct siv_backend const *siv_backend_libcrypto(void);
 
-/* The backend of this process, chosen at the first call that succeeds. NULL when AES_SIV_BACKEND asks for one
- * that does not exist here. Safe to call from several threads. */
+/* The backend of this process. The first call that succeeds chooses it. Returns NULL when AES_SIV_BACKEND names one
+ * that does not exist here. Several threads may call this. */
 struct siv_backend const *siv_backend_chosen(void);
 
-/* The public functions of nearly these names with a given backend, which lets a test hold several. */
+/* The public functions of similar names, for a given backend: a test can use several backends. */
 AES_SIV_CTX *siv_context_new(struct siv_backend const *backend);
 AES_SIV_KEY *siv_key_new(struct siv_backend const *backend, uint8_t const *key, size_t key_len);
 int siv_batch_run(struct siv_backend const *backend, AES_SIV_MSG *msgs, size_t n, int seal);
@@ -149,13 +148,13 @@ static inline void siv_xor_block(uint8_t x[SIV_BLOCK], uint8_t const y[SIV_BLOCK
         x[i] ^= y[i];
 }
 
-/* memset to zero that a compiler must not drop, even when the memory is dead afterwards. */
+/* A memset to zero that the compiler must not drop, even when the memory is not used afterwards. */
 static inline void siv_wipe(void *p, size_t len)
 {
 #if defined(__GNUC__)
     if (len != 0)
         memset(p, 0, len);
-    /* As far as the compiler knows, this reads the memory. */
+    /* The compiler must assume that this reads the memory. */
     __asm__ __volatile__("" : : "r"(p) : "memory");
 #else
     volatile uint8_t *bytes = p;
@@ -166,8 +165,8 @@ static inline void siv_wipe(void *p, size_t len)
 }
 
 #if defined(__GNUC__)
-/* What lies at p and beyond is to be read from memory when it is wanted again. A compiler would rather keep it in
- * registers, and where these do not suffice, in copies on the stack that nobody wipes. */
+/* Makes the compiler load what is at p from memory again at its next use. Otherwise it would keep it in registers,
+ * and when it runs out of those, in copies on the stack that nobody wipes. */
 static inline void siv_reload(void const *p)
 {
     __asm__ __volatile__("" : : "r"(p) : "memory");
@@ -176,8 +175,8 @@ static inline void siv_reload(void const *p)
 
 /* ---- Constant-time checking ---------------------------------------------------------------------------- */
 
-/* Marks as public what SIV reveals by design, for the Valgrind run of tests/ctgrind.c: the tag of a message
- * that is being sealed, and whether one that is being opened is authentic. Nothing in the library proper. */
+/* Tells Valgrind (tests/ctgrind.c) what SIV reveals by design: the tag of a message that is being sealed, and
+ * whether one that is being opened is authentic. Does nothing in normal builds. */
 #ifdef AES_SIV_CTGRIND
 #include <valgrind/memcheck.h>
 #define siv_declassify(p, len) ((void)VALGRIND_MAKE_MEM_DEFINED((p), (len)))

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * x86_ctr.h - the CTR half of AES-SIV, one message at a time. Included into the file of a backend.
+ * x86_ctr.h - the CTR half of AES-SIV, one message at a time. A backend's file includes it.
  *
  * The blocks of one stream are independent, so a single message fills the pipeline. The including file defines
  *   VEC       the kind of vector, x1 or x2 (x86_vec.h)
- *   CTR_VECS  vectors in flight: VEC blocks times CTR_VECS is 8
+ *   CTR_VECS  vectors in flight; the blocks of a VEC times CTR_VECS are 8
  */
 #include "x86_vec.h"
 
@@ -12,7 +12,7 @@
 
 enum { ctr_bytes = SIV_BLOCK * OP(blocks) }; /* of a vector */
 
-/* out = in ^ the first len bytes of stream, len < 16. */
+/* out = in ^ the first len bytes of stream; len < 16. */
 static INLINE void ctr_partial(__m128i stream, uint8_t *out, uint8_t const *in, size_t len)
 {
     uint64_t x = (uint64_t)_mm_cvtsi128_si64(stream);
@@ -41,7 +41,7 @@ static INLINE void ctr_partial(__m128i stream, uint8_t *out, uint8_t const *in, 
         *out++ = *in++ ^ (uint8_t)(x & 0xff);
 }
 
-/* out = in ^ stream for len bytes, fewer than a vector has. */
+/* out = in ^ stream for len bytes, fewer than a vector holds. */
 static INLINE void ctr_tail(VEC stream, uint8_t *out, uint8_t const *in, size_t len)
 {
     int i = 0;
@@ -55,8 +55,8 @@ static INLINE void ctr_tail(VEC stream, uint8_t *out, uint8_t const *in, size_t 
     ctr_partial(OP(block)(stream, i), out, in, len);
 }
 
-/* len bytes, for which vecs vectors are enough and fewer are not. vecs is a constant at every call. count is
- * the counter as two native integers, the counting half in the low lane. */
+/* Does len bytes, which need exactly vecs vectors. vecs is a constant at every call. count is the counter as two native
+ * integers; the low lane is the half that counts. */
 static INLINE void ctr_chunk(uint8_t const *key, size_t stride, unsigned rounds, __m128i count, uint8_t *out,
                              uint8_t const *in, size_t len, int vecs)
 {
@@ -96,8 +96,8 @@ static INLINE void ctr_chunk(uint8_t const *key, size_t stride, unsigned rounds,
     }
 }
 
-/* out = in ^ AES(counter) || AES(counter + 1) || ... as in siv_backend.ctr. key: the first round key, with the
- * others stride bytes apart. */
+/* out = in ^ AES(counter) || AES(counter + 1) || ... as in siv_backend.ctr. key is the first round key; the others
+ * follow, stride bytes apart. */
 static TARGET __attribute__((noinline)) void ctr_xor(uint8_t const *key, size_t stride, unsigned rounds,
                                                      __m128i counter, uint8_t *out, uint8_t const *in,
                                                      size_t len)
@@ -111,7 +111,6 @@ static TARGET __attribute__((noinline)) void ctr_xor(uint8_t const *key, size_t 
         out += full;
         in += full;
     }
-    /* As many as are needed, and no more. */
     switch ((len + ctr_bytes - 1) / ctr_bytes) {
 #define CASE(n)                                                          \
     case n:                                                              \

@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: MIT
  *
- * x86_lanes.h - AES-SIV of several messages of one shape, in step. Included into the file of a backend.
+ * x86_lanes.h - AES-SIV of several messages of one shape, in step. A backend's file includes it.
  *
- * A CBC-MAC waits for each AES before it can start the next. Several of them, of messages that have nothing to
- * do with each other, fill the waiting time: each message is a lane, and a vector holds one or two lanes.
- * What depends on one message alone (nonce, associated data, text, derivation of subkeys) is written in an
- * order that lets the CPU overlap it as well, which is what makes a lone message (one lane) fast.
+ * A CBC-MAC must finish one AES before it can start the next. The MACs of other, independent messages fill the
+ * waiting time: each message is a lane, and a vector holds one or two lanes. Within one message, the code for nonce,
+ * associated data, text and subkeys is in an order that lets the CPU overlap them, which makes a single message (one
+ * lane) fast.
  *
  * The including file defines
  *   VEC    the kind of vector, x1 or x2 (x86_vec.h)
  *   VECS   vectors in flight
  *   LANES  VECS times the blocks of a VEC
- *   FN(x)  names to tell this inclusion from others
- * and has included x86_ctr.h before. What it gets is FN(run), a siv_run of at most LANES messages.
+ *   FN(x)  a name for x that is unique to this inclusion
+ * and includes x86_ctr.h first. It gets FN(run), a siv_run for at most LANES messages.
  *
- * Invariants: nothing branches on, or indexes by, a secret; texts, keys and tags that come to lie in memory lie
- * in struct FN(scratch), which is wiped, and round keys are loaded at each use, so that a compiler has no reason to
- * keep copies of them elsewhere. Lanes beyond the last message repeat the first one, and write nothing.
+ * Invariants: nothing branches on, or indexes by, a secret. Texts, keys and tags in memory are in struct FN(scratch),
+ * which is wiped. Round keys are loaded at each use, so that the compiler has no reason to keep copies of them
+ * elsewhere. Lanes beyond the last message repeat the first one and write nothing.
  */
 #include "x86_vec.h"
 
@@ -24,16 +24,16 @@
 #define EACH_VEC(v) for (int v = 0; v < VECS; v++)
 #define ROW (SIV_BLOCK * LANES)
 
-/* Round keys of lane l: at SIV_BLOCK * l of each row. */
+/* The round keys of lane l are at SIV_BLOCK * l of each row. */
 struct FN(scratch) {
     _Alignas(64) uint8_t mac_key[ROW * (SIV_MAX_ROUNDS + 1)];
     uint8_t ctr_key[ROW * (SIV_MAX_ROUNDS + 1)];
     uint8_t tag[ROW];
-    uint8_t brief[ROW]; /* ends of strings shorter than a block */
+    uint8_t brief[ROW]; /* strings shorter than a block */
 };
 
-/* What a CMAC needs. shared: all lanes have the key of a siv_aes, rather than a row each of the above; it is
- * a constant wherever this is passed on. */
+/* What a CMAC needs. shared: all lanes use the key of a siv_aes, instead of one row each of the above. It is a
+ * compile-time constant everywhere. */
 struct FN(cmac_key) {
     uint8_t const *round_key;
     unsigned rounds;
@@ -55,7 +55,7 @@ static INLINE void FN(absorb)(struct FN(cmac_key) const *key, VEC *state, VEC co
 {
     siv_reload(key->round_key);
     UNROLL
-    /* Data and first round key meet outside the chain of dependent instructions, which takes the time. */
+    /* The xor of data and first round key stays outside the chain of dependent instructions, which limits speed. */
     EACH_VEC (v)
         state[v] = OP(xor)(state[v], OP(xor)(block[v], FN(round_key)(key, 0, v)));
     UNROLL
@@ -76,13 +76,13 @@ static INLINE void FN(absorb)(struct FN(cmac_key) const *key, VEC *state, VEC co
 
 /* ---- Key expansion, FIPS 197 section 5.2, in all lanes ------------------------------------------------- */
 
-/* Byte selections that put the last word of a key into all four columns, as it is or after RotWord. */
+/* Byte selections that copy the last word of a key into all four columns, as it is or after RotWord. */
 #define ROT_WORD_3 OP(all)(_mm_set1_epi32(0x0c0f0e0d))
 #define WORD_3 OP(all)(_mm_set1_epi32(0x0f0e0d0c))
 
-/* The round key after a, from the one before b. Each word becomes the xor of itself, all the words before it
- * and SubWord(the selected word of b) ^ rcon. AESENCLAST is ShiftRows, SubBytes and a xor, and ShiftRows does
- * nothing to a state with equal columns; AESKEYGENASSIST would do, but is often slow. */
+/* The next round key. Each word of a becomes the xor of itself, all the words before it and
+ * SubWord(the selected word of b) ^ rcon. AESENCLAST does ShiftRows, SubBytes and an xor, and ShiftRows does not
+ * change a state with equal columns. AESKEYGENASSIST would work too, but is often slow. */
 static INLINE VEC FN(next_key)(VEC a, VEC b, VEC selection, VEC rcon)
 {
     a = OP(xor)(a, OP(up)(a, 4));
@@ -97,8 +97,8 @@ static INLINE void FN(put_row)(uint8_t *row, VEC const *k)
         OP(store)(row + SIV_BLOCK * OP(blocks) * v, k[v]);
 }
 
-/* siv_wipe() for a few rows, without what a compiler may make of memset: "rep stos" takes longer to start than
- * this takes to finish. */
+/* siv_wipe() for a few rows. A compiler may turn memset into "rep stos", which takes longer to start than this takes
+ * to finish. */
 static INLINE void FN(wipe_rows)(uint8_t *rows, size_t n)
 {
     VEC nothing[VECS];
@@ -111,7 +111,7 @@ static INLINE void FN(wipe_rows)(uint8_t *rows, size_t n)
     siv_wipe(rows, 0);
 }
 
-/* The keys at key[lane] + offset, of 16 bytes (10 rounds) or 32 bytes (14). */
+/* Expands the keys at key[lane] + offset, of 16 bytes (10 rounds) or 32 bytes (14). */
 static INLINE void FN(expand)(uint8_t *rows, uint8_t const *const *key, size_t offset, unsigned rounds)
 {
     VEC a[VECS], b[VECS];
@@ -150,7 +150,7 @@ static INLINE void FN(expand)(uint8_t *rows, uint8_t const *const *key, size_t o
     }
 }
 
-/* The same for any key, as far as it is ever asked for: those of 24 bytes are done one by one. */
+/* The same for any key. Keys of 24 bytes come here one by one only. */
 static INLINE void FN(set_key)(uint8_t *rows, uint8_t const *const *key, size_t offset, unsigned rounds)
 {
     if (LANES == 1 && rounds == 12)
@@ -188,7 +188,7 @@ static INLINE void FN(gather)(VEC *block, uint8_t const *const *p, size_t offset
         block[v] = OP(gather)(p + OP(blocks) * v, offset);
 }
 
-/* state after the blocks of p, from offset to end. */
+/* Absorbs the first `end` bytes at p[lane], whole blocks. */
 static INLINE void FN(absorb_all)(struct FN(cmac_key) const *key, VEC *state, uint8_t const *const *p,
                                   size_t end)
 {
@@ -200,7 +200,7 @@ static INLINE void FN(absorb_all)(struct FN(cmac_key) const *key, VEC *state, ui
     }
 }
 
-/* The last rest bytes, fewer than a block, of the len bytes at p[lane], followed by CMAC's padding. */
+/* block = the last `rest` bytes, fewer than a block, of the len bytes at p[lane], and CMAC's padding. */
 static INLINE void FN(gather_end)(struct FN(scratch) *scratch, VEC *block, uint8_t const *const *p, size_t len,
                                   size_t rest)
 {
@@ -281,7 +281,7 @@ static INLINE void FN(finish)(struct FN(scratch) *scratch, struct FN(cmac_key) c
         EACH_VEC (v)
             block[v] = OP(xor)(OP(xor)(block[v], d[v]), key->full[v]);
     } else {
-        /* d lies across the last two blocks. */
+        /* d covers parts of the last two blocks. */
         VEC const first = OP(all)(slide((int)rest));
         VEC const second = OP(all)(slide(-(int)(SIV_BLOCK - rest)));
 
@@ -299,7 +299,7 @@ static INLINE void FN(finish)(struct FN(scratch) *scratch, struct FN(cmac_key) c
 
 /* ---- Messages ------------------------------------------------------------------------------------------ */
 
-/* CMAC's subkeys from its round keys, and d = CMAC(<zero>). */
+/* Derives CMAC's subkeys from its round keys, and d = CMAC(<zero>). */
 static INLINE void FN(derive)(struct FN(cmac_key) *key, VEC *d)
 {
     VEC none[VECS];
@@ -316,7 +316,7 @@ static INLINE void FN(derive)(struct FN(cmac_key) *key, VEC *d)
     FN(absorb)(key, d, key->full);
 }
 
-/* The S2V of every lane, into scratch->tag. ready: d has the associated data in it already. */
+/* Writes the S2V of every lane to scratch->tag. ready: d contains the associated data already. */
 static INLINE void FN(s2v)(struct FN(scratch) *scratch, struct FN(cmac_key) const *key, VEC *d, int ready,
                            AES_SIV_MSG const *const *m, uint8_t const *const *text, size_t len)
 {
@@ -332,7 +332,7 @@ static INLINE void FN(s2v)(struct FN(scratch) *scratch, struct FN(cmac_key) cons
     UNROLL
     EACH_VEC (v)
         nonce_mac[v] = OP(zero)();
-    /* The nonce first: it is short, and the CPU will have begun with what follows when it is done. */
+    /* The nonce comes first: it is short, and the CPU overlaps it with what follows. */
     if (has_nonce)
         FN(cmac)(scratch, key, nonce_mac, nonce, m[0]->nonce_len);
     if (!ready) {
@@ -345,13 +345,13 @@ static INLINE void FN(s2v)(struct FN(scratch) *scratch, struct FN(cmac_key) cons
     FN(put_row)(scratch->tag, tag);
 }
 
-/* The counter that a tag stands for, section 2.6. */
+/* The counter that a tag gives, section 2.6. */
 static INLINE __m128i FN(counter)(uint8_t const *tag)
 {
     return _mm_and_si128(x1_load(tag), _mm_set_epi32(-129, -129, -1, -1));
 }
 
-/* Does the work of FN(run). shared: the key is a scheduled one, and a constant at each call. */
+/* Does the work of FN(run). shared, a constant at each call: the key is a scheduled one. */
 static INLINE int FN(run_with)(AES_SIV_MSG *const *msgs, size_t n, int seal, int shared)
 {
     struct FN(scratch) scratch;
@@ -365,7 +365,7 @@ static INLINE int FN(run_with)(AES_SIV_MSG *const *msgs, size_t n, int seal, int
     VEC d[VECS];
     int all = 1;
 
-    key.shared = shared || LANES == 1; /* with one lane it comes to the same */
+    key.shared = shared || LANES == 1; /* with one lane there is no difference */
     UNROLL
     for (size_t l = 0; l < LANES; l++)
         m[l] = msgs[l < n ? l : 0];
@@ -418,7 +418,7 @@ static INLINE int FN(run_with)(AES_SIV_MSG *const *msgs, size_t n, int seal, int
         } else {
             int equal = _mm_movemask_epi8(_mm_cmpeq_epi8(x1_load(tag), x1_load(m[l]->in))) == 0xffff;
 
-            siv_declassify(&equal, sizeof equal); /* it becomes the result */
+            siv_declassify(&equal, sizeof equal); /* this is the result */
             msgs[l]->ok = equal;
             all &= equal;
             if (!equal)
@@ -427,7 +427,7 @@ static INLINE int FN(run_with)(AES_SIV_MSG *const *msgs, size_t n, int seal, int
     }
     FN(wipe_rows)(scratch.tag, 1);
     if (!shared) {
-        /* The expansion for 12 rounds leaves something in the row after its last one, too. */
+        /* siv_aesni_expand_192 also writes to the row after its last one. */
         size_t const used = key.rounds + (key.rounds == 12 ? 2 : 1);
 
         FN(wipe_rows)(scratch.mac_key, used);

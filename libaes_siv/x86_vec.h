@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * x86_vec.h - AES blocks in vector registers, for the files that hold the x86-64 backends.
+ * x86_vec.h - AES blocks in vector registers, for the x86-64 backends.
  *
- * A vector is x1, one block in an xmm register, or x2, two blocks in a ymm register. Both have the same
- * operations under the same names, x1_xor and x2_xor; x86_lanes.h and x86_ctr.h are written over them, and
- * included once for each kind of vector that a backend uses.
+ * A vector is x1, one block in an xmm register, or x2, two blocks in a ymm register. Both have the same operations
+ * under parallel names, such as x1_xor and x2_xor. x86_lanes.h and x86_ctr.h use these, and a backend includes them
+ * once for each kind of vector.
  *
- * The including file defines TARGET, the attribute that lets its functions use the instructions it wants, and
- * SIV_YMM where these include AVX2 and VAES. Everything is inlined into functions with that attribute.
+ * The including file defines TARGET, the attribute that enables instructions in its functions, and SIV_YMM if these
+ * include AVX2 and VAES. Everything is inlined into functions with that attribute.
  */
 #ifndef X86_VEC_H_
 #define X86_VEC_H_
@@ -18,7 +18,7 @@
 
 #define INLINE TARGET inline __attribute__((always_inline))
 
-/* The loops over the blocks in flight must vanish, or the blocks would live in memory, not in registers. */
+/* Loops over the blocks in flight must be unrolled, or the blocks would be in memory instead of registers. */
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
 #else
@@ -28,7 +28,7 @@
 #define CAT_(a, b) a##b
 #define CAT(a, b) CAT_(a, b)
 
-/* What dbl() does to the two 64-bit halves of a number when a bit leaves the other one. */
+/* How dbl() changes the two 64-bit halves of a number when the other half overflows. */
 #define CARRY_DWORDS _MM_SHUFFLE(0, 1, 0, 3)
 #define CARRY_BITS _mm_set_epi32(0, 1, 0, 0x87)
 #define REVERSE_BYTES _mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
@@ -148,7 +148,7 @@ static INLINE __m128i x2_block(x2 x, int i)
 #define x2_enc _mm256_aesenc_epi128
 #define x2_enclast _mm256_aesenclast_epi128
 #else
-/* Valgrind does not know these two instructions: for its sake, each becomes a pair of those that it knows. */
+/* Valgrind does not know these two instructions, so pairs of AES-NI's replace them. */
 static INLINE x2 x2_enc(x2 x, x2 key)
 {
     return _mm256_set_m128i(_mm_aesenc_si128(x2_block(x, 1), x2_block(key, 1)),
@@ -166,7 +166,7 @@ static INLINE x2 x2_enclast(x2 x, x2 key)
 
 /* ---- Byte positions ------------------------------------------------------------------------------------ */
 
-/* For x1_shuffle: at SLIDE + n, moves bytes n places towards the end (n < 0: the beginning); zeros move in. */
+/* For x1_shuffle: slide(n) moves bytes n places towards the end (n < 0: the beginning) and fills with zeros. */
 #define Z4 0x80, 0x80, 0x80, 0x80
 static uint8_t const slide_table[48] = {Z4, Z4, Z4, Z4, 0,  1,  2,  3,  4,  5,  6,  7,
                                         8,  9,  10, 11, 12, 13, 14, 15, Z4, Z4, Z4, Z4};
@@ -177,7 +177,7 @@ static INLINE __m128i slide(int n)
     return x1_load(slide_table + 16 - n);
 }
 
-/* A block with CMAC's padding, 0x80, as its byte n. */
+/* A block of zeros except for CMAC's padding, 0x80, at byte n. */
 static INLINE __m128i padding(size_t n)
 {
     static uint8_t const table[32] = {[16] = 0x80};

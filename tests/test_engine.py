@@ -242,23 +242,21 @@ def steps(stamps: Sequence[int]) -> list[list[int]]:
 
 
 @NATIVE
-def test_replies_leave_one_by_one_unless_full_batches_follow_each_other(bench: Bench) -> None:
-    """Steps of eight then, of which the engine learns little by little how long a sending takes."""
+def test_replies_leave_one_by_one_unless_a_batch_is_full(bench: Bench) -> None:
+    """In steps of eight then. From each step the engine learns a little how long sending a reply takes."""
     assert [len(s) for s in steps(stamps_of_plain(bench, 63))] == [1] * 63
-    stamps = stamps_of_plain(bench, 64 + 64 + 7)
-    assert [len(s) for s in steps(stamps[:64])] == [1] * 64
-    long = steps(stamps[64:128])
+    stamps = stamps_of_plain(bench, 64 + 7)
+    long = steps(stamps[:64])
     assert [len(s) for s in long] == [1, *[8] * 7, 7]
     for i, step in enumerate(long[1:]):
         assert all(0 <= b - a <= 16 * i + 1 for a, b in pairwise(step))
-    assert [len(s) for s in steps(stamps[128:])] == [1] * 7
-    assert [len(s) for s in steps(stamps_of_plain(bench, 64))] == [1] * 64
+    assert [len(s) for s in steps(stamps[64:])] == [1] * 7
 
 
 @NATIVE
 def test_stamps_in_a_long_step_are_as_far_apart_as_sendings(bench: Bench) -> None:
     for _ in range(40):  # learning takes some hundred steps
-        stamps = stamps_of_plain(bench, 2 * 64)[64:]
+        stamps = stamps_of_plain(bench, 64)
     within = statistics.median(stamps[i + 6] - stamps[i] for i in range(1, 64, 8)) / 6
     overall = (stamps[-1] - stamps[0]) / 63
     assert overall / 4 < within < overall * 4

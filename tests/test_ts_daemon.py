@@ -34,7 +34,7 @@ from nts.codec.keyring import KeyRing
 from nts.codec.ntp import Header
 from nts.protocol import ts_client, ts_server
 from nts.protocol.ts_client import Query
-from nts.server import keystore
+from nts.server import keystore, listen
 from nts.system import clock
 from testkit import processes
 from testkit.processes import ROOT, Process, Suite, children, eventually, kill_orphans, workers_of
@@ -704,6 +704,37 @@ def _answered(askers: list[Asker], timeout: float, enough: int | None = None) ->
             assert len(sock.recv(100)) == 48
             found.append(by_socket.pop(sock))
     return found
+
+
+def bound_to(port: int) -> set[str]:
+    """The IPv4 addresses that UDP sockets with this port are bound to."""
+    rows = [line.split()[1].split(":") for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
+    return {socket.inet_ntoa(bytes.fromhex(host)[::-1]) for host, found in rows if int(found, 16) == port}
+
+
+@pytest.mark.skipif(sys.byteorder != "little", reason="/proc/net/udp has addresses in the order of the machine")
+def test_the_usual_addresses_have_sockets_of_their_own(suite: Suite, tmp_path: Path) -> None:
+    ipv4 = [a for a in listen.usual_addresses() if ":" not in a]
+    assert "127.0.0.1" in ipv4
+    assert bound_to(suite.ntp_port) == {"0.0.0.0", *ipv4}
+    for host in ipv4:
+        with Asker(suite.ntp_port, host) as asker:  # connected: receives only what comes from that address
+            assert len(asker.reply(plain())) == 48
+    with own_server(tmp_path, ntpv4={"listen": "127.0.0.1"}) as other:
+        assert bound_to(other.ntp_port) == {"127.0.0.1"}
+
+
+def test_addresses_that_cannot_be_bound_are_left_to_the_sockets_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen, "usual_addresses", lambda: ["192.0.2.77", "2001:db8::77", "127.0.0.1"])
+    found = listen.listening_everywhere(processes.free_port(socket.SOCK_DGRAM))
+    hosts = [s.getsockname()[0] for s in found]
+    listen.close_all(found)
+    assert [h for h in hosts if h not in listen.ANY] == ["127.0.0.1"]
+
+
+def test_a_machine_without_a_way_to_others_has_its_loopback_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen, "TARGETS", ("127.0.0.1", "255.255.255.255"))  # refused, as where there is no route
+    assert listen.usual_addresses() == ["127.0.0.1"]
 
 
 def test_second_server_on_the_port_is_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from nts.server import config, keystore
+from nts.server import config, keystore, listen
 from testkit import processes
 from testkit.processes import ROOT, Process, children, eventually, kill_orphans, workers_of
 
@@ -257,3 +257,4 @@ def test_the_engine_has_room_for_all_sockets_that_there_can_be() -> None:
     from nts import _engine
 
     assert config.MAX_LISTEN <= _engine.lib.NTS_MAX_SOCKETS
+    assert len(listen.ANY) + len(listen.TARGETS) <= _engine.lib.NTS_MAX_SOCKETS

@@ -20,10 +20,8 @@
 #define MAX_STEPS 512
 
 int __real_recvmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags, struct timespec *timeout);
-ssize_t __real_sendmsg(int fd, struct msghdr const *message, int flags);
 void __real_nts_finish(nts_engine *engine, struct request *const *requests, uint64_t const *transmit, size_t n);
 int __wrap_recvmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags, struct timespec *timeout);
-ssize_t __wrap_sendmsg(int fd, struct msghdr const *message, int flags);
 int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags);
 void __wrap_nts_finish(nts_engine *engine, struct request *const *requests, uint64_t const *transmit, size_t n);
 int __wrap_clock_gettime(clockid_t id, struct timespec *now);
@@ -39,6 +37,7 @@ static int refused = -1;    /* index of the reply that cannot be sent */
 static int reply_count;
 static size_t steps[MAX_STEPS], step_count; /* how many replies were stamped and sealed together */
 static struct in_pktinfo last_source;
+static size_t longest; /* octets of a reply */
 
 static struct timespec time_at(int64_t ns)
 {
@@ -68,28 +67,35 @@ int __wrap_recvmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags, str
     return got;
 }
 
-ssize_t __wrap_sendmsg(int fd, struct msghdr const *message, int flags)
+static int fragmenting(int fd)
 {
-    struct cmsghdr const *const source = CMSG_FIRSTHDR(message);
+    int how = -1;
+    socklen_t len = sizeof how;
 
-    CHECK(message->msg_iovlen == 1 && message->msg_iov[0].iov_len == HEADER_LEN);
-    if (source != NULL) {
-        CHECK(source->cmsg_level == IPPROTO_IP && source->cmsg_type == IP_PKTINFO);
-        memcpy(&last_source, CMSG_DATA(source), sizeof last_source);
-    }
-    if (reply_count++ == refused)
-        return -1;
-    return __real_sendmsg(fd, message, flags);
+    CHECK(getsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &how, &len) == 0);
+    return how;
 }
 
-/* As the kernel does it: stops at the first message that cannot be sent, and reports that only if it is the first. */
+/* Sends the messages one by one. As the kernel does, it stops at the first one that cannot be sent, and reports that
+ * only if no other was sent before. */
 int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags)
 {
     for (unsigned i = 0; i < n; i++) {
-        if (i != 0 && reply_count == refused)
+        struct msghdr *const message = &messages[i].msg_hdr;
+        struct cmsghdr const *const source = CMSG_FIRSTHDR(message);
+
+        CHECK(message->msg_iovlen == 1);
+        CHECK(message->msg_iov->iov_len <= 548 || fragmenting(fd) == IP_PMTUDISC_OMIT);
+        longest = message->msg_iov->iov_len > longest ? message->msg_iov->iov_len : longest;
+        if (source != NULL) {
+            CHECK(source->cmsg_level == IPPROTO_IP && source->cmsg_type == IP_PKTINFO);
+            memcpy(&last_source, CMSG_DATA(source), sizeof last_source);
+        }
+        if (reply_count == refused && i != 0)
             return (int)i;
-        if (__wrap_sendmsg(fd, &messages[i].msg_hdr, flags) < 0)
+        if (reply_count++ == refused)
             return -1;
+        CHECK(sendmsg(fd, message, flags) > 0);
     }
     return (int)n;
 }
@@ -141,21 +147,23 @@ static void close_bench(struct bench *b)
     close(b->client);
 }
 
-static void ask_at(struct bench const *b, in_addr_t address, int server, int count)
+static void send_to(struct bench const *b, in_addr_t address, int server, uint8_t const *packet, size_t len)
 {
-    uint8_t const packet[HEADER_LEN] = {0x23};
     struct sockaddr_in to;
-    socklen_t len = sizeof to;
+    socklen_t to_len = sizeof to;
 
-    CHECK(getsockname(b->servers[server], (struct sockaddr *)&to, &len) == 0);
+    CHECK(getsockname(b->servers[server], (struct sockaddr *)&to, &to_len) == 0);
     to.sin_addr.s_addr = htonl(address);
-    for (; count != 0; count--)
-        CHECK(sendto(b->client, packet, sizeof packet, 0, (struct sockaddr *)&to, sizeof to) == sizeof packet);
+    CHECK(sendto(b->client, packet, len, 0, (struct sockaddr *)&to, sizeof to) == (ssize_t)len);
 }
 
+/* Sends that many plain requests. */
 static void ask(struct bench const *b, int server, int count)
 {
-    ask_at(b, INADDR_LOOPBACK, server, count);
+    static uint8_t const packet[HEADER_LEN] = {0x23};
+
+    for (; count != 0; count--)
+        send_to(b, INADDR_LOOPBACK, server, packet, sizeof packet);
 }
 
 /* Answers what has come. Returns whether the replies left in the expected steps, a list that ends with 0. */
@@ -241,12 +249,13 @@ static void check_missing_timestamp(void)
 
 static void check_source(void)
 {
+    static uint8_t const packet[HEADER_LEN] = {0x23};
     struct bench b;
 
     open_bench(&b, INADDR_ANY);
     for (in_addr_t address = INADDR_LOOPBACK; address < INADDR_LOOPBACK + 3; address++) {
         memset(&last_source, 0xff, sizeof last_source);
-        ask_at(&b, address, 0, 1);
+        send_to(&b, address, 0, packet, sizeof packet);
         CHECK(all_alone(&b, 1));
         CHECK(last_source.ipi_spec_dst.s_addr == htonl(address));
         CHECK(last_source.ipi_ifindex == 0); /* the route chooses the interface */
@@ -258,30 +267,45 @@ static void check_source(void)
 
 static void check_steps(void)
 {
-    static unsigned const following[] = {1, 8, 8, 8, 8, 8, 8, 8, 7};
+    static unsigned const full[] = {1, 8, 8, 8, 8, 8, 8, 8, 7};
     unsigned expected[MAX_STEPS] = {0};
-    unsigned count = NTS_BATCH; /* the first batch */
     struct bench b;
 
-    for (unsigned i = 0; i < NTS_BATCH; i++)
-        expected[i] = 1;
     open_bench(&b, INADDR_LOOPBACK);
     ask(&b, 0, NTS_BATCH - 1);
     CHECK(all_alone(&b, NTS_BATCH - 1));
-    memcpy(expected + count, following, sizeof following);
-    ask(&b, 0, 2 * NTS_BATCH);
+    /* One batch that is full and one that is not. */
+    memcpy(expected, full, sizeof full);
+    for (unsigned i = 0; i < 5; i++)
+        expected[sizeof full / sizeof *full + i] = 1;
+    ask(&b, 0, NTS_BATCH + 5);
     CHECK(leave_in(&b, expected));
-    /* A full batch that came later than the last one does not follow it. */
-    ask(&b, 0, NTS_BATCH);
-    CHECK(all_alone(&b, NTS_BATCH));
-    /* Each socket counts on its own, even when the other one has used up its share. */
-    for (int batch = 1; batch < 4; batch++, count += sizeof following / sizeof *following)
-        memcpy(expected + count, following, sizeof following);
-    for (unsigned i = 0; i < NTS_BATCH; i++)
-        expected[count++] = 1;
-    ask(&b, 0, 4 * NTS_BATCH);
-    ask(&b, 1, NTS_BATCH);
+    /* Each socket has its own batches, and no socket may send more than four of them before the other one. */
+    for (unsigned i = 0; i < 4; i++)
+        memcpy(expected + i * (sizeof full / sizeof *full), full, sizeof full);
+    expected[4 * (sizeof full / sizeof *full)] = 1;
+    ask(&b, 0, 5 * NTS_BATCH);
+    ask(&b, 1, 1);
     CHECK(leave_in(&b, expected));
+    close_bench(&b);
+}
+
+/* Routers may fragment long replies, alone and in a step. Short ones leave with "don't fragment". */
+static void check_fragmenting(void)
+{
+    uint8_t packet[NTS_MAX_REQUEST];
+    size_t const len = good_request(packet, 1, 15, 7);
+    struct bench b;
+
+    open_bench(&b, INADDR_LOOPBACK);
+    for (int count = 1; count <= NTS_BATCH; count += NTS_BATCH - 1) {
+        longest = 0;
+        CHECK(fragmenting(b.servers[0]) == IP_PMTUDISC_PROBE);
+        ask(&b, 0, count - 1);
+        send_to(&b, INADDR_LOOPBACK, 0, packet, len);
+        CHECK(nts_wait(b.engine, 1000) == 1 && nts_serve(b.engine) == (size_t)count);
+        CHECK(longest == len && fragmenting(b.servers[0]) == IP_PMTUDISC_PROBE);
+    }
     close_bench(&b);
 }
 
@@ -311,6 +335,7 @@ int main(void)
     check_missing_timestamp();
     check_source();
     check_steps();
+    check_fragmenting();
     check_refused();
     return check_report("loop", "sockets");
 }

@@ -3,7 +3,7 @@
  * requests.h - makes NTS requests for tests and fuzzers. It implements the layouts of RFC 8915 and nts/codec/cookies.py a
  * second time, with libaes_siv's functions for single messages, which the engine does not use.
  *
- * Master keys and their identifiers are those in tests/strategies.py.
+ * Master keys and their identifiers are those in testkit/packets.py.
  */
 #ifndef REQUESTS_H_
 #define REQUESTS_H_

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * alloc.c - each allocation in turn fails: the call returns NULL or 0, nothing leaks (Valgrind and the
- * address sanitizer see to that), and a context that failed works again afterwards.
+ * alloc.c - makes each allocation fail in turn: the call returns NULL or 0, nothing leaks (Valgrind and the address
+ * sanitizer check that), and a context that failed works again afterwards.
  *
- * All memory of the library comes from OpenSSL's allocator, which is replaced here.
+ * The library gets all its memory from OpenSSL's allocator, which this test replaces.
  */
 #include <openssl/crypto.h>
 
@@ -41,7 +41,7 @@ static void plain_free(void *p, char const *file, int line)
 
 static uint8_t const key[64] = {7};
 
-/* Runs try(a, b) with 0, 1, 2 ... allocations allowed until it succeeds. Returns how often it failed. */
+/* Runs try(a, b) with 0, 1, 2 ... allocations allowed, until it succeeds. Returns how often it failed. */
 static unsigned long exhaust(int (*try)(AES_SIV_CTX *, AES_SIV_CTX *), AES_SIV_CTX *a, AES_SIV_CTX *b)
 {
     unsigned long allowed = 0;
@@ -72,7 +72,7 @@ static int try_init(AES_SIV_CTX *a, AES_SIV_CTX *b)
     return AES_SIV_Init(a, key, 32);
 }
 
-/* The key has another length than the last one. */
+/* The key has a different length from the last one. */
 static int try_other_key(AES_SIV_CTX *a, AES_SIV_CTX *b)
 {
     (void)b;
@@ -90,7 +90,7 @@ static int try_copy(AES_SIV_CTX *a, AES_SIV_CTX *b)
     return 0;
 }
 
-/* A batch where memory is short: each message is sealed, or refused. */
+/* When memory is short, each message of a batch is either done or refused. */
 static int try_batch(AES_SIV_CTX *a, AES_SIV_CTX *b)
 {
     AES_SIV_KEY *const scheduled = AES_SIV_KEY_new(key, 32);
@@ -129,9 +129,9 @@ int main(void)
     char const *backend;
     AES_SIV_CTX *a, *b;
 
-    /* Has to come before OpenSSL's first allocation. That loading the library makes none is part of it. */
+    /* Must come before OpenSSL's first allocation. This also shows that loading the library allocates nothing. */
     CHECK(CRYPTO_set_mem_functions(limited_malloc, limited_realloc, plain_free) == 1);
-    /* OpenSSL 3.5 waits for itself for ever when its own start runs out of memory; that is not what is tested. */
+    /* OpenSSL 3.5 deadlocks when its own start runs out of memory. That is not what this tests. */
     CHECK(OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CRYPTO_STRINGS, NULL) == 1);
 
     backend = check_backend();

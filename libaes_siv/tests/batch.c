@@ -1,28 +1,28 @@
 /* SPDX-License-Identifier: MIT
  *
- * batch.c - batches of random messages against contexts of the libcrypto backend, which do one message at a
- * time: sealing, opening, in place and not, with forgeries among authentic messages. As every backend is held
- * against that one, they agree with each other.
+ * batch.c - compares batches of random messages with contexts of the libcrypto backend, which do one message at a
+ * time: sealing, opening, in place and not, with forgeries among authentic messages. Since every backend agrees with
+ * that one, they agree with each other.
  */
 #include "../siv_internal.h"
 #include "check.h"
 
 #define ROUNDS 240
-#define MOST 140 /* messages in a batch: more than are looked at together */
-#define MAX 1400
+#define MAX_MESSAGES 140 /* messages in a batch: more than the window in which the library groups them */
+#define MAX_LEN 1400
 #define KEYS 6
 #define CANARY 0xa5
 
 struct message {
-    uint8_t key[64], nonce[32], ad[MAX], text[MAX];
-    uint8_t sealed[MAX + 16]; /* by the library's contexts */
-    uint8_t buffer[MAX + 16 + 8];
-    uint8_t other[MAX + 16 + 8];
+    uint8_t key[64], nonce[32], ad[MAX_LEN], text[MAX_LEN];
+    uint8_t sealed[MAX_LEN + 16]; /* by a context */
+    uint8_t buffer[MAX_LEN + 16 + 8];
+    uint8_t other[MAX_LEN + 16 + 8];
     int forged;
 };
 
-static struct message messages[MOST];
-static AES_SIV_MSG batch[MOST];
+static struct message messages[MAX_MESSAGES];
+static AES_SIV_MSG batch[MAX_MESSAGES];
 static AES_SIV_KEY *keys[KEYS];
 static uint8_t raw_keys[KEYS][64];
 static AES_SIV_CTX *reference;
@@ -37,14 +37,14 @@ static size_t key_len(size_t k)
     return 32 + 16 * (k % 3);
 }
 
-/* Mostly short, as in NTS, now and then any length, and often a border. */
+/* Mostly short, as in NTS; sometimes any length; often a boundary. */
 static size_t random_len(size_t max)
 {
-    static size_t const borders[] = {0, 0, 1, 15, 16, 17, 31, 32, 33, 66, 84, 104, 112, 127, 128, 129, 188};
+    static size_t const boundaries[] = {0, 0, 1, 15, 16, 17, 31, 32, 33, 66, 84, 104, 112, 127, 128, 129, 188};
 
     switch (below(4)) {
     case 0:
-        return borders[below(sizeof borders / sizeof borders[0])] % (max + 1);
+        return boundaries[below(sizeof boundaries / sizeof boundaries[0])] % (max + 1);
     case 1:
         return below(max + 1);
     default:
@@ -52,18 +52,18 @@ static size_t random_len(size_t max)
     }
 }
 
-/* Lengths, and which kind of key. The pointers and texts are filled in for each message. */
+/* Chooses lengths and kind of key. random_message() fills in the pointers and texts. */
 static AES_SIV_MSG random_shape(void)
 {
-    AES_SIV_MSG shape = {.nonce_len = below(3) == 0 ? below(33) : 16, .ad_len = random_len(MAX)};
+    AES_SIV_MSG shape = {.nonce_len = below(3) == 0 ? below(33) : 16, .ad_len = random_len(MAX_LEN)};
 
-    shape.in_len = random_len(MAX);
+    shape.in_len = random_len(MAX_LEN);
     if (below(2) == 0)
         shape.key = keys[below(KEYS)];
     else
         shape.raw_key_len = key_len(below(3));
     if (below(8) == 0)
-        shape.nonce = messages[0].nonce; /* stands for: no nonce */
+        shape.nonce = messages[0].nonce; /* means: no nonce */
     return shape;
 }
 
@@ -90,7 +90,7 @@ static void random_message(struct message *m, AES_SIV_MSG *b, AES_SIV_MSG const 
     if (shape->key != NULL) {
         while (keys[k] != shape->key)
             k++;
-        b->raw_key = below(2) == 0 ? NULL : m->key; /* of no account */
+        b->raw_key = below(2) == 0 ? NULL : m->key; /* is ignored */
     }
     CHECK(AES_SIV_Init(reference, shape->key != NULL ? raw_keys[k] : m->key,
                        shape->key != NULL ? key_len(k) : shape->raw_key_len) == 1);
@@ -118,7 +118,7 @@ static void seal(size_t n)
     }
 }
 
-/* one_in: of how many messages one is forged; 0 is none. */
+/* Forges one in `one_in` messages; 0: none. */
 static void open(size_t n, size_t one_in)
 {
     int all = 1;
@@ -147,10 +147,10 @@ static void open(size_t n, size_t one_in)
     }
 }
 
-/* shapes: how many different ones there are among n messages. */
+/* n messages of up to `shapes` different shapes. */
 static void one_batch(size_t n, size_t shapes, size_t forged_one_in)
 {
-    AES_SIV_MSG shape[MOST];
+    AES_SIV_MSG shape[MAX_MESSAGES];
 
     for (size_t i = 0; i < shapes; i++)
         shape[i] = random_shape();
@@ -177,7 +177,7 @@ int main(void)
     for (size_t n = 1; n <= 64; n++)
         one_batch(n, 1, n % 4);
     for (size_t round = 0; round < ROUNDS; round++) {
-        size_t const n = round % 16 == 0 ? MOST : 1 + below(24);
+        size_t const n = round % 16 == 0 ? MAX_MESSAGES : 1 + below(24);
 
         one_batch(n, 1 + below(round % 4 == 0 ? n : 3), round % 3 == 0 ? 0 : 1 + below(9));
     }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * batch_misuse.c - a message that cannot be done is refused, wherever it stands in a batch, and leaves the
- * others alone.
+ * batch_misuse.c - an invalid message is refused, wherever it is in a batch, and does not affect the others.
  */
 #include "../siv_internal.h"
 #include "check.h"
@@ -15,7 +14,7 @@ static uint8_t sealed[N][LEN + 16], out[N][LEN + 16];
 static AES_SIV_MSG batch[N];
 static AES_SIV_KEY *key, *foreign;
 
-/* All in order, with raw keys in the first half and a scheduled one in the second. */
+/* Valid messages, with raw keys in the first half and a scheduled one in the second. */
 static void good(int seal)
 {
     for (size_t i = 0; i < N; i++) {
@@ -34,7 +33,7 @@ static void good(int seal)
     }
 }
 
-/* What can be wrong; returns 0 when there is no such number. */
+/* Makes one kind of mistake. Returns 0 when there is none with this number. */
 static int spoil(AES_SIV_MSG *m, int number, int seal)
 {
     switch (number) {
@@ -91,7 +90,7 @@ static void one(int seal, size_t at, int number)
     spoil(m, number, seal);
     CHECK((seal ? AES_SIV_SealBatch(batch, N) : AES_SIV_OpenBatch(batch, N)) == 0);
     CHECK(m->ok == 0);
-    /* What is refused leaves its output as it was when sealing; when opening, the plaintext is zeroed. */
+    /* Sealing leaves the output of a refused message unchanged; opening zeroes the plaintext. */
     if (m->out != NULL && (seal || m->in_len < 16))
         CHECK(check_all(out[at], 0xa5, sizeof out[at]));
     else if (m->out != NULL)
@@ -102,7 +101,7 @@ static void one(int seal, size_t at, int number)
     }
 }
 
-/* Lengths of 0 need no pointers; no message needs an output that would be empty. */
+/* Strings of length 0 need no pointers, and an empty output needs none either. */
 static void without_pointers(void)
 {
     uint8_t tags[N][16];
@@ -142,7 +141,7 @@ static void keys(void)
 int main(void)
 {
     char const *const backend = check_backend();
-    struct siv_backend const other = *siv_backend_libcrypto(); /* the same at another address is another one */
+    struct siv_backend const other = *siv_backend_libcrypto(); /* at another address, so it counts as another backend */
 
     keys();
     key = AES_SIV_KEY_new(raw_key, 32);

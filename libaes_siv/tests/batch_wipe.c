@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * batch_wipe.c - a batch leaves on its stack no round key, and not the tag that a forged message should have had.
+ * batch_wipe.c - a batch leaves no round key on its stack, nor the tag that a forged message should have had.
  *
- * A key is as good as any of its round keys: the others follow from one or two of them, in both directions.
+ * One or two round keys reveal the whole key, since the others can be computed from them in both directions.
  *
- * The batch runs in a thread whose stack is a file of ours in memory, which is read and searched afterwards.
- * What libcrypto leaves where is not for this library to say, nor what a compiler leaves in debug builds and
- * for the address sanitizer: there, the search runs and its findings do not count.
+ * The batch runs in a thread whose stack is a mapped file, which the test then reads and searches. This library cannot
+ * control what libcrypto leaves there, or the compiler in debug builds and for the address sanitizer. In these cases
+ * the search runs, but its findings do not count.
  */
 #define _DEFAULT_SOURCE
 
@@ -18,19 +18,19 @@
 #include "check.h"
 
 #define STACK ((size_t)1 << 18)
-#define MOST 20
+#define MAX_MESSAGES 20
 #define LEN 104
 
-static uint8_t keys[MOST][64], sealed[MOST][LEN + 16], out[MOST][LEN + 16];
+static uint8_t keys[MAX_MESSAGES][64], sealed[MAX_MESSAGES][LEN + 16], out[MAX_MESSAGES][LEN + 16];
 static uint8_t const data[188] = {5};
-static AES_SIV_MSG batch[MOST];
-static uint8_t secrets[MOST * (2 * (SIV_MAX_ROUNDS + 1) + 1)][16]; /* round keys, tags */
+static AES_SIV_MSG batch[MAX_MESSAGES];
+static uint8_t secrets[MAX_MESSAGES * (2 * (SIV_MAX_ROUNDS + 1) + 1)][16]; /* round keys, tags */
 static size_t secret_count;
 static uint8_t begins[1 << 16]; /* whether a secret begins with these two bytes */
 static size_t count;
 static int seal;
 
-/* What the search has to find: deep down, where the end of the thread does not overwrite it. */
+/* Leaves a key for the search to find, so deep in the stack that the end of the thread does not overwrite it. */
 static void leave_key(void)
 {
     uint8_t volatile copy[8192];
@@ -58,8 +58,8 @@ static void add_secret(uint8_t const *secret)
     begins[secret[0] << 8 | secret[1]] = 1;
 }
 
-/* All the round keys of one half of a key, whether it was scheduled before or is within the batch. Where libcrypto
- * has them nobody knows; they begin with the half as it is. */
+/* Adds all round keys of one half of a key. Those of libcrypto are out of reach, except the first one, which is the
+ * half itself. */
 static void add_round_keys(struct siv_aes const *aes, uint8_t const *half)
 {
     if (siv_backend_chosen()->batch == NULL) {
@@ -71,7 +71,7 @@ static void add_round_keys(struct siv_aes const *aes, uint8_t const *half)
         add_secret(aes->schedule.round_key + SIV_BLOCK * r);
 }
 
-/* What to search for: the keys of the batch, and its tags if they are to stay unknown. */
+/* Collects what to search for: the keys of the batch and, when opening, the right tags. */
 static void collect(size_t key_len)
 {
     secret_count = 0;
@@ -89,7 +89,8 @@ static void collect(size_t key_len)
         add_secret(sealed[i]);
 }
 
-/* How many of the secrets are on the stack of a thread that has done the batch; or that leaves one there. */
+/* Returns how many of the secrets are on the stack of a thread that has done the batch. With `leave`, the thread leaves
+ * one there instead. */
 static unsigned long found(size_t key_len, int leave)
 {
     pthread_attr_t attributes;
@@ -119,7 +120,7 @@ static unsigned long found(size_t key_len, int leave)
     return hits;
 }
 
-/* Messages with a key each, or all with the first one, scheduled before. */
+/* Makes messages with a key each, or all with the scheduled one. */
 static void prepare(size_t key_len, size_t len, AES_SIV_KEY const *scheduled)
 {
     for (size_t i = 0; i < count; i++) {
@@ -136,11 +137,11 @@ static void prepare(size_t key_len, size_t len, AES_SIV_KEY const *scheduled)
     }
 }
 
-/* The tag in each message to open is wrong, the right one is in sealed. The messages have no text: another tag
- * would give another text, of which nobody knows the right tag. */
+/* Gives each message to open a wrong tag; `sealed` keeps the right one. The messages have no text, since a wrong tag
+ * would decrypt to another text, whose right tag the test does not know. */
 static void forge(void)
 {
-    static uint8_t forged[MOST][LEN + 16];
+    static uint8_t forged[MAX_MESSAGES][LEN + 16];
 
     for (size_t i = 0; i < count; i++) {
         memcpy(forged[i], sealed[i], sizeof forged[i]);
@@ -151,10 +152,10 @@ static void forge(void)
     }
 }
 
-/* Batches of all sizes, of which nothing may be found if it counts. */
+/* Does batches of all sizes. With `strict`, nothing may be found. */
 static void search(size_t key_len, AES_SIV_KEY const *scheduled, int strict)
 {
-    for (count = 1; count <= MOST; count++) {
+    for (count = 1; count <= MAX_MESSAGES; count++) {
         prepare(key_len, LEN, scheduled);
         seal = 1;
         CHECK(found(key_len, 0) == 0 || !strict);
@@ -170,17 +171,17 @@ int main(void)
 {
     char const *const backend = check_backend();
 #if defined(__SANITIZE_ADDRESS__)
-    int const searchable = 0; /* locals may be elsewhere */
+    int const searchable = 0; /* locals may not be on the stack */
     int const strict = 0;
 #elif defined(__OPTIMIZE__)
     int const searchable = 1;
     int const strict = strcmp(backend, "libcrypto") != 0;
 #else
     int const searchable = 1;
-    int const strict = 0; /* every variable is in memory, and the compiler copies at will */
+    int const strict = 0; /* every variable is in memory, and the compiler makes copies */
 #endif
 
-    for (size_t i = 0; i < MOST; i++)
+    for (size_t i = 0; i < MAX_MESSAGES; i++)
         check_fill(keys[i], sizeof keys[i]);
     for (size_t key_len = 32; key_len <= 64; key_len += 16) {
         AES_SIV_KEY *const scheduled = AES_SIV_KEY_new(keys[0], key_len);
@@ -191,6 +192,6 @@ int main(void)
     }
     count = 1;
     seal = 1;
-    CHECK(found(32, 1) != 0 || !searchable); /* or the search would prove nothing */
+    CHECK(found(32, 1) != 0 || !searchable); /* shows that the search works */
     return check_report("batch_wipe", backend);
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * blocks.c - a backend's table, below S2V: AES itself (FIPS 197), chaining, and how counters count.
+ * blocks.c - the functions of a backend's table: AES itself (FIPS 197), chaining, counting.
  */
 #include "../siv_internal.h"
 #include "check.h"
 
-/* One AES block, as the MAC of that block from a zero state. */
+/* Encrypts one block: the MAC of that block from a zero state. */
 static void aes(struct siv_backend const *backend, struct siv_aes const *key, uint8_t const *in, uint8_t *out)
 {
     memset(out, 0, SIV_BLOCK);
@@ -48,8 +48,8 @@ static void chaining(struct siv_backend const *backend, struct siv_aes const *ke
     CHECK(memcmp(at_once, one_by_one, SIV_BLOCK) == 0);
 }
 
-/* Every length around the batches, from counters whose carries run as far as they can. Real ones start with
- * bits 63 and 31 clear; the last of these are what texts of 2^31 blocks and more lead to. */
+/* Every length around the sizes of batches, from counters with the longest carries. Real counters start with bits 63
+ * and 31 clear; the last ones here are reached by texts of 2^31 blocks and more. */
 static void counting(struct siv_backend const *backend, struct siv_aes const *key)
 {
     static char const *const starts[] = {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * check.h - what every test program uses: a check macro, hexadecimal strings and repeatable random bytes.
+ * check.h - for all test programs: a check macro, hexadecimal strings and repeatable random bytes.
  *
- * A program calls CHECK any number of times and returns check_report(). A failed check does not end it.
+ * A program calls CHECK any number of times and returns check_report(). A failed check does not end the program.
  */
 #ifndef CHECK_H_
 #define CHECK_H_
@@ -30,14 +30,14 @@ static inline int check_that(int holds, char const *text, char const *file, int 
     return holds;
 }
 
-/* Exit status of a program, after one line about what it did. */
+/* Prints one line about what the program did. Returns its exit status. */
 static inline int check_report(char const *name, char const *backend)
 {
     printf("%s on %s: %lu checks, %lu failed\n", name, backend, check_count, check_failures);
     return check_failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-/* Ends a program as skipped when ctest asked for a backend that this machine lacks. */
+/* Returns the backend in use. Ends the program as skipped if ctest asks for one that this machine lacks. */
 static inline char const *check_backend(void)
 {
     char const *const wanted = getenv("AES_SIV_BACKEND");
@@ -57,7 +57,7 @@ static inline unsigned check_digit(char c)
     return (unsigned)(c <= '9' ? c - '0' : c - 'a' + 10);
 }
 
-/* Decodes lower-case hexadecimal digits; returns the number of bytes. */
+/* Decodes lower-case hexadecimal digits. Returns the number of bytes. */
 static inline size_t check_unhex(uint8_t *out, char const *hex)
 {
     size_t const len = strlen(hex) / 2;
@@ -76,7 +76,7 @@ static inline int check_all(uint8_t const *p, uint8_t value, size_t len)
     return 1;
 }
 
-/* The same numbers in every run (xorshift64). */
+/* Gives the same numbers in every run (xorshift64). */
 static inline uint64_t check_random(void)
 {
     static uint64_t x = 88172645463325252u;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * compat.c - a program as users of this API write it: aes_siv.h is all it knows, and the shared library.
+ * compat.c - a program as users of this API write it. It knows only aes_siv.h and the shared library.
  *
- * The calls are those that NTS servers make: a context that lives as long as the process, sealing with a
- * nonce and without associated data, opening in place, and a key set up once and copied for each message.
+ * It makes the calls of NTS servers: a context that lives as long as the process, sealing with a nonce and without
+ * associated data, opening in place, and a key that is set up once and copied for each message.
  */
 #include "aes_siv.h"
 
@@ -31,7 +31,7 @@ int main(void)
     char version[16];
 
     if (aes_siv_backend() == NULL) {
-        printf("the backend asked for is not available on this machine\n");
+        printf("this machine does not have that backend\n");
         return 77;
     }
     snprintf(version, sizeof version, "%d.%d.%d", LIBAES_SIV_VERSION_MAJOR, LIBAES_SIV_VERSION_MINOR,

@@ -6,7 +6,7 @@
 
 static uint8_t key[64], text[40];
 
-/* Seals text under one further component, and returns whether that gives the expected V || C. */
+/* Seals text with one more component. Returns whether that gives the expected V || C. */
 static int seals_to(AES_SIV_CTX *ctx, uint8_t const *component, size_t len, uint8_t const *expected)
 {
     uint8_t v[16], c[sizeof text];
@@ -43,7 +43,7 @@ static void independence(AES_SIV_CTX *a, AES_SIV_CTX *b)
 
     CHECK(AES_SIV_Encrypt(a, sealed, &len, key, 32, key, 9, text, sizeof text, text, 11) == 1);
 
-    /* b is copied half-way; then neither the wiping nor the new key of a matters to it. */
+    /* b is copied half-way. Wiping a, or giving it a new key, does not affect b. */
     CHECK(AES_SIV_Init(a, key, 32) == 1 && AES_SIV_AssociateData(a, text, 11) == 1);
     CHECK(AES_SIV_CTX_copy(b, a) == 1);
     AES_SIV_CTX_cleanup(a);
@@ -78,7 +78,7 @@ static void failures(AES_SIV_CTX *a, AES_SIV_CTX *b)
 {
     CHECK(AES_SIV_CTX_copy(NULL, a) == 0 && AES_SIV_CTX_copy(a, NULL) == 0);
 
-    /* There is no key to copy, and the one that was in b must not be used by mistake. */
+    /* There is no key to copy, and b must not go on with its old one. */
     AES_SIV_CTX_cleanup(a);
     CHECK(AES_SIV_Init(b, key, 32) == 1);
     CHECK(AES_SIV_CTX_copy(b, a) == 0);

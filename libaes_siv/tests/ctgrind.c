@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * ctgrind.c - does any branch or address depend on a secret? To be run under Valgrind.
+ * ctgrind.c - does any branch or address depend on a secret? Run it under Valgrind.
  *
- * Keys, associated data and texts are marked as uninitialised, and Memcheck reports every jump and every
- * memory access that depends on them. Outputs are made public again before they are used. Inside the library,
- * compiled into this program for the purpose, siv_declassify() does so in a few places. With the argument
- * "leak" the program branches on a secret on purpose, to show that Memcheck would have seen it.
+ * Keys, associated data and texts are marked as uninitialised, and Memcheck reports every jump and every memory access
+ * that depends on them. The test marks outputs as public before it uses them, and so does siv_declassify() in a few
+ * places of the library, which is compiled into this program. With the argument "leak" the program deliberately
+ * branches on a secret, to show that Memcheck sees it.
  */
 #include <valgrind/memcheck.h>
 
@@ -45,7 +45,7 @@ static void one_shape(AES_SIV_CTX *ctx, size_t key_len, size_t ad_len, size_t le
     CHECK(ok == 0 && check_all(out, 0, len));
 }
 
-/* The other way in: a copied template. */
+/* A copied template. */
 static void from_template(AES_SIV_CTX *ctx)
 {
     AES_SIV_CTX *const tmpl = AES_SIV_CTX_new();
@@ -66,7 +66,7 @@ static void from_template(AES_SIV_CTX *ctx)
     AES_SIV_CTX_free(tmpl);
 }
 
-/* n messages of the same shape and two of others, with secret keys and texts; then the same forged. */
+/* n messages of the same shape and two of other shapes, with secret keys and texts; then the same, forged. */
 static void batch(AES_SIV_KEY const *key, size_t n, size_t key_len, size_t ad_len, size_t len)
 {
     static uint8_t keys[20][64], ad[MAX], text[20][MAX], sealed[20][MAX + 16], out[20][MAX];
@@ -151,7 +151,7 @@ int main(int argc, char **argv)
     if (!CHECK(ctx != NULL))
         return EXIT_FAILURE;
     if (!RUNNING_ON_VALGRIND) {
-        printf("to be run under valgrind\n");
+        printf("run this under valgrind\n");
         return EXIT_FAILURE;
     }
     if (argc > 1 && strcmp(argv[1], "leak") == 0)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * differential.c - random messages of random shapes: the backends against each other, and against the AES-SIV
- * of OpenSSL itself for the shapes that it can do (it leaves empty strings out).
+ * differential.c - random messages of random shapes: compares the backends with each other, and with the AES-SIV of
+ * OpenSSL for the shapes that it supports (it has no empty strings).
  */
 #include <openssl/evp.h>
 
@@ -44,7 +44,7 @@ static int start(AES_SIV_CTX *ctx, struct message const *m)
     return ok;
 }
 
-/* Whether OpenSSL has AES-SIV; without it, that comparison is left out, and the last line says so. */
+/* Whether OpenSSL has AES-SIV. If not, the last line of output says that this comparison is missing. */
 static int evp_has_siv(void)
 {
     EVP_CIPHER *const cipher = EVP_CIPHER_fetch(NULL, "AES-128-SIV", NULL);
@@ -113,7 +113,7 @@ int main(void)
         }
     }
 
-    /* A key made by one backend means nothing to the other. */
+    /* One backend refuses the keys of the other. */
     if (a != NULL)
         CHECK(AES_SIV_Init(a, m.key, 32) == 1 && AES_SIV_CTX_copy(b, a) == 0);
     AES_SIV_CTX_free(a);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * faults.c - a backend that fails at its n-th call, for every n of a whole conversation: each public function
- * then returns 0 with clean outputs, and the context refuses to go on.
+ * faults.c - a backend that fails at its n-th call, for every n of a sequence of operations: the public function
+ * returns 0 with clean outputs, and the context refuses further steps.
  */
 #include "../siv_internal.h"
 #include "check.h"
@@ -49,7 +49,7 @@ static int faulty_mac(struct siv_aes const *aes, uint8_t state[SIV_BLOCK], uint8
     return real->mac(aes, state, data, blocks) && may_work();
 }
 
-/* Fails after the work is done: what it wrote must not get out. */
+/* Fails after the work is done. The caller must not see what it wrote. */
 static int faulty_ctr(struct siv_aes const *aes, uint8_t const counter[SIV_BLOCK], uint8_t *out,
                       uint8_t const *in, size_t len)
 {
@@ -70,7 +70,7 @@ static struct siv_backend const faulty = {
 static uint8_t const key[32] = {9};
 static uint8_t const text[40] = {1, 2, 3, 4};
 
-/* After a failure the context is of no use until it gets a key. */
+/* After a failure the context refuses every step until it gets a key. */
 static int stuck(AES_SIV_CTX *ctx)
 {
     calls_left = -1;
@@ -99,7 +99,7 @@ static int open(AES_SIV_CTX *ctx, uint8_t const *v, uint8_t const *c)
     return stuck(ctx);
 }
 
-/* A batch of three: with a scheduled key, without, and with. A failure shows in ok and leaves clean outputs. */
+/* A batch of three: with a scheduled key, without, and with one. A failure sets ok to 0 and leaves clean outputs. */
 static int batch(AES_SIV_KEY const *scheduled)
 {
     uint8_t sealed[3][sizeof text + 16], out[3][sizeof text];

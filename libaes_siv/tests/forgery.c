@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * forgery.c - a message that differs from what was sealed in any one bit, or in its shape, is refused, and
- * then nothing but zeros comes out.
+ * forgery.c - a message that differs in any one bit, or in its shape, from the sealed one is refused, and the output is
+ * all zeros.
  */
 #include "check.h"
 
@@ -9,7 +9,7 @@
 
 static uint8_t key[64], nonce[16], ad[40], text[MAX], sealed[MAX + 16];
 
-/* Tries to open sealed as it stands now. */
+/* Tries to open the current contents of `sealed`. */
 static int open_now(AES_SIV_CTX *ctx, size_t key_len, size_t len)
 {
     uint8_t out[MAX + 1];
@@ -28,7 +28,7 @@ static int open_now(AES_SIV_CTX *ctx, size_t key_len, size_t len)
     return ok;
 }
 
-/* Every single-bit change of the len bytes at p is noticed, and nothing else is wrong. */
+/* Flips every bit of the len bytes at p. The message is refused each time, and accepted again at the end. */
 static void flip(AES_SIV_CTX *ctx, uint8_t *p, size_t p_len, size_t key_len, size_t len)
 {
     for (size_t bit = 0; bit < 8 * p_len; bit++) {
@@ -62,11 +62,11 @@ static void one_shape(AES_SIV_CTX *ctx, size_t key_len, size_t len)
      * one the right text may come out by chance. */
     flip(ctx, key, len < 15 ? key_len / 2 : key_len, key_len, len);
 
-    /* One byte less; and what was cut off must not be written to either. */
+    /* One byte less. Nothing may be written beyond the shorter text. */
     if (len != 0)
         CHECK(open_now(ctx, key_len, len - 1) == 0);
 
-    /* In place, a refused ciphertext is gone too. */
+    /* In place, a refused ciphertext is zeroed too. */
     memcpy(in_place, sealed, len + 16);
     in_place[0] ^= 1;
     CHECK(!AES_SIV_Decrypt(ctx, in_place + 16, &out_len, key, key_len, nonce, sizeof nonce, in_place,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * misuse.c - every wrong call is refused, leaves its outputs safe, and does not spoil the next right call.
+ * misuse.c - every wrong call is refused, leaves its outputs safe, and does not affect the next right call.
  */
 #include "check.h"
 
@@ -28,7 +28,7 @@ static void without_key(AES_SIV_CTX *ctx)
     CHECK(AES_SIV_DecryptFinal(ctx, c, v, data, 32) == 0);
     CHECK(check_all(c, 0, sizeof c));
 
-    /* An Init that fails takes the former key away. */
+    /* An Init that fails removes the old key. */
     CHECK(AES_SIV_Init(ctx, key, 32) == 1 && AES_SIV_Init(ctx, key, 31) == 0);
     CHECK(AES_SIV_AssociateData(ctx, data, 1) == 0);
 }
@@ -44,7 +44,7 @@ static void null_pointers(AES_SIV_CTX *ctx)
     AES_SIV_CTX_cleanup(NULL);
     AES_SIV_CTX_free(NULL);
 
-    /* Each of these also ends its message: a refused component must not be missing from a tag. */
+    /* Each of these also ends the message: no tag may lack a component that was refused. */
     CHECK(AES_SIV_Init(ctx, key, 32) == 1);
     CHECK(AES_SIV_AssociateData(ctx, NULL, 1) == 0);
     CHECK(AES_SIV_EncryptFinal(ctx, v, c, data, 32) == 0);
@@ -146,7 +146,7 @@ static void one_call_decrypt(AES_SIV_CTX *ctx)
     CHECK(AES_SIV_Decrypt(ctx, out, &len, key, 32, data, 16, NULL, 0, data, 4) == 0);
     CHECK(memcmp(out, data, 32) == 0);
 
-    /* From here on the output is known to be large enough, and every failure zeroes it. */
+    /* From here on the output is large enough, and every failure zeroes it. */
     CHECK(AES_SIV_Decrypt(NULL, out, &len, key, 32, data, 16, sealed, 48, data, 4) == 0);
     CHECK(check_all(out, 0, 32));
     memset(out, 0xa5, sizeof out);

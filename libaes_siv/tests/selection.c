@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * selection.c - what AES_SIV_BACKEND does: an impossible choice is refused for as long as it stands, a
- * possible one holds for the life of the process.
+ * selection.c - AES_SIV_BACKEND: an impossible choice is refused as long as it is set; a possible one lasts for the
+ * life of the process.
  */
 #define _POSIX_C_SOURCE 200809L
 
@@ -39,7 +39,7 @@ int main(void)
     while (here[best] == NULL)
         best++;
 
-    /* Empty is the same as unset: the best there is. */
+    /* Empty is the same as unset: the fastest backend. */
     CHECK(setenv("AES_SIV_BACKEND", "", 1) == 0);
     CHECK(aes_siv_backend() != NULL);
     CHECK(strcmp(aes_siv_backend(), names[best]) == 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * threads.c - the first use of the library happens in several threads at once, and each works with its own
- * context. Then all of them share a scheduled key. Most telling when built with AES_SIV_SANITIZE=thread.
+ * threads.c - several threads use the library for the first time at once, each with its own context. Then all of them
+ * share a scheduled key. AES_SIV_SANITIZE=thread finds the most.
  */
 #include <pthread.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * vectors.c - known answers, in every way the API has to compute them: step by step, in one call, in place.
+ * vectors.c - known answers, computed in every way that the API offers: step by step, in one call, in place.
  */
 #include "check.h"
 
@@ -12,7 +12,7 @@ struct vector {
     char const *components[4]; /* in hexadecimal; the list ends at NULL */
     char const *plaintext;
     char const *sealed;
-    int one_call; /* whether components are what AES_SIV_Encrypt has: ad, and perhaps a nonce */
+    int one_call; /* whether AES_SIV_Encrypt can take the components: ad, and perhaps a nonce */
 };
 
 #define KEY_A1 "fffefdfcfbfaf9f8f7f6f5f4f3f2f1f0f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff"
@@ -100,8 +100,8 @@ static void run(AES_SIV_CTX *ctx, struct vector const *vector)
         fprintf(stderr, "in vector: %s\n", vector->name);
 }
 
-/* An absent nonce, an empty one, and empty associated data are three different things, except that NULL and a
- * pointer mean the same for what is empty. */
+/* No nonce, an empty nonce and empty associated data all differ. For empty associated data, NULL and a pointer are the
+ * same. */
 static void empty_components(AES_SIV_CTX *ctx)
 {
     static uint8_t const key[32] = {1};

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT
  *
- * wipe.c - no key is left in memory after cleanup, free or a new Init, nor in any memory that is given back.
+ * wipe.c - no key stays in memory after cleanup, free or a new Init, nor in any freed memory.
  *
- * OpenSSL's allocator, from which all memory of the library comes, is replaced by one that knows every live
- * block and searches each block that is freed. What is searched for are the two halves of the key: on both
- * backends they are the beginning of a key schedule.
+ * The library gets all its memory from OpenSSL's allocator. This test replaces that by one that tracks every live block
+ * and searches each block that is freed. It searches for the two halves of the key, with which a key schedule starts
+ * in all backends.
  */
 #include <openssl/crypto.h>
 
 #include "../siv_internal.h"
 #include "check.h"
 
-/* In front of every block, which has to stay aligned for any type. */
+/* In front of every block, which must stay aligned for any type. */
 struct header {
     _Alignas(max_align_t) struct header *next;
     size_t size;
@@ -94,7 +94,7 @@ static void one_key_size(AES_SIV_CTX *ctx, size_t key_len, size_t other_len)
     CHECK(live_with_key() == 0);
 
     CHECK(AES_SIV_Init(ctx, key, key_len) == 1);
-    CHECK(live_with_key() != 0); /* or the search would prove nothing */
+    CHECK(live_with_key() != 0); /* shows that the search works */
     AES_SIV_CTX_cleanup(ctx);
     CHECK(live_with_key() == 0);
 
@@ -118,7 +118,7 @@ static void one_key_size(AES_SIV_CTX *ctx, size_t key_len, size_t other_len)
     half = 0;
 }
 
-/* A short key schedule leaves nothing of a longer one behind it. */
+/* A short key schedule leaves nothing of a longer one in memory. */
 static void schedules(struct siv_backend const *aesni)
 {
     struct siv_aes aes;

@@ -184,7 +184,7 @@ class KeyWatcher:
     def seen(self) -> tuple[int, int]:
         """Change time (ns) and inode of the folder at the last look. While these are the same, `ring` is up to date.
 
-        (0, 0), which no folder has, when it had changed so recently that another change would not show.
+        (0, 0), which no folder has, when it was gone, or had changed so recently that another change would not show.
         """
         return self._seen or (0, 0)
 

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 
 from nts.base.errors import ConfigError
 
 ANY = ("0.0.0.0", "::")  # a server listens everywhere unless told otherwise
+TARGETS = ("127.0.0.1", "192.0.2.1", "::1", "2001:db8::1")  # this machine, and addresses for documentation elsewhere
 
 
 def listening(
@@ -40,6 +42,29 @@ def listening(
             close_all(sockets)
             raise _bind_error(address, port, kind, e) from None
     return sockets
+
+
+def listening_everywhere(port: int) -> list[socket.socket]:
+    """UDP sockets for all addresses, to share, and one more for each address to which most requests come.
+
+    Replies from the latter need no IP_PKTINFO to leave from the address that was asked: that saves 4 % of CPU time.
+    """
+    found = listening(socket.SOCK_DGRAM, (), port, share=True)
+    for address in usual_addresses():
+        with contextlib.suppress(ConfigError):  # gone again
+            found += listening(socket.SOCK_DGRAM, (address,), port, share=True)
+    return found
+
+
+def usual_addresses() -> list[str]:
+    """The addresses from which this machine reaches itself and the rest of the world: at most two of each family."""
+    found = []
+    for target in TARGETS:
+        family = socket.AF_INET6 if ":" in target else socket.AF_INET
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:  # no such family or route
+            sock.connect((target, 123))  # sends nothing
+            found.append(sock.getsockname()[0])
+    return sorted(set(found))
 
 
 def _bind_error(address: str, port: int, kind: socket.SocketKind, e: OSError) -> ConfigError:

@@ -155,6 +155,8 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     _allow_descriptors()
     bound = [
         listen.listening(socket.SOCK_DGRAM, ntp_config.listen, ntp_config.port, share=True)
+        if ntp_config.listen
+        else listen.listening_everywhere(ntp_config.port)
         for _ in range(ntp_config.workers)
     ]
     for sock in itertools.chain(*bound):
