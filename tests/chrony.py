@@ -40,14 +40,6 @@ def short_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def loopback_works(address: str) -> bool:
-    """Whether this machine has a loopback address: containers without IPv6 are common."""
-    with contextlib.suppress(OSError), socket.socket(_family(address), socket.SOCK_DGRAM) as sock:
-        sock.bind((address, 0))
-        return True
-    return False
-
-
 def _family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 

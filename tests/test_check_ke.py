@@ -28,7 +28,7 @@ from nts.check.server import CHECKS
 from nts.errors import ALPNError, ConnectError, ExitCode, KeResponseError, NTSError, ResolveError, TLSError
 from nts.registry import ALPN, AeadId, ErrorCode, FieldType, RecordType
 from tests import chrony
-from tests.support import Suite, free_port
+from tests.support import Suite, free_port, needs_v6
 
 KE_CHECKS = [c for c in CHECKS if int(c.id) <= 32]
 NAMES = [c.name for c in KE_CHECKS]
@@ -567,9 +567,8 @@ def test_what_went_over_the_wire_is_kept(authority: Authority) -> None:
     assert "127.0.0.1" in repr(exhibits)
 
 
+@needs_v6
 def test_over_ipv6(suite: Suite) -> None:
-    if not chrony.loopback_works("::1"):
-        pytest.skip("no IPv6 loopback here")
     asker = probe(suite.ke_port, suite.ca, host="::1")
     for name in ("cert-chain", "ke-basic", "ke-server-port"):
         result = check(asker, name)

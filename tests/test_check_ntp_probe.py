@@ -17,7 +17,6 @@ from nts.check.peer import KeBehaviour, NtpBehaviour, Pair, craft, pair
 from nts.check.peer.ke import KeTalk
 from nts.check.peer.ntp import NtpTalk, sound
 from nts.check.probe import ServerProbe, Target
-from tests import chrony
 from tests.check_ntp import (
     AUTHENTICATOR,
     COOKIE,
@@ -37,7 +36,7 @@ from tests.check_ntp import (
     refused,
     results,
 )
-from tests.support import closed_udp_port
+from tests.support import closed_udp_port, needs_v6
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +161,7 @@ def test_a_seed_repeats_a_run(servers: Pair) -> None:
     assert flips(1) == flips(1) != flips(2)
 
 
-@pytest.mark.skipif(not chrony.loopback_works("::1"), reason="this machine has no ::1")
+@needs_v6
 def test_it_works_over_ipv6() -> None:
     with pair(KeBehaviour(host="::1"), NtpBehaviour(host="::1")) as both:
         probe = ServerProbe(Target("::1", both.ke.port, patience=PATIENCE), pace=0)

@@ -28,13 +28,11 @@ from nts.state import ClientState
 from nts.ts_client import Verdict
 from tests import chrony
 from tests.chrony import Chronyd, Relay
-from tests.support import Suite, ask_udp, free_port, run, running_suite
+from tests.support import V6_IF_ANY, Suite, ask_udp, free_port, needs_v6, run, running_suite
 
 pytestmark = pytest.mark.interop
 
 V4, V6, OTHER_V4 = "127.0.0.1", "::1", "127.0.0.2"
-HAS_V6 = chrony.loopback_works(V6)
-needs_v6 = pytest.mark.skipif(not HAS_V6, reason="this machine has no ::1: enable IPv6 on the loopback interface")
 V4_AND_V6 = [V4, pytest.param(V6, marks=needs_v6)]
 LOCAL_STRATUM = 10  # of our server by default
 FAST = "iburst minpoll -3 maxpoll -3"  # eight polls a second: as many as there are cookies
@@ -69,7 +67,7 @@ def unused(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def client(suite: Suite, folder: Path) -> Iterator[Chronyd]:
     """A chronyd with our servers as its sources, by addresses, over IPv4 and, if there is any, IPv6."""
-    addresses = [V4, *([V6] if HAS_V6 else [])]
+    addresses = [V4, *V6_IF_ANY]
     sources = [f"server {address} nts ntsport {suite.ke_port} {FAST}" for address in addresses]
     with chrony.running(unused(folder), [*chrony.nts_client(suite.ca), *sources]) as chronyd:
         yield chronyd
