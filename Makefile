@@ -18,7 +18,7 @@ BENCH_ARGS :=
 # chronyd as ./bootstrap test unpacks it where the system has none; sbin is not on every user's path.
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbin
 
-STAGES := lint types ctest memcheck sanitize coverage fuzz
+STAGES := lint types ctest memcheck sanitize coverage localhost fuzz
 SHELL_SCRIPTS := bootstrap .ci/run $(wildcard tools/*.sh)
 
 .PHONY: help
@@ -95,6 +95,10 @@ coverage: build dev ## all tests in Python, and how much of nts/ they run: fails
 	@$(PYTHON) -m coverage combine --quiet
 	$(PYTHON) -m coverage report
 
+.PHONY: localhost
+localhost: build dev ## tests of names and sockets with Debian's hosts file, and without IPv6, in namespaces
+	tools/localhost.sh $(PYTHON) $(PYTEST)
+
 .PHONY: fuzz
 fuzz: build dev ## every fuzzer for a few seconds (FUZZ_SECONDS=600 for longer)
 	tools/engine_fuzz.sh $(FUZZ_SECONDS)
@@ -107,7 +111,7 @@ bench: build ## how fast AES-SIV and the time server are (BENCH_ARGS='nts --roun
 	@$(PYTHON) -m tools.bench $(BENCH_ARGS)
 
 .PHONY: check
-check: ## what CI runs: lint, types, ctest, memcheck, sanitize, coverage (so all tests), fuzz
+check: ## what CI runs: lint, types, ctest, memcheck, sanitize, coverage (so all tests), localhost, fuzz
 	+@tools/stages.sh '$(MAKE)' $(STAGES)
 
 .PHONY: format

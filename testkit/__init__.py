@@ -5,6 +5,7 @@
     raw_ke            an NTS-KE client that can misbehave, without nts.system.tls
     captures          pcap files and TLS sessions, made by hand
     foreign_cookies   keys and cookies of chronyd and NTPsec
+    command_lines     the argument parsers of the scripts
     processes         the suite's scripts and servers as processes
     engine            the native engine, step by step and without sockets
     supervised        a server whose workers do nothing

@@ -24,7 +24,7 @@ from pathlib import Path
 import pytest
 
 from nts.check.peer import Authority
-from testkit.processes import Process
+from testkit.processes import V6_PARAM, Process
 
 TIMEOUT = 30.0  # seconds; generous, since a wait ends as soon as it can
 _PAUSE = 0.05
@@ -40,22 +40,12 @@ def short_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def loopback_works(address: str) -> bool:
-    """Whether this machine has a loopback address: containers without IPv6 are common."""
-    with contextlib.suppress(OSError), socket.socket(_family(address), socket.SOCK_DGRAM) as sock:
-        sock.bind((address, 0))
-        return True
-    return False
-
-
 def _family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 V4, V6, OTHER_V4 = "127.0.0.1", "::1", "127.0.0.2"
-HAS_V6 = loopback_works(V6)
-needs_v6 = pytest.mark.skipif(not HAS_V6, reason="this machine has no ::1: enable IPv6 on the loopback interface")
-V4_AND_V6 = [V4, pytest.param(V6, marks=needs_v6)]
+V4_AND_V6 = [V4, V6_PARAM]
 SANE = 0.5  # seconds of offset; both ends read the same clock, on a machine that may be busy
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+import pytest
+
 from nts.system import certs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,11 +26,28 @@ HAS_ENGINE = any((ROOT / "nts").glob("_engine*.so"))
 NO_ENGINE = "the native engine has not been built (make build)"
 
 
+def loopback_works(address: str) -> bool:
+    """Whether this machine has a loopback address: containers without IPv6 are common."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.bind((address, 0))
+        return True
+    return False
+
+
+HAS_V6 = loopback_works("::1")
+needs_v6 = pytest.mark.skipif(not HAS_V6, reason="this machine has no ::1: enable IPv6 on the loopback interface")
+V6_PARAM = pytest.param("::1", marks=needs_v6)
+V6_IF_ANY = ("::1",) if HAS_V6 else ()
+
+
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """A port that was free a moment ago, on IPv4 and IPv6."""
-    with socket.socket(socket.AF_INET6, kind) as sock:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        sock.bind(("::", 0))
+    """A port that was free a moment ago, on IPv4 and, where the machine has it, IPv6."""
+    family, everywhere = (socket.AF_INET6, "::") if HAS_V6 else (socket.AF_INET, "0.0.0.0")
+    with socket.socket(family, kind) as sock:
+        if HAS_V6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind((everywhere, 0))
         return int(sock.getsockname()[1])
 
 

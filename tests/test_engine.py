@@ -47,7 +47,7 @@ from testkit.packets import (
     respond,
     session_keys,
 )
-from testkit.processes import HAS_ENGINE, NO_ENGINE
+from testkit.processes import HAS_ENGINE, NO_ENGINE, V6_PARAM, needs_v6
 
 NATIVE = pytest.mark.skipif(not HAS_ENGINE, reason=NO_ENGINE)
 BUFFER = 1 << 20
@@ -125,15 +125,7 @@ def bound(address: str, port: int = 0) -> socket.socket:
     return sock
 
 
-def has_ipv6() -> bool:
-    try:
-        bound("::1").close()
-    except OSError:
-        return False
-    return True
-
-
-ADDRESSES = ["127.0.0.1", pytest.param("::1", marks=pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here"))]
+ADDRESSES = ["127.0.0.1", V6_PARAM]
 
 
 @pytest.fixture
@@ -288,7 +280,7 @@ def test_the_reply_leaves_from_the_address_asked() -> None:
 
 
 @NATIVE
-@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+@needs_v6
 def test_sockets_of_both_families_are_served_side_by_side() -> None:
     bench = Bench("0.0.0.0", "::")
     assert bench.servers[1].getsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO) == 1

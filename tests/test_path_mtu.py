@@ -23,7 +23,7 @@ from nts.codec import cookies
 from nts.codec.aead import Aead, SessionKeys
 from nts.protocol import ts_client
 from nts.server import keystore
-from testkit.processes import HAS_ENGINE, NO_ENGINE, Process, Suite, eventually, workers_of
+from testkit.processes import HAS_ENGINE, NO_ENGINE, V6_PARAM, Process, Suite, eventually, workers_of
 
 MTU = 1280
 CLONE_NEWNET = 0x40000000  # unshare(2)
@@ -58,7 +58,7 @@ def replace_worker(server: Process) -> None:
 
 
 @pytest.mark.usefixtures("narrow_path")
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("host", ["127.0.0.1", V6_PARAM])
 @pytest.mark.parametrize("engine", [pytest.param("native", marks=NATIVE), "python"])
 def test_a_reply_longer_than_the_path_passes_arrives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, host: str

@@ -42,7 +42,7 @@ from testkit.processes import ROOT, Process, Suite, children, eventually, kill_o
 UID, COOKIE, PLACEHOLDER, AUTH = FieldType
 UNKNOWN = extensions.encode(0xF000, bytes(24))  # 28 octets, of a type for experiments
 KEYS = SessionKeys(Aead.AES_SIV_CMAC_256, os.urandom(32), os.urandom(32))
-HOSTS = ("127.0.0.1", "::1")
+HOSTS = ("127.0.0.1", processes.V6_PARAM)
 _numbers = itertools.count(1)
 
 
@@ -464,7 +464,7 @@ def test_receive_timestamp_is_the_kernels(tmp_path: Path) -> None:
     assert sent > 0.45 * ntp.NS
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "127.1.2.3", "::1"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "127.1.2.3", processes.V6_PARAM])
 def test_reply_comes_from_the_address_that_was_asked(suite: Suite, host: str) -> None:
     """The server listens on all; RFC 5905 section 9: a client drops what comes from elsewhere."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -479,7 +479,7 @@ def test_listens_only_where_told(tmp_path: Path) -> None:
     with own_server(tmp_path, ntpv4={"listen": "127.0.0.1"}) as own:
         with Asker(own.ntp_port) as asker:
             assert len(asker.reply(plain())) == 48
-        for host in ("127.0.0.2", "::1"):
+        for host in ("127.0.0.2", *processes.V6_IF_ANY):
             with Asker(own.ntp_port, host) as asker, pytest.raises(ConnectionRefusedError):
                 asker.reply(plain())
 

@@ -7,6 +7,7 @@ set -eu
 
 source=$1 build=$2
 shift 2
+need_writable build || exit 1
 mkdir -p build/log "$build"
 log=build/log/$(printf %s "$build" | tr / -).log
 state=$build/CMakeFiles/configured-as # the options of the last time that worked
@@ -27,6 +28,7 @@ configure_and_build() {
 start=$(date +%s)
 title="build: $build${1:+ ($*)} ... "
 if ! configure_and_build "$@" >"$log" 2>&1 </dev/null; then
+    need_writable "$build" || exit 1
     show_failure "$title" "$log" \
         "mend what the compiler says; ./bootstrap build sees to compiler, CMake and OpenSSL's headers"
     exit 1

@@ -7,10 +7,13 @@ set -eu
 
 python=$1
 target=nts/_engine$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
-mkdir -p build/log
 if [ -e "$target" ]; then
     newer=$(find engine/*.c engine/*.h libaes_siv/libaes_siv.a nts/_engine_build.py -newer "$target")
     [ -n "$newer" ] || exit 0
 fi
+# The linker replaces the file or, in a folder that it cannot write into, overwrites it.
+[ -w nts ] || need_writable "$target" || exit 1
+need_writable build || exit 1
+mkdir -p build/log
 step "build: $target ..." build/log/engine.log \
     "are Python's headers there (Debian: python3-dev)? Then run make engine again" "$python" -m nts._engine_build

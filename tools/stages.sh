@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: MIT
 # stages.sh MAKE TARGET...: make these targets one after another, all of them even when some fail, and sum up.
 set -u
+. tools/step.sh
+need_writable build .hypothesis .ruff_cache || exit 1
+
 make=$1
 shift
 summary='' failed='' begin=$(date +%s)

@@ -1,6 +1,7 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: MIT
-# Sourced by ./bootstrap and by cmake_build.sh: runs a step quietly, with its output in a log.
+# Sourced by ./bootstrap and the scripts here, in the project's root: runs a step quietly, with its output in a log, and
+# says what cannot be written.
 
 LOG_LINES=20
 
@@ -11,6 +12,30 @@ show_failure() {
         tail -n "$LOG_LINES" -- "$2"
         printf -- '---\nwhat to do: %s\n' "$3"
     } >&2
+}
+
+# need_writable PATH...: can each of these be written, with all in it, or be made if it is not there? If not, fails and
+# says in one line what stands in the way, whose it is and what to do.
+need_writable() {
+    for path in "$@"; do
+        depth=99
+        while [ ! -e "$path" ]; do path=$(dirname -- "$path") depth=0; done
+        # A symbolic link inside may lead anywhere, as those of .venv do.
+        obstacle=$(find -H "$path" -maxdepth "$depth" ! -type l ! -writable -print -quit 2>/dev/null)
+        [ -z "$obstacle" ] || { cannot_write "$obstacle" >&2; return 1; }
+    done
+}
+
+cannot_write() { # PATH
+    [ "$1" != . ] || set -- "$PWD"
+    me=$(id -un 2>/dev/null || id -u)
+    owner=$(stat -c %U -- "$1")
+    printf '%s: error: cannot write %s: ' "${0##*/}" "$1"
+    case $(LC_ALL=C touch -c -r "$1" -- "$1" 2>&1) in
+        *'Read-only file system'*) printf 'its file system is read-only. Copy %s to a folder of yours\n' "$PWD" ;;
+        '') printf 'it is yours, but its mode is %s. Type: chmod -R u+w "%s"\n' "$(stat -c %A -- "$1")" "$PWD" ;;
+        *) printf 'it belongs to %s, and you are %s. As root, type: chown -R %s "%s"\n' "$owner" "$me" "$me" "$PWD" ;;
+    esac
 }
 
 # step TITLE LOG HINT COMMAND...: run COMMAND. One line when it succeeds; when it fails, the end of its output and HINT.

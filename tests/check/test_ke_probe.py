@@ -19,9 +19,8 @@ from nts.check.model import Direction
 from nts.check.peer import Authority, KeBehaviour, KePeer, KeTalk, pair
 from nts.check.peer.craft import response
 from nts.check.peer.ke import TLS_1_2, Stopped, no_alpn
-from testkit import chrony
 from testkit.ke_faults import CLOSES, EAGER, FAIL, KE_CHECKS, NAMES, PASS, SKIP, WARN, check, error, probe, saying
-from testkit.processes import Suite, free_port
+from testkit.processes import Suite, free_port, needs_v6
 
 # --- hostile servers -------------------------------------------------------------------------------------------------
 
@@ -190,9 +189,8 @@ def test_what_went_over_the_wire_is_kept(authority: Authority) -> None:
     assert "127.0.0.1" in repr(exhibits)
 
 
+@needs_v6
 def test_over_ipv6(suite: Suite) -> None:
-    if not chrony.loopback_works("::1"):
-        pytest.skip("no IPv6 loopback here")
     asker = probe(suite.ke_port, suite.ca, host="::1")
     for name in ("cert-chain", "ke-basic", "ke-server-port"):
         result = check(asker, name)

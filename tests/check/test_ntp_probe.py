@@ -18,7 +18,6 @@ from nts.check.peer import KeBehaviour, NtpBehaviour, Pair, craft, pair
 from nts.check.peer.ke import KeTalk
 from nts.check.peer.ntp import NtpTalk, sound
 from nts.check.server.probe import ServerProbe
-from testkit import chrony
 from testkit.ntp_faults import (
     AUTHENTICATOR,
     COOKIE,
@@ -38,7 +37,7 @@ from testkit.ntp_faults import (
     refused,
     results,
 )
-from testkit.processes import closed_udp_port
+from testkit.processes import closed_udp_port, needs_v6
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +162,7 @@ def test_a_seed_repeats_a_run(servers: Pair) -> None:
     assert flips(1) == flips(1) != flips(2)
 
 
-@pytest.mark.skipif(not chrony.loopback_works("::1"), reason="this machine has no ::1")
+@needs_v6
 def test_it_works_over_ipv6() -> None:
     with pair(KeBehaviour(host="::1"), NtpBehaviour(host="::1")) as both:
         probe = ServerProbe(Target("::1", both.ke.port, patience=PATIENCE), pace=0)

@@ -20,8 +20,8 @@ from nts.base.registry import KISS_NTSN, FieldType
 from nts.codec import extensions
 from nts.codec.ntp import Header
 from testkit import chrony
-from testkit.chrony import HAS_V6, OTHER_V4, SANE, V4, V4_AND_V6, V6, Chronyd, unused
-from testkit.processes import Suite, free_port, run, running_suite
+from testkit.chrony import OTHER_V4, SANE, V4, V4_AND_V6, V6, Chronyd, unused
+from testkit.processes import V6_IF_ANY, Suite, free_port, run, running_suite
 from testkit.relay import Relay
 
 pytestmark = [pytest.mark.interop, pytest.mark.usefixtures("chronyd_can_run")]
@@ -39,7 +39,7 @@ PLACEHOLDER = 104  # octets, and as many for a cookie
 @pytest.fixture(scope="module")
 def client(suite: Suite, folder: Path) -> Iterator[Chronyd]:
     """A chronyd with our servers as its sources, by addresses, over IPv4 and, if there is any, IPv6."""
-    addresses = [V4, *([V6] if HAS_V6 else [])]
+    addresses = [V4, *V6_IF_ANY]
     sources = [f"server {address} nts ntsport {suite.ke_port} {FAST}" for address in addresses]
     with chrony.running(unused(folder), [*chrony.nts_client(suite.ca), *sources]) as chronyd:
         yield chronyd

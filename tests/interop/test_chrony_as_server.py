@@ -26,8 +26,8 @@ from nts.codec.aead import Aead
 from nts.protocol import ts_client
 from nts.protocol.ts_client import AnswerKind
 from testkit import chrony
-from testkit.chrony import SANE, V4, V4_AND_V6, V6, Chronyd, needs_v6, unused
-from testkit.processes import ask_udp, free_port, run
+from testkit.chrony import SANE, V4, V4_AND_V6, V6, Chronyd, unused
+from testkit.processes import ask_udp, free_port, needs_v6, run
 
 pytestmark = [pytest.mark.interop, pytest.mark.usefixtures("chronyd_can_run")]
 

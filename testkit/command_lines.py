@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: MIT
+"""The argument parsers of the scripts, without running these."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import runpy
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+
+class Caught(Exception):
+    """Carries the parser of a script that is about to use it."""
+
+
+def parser_of(script: Path) -> argparse.ArgumentParser:
+    """The parser that the script makes."""
+
+    def caught(parser: argparse.ArgumentParser) -> None:
+        raise Caught(parser)
+
+    environ = {k: v for k, v in os.environ.items() if k != "SSLKEYLOGFILE"}  # a default of --keylog
+    with (
+        mock.patch.object(argparse.ArgumentParser, "parse_args", caught),
+        mock.patch.dict(os.environ, environ, clear=True),
+        pytest.raises(Caught) as caught_parser,
+    ):
+        runpy.run_path(str(script))["main"]()
+    parser: argparse.ArgumentParser = caught_parser.value.args[0]
+    return parser
