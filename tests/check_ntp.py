@@ -185,7 +185,7 @@ NTS = has(AUTHENTICATOR)
 FAULTS: list[tuple[str, str, Answer, Severity, str]] = [
     # check, what is wrong, the server, severity, what the evidence says
     ("ntp-basic", "no-authenticator", only(NTS, lambda t: [t.header() + t.uid()]), CRIT, "without protection"),
-    ("ntp-basic", "c2s", only(NTS, time_(key=lambda t: t.session_keys().c2s)), CRIT, "not good under the S2C key"),
+    ("ntp-basic", "c2s", only(NTS, time_(key=lambda t: t.session_keys().c2s)), CRIT, "does not fit the S2C key"),
     ("ntp-basic", "wrong-uid", only(NTS, time_(uid=raw_field(UNIQUE_IDENTIFIER, bytes(32)))), CRIT, "Identifier"),
     ("ntp-basic", "no-uid", only(NTS, time_(uid=b"")), CRIT, "Identifier"),
     ("ntp-basic", "origin", only(NTS, time_(header=lambda t: t.header(origin=1))), CRIT, "origin"),
@@ -203,10 +203,10 @@ FAULTS: list[tuple[str, str, Answer, Severity, str]] = [
      "3 cookies instead of 2"),
     ("ntp-placeholders", "none", only(has(PLACEHOLDER, 3), lambda t: []), MUST, "nothing instead of time"),
     ("ntp-placeholder-badlen", "counted", only(NTS, counting_all), MUST, "2 cookies"),
-    ("ntp-placeholder-ff", "looked-at", one_for_nonzero, MUST, "which a usual placeholder brings"),
+    ("ntp-placeholder-ff", "looked-at", one_for_nonzero, MUST, "although a usual placeholder brings more"),
     ("ntp-placeholder-ff", "dropped", lambda t: [] if any(map(any, t.placeholders)) else sound(t), MUST, "nothing"),
-    ("ntp-placeholder-encrypted", "missed", only(NTS, counting_all), MUST, "which a usual placeholder brings"),
-    ("ntp-cookie-chain", "same", only(NTS, stubborn), MUST, "have come before"),
+    ("ntp-placeholder-encrypted", "missed", only(NTS, counting_all), MUST, "although a usual placeholder brings more"),
+    ("ntp-cookie-chain", "same", only(NTS, stubborn), MUST, "had come before"),
     ("ntp-cookie-chain", "bad", only(NTS, time_(cookies=[bytes(100), bytes(99) + b"1"])), MUST, "nothing instead"),
     ("ntp-cookie-chain", "huge", only(NTS, time_(cookies=[bytes(1400)])), MUST, "fits in no NTP packet"),
     ("ntp-cookie-chain", "none", only(NTS, time_(cookies=[])), MUST, "no cookie to use"),

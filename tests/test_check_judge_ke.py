@@ -129,7 +129,7 @@ CASES: list[tuple[Judge, KeAnswer, Grade, str]] = [
     (judge_ke.no_protocol, answer(response()), FAIL, "cookies anyway"),
     (judge_ke.no_protocol, answer(ERROR_1 + END), FAIL, "although the request is valid"),
     (judge_ke.no_protocol, answer(END), FAIL, "one Next Protocol record"),
-    (judge_ke.no_protocol, answer(protocols(critical=False) + END), FAIL, "and critical"),
+    (judge_ke.no_protocol, answer(protocols(critical=False) + END), FAIL, "a critical one"),
     (judge_ke.no_protocol, answer(record(1, b"\0") + END), FAIL, "odd length"),
     (judge_ke.no_protocol, answer(), FAIL, "no answer"),
     (judge_ke.no_aead, answer(NTPV4 + aeads() + END), PASS, "AEAD []"),
@@ -183,7 +183,7 @@ def test_the_menu_lists_what_is_spoken() -> None:
 @pytest.mark.parametrize(
     ("answers", "verdict", "severity", "text"),
     [
-        ({"a15": chosen(15), "a17": chosen(15)}, FAIL, Severity.MUST, "AEAD 15 chosen, where only 17"),
+        ({"a15": chosen(15), "a17": chosen(15)}, FAIL, Severity.MUST, "AEAD 15 chosen, although only 17"),
         ({"a15": chosen(), "a17": chosen(17)}, FAIL, Severity.MUST, "AEAD 15 (AES-SIV-CMAC-256)"),
         ({"a15": chosen(15), "a17": answer(ERROR_1 + END)}, WARN, None, "AEAD 17 (Error 1"),
         ({"a15": chosen(15), "a17": answer()}, WARN, None, "AEAD 17 (no answer"),

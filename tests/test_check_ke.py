@@ -272,7 +272,7 @@ FAULTS: list[Fault] = [
     ("ke-aead-unknown", "served", ACCEPTS_ALL, FAIL, MUST, "cookies anyway"),
     ("ke-aead-unknown", "Error 1", saying(error(1)), FAIL, MUST, "Error 1"),
     ("ke-aead-15-last", "128 read", reading(first_128_aeads), FAIL, MUST, "none of the AEAD algorithms"),
-    ("ke-aead-menu", "always 15", ACCEPTS_ALL, FAIL, MUST, "where only 16"),
+    ("ke-aead-menu", "always 15", ACCEPTS_ALL, FAIL, MUST, "although only 16"),
     ("ke-aead-menu", "no 15", KeBehaviour(aeads=(Aead.AES_SIV_CMAC_512,)), FAIL, MUST, "every server must speak"),
     ("ke-server-port", "zone", located(record(6, b"fe80::1%eth0")), FAIL, MUST, "neither an IP address"),
     ("ke-server-port", "two", located(record(6, b"127.0.0.1") * 2), FAIL, MUST, "2 Server"),
