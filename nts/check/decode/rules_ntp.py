@@ -24,7 +24,7 @@ from nts.codec.ntp import VERSION, Header
 
 
 def packet_problems(packet: Packet, keys: SessionKeys | None) -> list[Problem]:
-    """Everything that is wrong with a packet by itself. `keys` did decrypt it, or should have."""
+    """Everything that is wrong with a packet by itself. `keys` decrypted it, or should have."""
     header = packet.header
     if header is None:
         return [must(f"{len(packet.octets)} octets, although a header has 48", "RFC 5905 7.3")]

@@ -86,3 +86,6 @@ class Stimulus:
         """What the TLS handshake offers, in words."""
         names = ", ".join(p.decode("ascii", "replace") for p in self.alpn) or "none"
         return f"TLS {'1.3' if self.newest is None else '1.2 and older'}, ALPN {names}"
+
+
+USUAL = Stimulus()

@@ -24,7 +24,7 @@ from nts.base.text import is_ip_address
 from nts.check.context import Context, Pace
 from nts.check.findings import listed
 from nts.check.ke.answer import MAX_ANSWER, End, KeAnswer
-from nts.check.ke.forge import Stimulus, request
+from nts.check.ke.forge import USUAL, Stimulus, request
 from nts.check.model import Direction, Protocol
 from nts.client import ke_session
 from nts.codec import records
@@ -208,7 +208,7 @@ class KeProbe:
 
     def reach(self) -> KeAnswer:
         """First contact. ResolveError, ConnectError, TLSError or ALPNError when there is no NTS-KE server."""
-        answer = self._attempt(Stimulus())
+        answer = self._attempt(USUAL)
         if answer.alert == Alert.NO_APPLICATION_PROTOCOL:
             raise ALPNError("the server refused the protocol ntske/1 (TLS alert 120)")
         if not answer.handshake:
@@ -217,7 +217,7 @@ class KeProbe:
             raise ALPNError("the server did not select the protocol ntske/1")
         return answer
 
-    def ask(self, stimulus: Stimulus = Stimulus()) -> KeAnswer:  # noqa: B008, it is frozen
+    def ask(self, stimulus: Stimulus = USUAL) -> KeAnswer:
         """Connect, send the stimulus, and report the reaction.
 
         A connection that breaks before the TLS handshake is done is tried again; ConnectError or TLSError if that does

@@ -36,7 +36,7 @@ class Report:
     """Unix time"""
     seed: int | None
     pace: float | None
-    """at least so many seconds between two packets"""
+    """least number of seconds between two packets"""
     planned: int
     """how many checks were planned"""
     seconds: float = 0.0

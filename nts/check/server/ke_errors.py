@@ -91,7 +91,7 @@ def ke_dup_aead(probe: ServerProbe) -> Iterator[Finding]:
 
 @group.check(
     19, "ke-npn-malformed", section="4.1.2", severity=Severity.MUST, ref="A15 A21",
-    sends="Requests whose Next Protocol record has a body of three octets, has an empty body, is not critical.",
+    sends="Three requests, whose Next Protocol record has a body of three octets, is empty, is not critical.",
     expects="Error 1 (Bad Request) to each.",
     rule="The record is critical and lists one or more protocols of two octets each.",
 )  # fmt: skip
@@ -107,7 +107,7 @@ def ke_npn_malformed(probe: ServerProbe) -> Iterator[Finding]:
 
 @group.check(
     20, "ke-aead-malformed", section="4.1.5", severity=Severity.MUST, ref="A21 A25",
-    sends="Requests whose AEAD record has a body of three octets, has an empty body.",
+    sends="Two requests, whose AEAD record has a body of three octets, is empty.",
     expects="Error 1 (Bad Request) to each.",
     rule="The record lists one or more algorithms of two octets each.",
 )  # fmt: skip
@@ -119,7 +119,7 @@ def ke_aead_malformed(probe: ServerProbe) -> Iterator[Finding]:
 
 @group.check(
     21, "ke-eom-malformed", section="4.1.1", severity=Severity.MUST, ref="A14 A21",
-    sends="Requests whose End of Message is not critical, has a body, is followed by another record.",
+    sends="Three requests, whose End of Message is not critical, has a body, is followed by another record.",
     expects="Error 1 (Bad Request) to each. A warning if the server just closes the connection.",
     rule="End of Message is critical, empty and the last record.",
 )  # fmt: skip
@@ -150,7 +150,7 @@ def ke_truncated(probe: ServerProbe) -> Iterator[Finding]:
     23, "ke-silence", section="4.1.3", severity=Severity.MUST, ref="A21",
     sends="Nothing, after the TLS handshake.",
     expects="Within 60 seconds, Error 1 (Bad Request), and then the server closes without waiting for us. A warning if"
-    " it just closes the connection.",
+    " it closes without Error 1.",
     rule="A server whose time-out expires before the request is complete answers with Error 1.",
 )  # fmt: skip
 def ke_silence(probe: ServerProbe) -> Iterator[Finding]:
@@ -159,7 +159,7 @@ def ke_silence(probe: ServerProbe) -> Iterator[Finding]:
 
 @group.check(
     24, "ke-client-forbidden", section="4.1.3", severity=Severity.MUST, ref="A18",
-    sends="Requests with an Error, a Warning and a New Cookie record.",
+    sends="Three requests: with an Error, a Warning, a New Cookie record.",
     expects="Error 1 (Bad Request) to each.",
     rule="Clients must not send these records (sections 4.1.3, 4.1.4, 4.1.6). A request with one is malformed.",
 )  # fmt: skip

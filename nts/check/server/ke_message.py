@@ -68,8 +68,8 @@ def ke_cookie_shape(probe: ServerProbe) -> Iterator[Finding]:
 @group.check(
     10, "ke-close-notify", section="4", severity=Severity.MUST, ref="A07",
     sends="The usual request.",
-    expects="After the response, TLS close_notify, not just the end of the TCP connection. A warning if it only"
-    " answers ours.",
+    expects="After the response, TLS close_notify, not just the end of the TCP connection. A warning if the server"
+    " only answers our close_notify.",
     rule="Client and server send close_notify after their message.",
 )  # fmt: skip
 def ke_close_notify(probe: ServerProbe) -> Iterator[Finding]:

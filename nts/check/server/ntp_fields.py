@@ -107,8 +107,8 @@ def _no_second_cookie(answer: NtpAnswer) -> Finding:
 @group.check(
     49, "ntp-uid-lengths", section="5.3", severity=Severity.MUST, ref="A51",
     sends="Unique Identifiers of 32, 36, 64, 128 and 200 octets; one of 32 octets in a packet without any other field.",
-    expects="An authentic reply with the same identifier to each. The last may get no reply, but none without its"
-    " identifier.",
+    expects="An authentic reply with the same identifier to each. The last may go unanswered, but a reply to it must"
+    " hold its identifier.",
     rule="The identifier has at least 32 octets and no other limit. The server returns it unchanged in every reply to"
     " a packet that holds one.",
 )  # fmt: skip
