@@ -84,7 +84,7 @@ FORGED: dict[str, tuple[int, str, Reply]] = {
     "C05 ciphertext flipped": (22, "tag", lambda r: flip(genuine(r), 150)),
     "C05 nonce flipped": (22, "tag", lambda r: flip(genuine(r), 48 + 36 + 8)),
     "two authenticators": (
-        22, "more than one authenticator", lambda r: r.time(after=genuine(r)[84:]),
+        22, "several authenticators", lambda r: r.time(after=genuine(r)[84:]),
     ),
     "nonce overruns": (22, "ignored", lambda r: lying_authenticator(r)),
     "C08 NTSN without identifier": (22, "without NTS", lambda r: r.kiss(b"NTSN", uid=b"")),
