@@ -155,7 +155,7 @@ class _Session:
     def run(self, deadline: float) -> None:
         """All of it: the handshake before the deadline, the chunks, the answer, the end."""
         with self._ending(), contextlib.suppress(TimeoutError):
-            tls.patiently(self._sock, deadline, self.tls.do_handshake)
+            tls.run_to_completion(self._sock, deadline, self.tls.do_handshake)
             self.handshake = True
             self._started = time.monotonic()
         if not self.handshake:
@@ -189,7 +189,7 @@ class _Session:
         deadline = time.monotonic() + self._timeout
         with contextlib.suppress(SSL.Error, OSError):
             while data and self.end is None:
-                data = data[tls.patiently(self._sock, deadline, partial(self.tls.send, data)) :]
+                data = data[tls.run_to_completion(self._sock, deadline, partial(self.tls.send, data)) :]
 
     def _close(self) -> None:
         """Send close_notify; one can still listen."""
@@ -201,7 +201,7 @@ class _Session:
         until = time.monotonic() + seconds
         with self._ending(), contextlib.suppress(TimeoutError):
             while self.end is None and not (once and self.complete) and time.monotonic() < until:
-                self._take(tls.patiently(self._sock, until, partial(self.tls.recv, tls.READ_SIZE)))
+                self._take(tls.run_to_completion(self._sock, until, partial(self.tls.recv, tls.READ_SIZE)))
 
     def _take(self, data: bytes) -> None:
         self.octets += data

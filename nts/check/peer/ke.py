@@ -295,7 +295,7 @@ class KePeer:
                 sock, address = self._listener.accept()
             except OSError:
                 continue  # the client has gone
-            session = KeSession(addresses.shown(address))
+            session = KeSession(addresses.format_address(address))
             self.sessions.append(session)
             thread = threading.Thread(target=self._serve, args=(sock, session), daemon=True)
             self._threads.append(thread)

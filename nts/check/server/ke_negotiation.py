@@ -138,7 +138,9 @@ def _context(probe: ServerProbe, answer: KeAnswer) -> int | None:
                 silent = False
                 break
     if silent:
-        raise PathTrouble(f"no reply from {addresses.shown(endpoint.address)} by NTP, in {2 * _TRIES} attempts")
+        raise PathTrouble(
+            f"no reply from {addresses.format_address(endpoint.address)} by NTP, in {2 * _TRIES} attempts"
+        )
     return None
 
 
