@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""NTS key exchange client (RFC 8915 section 4): fetches keys and cookies, and stores them in client.ini.
+"""NTS key exchange client (RFC 8915 section 4): fetches keys and cookies and stores them in client.ini.
 
 examples:
-  ntske_client.py -c certs/ca.pem localhost 4446   a server whose CA is in a file
+  ntske_client.py -c certs/ca.pem localhost 4446   trust the CA in that file
   ntske_client.py nts.example.net                  a public server: port 4460, the system's CAs
   ntske_client.py localhost 4446 certs/ca.pem      the same as the first
-  ntske_client.py --aead 17,15 --json HOST         offer AEAD 17, then 15; result as JSON
-  ntske_client.py -v localhost 4446                no certificate verification: anyone could be answering
+  ntske_client.py --aead 17,15 --json HOST         prefer AEAD 17 to 15; print the result as JSON
+  ntske_client.py -v localhost 4446                do not verify the certificate: anyone could answer
 
 exit codes: 0 ok, 2 usage or file, 10 name, 11 connect, 12 TLS, 13 certificate, 14 ALPN, 15 illegal or useless
 response, 16 the server sent an Error or Warning record, 1 anything else
@@ -35,16 +35,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("-v", "--insecure-no-verify", action="store_true", help="do not verify the certificate")
     parser.add_argument("-n", "--verify-name", metavar="NAME", help="name the certificate must be for (default: HOST)")
     options.add_family(parser)
-    parser.add_argument("--aead", type=options.aead_list, default="15,16,17", help="what to offer (default: 15,16,17)")
+    parser.add_argument("--aead", type=options.aead_list, default="15,16,17", help="AEADs to offer (default: 15,16,17)")
     parser.add_argument("-o", "--output", metavar="FILE", help="where to store the result (default: client.ini)")
     parser.add_argument("--timeout", type=options.duration, default=5.0, metavar="S", help="seconds (default: 5)")
     parser.add_argument(
-        "--keylog", metavar="FILE", default=os.environ.get("SSLKEYLOGFILE"), help="file for the TLS keys"
+        "--keylog", metavar="FILE", default=os.environ.get("SSLKEYLOGFILE"), help="write the TLS keys to this file"
     )
     options.add_output(parser)
     args = parser.parse_args()
     if args.ca and args.ca_file:
-        parser.error("CA_FILE and --ca are the same thing: give one")
+        parser.error("CA_FILE and --ca are the same: give only one")
     return args
 
 
@@ -55,7 +55,7 @@ def main() -> int:
     from nts.codec.records import Message
 
     if args.insecure_no_verify:
-        console.warn("certificate verification is off: whoever answers gets believed")
+        console.warn("certificate verification is off: anyone could answer")
     ca = args.ca or args.ca_file
     store = state.ClientState(Path(args.output or state.DEFAULT_PATH))
     store.check_writable()

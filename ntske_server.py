@@ -3,11 +3,11 @@
 """NTS key exchange server (RFC 8915 section 4).
 
 examples:
-  ntske_server.py                 serve as server.ini beside this script says (TCP port 4446)
-  ntske_server.py my-server.ini   serve as another file says
-  ntske_server.py --verbose       one line for each session
+  ntske_server.py                 use the server.ini beside this script (TCP port 4446)
+  ntske_server.py my-server.ini   use another configuration
+  ntske_server.py --verbose       print a line for each session
 
-Stop it with Ctrl-C or SIGTERM. It picks up new master keys by itself; a new certificate needs a restart.
+Stop it with Ctrl-C or SIGTERM. It notices new master keys. To load a new certificate, restart it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nts.cli import options, script
 def main() -> int:
     parser = options.parser(__doc__)
     parser.add_argument("config", nargs="?", metavar="server.ini", help="configuration (default: beside this script)")
-    parser.add_argument("--verbose", action="store_true", help="a line on stderr for each session")
+    parser.add_argument("--verbose", action="store_true", help="print a line on stderr for each session")
     args = parser.parse_args()
 
     from nts.server import config, ke_daemon

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Helper for those who run the servers: rotates master keys, shows and checks what the servers would use.
+"""Helper for operators of the servers: rotates master keys, shows and checks the configuration.
 
 examples:
-  server_helper.py                        add a master key, which is current from now on, and remove the oldest
+  server_helper.py                        add a master key, make it current, and remove the oldest
   server_helper.py my-server.ini rotate   the same, with another configuration
-  server_helper.py status                 keys, certificate, what clients are told (--json for machines)
-  server_helper.py check                  look for mistakes before starting the servers; exit code 1 on errors
-  server_helper.py make-cert time.lan     a throwaway certificate for these names, where server.ini says
+  server_helper.py status                 show keys, certificate and advertised server (--json for machines)
+  server_helper.py check                  find mistakes before starting the servers; exit code 1 on errors
+  server_helper.py make-cert time.lan     make a throwaway certificate for these names, in the files of server.ini
 
-Running servers use the new key from the next request on, and accept cookies of the old ones that are still there.
+Running servers use the new key from the next request on. They accept cookies of all keys that are still there.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def arguments() -> argparse.Namespace:
     parser = options.parser(__doc__)
     parser.usage = "%(prog)s [-h] [--json] [server.ini] [rotate | status | check | make-cert NAME...]"
     parser.add_argument("words", nargs="*", metavar="...", help="configuration file, command (default: rotate), names")
-    parser.add_argument("--json", action="store_true", help="status and check as JSON")
+    parser.add_argument("--json", action="store_true", help="print status and check as JSON")
     args = parser.parse_args()
     words = args.words
     if words and words[0] not in COMMANDS and not {".", "/"} & set(words[0]) and not Path(words[0]).exists():
@@ -38,7 +38,7 @@ def arguments() -> argparse.Namespace:
     args.config = words.pop(0) if words and words[0] not in COMMANDS else None
     args.command = words.pop(0) if words else "rotate"
     if args.command not in COMMANDS:
-        parser.error(f"unknown command {args.command!r}: it is one of {', '.join(COMMANDS)}")
+        parser.error(f"unknown command {args.command!r}; the commands are {', '.join(COMMANDS)}")
     if args.command != "make-cert" and words and args.config is None:
         args.config = words.pop(0)
     if args.command != "make-cert" and words:
@@ -56,14 +56,14 @@ def main() -> int:
     keys = settings.keys
     if args.command == "rotate":
         new, removed = keystore.rotate(keys.master_keys_dir, keys.max_keys, os.urandom)
-        gone = f", removed {', '.join(f'{i:04x}' for i in removed)}" if removed else ""
-        print(f"new master key {new.key.id:04x} in {keys.master_keys_dir}{gone}")
+        removal = f", removed {', '.join(f'{i:04x}' for i in removed)}" if removed else ""
+        print(f"new master key {new.key.id:04x} in {keys.master_keys_dir}{removal}")
         for problem in keystore.load(keys.master_keys_dir).problems:
             console.warn(problem)
     elif args.command == "make-cert":
         for path in trial_certificate.make(args.words, settings.ntske):
             print(f"made {path}")
-        console.warn("these are for trying things out: their CA's key lies beside them, unencrypted")
+        console.warn("use these for trials only: the CA's key lies beside them, unencrypted")
     elif args.command == "status":
         status = preflight.status(settings)
         print(json.dumps(status, indent=2) if args.json else "\n".join(preflight.status_lines(status)))

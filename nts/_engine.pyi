@@ -1,4 +1,4 @@
-# The binding that _engine_build.py makes: cffi's objects have no static types.
+# The binding that _engine_build.py builds. cffi's objects have no static types.
 from typing import Any
 
 ffi: Any

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Builds nts/_engine*.so: the packet engine with a binding in cffi's API mode, so that the compiler checks it.
+"""Builds nts/_engine*.so: the packet engine with a cffi binding in API mode, which the compiler checks.
 
     python -m nts._engine_build [MODULE [LIBRARY]]
 
-Needs a C compiler, Python's and OpenSSL's headers, and libaes_siv/libaes_siv.a. The result is for the very Python
-that runs this. MODULE is another file to write, LIBRARY another libaes_siv to take.
+Needs a C compiler, the headers of Python and OpenSSL, and libaes_siv/libaes_siv.a. The result fits only the Python that
+runs this. MODULE overrides the file to write, LIBRARY the libaes_siv to link.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ HEADERS = ("nts_engine.h", "testing.h")
 
 
 def declarations() -> str:
-    """The parts of the engine's headers that are meant for cffi."""
+    """The parts of the engine's headers that cffi parses."""
     text = "".join((ROOT / "engine" / header).read_text() for header in HEADERS)
     return "".join(re.findall(r"/\* cffi:begin \*/(.*?)/\* cffi:end \*/", text, re.DOTALL))
 
 
 @cache
 def fingerprint() -> int | None:
-    """31 bits that change with the declarations: a module that was built from others must not be used.
+    """31 bits that change with the declarations, so that a module built from older ones is detected.
 
-    Those of the program's start, which is when the module is loaded. None: there are no sources to be seen.
+    Cached, because the module too stays as it was loaded. None when the sources are missing.
     """
     try:
         digest = hashlib.sha256(declarations().encode()).digest()

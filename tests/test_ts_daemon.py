@@ -743,7 +743,7 @@ def test_second_server_on_the_port_is_refused(tmp_path: Path) -> None:
         second = processes.run("ntsts_server.py", own.ini)
         assert second.returncode == 2
         assert "error: cannot listen on UDP" in second.stderr
-        assert "hint: another server runs there" in second.stderr
+        assert "hint: another server (or this one already) is running there" in second.stderr
         assert Counter(len(asker.reply(plain())) for _ in range(10)) == {48: 10}
 
 

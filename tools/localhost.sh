@@ -46,9 +46,12 @@ with() {
 }
 
 cc -Wall -Wextra -Werror -shared -fPIC -o "$no_ipv6" tools/no_ipv6.c || exit 1
-set -- "$@" -q tests/server tests/test_ts_daemon.py tests/client/test_both_clients.py tests/test_readme.py \
-    tests/check/test_peer.py 'tests/check/test_client_cases.py::test_case_passes_a_right_client[ours-C19]'
-with "Debian's hosts file, in which ::1 comes first" "$has_ipv6" "$@" tests/client tests/check/test_misbehave.py
-with 'IPv6 switched off (sysctl disable_ipv6)' "$ipv6_off" "$@"
+set -- "$@" -q tests/server/test_ke_daemon.py tests/server/test_ke_daemon_operation.py tests/test_readme.py \
+    tests/check/test_peer.py tests/client/test_both_clients.py \
+    'tests/check/test_client_cases.py::test_case_passes_a_right_client[ours-C19]'
+with "Debian's hosts file, in which ::1 comes first" "$has_ipv6" "$@" \
+    tests/client/test_ntske_client.py tests/client/test_ntsts_client_*.py
+with 'IPv6 switched off (sysctl disable_ipv6)' "$ipv6_off" "$@" \
+    tests/test_ts_daemon.py::test_reply_comes_from_the_address_that_was_asked tests/test_ts_daemon.py::test_listens_only_where_told
 with 'a kernel without IPv6' "$ipv6_off" env LD_PRELOAD="$PWD/$no_ipv6" "$@"
 exit "$failed"

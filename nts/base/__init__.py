@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Errors, registry numbers, octets and text: what every other room stands on. Imports nothing of the suite."""
+"""Errors, registry numbers, octets and text, for every other layer. Imports nothing else of the suite."""

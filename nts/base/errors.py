@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Every exception the package raises on purpose, and the exit code each one means to a script.
+"""Every exception that the package raises on purpose, each with the exit code of the script that it ends.
 
 An exception's text is one line for a person: lower case, no full stop, and never a key or a cookie.
-What an attacker can cause on a server is not here: that is a verdict with a counter
-(`ke_server.Verdict`, `ts_server.Verdict`).
+Whatever a peer can cause on a server is not an exception but a verdict with a counter (`ke_server.Verdict`,
+`ts_server.Verdict`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Exit codes of every tool that talks to a server."""
+    """Exit codes of the scripts."""
 
     OK = 0
     FAILURE = 1
@@ -33,7 +33,7 @@ class ExitCode(IntEnum):
 
 
 class NTSError(Exception):
-    """Base of all of them. `hint` says what to try next; a script prints both and exits with `exit_code`."""
+    """The base class. A script prints the message and the `hint` (what to try next), and exits with `exit_code`."""
 
     exit_code = ExitCode.FAILURE
     hint: str | None = None
@@ -45,21 +45,21 @@ class NTSError(Exception):
 
 
 class FormatError(NTSError):
-    """Octets that are not in the format they should be: what a parser raises, and the only thing it raises."""
+    """Malformed octets. The only exception that parsers raise."""
 
 
 class AuthError(NTSError):
-    """AEAD decryption failed: the ciphertext was not made with this key, nonce and associated data."""
+    """AEAD decryption failed: this key, nonce and associated data did not produce the ciphertext."""
 
 
 class LibraryError(NTSError):
-    """libaes_siv cannot be loaded, or a call failed for a reason that no input explains."""
+    """A native library is missing, broken or outdated, or a call into it failed without cause in the input."""
 
     hint = "run ./bootstrap build"
 
 
 class ConfigError(NTSError):
-    """A configuration, state, key or certificate file that cannot be used as it is."""
+    """A configuration, state, key or certificate file is unusable, or a given name is."""
 
     exit_code = ExitCode.USAGE
     hint = 'README.md, "Configuration", describes the files'
@@ -73,7 +73,7 @@ class ResolveError(NTSError):
 
 
 class ConnectError(NTSError):
-    """No TCP connection to the NTS-KE server."""
+    """The TCP connection to the NTS-KE server failed."""
 
     exit_code = ExitCode.CONNECT
     hint = "is the server running, and is this TCP port (4460 by default) open on the way to it?"
@@ -83,7 +83,7 @@ class TLSError(NTSError):
     """The TLS handshake failed, or the connection broke."""
 
     exit_code = ExitCode.TLS
-    hint = "NTS-KE needs TLS 1.3; is this port an NTS-KE server's?"
+    hint = "NTS-KE needs TLS 1.3; does an NTS-KE server listen on this port?"
 
 
 class CertificateError(NTSError):
@@ -100,7 +100,7 @@ class ALPNError(NTSError):
 
 
 class KeResponseError(NTSError):
-    """An NTS-KE response that breaks RFC 8915 section 4, or leaves nothing to go on with."""
+    """The NTS-KE response breaks RFC 8915 section 4, or grants nothing that this client can use."""
 
     exit_code = ExitCode.KE_RESPONSE
     hint = "the server does not follow RFC 8915, or shares no protocol or algorithm with this client"
@@ -110,46 +110,46 @@ class KeErrorRecord(NTSError):
     """The server answered with an Error or a Warning record (RFC 8915 sections 4.1.3 and 4.1.4)."""
 
     exit_code = ExitCode.KE_ERROR_RECORD
-    hint = "the server refuses; do not repeat the same request at once"
+    hint = "the server refused the request; do not repeat it at once"
 
 
 class NoAnswer(NTSError):
-    """No NTP answer came within the timeout."""
+    """No NTP answer arrived within the timeout."""
 
     exit_code = ExitCode.NO_ANSWER
-    hint = "is the time server running, and does UDP pass? Some networks drop NTP packets over 48 octets"
+    hint = "is the time server running, and does UDP get through? Some networks drop NTP packets over 48 octets"
 
 
 class NtsNak(NTSError):
     """The server could not use our cookie or authenticate our request (RFC 8915 section 5.7)."""
 
     exit_code = ExitCode.NTS_NAK
-    hint = "the cookies or keys have expired at the server: run ntske_client.py again"
+    hint = "the server no longer accepts these cookies or keys: run ntske_client.py again"
 
 
 class NotAuthentic(NTSError):
-    """Answers came, and none of them was authentic under the S2C key."""
+    """Answers arrived, but none was authentic under the S2C key."""
 
     exit_code = ExitCode.NOT_AUTHENTIC
-    hint = "something on the way alters packets, or the server lost the keys: run ntske_client.py again"
+    hint = "something on the path alters packets, or the server lost its keys: run ntske_client.py again"
 
 
 class Mismatch(NTSError):
-    """Answers came, and none of them belonged to our request (mode, origin, Unique Identifier)."""
+    """Answers arrived, but none matched our request (mode, origin, Unique Identifier)."""
 
     exit_code = ExitCode.MISMATCH
-    hint = "an old or a foreign answer; try again, and look at --dump"
+    hint = "the answer is old or meant for another client; try again with --dump"
 
 
 class NoCookies(NTSError):
-    """There is no unspent cookie left."""
+    """No unspent cookie is left."""
 
     exit_code = ExitCode.NO_COOKIES
     hint = "run ntske_client.py again"
 
 
 class UnusableServer(NTSError):
-    """An authentic answer says that the server has no time for us (unsynchronised, or a kiss-o'-death)."""
+    """The server says that it has no usable time for us (unsynchronised, or a kiss-o'-death)."""
 
     exit_code = ExitCode.UNUSABLE_SERVER
     hint = "wait, or use another server"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The numbers of RFC 8915 section 7 and of NTP, each with the section that defines it. No bare ones elsewhere."""
+"""The numbers of RFC 8915 section 7 and of NTP, each with the section that defines it. Other modules import them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ NTP_PORT = 123
 ALPN = b"ntske/1"  # section 7.2
 EXPORTER_LABEL = "EXPORTER-network-time-security"  # section 4.3
 
-COOKIES_WANTED = 8  # sections 4.1.6 and 5.7: what a server sends and a client keeps in stock
+COOKIES_WANTED = 8  # sections 4.1.6 and 5.7: a server sends and a client stocks this many
 MAX_PLACEHOLDERS = 7  # section 5.7
 MIN_UNIQUE_ID = 32  # section 5.3, octets
-ALIGNMENT_SLACK = 3  # section 5.5: octets of padding that a reply may have more than its request
-MAX_PACKET = 1232  # section 5.7: UDP payload that fits in 1280 octets with IPv6 and UDP headers, unfragmented
-MAX_COOKIE = MAX_PACKET - 128  # less header 48, identifier 36, authenticator 40 and the cookie's field header 4
+ALIGNMENT_SLACK = 3  # section 5.5: octets by which padding may make a reply longer than its request
+MAX_PACKET = 1232  # section 5.7: UDP payload of an unfragmented IPv6 packet of 1280 octets
+MAX_COOKIE = MAX_PACKET - 128  # header 48, identifier 36, authenticator 40, the cookie's field header 4
 
 
 class RecordType(IntEnum):
@@ -29,7 +29,7 @@ class RecordType(IntEnum):
     NEW_COOKIE = 5  # 4.1.6
     SERVER = 6  # 4.1.7
     PORT = 7  # 4.1.8
-    COMPLIANT_CONTEXT = 1024  # IANA registry, by chrony: AEAD 30 itself, and not 15, in the exporter's context
+    COMPLIANT_CONTEXT = 1024  # IANA registry, by chrony: the exporter's context holds AEAD 30 itself instead of 15
 
 
 RECORD_NAMES: dict[int, str] = {
@@ -67,7 +67,7 @@ ERROR_NAMES: dict[int, str] = {
 
 
 class AeadId(IntEnum):
-    """AEAD algorithms (RFC 5297 section 6, RFC 8452 section 6). `codec.aead` says which of them are spoken here."""
+    """AEAD algorithms (RFC 5297 section 6, RFC 8452 section 6). `codec.aead` lists those that the suite supports."""
 
     AES_SIV_CMAC_256 = 15
     AES_SIV_CMAC_384 = 16
@@ -131,14 +131,14 @@ class Leap(IntEnum):
 
 
 class Mode(IntEnum):
-    """Association modes (RFC 5905 section 7.3); no others are spoken here."""
+    """Association modes (RFC 5905 section 7.3): the two that the suite supports."""
 
     CLIENT = 3
     SERVER = 4
 
 
 class Stratum(IntEnum):
-    """Marked values of the stratum field (RFC 5905 section 7.3)."""
+    """Special values of the stratum field (RFC 5905 section 7.3)."""
 
     KISS = 0
     MAX_SYNCHRONISED = 15

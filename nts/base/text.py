@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""Numbers, addresses and names as text, checked strictly: what people and peers send."""
+"""Strict parsing of numbers, addresses and names that people and peers send."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 
-# A label: letters, digits and hyphens, not at its ends; underscores are tolerated (RFC 8915 4.1.7, RFC 5890 2.3.1).
+# A label: letters, digits, inner hyphens (RFC 8915 4.1.7, RFC 5890 2.3.1). Underscores are tolerated.
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _MAX_NAME = 253
 
 
 def whole_number(text: str, low: int, high: int) -> int | None:
-    """A decimal number within bounds, else None: no sign, no spaces, none of int()'s other liberties."""
+    """A decimal number within bounds, else None. ASCII digits only: no sign, space or underscore, unlike int()."""
     plausible = text.isascii() and text.isdigit() and len(text) <= len(str(high))
     return int(text) if plausible and low <= int(text) <= high else None
 
@@ -25,7 +25,7 @@ def is_server_name(text: str) -> bool:
 
 
 def same_address(one: str, other: str) -> bool:
-    """Whether both are the same IP address, however they are spelled."""
+    """Whether both texts mean the same IP address."""
     return is_ip_address(one) and is_ip_address(other) and ipaddress.ip_address(one) == ipaddress.ip_address(other)
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""A cursor over received octets: all bounds checks of the package's parsers are here.
+"""A cursor over received octets, with the bounds checks of all parsers.
 
-Every read either returns exactly what was asked for or raises FormatError.
+Every read returns exactly what was asked for, or raises FormatError.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Reader:
         return int.from_bytes(self.take(2), "big")
 
     def u16_list(self) -> list[int]:
-        """All that is left, as 16-bit integers."""
+        """All octets not read yet, as 16-bit integers."""
         if self.remaining % 2:
             raise FormatError(f"a list of 16-bit integers of odd length {self.remaining}")
         return [self.u16() for _ in range(self.remaining // 2)]
@@ -50,5 +50,5 @@ def u16(value: int) -> bytes:
 
 
 def pad4(data: bytes) -> bytes:
-    """`data` with zero octets added up to a multiple of four (RFC 7822 section 7.5)."""
+    """`data`, zero-padded to a multiple of four octets (RFC 7822 section 7.5)."""
     return data + bytes(-len(data) % 4)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""How results look: decoded records and packets, times and offsets, as text and as JSON-ready dictionaries.
+"""NTS-KE messages and NTP packets as lines of text and as dictionaries for JSON.
 
-Keys and cookies are shown only where `secrets` is true; otherwise their length stands in their place.
+Keys and cookies are shown only if `secrets` is true. Otherwise their length takes their place.
 """
 
 from __future__ import annotations
@@ -12,15 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nts.base.errors import FormatError
-from nts.base.registry import (
-    AEAD_NAMES,
-    ERROR_NAMES,
-    FIELD_NAMES,
-    FieldType,
-    Protocol,
-    RecordType,
-    Stratum,
-)
+from nts.base.registry import AEAD_NAMES, ERROR_NAMES, FIELD_NAMES, FieldType, Protocol, RecordType, Stratum
 from nts.codec import extensions, ntp, records
 from nts.codec.ntp import Header
 from nts.codec.records import Message, Record
@@ -29,12 +21,12 @@ _COOKIE_FIELDS = (FieldType.COOKIE, FieldType.COOKIE_PLACEHOLDER)
 
 
 def secret(data: bytes, show: bool) -> str:
-    """Octets in hex if they may be shown, else only how many they are."""
+    """Octets in hex if they may be shown, else only their number."""
     return data.hex() if show else f"<{len(data)} octets>"
 
 
 def record_lines(message: Message, *, secrets: bool) -> list[str]:
-    """The records of an NTS-KE message, a line each: offset, critical bit, type, meaning."""
+    """A line for each record of an NTS-KE message: offset, critical bit, type, meaning."""
     lines, offset = [], 0
     for record in message.records:
         mark = "critical" if record.critical else "        "
@@ -67,9 +59,9 @@ def _record_value(record: Record, secrets: bool) -> str:
     try:
         match record.type:
             case RecordType.NEXT_PROTOCOL:
-                return _listed(records.u16_list(record), _protocol)
+                return _with_names(records.u16_list(record), _protocol)
             case RecordType.AEAD_ALGORITHM:
-                return _listed(records.u16_list(record), aead_name)
+                return _with_names(records.u16_list(record), aead_name)
             case RecordType.ERROR:
                 code = records.single_u16(record)
                 return f"{code} {ERROR_NAMES.get(code, 'unknown')}"
@@ -86,14 +78,14 @@ def _record_value(record: Record, secrets: bool) -> str:
     return f"<{len(record.body)} octets>"
 
 
-def _listed(numbers: list[int], name: Callable[[int], str]) -> str:
-    """Numbers with their names; one that is repeated stands once, with how often."""
-    runs = [(number, len(list(same))) for number, same in itertools.groupby(numbers)]
+def _with_names(numbers: list[int], name: Callable[[int], str]) -> str:
+    """Numbers with their names. A run of the same number is shown once, with its length."""
+    runs = [(number, len(list(run))) for number, run in itertools.groupby(numbers)]
     return ", ".join(f"{n} {name(n)}{f' ({count} times)' if count > 1 else ''}" for n, count in runs) or "none"
 
 
 def aead_name(number: int) -> str:
-    """An AEAD algorithm's registered name."""
+    """The registered name of an AEAD algorithm."""
     return AEAD_NAMES.get(number, "unknown")
 
 
@@ -110,9 +102,9 @@ def reference_id(header: Header) -> str:
 
 
 def packet_lines(packet: bytes, *, secrets: bool, plaintext: bytes | None = None) -> list[str]:
-    """An NTP packet field by field, with offsets; what is wrong with its form is said in the last line.
+    """A line or more for each field of an NTP packet, with its offset. The last line says what is malformed.
 
-    `plaintext` is what its authenticator holds, for whoever could decrypt it.
+    `plaintext` holds the decrypted contents of the first authenticator, if the caller has them.
     """
     try:
         lines = _header_lines(Header.decode(packet))
@@ -123,7 +115,7 @@ def packet_lines(packet: bytes, *, secrets: bool, plaintext: bytes | None = None
         lines += _field_lines(f, secrets)
         if f.type == FieldType.AUTHENTICATOR and plaintext is not None:
             lines += [f"       {line}" for line in _encrypted_lines(plaintext, secrets)]
-            plaintext = None  # of the first one
+            plaintext = None
     if problem:
         lines.append(f"       malformed: {problem}")
     elif rest:

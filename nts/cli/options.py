@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Arguments that several scripts take, with their checks, and help texts made of docstrings."""
+"""Arguments that several scripts share, with their checks, and help texts made from docstrings."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
-    """A parser whose help is the script's docstring: what it does, then worked examples."""
+    """A parser whose help is the script's docstring: a description, then examples."""
     return argparse.ArgumentParser(prog=console.prog(), **_described(doc))
 
 
 def subcommand(subparsers: Any, name: str, doc: str | None) -> argparse.ArgumentParser:
-    """The same for a subcommand; how the docstring starts also stands in the list of subcommands."""
+    """The same for a subcommand. The list of subcommands shows the docstring up to its first colon."""
     words = _described(doc)
     about = " ".join(words["description"].split()).partition(": ")[0].rstrip(".")
     added: argparse.ArgumentParser = subparsers.add_parser(name, help=about[:1].lower() + about[1:], **words)
@@ -38,7 +38,7 @@ def _described(doc: str | None) -> dict[str, Any]:
 
 
 def add_family(parser: argparse.ArgumentParser) -> None:
-    """-4 and -6."""
+    """Add -4 and -6."""
     group = parser.add_mutually_exclusive_group()
     for flag, family in (("-4", socket.AF_INET), ("-6", socket.AF_INET6)):
         text = f"use IPv{flag[1:]} only"
@@ -47,10 +47,10 @@ def add_family(parser: argparse.ArgumentParser) -> None:
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
-    """The options for what is shown."""
-    parser.add_argument("--json", action="store_true", help="the result as JSON on stdout")
-    parser.add_argument("--verbose", action="store_true", help="say more")
-    parser.add_argument("--show-secrets", action="store_true", help="show keys and cookies, which are secret")
+    """Add the options that select the output."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--verbose", action="store_true", help="print more")
+    parser.add_argument("--show-secrets", action="store_true", help="print keys and cookies, which are secret")
 
 
 def port(text: str) -> int:
@@ -59,7 +59,7 @@ def port(text: str) -> int:
 
 
 def count(text: str) -> int:
-    """A command-line argument: how often."""
+    """A command-line argument: a number of repetitions."""
     return _in_range(text, 1, 1_000_000, "a number from 1 to 1000000")
 
 
@@ -71,12 +71,12 @@ def _in_range(text: str, low: int, high: int, what: str) -> int:
 
 
 def seed(text: str) -> int:
-    """A command-line argument: what a random source starts from."""
+    """A command-line argument: the seed of a random source."""
     return _in_range(text, 0, 2**32 - 1, f"a number from 0 to {2**32 - 1}")
 
 
 def duration(text: str) -> float:
-    """A command-line argument: seconds."""
+    """A command-line argument: seconds, more than 0."""
     value = _seconds(text)
     if not 0 < value <= 86400:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds over 0 and up to 86400")
@@ -84,7 +84,7 @@ def duration(text: str) -> float:
 
 
 def pause(text: str) -> float:
-    """A command-line argument: seconds, or none."""
+    """A command-line argument: seconds, possibly 0."""
     value = _seconds(text)
     if not 0 <= value <= 3600:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 3600")
@@ -100,7 +100,7 @@ def _seconds(text: str) -> float:
 
 def aead_list(text: str) -> tuple[Aead, ...]:
     """A command-line argument: AEAD algorithms in order of preference."""
-    from nts.codec.aead import Aead  # here, so that a script can say which package it lacks
+    from nts.codec.aead import Aead  # here, so that `script.run` reports missing packages
 
     try:
         return Aead.parse_list(text)

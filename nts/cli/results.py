@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the clients found out, for a person and for JSON: key exchanges, times, offsets."""
+"""The results of the clients as lines of text and for JSON: key exchanges, times, offsets."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def utc(unix_ns: int) -> str:
 
 
 def seconds(ns: int, *, sign: bool = False) -> str:
-    """A duration in a unit that fits."""
+    """A duration in a suitable unit."""
     for unit, size in (("s", ntp.NS), ("ms", 1_000_000), ("us", 1000)):
         if abs(ns) >= size:
             return f"{ns / size:{'+' if sign else ''}.3f} {unit}"
@@ -60,14 +60,14 @@ def seconds(ns: int, *, sign: bool = False) -> str:
 
 
 def answer_line(answer: Answer) -> str:
-    """The time, for a person: when it was by the server's clock at the instant the answer arrived."""
+    """The server's time at the instant when its answer arrived, for a person."""
     m = answer.measurement
     when = utc(answer.received_ns + m.offset)
     return f"{when}  offset {seconds(m.offset, sign=True)} +/- {seconds(m.error)}, delay {seconds(m.delay)}"
 
 
 def answer_dict(answer: Answer, stock: int, *, server_verified: bool) -> dict[str, Any]:
-    """The same for JSON, all durations in seconds."""
+    """The same for JSON. All durations are in seconds."""
     header, m = answer.judgement.header, answer.measurement
     assert header is not None
     return {
@@ -81,14 +81,14 @@ def answer_dict(answer: Answer, stock: int, *, server_verified: bool) -> dict[st
         "reference_id": reference_id(header),
         "root_delay": ntp.short_to_ns(header.root_delay) / ntp.NS,
         "root_dispersion": ntp.short_to_ns(header.root_dispersion) / ntp.NS,
-        "authenticated": True,  # or there would be no answer
+        "authenticated": True,  # otherwise there is no answer
         "server_verified": server_verified,
         "cookies": {"received": len(answer.judgement.cookies), "stock": stock},
     }
 
 
 def summary_line(answers: list[Answer], count: int) -> str:
-    """Several queries in one line: the sample with the least delay is the best (RFC 5905 section 10)."""
+    """A summary of several queries. The sample with the least delay is the best (RFC 5905 section 10)."""
     if not answers:
         return f"{count} queries, no answers"
     best = min((a.measurement for a in answers), key=lambda m: m.delay)
@@ -97,7 +97,7 @@ def summary_line(answers: list[Answer], count: int) -> str:
 
 
 def exchange_lines(exchange: Exchange, *, secrets: bool) -> list[str]:
-    """Both directions of a query: every packet, and what was made of each that came back."""
+    """Every packet of a query, and the judgement on each that came back."""
     lines = []
     for attempt in exchange.attempts:
         lines += ["request:", *packet_lines(attempt.request.packet, secrets=secrets), ""]

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""What all scripts share: where output goes, how errors look, which exit code they give.
+"""What all scripts share: streams, error messages and exit codes.
 
-stdout carries only the product. Everything else goes to stderr as `prog: ...`, `prog: warning: ...`,
-`prog: error: ...` or `hint: ...`, one line each, without a secret in it.
+stdout carries only results. Everything else goes to stderr, one line each, without secrets: `prog: ...`,
+`prog: warning: ...`, `prog: error: ...` or `hint: ...`.
 
-Imports nothing that needs more than the standard library, so that it can say what is missing. For the same reason
-scripts import the rest of the package inside `main`.
+This module imports only modules that need the standard library alone, so that it can report missing packages. For the
+same reason scripts import the rest of the package inside `main`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _DISTRIBUTIONS = {
 
 
 def run(main: Callable[[], int]) -> None:
-    """Run a script's `main` and exit; every error a user can cause becomes one line and an exit code."""
+    """Run a script's `main` and exit. Every error that a user can cause becomes one line and an exit code."""
     if sys.version_info < _OLDEST_PYTHON:
         console.fail(
             "Python {}.{} or newer is needed".format(*_OLDEST_PYTHON), "use .venv/bin/python after ./bootstrap build"
@@ -55,33 +55,33 @@ def run(main: Callable[[], int]) -> None:
         code = ExitCode.USAGE
     except KeyboardInterrupt:
         code = 130
-    except (OSError, UnicodeError, RuntimeError) as e:  # of what this machine refuses, what no other place expects
+    except (OSError, UnicodeError, RuntimeError) as e:  # what the machine refuses and nothing else handles
         if not isinstance(e, BrokenPipeError):
             console.fail(f"{e.filename}: {e.strerror}" if isinstance(e, OSError) and e.filename else str(e))
-        with contextlib.suppress(OSError):  # no descriptors left, perhaps
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to flush at exit
+        with contextlib.suppress(OSError):  # there may be no descriptors left
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not fail
         code = ExitCode.USAGE if isinstance(e, OSError) and e.filename else ExitCode.FAILURE
     sys.exit(code)
 
 
 def _open_standard_streams() -> None:
-    """Have something behind descriptors 0 to 2, and streams, even when the caller has closed them."""
+    """Open descriptors 0 to 2, and streams, where the caller has closed them."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # becomes the lowest free one, which is this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor, which is this one
     if sys.stdout is None:
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for the whole run
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - open for the whole run
     if sys.stderr is None:
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a path or a name that the locale cannot show
+            stream.reconfigure(errors="backslashreplace")  # for paths and names that the locale cannot encode
 
 
 def _give_up_on_stderr() -> None:
-    """Drop what could not be written so far: the interpreter would try again, and make the exit code 120."""
+    """Drop unwritable output. Otherwise the interpreter tries again at exit and changes the exit code to 120."""
     try:
         sys.stderr.flush()
     except (OSError, ValueError):

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The two clients: client.ini, one key exchange, one time query."""
+"""The two clients: client.ini, the key exchange, the time query."""

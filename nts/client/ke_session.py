@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One key exchange over the network: name look-up, TCP, TLS, request, response. Each stage fails with its own error."""
+"""One key exchange over the network: name look-up, TCP, TLS, request, response. Each stage has its own exception."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from nts.protocol import ke_client
 from nts.protocol.ke_client import Agreement
 from nts.system import addresses, tls
 
-CLOSE_GRACE = 0.5  # seconds for the server's close_notify, once its response is complete
+CLOSE_GRACE = 0.5  # seconds to wait for the server's close_notify after its response
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to ask whom, and how carefully."""
+    """The server to contact, what to offer, and how to verify it."""
 
     host: str
     port: int
     aeads: tuple[Aead, ...]
     ca: Path | None = None
-    """the CA file; None: the system's store"""
+    """file of CA certificates; None: the system's store"""
     verify: bool = True
     verify_name: str | None = None
-    """the name the certificate must be for, if not `host`"""
+    """the name that the certificate must be for; None: `host`"""
     family: socket.AddressFamily = socket.AF_UNSPEC
     timeout: float = 5.0
     """seconds for everything after the name look-up"""
@@ -44,20 +44,20 @@ class Options:
 
 @dataclass(frozen=True)
 class Result:
-    """A key exchange that succeeded."""
+    """The result of a successful key exchange."""
 
     agreement: Agreement
     keys: tuple[SessionKeys, ...]
-    """one pair for each exporter context that the server may use (`aead.possible_contexts`), mostly a single one"""
+    """a pair for each exporter context that the server may use (`aead.possible_contexts`), usually only one"""
     address: str
-    """the server's IP address, and the time server's unless the agreement names one (section 4.1.7)"""
+    """the server's IP address"""
     tls_version: str
     tls_cipher: str
     response: Message = field(repr=False)
     response_length: int = 0
 
     def association(self, options: Options) -> Association:
-        """What to store. Without a named server it is the address of the NTS-KE server (section 4.1.7)."""
+        """What to store. The time server defaults to the NTS-KE server's address (section 4.1.7)."""
         return Association(
             ke_host=options.host,
             ke_port=options.port,
@@ -72,9 +72,9 @@ class Result:
 
 
 def exchange(options: Options, on_message: Callable[[Message], None] = lambda _message: None) -> Result:
-    """Run a key exchange. `on_message` sees the response before it is judged.
+    """Run a key exchange. `on_message` is called with the response before it is judged.
 
-    Raises the NTSError of the stage that failed: ConfigError, ResolveError, ConnectError, TLSError,
+    Raises the exception of the stage that failed: ConfigError, ResolveError, ConnectError, TLSError,
     CertificateError, ALPNError, KeResponseError or KeErrorRecord.
     """
     channel = tls.ClientChannel(
@@ -111,10 +111,10 @@ def exchange(options: Options, on_message: Callable[[Message], None] = lambda _m
 
 
 def connect(host: str, endpoints: list[addresses.Endpoint], deadline: float) -> socket.socket:
-    """A TCP connection to the first address that takes one. ConnectError when none does before the deadline."""
+    """Connect to the first address that accepts. ConnectError when none does before the deadline."""
     problems = []
     for i, endpoint in enumerate(endpoints):
-        left = (deadline - time.monotonic()) / (len(endpoints) - i)  # a dead address must not eat up all the time
+        left = (deadline - time.monotonic()) / (len(endpoints) - i)  # a dead address must not use up all the time
         sock = None
         try:
             sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
@@ -125,7 +125,7 @@ def connect(host: str, endpoints: list[addresses.Endpoint], deadline: float) -> 
             if sock is not None:
                 sock.close()
             why = "timed out" if isinstance(e, TimeoutError) else e.strerror or str(e)
-            problems.append(f"{addresses.shown(endpoint.address)}: {why}")
+            problems.append(f"{addresses.format_address(endpoint.address)}: {why}")
     port = endpoints[0].address[1]
     raise ConnectError(f"cannot connect to {host} port {port} ({'; '.join(problems)})")
 
@@ -135,15 +135,15 @@ def _receive(channel: tls.ClientChannel) -> tuple[Message, int]:
     while True:
         data = channel.receive()
         if not data:
-            what = "in the middle of its response" if reader.octets else "without a response"
-            raise KeResponseError(f"the server closed the connection {what}")
+            when = "in the middle of its response" if reader.octets else "without a response"
+            raise KeResponseError(f"the server closed the connection {when}")
         message = reader.feed(data)
         if message is not None:
             return message, reader.octets
 
 
 def _keylog_writer(path: Path | None) -> Callable[[bytes], None] | None:
-    """Appends lines of the NSS key log format to a file, which is made readable by its owner only."""
+    """A function that appends NSS key log lines to a file. Makes the file readable only by its owner."""
     if path is None:
         return None
     try:

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""client.ini: what a key exchange established, and the stock of cookies (RFC 8915 section 5.7).
+"""client.ini: the result of a key exchange, and the stock of cookies (RFC 8915 section 5.7).
 
-The sections and names are the ancestor's, so that its client can read the file: [ntpv4] server, port; [keys] c2s,
-s2c in hex; [cookies] 0 to 7 in hex. Ours adds [ntske] host, port, ca, verify, and [keys] aead, c2s_context_15,
-s2c_context_15.
+The ancestor's client can read the file. It knows [ntpv4] server, port; [keys] c2s, s2c in hex; [cookies] 0 to 7 in
+hex. We add [ntske] host, port, ca, verify, and [keys] aead, c2s_context_15, s2c_context_15.
 
-Invariants: the file on disk is always whole and of mode 0600; other sections and options stay, comments do not; a
-cookie is gone from the file for good before `take_cookie` returns it, so no crash and no second client can send it
-twice.
+Invariants:
+
+- The file on disk is always whole and of mode 0600.
+- Unknown sections and options stay. Comments do not.
+- `take_cookie` removes the cookie from the disk before it returns, so that no crash and no second client can send it
+  twice.
 """
 
 from __future__ import annotations
@@ -29,19 +31,17 @@ from nts.system import files, inifile
 
 DEFAULT_PATH = ROOT / "client.ini"
 _OTHER_KEYS = ("c2s_context_15", "s2c_context_15")
-_HEADER = (
-    "# Written by ntske_client.py and ntsts_client.py. These are secrets, and each cookie is good for one use.\n\n"
-)
+_HEADER = "# Written by ntske_client.py and ntsts_client.py. Keep it secret. Each cookie is good for one request.\n\n"
 
 
 @dataclass(frozen=True)
 class Association:
-    """All that client.ini holds for us."""
+    """The contents of client.ini."""
 
     ke_host: str
     ke_port: int
     ca: str
-    """path of the CA file that verified the server; empty: the system's store"""
+    """path of the file of CA certificates; empty: the system's store"""
     verify: bool
     """whether the server's certificate was verified"""
     server: str
@@ -50,39 +50,39 @@ class Association:
     cookies: tuple[bytes, ...] = field(default=(), repr=False)
     """oldest first"""
     other_keys: SessionKeys | None = None
-    """those that the server uses if it puts 15 into the exporter's context of AEAD 30 (`aead.possible_contexts`)"""
+    """the keys that the server uses if its exporter context for AEAD 30 holds 15 (`aead.possible_contexts`)"""
 
 
 class ClientState:
-    """The file `client.ini`. Every method leaves it whole."""
+    """The file `client.ini`. All methods raise ConfigError when it cannot be read or written."""
 
     def __init__(self, path: Path) -> None:
         try:
-            self.path = path.resolve()  # a symbolic link stays one: its target is replaced
-            if self.path.is_symlink() or (self.path.exists() and not self.path.is_file()):  # a link: to itself
+            self.path = path.resolve()  # replace the target of a symbolic link, not the link
+            if self.path.is_symlink() or (self.path.exists() and not self.path.is_file()):  # still a link: to itself
                 raise ConfigError(f"{self.path} is not a regular file", hint="give another one with -o or -f")
         except (OSError, RuntimeError, ValueError) as e:
             why = e.strerror if isinstance(e, OSError) else str(e)
             raise ConfigError(f"cannot use {path}: {why}") from None
 
     def check_writable(self) -> None:
-        """Before a key exchange: ConfigError when its result could not be stored, or would destroy something."""
+        """Raise ConfigError when `save` would fail, or would overwrite a file that is no client.ini."""
         with self._locked():
             self._parse()
 
     def load(self) -> Association:
-        """The association in the file."""
+        """Read the association. ConfigError when there is none."""
         if not self.path.exists():
             raise ConfigError(f"{self.path} does not exist", hint="run ntske_client.py first")
         return _decode(self._parse(), self.path)
 
     def save(self, association: Association) -> None:
-        """Put a new association in the place of the old one: all old keys and cookies go (section 5.7)."""
+        """Replace the association, with all its keys and cookies (section 5.7)."""
         with self._locked():
             self._write(association)
 
     def take_cookie(self) -> tuple[Association, bytes]:
-        """The association and its oldest cookie, which is no longer in the file. NoCookies when there is none."""
+        """Take the oldest cookie out of the file. Returns it with the association. NoCookies if there is none."""
         with self._locked():
             association = self.load()
             if not association.cookies:
@@ -93,9 +93,9 @@ class ClientState:
         return association, cookie
 
     def add_cookies(self, keys: SessionKeys, fresh: tuple[bytes, ...]) -> int:
-        """Store what an authentic answer brought: fresh cookies, and that these are the keys which the server uses.
+        """Store the fresh cookies of an authentic answer, and settle on `keys`, which the answer has confirmed.
 
-        Does nothing if the association is another one by now. Returns the size of the stock.
+        Does nothing if the association has been replaced meanwhile. Returns the number of cookies in stock.
         """
         with self._locked():
             association = self.load()
@@ -114,7 +114,7 @@ class ClientState:
             raise ConfigError(f"cannot write {self.path}: {e.strerror}") from None
 
     def _parse(self) -> configparser.ConfigParser:
-        """The file, empty when there is none yet. ConfigError when it is not an INI file."""
+        """Parse the file, which may not exist yet. ConfigError when it is not an INI file."""
         return inifile.parse(inifile.read_text(self.path) if self.path.exists() else "", self.path)
 
     def _write(self, association: Association) -> None:
@@ -124,7 +124,7 @@ class ClientState:
 
 
 def _encode(a: Association, parser: configparser.ConfigParser) -> str:
-    """The text of a file with this association in the place of the parsed one."""
+    """The text of the parsed file with this association in it."""
     for section in ("ntske", "ntpv4", "keys"):
         if not parser.has_section(section):
             parser.add_section(section)
@@ -142,12 +142,12 @@ def _encode(a: Association, parser: configparser.ConfigParser) -> str:
 
 
 def _decode(parser: configparser.ConfigParser, path: Path) -> Association:
-    """The association in a parsed file. ConfigError names the option that is missing or wrong, never its value."""
+    """The association in a parsed file. ConfigError names a missing or wrong option, never its value."""
 
     def text(section: str, option: str, default: str | None = None) -> str:
         value = parser.get(section, option, fallback=default)
         if value is None:
-            raise ConfigError(f"{path}: [{section}] {option} is missing", hint="run ntske_client.py to make it anew")
+            raise ConfigError(f"{path}: [{section}] {option} is missing", hint="run ntske_client.py again")
         return value
 
     def number(section: str, option: str, default: str | None = None) -> int:
@@ -165,7 +165,7 @@ def _decode(parser: configparser.ConfigParser, path: Path) -> Association:
             raise ConfigError(f"{path}: [{section}] {option} has {len(value)} octets, which is the wrong length")
         return value
 
-    number_of_aead = number("keys", "aead", str(int(Aead.AES_SIV_CMAC_256)))  # the ancestor knows only 15
+    number_of_aead = number("keys", "aead", str(int(Aead.AES_SIV_CMAC_256)))  # the ancestor supports only 15
     if number_of_aead not in set(Aead):
         raise ConfigError(f"{path}: [keys] aead is not one of {', '.join(str(int(a)) for a in Aead)}")
     aead = Aead(number_of_aead)

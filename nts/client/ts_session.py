@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""One time query over the network: ask, wait for the answer, and say why when there is none.
+"""One time query over the network: send requests, wait for the answer, and explain why there is none.
 
-A server's name may have several addresses, and its keys may be one of two pairs (`aead.possible_contexts`). `ask` tries
-the addresses in turn, each attempt with a cookie of its own, until an authentic answer comes. Nothing else ends the
-query: what is forged, replayed or unprotected is noted and ignored (RFC 8915 section 5.7). An NTS NAK, an unprotected
-kiss-o'-death or the network's word that nobody is there shortens the wait, since the genuine answer, if there is one,
-is on its way already.
+A server's name may have several addresses, and the server may use one of two key pairs (`aead.possible_contexts`).
+`ask` tries them in turn until an authentic answer arrives. Each attempt spends a cookie. Forged, replayed and
+unprotected datagrams are recorded and ignored (RFC 8915 section 5.7). An NTS NAK, an unprotected kiss-o'-death or an
+ICMP error only shortens the wait, since a genuine answer would already be on its way.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from nts.system import addresses, udp
 from nts.system.addresses import Endpoint
 
 NAK_GRACE = 1.0  # seconds
-_MAX_NOTED = 16
+_MAX_RECORDED = 16  # datagrams of an attempt
 _ROOM = 65535
 _ANCILLARY_ROOM = 64
 
@@ -40,73 +39,73 @@ class Answer:
     measurement: Measurement
     endpoint: Endpoint
     received_ns: int
-    """when it arrived, by our clock, in nanoseconds since 1970"""
+    """arrival by our clock, in nanoseconds since 1970"""
 
 
 @dataclass
 class Attempt:
-    """One request to one address, and what came of it."""
+    """One request to one address, and what came back."""
 
     endpoint: Endpoint
     request: Query
     datagrams: list[tuple[bytes, Judgement]] = field(default_factory=list, repr=False)
-    """what came back, with the judgement on each; of a flood, the first ones"""
+    """each datagram that came back, with its judgement; in a flood, only the first ones"""
     answer: Answer | None = None
     refused: str = ""
-    """what the network said, if it said that the server cannot be reached"""
+    """the network's error, if there was one"""
 
-    def note(self, datagram: bytes, judgement: Judgement) -> None:
-        """Keep what came back, but for more of the same than a person would read."""
-        if len(self.datagrams) < _MAX_NOTED or not self.has(judgement.kind):
+    def record(self, datagram: bytes, judgement: Judgement) -> None:
+        """Keep a datagram, unless there are many already and one with the same kind among them."""
+        if len(self.datagrams) < _MAX_RECORDED or not self.has(judgement.kind):
             self.datagrams.append((datagram, judgement))
 
     def has(self, kind: AnswerKind) -> bool:
-        """Whether a datagram with this kind has come."""
+        """Whether a datagram with this kind has arrived."""
         return any(j.kind is kind for _, j in self.datagrams)
 
     @property
     def is_authentic(self) -> bool:
-        """Whether the server has answered, be it with time or not."""
+        """Whether an authentic answer has arrived, with usable time or without."""
         return self.has(AnswerKind.TIME) or self.has(AnswerKind.UNUSABLE)
 
 
 @dataclass
 class Exchange:
-    """One query: its attempts, and in the end an answer or a failure."""
+    """One query: its attempts, and its answer or failure."""
 
     attempts: list[Attempt] = field(default_factory=list)
     stock: int = 0
     """cookies in client.ini afterwards"""
     failure: NTSError | None = None
     unstored: str = ""
-    """why the fresh cookies could not be stored, if they could not"""
+    """why the fresh cookies could not be stored; empty: they were"""
     context: int | None = None
-    """the number in the server's exporter context, if this query has found it out"""
+    """the AEAD number in the server's exporter context, if this query found it out"""
 
     @property
     def answer(self) -> Answer | None:
-        """The answer: no attempt follows it."""
+        """The answer, which only the last attempt can have."""
         return self.attempts[-1].answer
 
 
 def locate(
     association: Association, host: str | None, port: int | None, family: socket.AddressFamily
 ) -> list[Endpoint]:
-    """The time server's addresses: the association's, unless another host is given."""
+    """The addresses of `host` and `port`, by default the association's. ResolveError if there is none."""
     name = host or addresses.absolute(association.server)
     return addresses.resolve(name, port or association.port, socket.SOCK_DGRAM, family)
 
 
 def ask(store: ClientState, endpoints: Sequence[Endpoint], timeout: float) -> Exchange:
-    """Ask the time at these addresses, one after the other, within `timeout` seconds in all.
+    """Query these addresses, one after the other, within `timeout` seconds in total.
 
-    Each attempt spends a cookie of client.ini, and the fresh ones of an authentic answer are stored there. Raises
-    ConfigError or NoCookies when there is nothing to ask with. What happens later is in the result; its `failure` is a
-    NoAnswer, NtsNak, NotAuthentic, Mismatch or UnusableServer.
+    Each attempt spends a cookie of client.ini. The fresh cookies of an authentic answer are stored there. Raises
+    ConfigError when client.ini is unusable, and NoCookies when it has none for the first attempt. Without an answer,
+    the result's `failure` is a NoAnswer, NtsNak, NotAuthentic, Mismatch or UnusableServer.
     """
     exchange, end = Exchange(), time.monotonic() + timeout
-    left, other = deque(endpoints), False
-    while left and (time.monotonic() < end or not exchange.attempts):
+    remaining, use_other_keys = deque(endpoints), False
+    while remaining and (time.monotonic() < end or not exchange.attempts):
         try:
             association, cookie = store.take_cookie()
         except NoCookies:
@@ -114,20 +113,21 @@ def ask(store: ClientState, endpoints: Sequence[Endpoint], timeout: float) -> Ex
                 break
             raise
         exchange.stock = len(association.cookies)
-        keys = association.other_keys if other and association.other_keys else association.keys
+        keys = (association.other_keys if use_other_keys else None) or association.keys
         placeholders = ts_client.count_placeholders(exchange.stock, len(cookie))
-        attempt = Attempt(left[0], ts_client.build_query(keys, cookie, placeholders, os.urandom))
+        attempt = Attempt(remaining[0], ts_client.build_query(keys, cookie, placeholders, os.urandom))
         exchange.attempts.append(attempt)
-        # A silent address must not eat up all the time, nor one that refuses cost any while there are others.
-        query(attempt, (end - time.monotonic()) / len(left), refusal_grace=NAK_GRACE if len(left) == 1 else 0.0)
+        # A silent address must leave time for the others. After an ICMP error, wait only at the last address.
+        share = (end - time.monotonic()) / len(remaining)
+        query(attempt, share, refusal_grace=NAK_GRACE if len(remaining) == 1 else 0.0)
         if attempt.is_authentic:
             if association.other_keys:
-                exchange.context = Aead.AES_SIV_CMAC_256 if other else keys.aead
+                exchange.context = Aead.AES_SIV_CMAC_256 if use_other_keys else keys.aead
             _store(store, exchange, attempt)
             break
-        other = not other and attempt.has(AnswerKind.NAK) and association.other_keys is not None
-        if not other:
-            left.popleft()
+        use_other_keys = not use_other_keys and attempt.has(AnswerKind.NAK) and association.other_keys is not None
+        if not use_other_keys:
+            remaining.popleft()
     if exchange.answer is None:
         exchange.failure = _explain(exchange.attempts, timeout)
     return exchange
@@ -137,12 +137,12 @@ def _store(store: ClientState, exchange: Exchange, attempt: Attempt) -> None:
     fresh = tuple(c for _, judgement in attempt.datagrams for c in judgement.cookies)
     try:
         exchange.stock = store.add_cookies(attempt.request.keys, fresh)
-    except ConfigError as e:  # the time is good all the same
+    except ConfigError as e:  # the time is good anyway
         exchange.unstored = str(e)
 
 
 def query(attempt: Attempt, timeout: float, *, refusal_grace: float = NAK_GRACE) -> None:
-    """Send the request and wait for its answer: up to `timeout` seconds, or `refusal_grace` after an ICMP error."""
+    """Send the request and wait up to `timeout` seconds for its answer, or `refusal_grace` after an ICMP error."""
     try:
         with socket.socket(attempt.endpoint.family, socket.SOCK_DGRAM) as sock:
             udp.enable_timestamps(sock)
@@ -158,18 +158,20 @@ def query(attempt: Attempt, timeout: float, *, refusal_grace: float = NAK_GRACE)
 def _await_answer(
     sock: socket.socket, attempt: Attempt, sent_ns: int, timeout: float, refusal_grace: float
 ) -> None:  # fmt: skip
-    """Judge what arrives until there is an authentic answer or the time is up."""
+    """Judge the datagrams that arrive, until one is authentic or the time is up."""
     deadline = time.monotonic() + timeout
     while (left := deadline - time.monotonic()) > 0 and select.select([sock], [], [], left)[0]:
         try:
             datagram, ancillary, _, _ = sock.recvmsg(_ROOM, _ANCILLARY_ROOM)
+        except BlockingIOError:  # the kernel dropped the datagram for its checksum
+            continue
         except OSError as e:  # an ICMP error, which anybody could have sent
             attempt.refused = e.strerror or str(e)
             deadline = min(deadline, time.monotonic() + refusal_grace)
             continue
         received_ns = udp.arrival_ns(ancillary)
         judgement = ts_client.judge(datagram, attempt.request)
-        attempt.note(datagram, judgement)
+        attempt.record(datagram, judgement)
         if judgement.kind is AnswerKind.TIME and judgement.header:
             measurement = ts_client.measure(judgement.header, sent_ns, received_ns)
             attempt.answer = Answer(judgement, measurement, attempt.endpoint, received_ns)
@@ -180,10 +182,10 @@ def _await_answer(
             deadline = min(deadline, time.monotonic() + NAK_GRACE)
 
 
-# What to report when several things happened, the most telling first.
+# What to report when several things happened, the most informative first.
 _EXPLANATIONS: tuple[tuple[AnswerKind, type[NTSError], str], ...] = (
     (AnswerKind.UNUSABLE, UnusableServer, "{where} answered, but {reason}"),
-    (AnswerKind.NAK, NtsNak, "{where} answered with an NTS NAK: our cookie or our request is not good there"),
+    (AnswerKind.NAK, NtsNak, "{where} answered with an NTS NAK: it did not accept our cookie or our request"),
     (AnswerKind.KISS, UnusableServer, "{where} answered with an {reason}"),
     (AnswerKind.NOT_AUTHENTIC, NotAuthentic, "no authentic answer from {where}; ignored: {reason}"),
     (AnswerKind.MISMATCH, Mismatch, "no answer to our request from {where}; ignored: {reason}"),
@@ -195,7 +197,8 @@ def _explain(attempts: list[Attempt], timeout: float) -> NTSError:
         for attempt in attempts:
             for _, judgement in attempt.datagrams:
                 if judgement.kind is kind:
-                    return error(text.format(where=addresses.shown(attempt.endpoint.address), reason=judgement.reason))
-    outcomes = [f"{addresses.shown(a.endpoint.address)}{a.refused and f': {a.refused}'}" for a in attempts]
+                    where = addresses.format_address(attempt.endpoint.address)
+                    return error(text.format(where=where, reason=judgement.reason))
+    outcomes = [f"{addresses.format_address(a.endpoint.address)}{a.refused and f': {a.refused}'}" for a in attempts]
     within = "" if attempts[-1].refused else f" within {timeout:g} s"
     return NoAnswer(f"no NTP answer from {'; '.join(outcomes)}{within}")

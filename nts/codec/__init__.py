@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Wire formats and cryptography: octets to values and back. Pure, but for the C library that `aead` opens."""
+"""Wire formats and cryptography: octets to values and back. Pure, except that `aes_siv` opens a C library."""

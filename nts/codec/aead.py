@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The AEAD algorithms of NTS (RFC 8915 section 5.1): all that the suite knows of an algorithm is here.
+"""The AEAD algorithms of NTS (RFC 8915 section 5.1): everything that depends on the algorithm.
 
-A new one takes its number in `registry.AeadId`, a class that seals and opens, and a line in `Aead`.
+To add one, give it a number in `registry.AeadId`, a class that implements `Cipher`, and a line in `Aead`.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from nts.codec.aes_siv import AesSiv
 
 
 class Cipher(Protocol):
-    """An algorithm under one key. One thread at a time may use it."""
+    """An algorithm with its key. Not thread-safe."""
 
     def seal(self, nonce: bytes, plaintext: bytes, associated: bytes) -> bytes:
-        """The ciphertext with its tag. The plaintext may be empty."""
+        """Return the ciphertext with its tag. The plaintext may be empty."""
 
     def open(self, nonce: bytes, ciphertext: bytes, associated: bytes) -> bytes:
-        """The plaintext. AuthError when the ciphertext is not authentic, whatever nonce and ciphertext are."""
+        """Return the plaintext. AuthError when it is not authentic, or nonce or ciphertext has a bad length."""
 
 
 class AesGcmSiv:
-    """AES-GCM-SIV (RFC 8452): a nonce of 12 octets, and the tag of 16 octets behind the ciphertext."""
+    """AES-GCM-SIV (RFC 8452): the nonce has 12 octets, and a tag of 16 octets follows the ciphertext."""
 
     def __init__(self, key: bytes) -> None:
         check_gcm_siv()
@@ -45,20 +45,20 @@ class AesGcmSiv:
     def open(self, nonce: bytes, ciphertext: bytes, associated: bytes) -> bytes:
         try:
             return self._cipher.decrypt(nonce, ciphertext, associated)
-        except (InvalidTag, ValueError):  # ValueError: a nonce of another length
+        except (InvalidTag, ValueError):  # ValueError: the nonce does not have 12 octets
             raise AuthError("the AEAD tag does not match") from None
 
 
 @cache
 def check_gcm_siv() -> None:
-    """LibraryError unless OpenSSL has AES-GCM-SIV and rejects a forged tag on an empty text.
+    """Raise LibraryError unless OpenSSL has AES-GCM-SIV and rejects forged tags on an empty plaintext.
 
-    An NTS request encrypts nothing, and there are releases of OpenSSL that take any tag then (CVE-2026-45446).
+    NTS requests have an empty plaintext, for which some releases of OpenSSL accept any tag (CVE-2026-45446).
     """
     try:
         cipher = AESGCMSIV(b"\x01".ljust(16, b"\0"))
     except UnsupportedAlgorithm:
-        raise LibraryError("this OpenSSL has no AES-GCM-SIV", hint="it came with OpenSSL 3.2") from None
+        raise LibraryError("this OpenSSL has no AES-GCM-SIV", hint="use OpenSSL 3.2 or newer") from None
     nonce, tag = b"\x03".ljust(12, b"\0"), bytes.fromhex("dc20e2d83f25705bb49e439eca56de25")  # RFC 8452 appendix C.1
     sound = cipher.encrypt(nonce, b"", b"") == tag
     for forged in (bytes(16), bytes([tag[0] ^ 1]) + tag[1:]):
@@ -68,11 +68,11 @@ def check_gcm_siv() -> None:
         except InvalidTag:
             pass
     if not sound:
-        raise LibraryError("this OpenSSL's AES-GCM-SIV takes forged tags", hint="update the package cryptography")
+        raise LibraryError("this OpenSSL's AES-GCM-SIV accepts forged tags", hint="update the package cryptography")
 
 
 class Aead(IntEnum):
-    """The algorithms that this suite speaks."""
+    """The algorithms that this suite supports."""
 
     AES_SIV_CMAC_256 = AeadId.AES_SIV_CMAC_256, 32, 16, AesSiv
     AES_SIV_CMAC_384 = AeadId.AES_SIV_CMAC_384, 48, 16, AesSiv
@@ -80,16 +80,16 @@ class Aead(IntEnum):
     AES_128_GCM_SIV = AeadId.AES_128_GCM_SIV, 16, 12, AesGcmSiv
 
     key_length: int
-    """octets of each of the C2S and S2C keys"""
+    """octets of the C2S key and of the S2C key"""
     nonce_length: int
-    """octets of the nonces made here. Also N_REQ of section 5.6: 16, or N_MAX if that is less"""
+    """octets of our nonces, and N_REQ of section 5.6: 16, or N_MAX if that is less"""
     cipher: Callable[[bytes], Cipher]
-    """the algorithm under a key. LibraryError when the library is not there or not sound"""
+    """makes the cipher for a key. LibraryError when its library is missing or broken"""
 
     def __new__(
         cls, number: int, key_length: int = 0, nonce_length: int = 0, cipher: Callable[[bytes], Cipher] = AesSiv
     ) -> Aead:  # fmt: skip
-        # The defaults are for type checkers, which take the look-up Aead(15) for a call of this.
+        # The defaults satisfy type checkers, which mistake the look-up Aead(15) for a call of this.
         self = int.__new__(cls, number)
         self._value_ = number
         self.key_length, self.nonce_length, self.cipher = key_length, nonce_length, cipher
@@ -97,16 +97,16 @@ class Aead(IntEnum):
 
     @classmethod
     def parse_list(cls, text: str) -> tuple[Aead, ...]:
-        """Algorithms by number, separated by commas or spaces. ValueError says what is accepted."""
+        """Parse algorithm numbers separated by commas or spaces. ValueError says what is accepted."""
         known = {str(int(a)): a for a in cls}
         items = text.replace(",", " ").split()
         if not items or not set(items) <= set(known) or len(set(items)) < len(items):
-            raise ValueError(f"some of {', '.join(known)} are needed, each once")
+            raise ValueError(f"must be one or more of {', '.join(known)}, each once")
         return tuple(known[i] for i in items)
 
 
 def check(aeads: Iterable[Aead]) -> None:
-    """Before a server starts: LibraryError when one of these algorithms cannot be used here."""
+    """Raise LibraryError when one of these algorithms does not work on this machine. Servers call it as they start."""
     for aead in aeads:
         aead.cipher(bytes(aead.key_length))
 
@@ -121,36 +121,36 @@ class SessionKeys:
 
     @cached_property
     def c2s_cipher(self) -> Cipher:
-        """What seals requests."""
+        """Seals and opens requests."""
         return self.aead.cipher(self.c2s)
 
     @cached_property
     def s2c_cipher(self) -> Cipher:
-        """What seals responses."""
+        """Seals and opens responses."""
         return self.aead.cipher(self.s2c)
 
 
 Exporter = Callable[[bytes, int], bytes]
-"""The TLS exporter with the label of RFC 8915 section 5.1: takes the context and a length, gives so many octets"""
+"""The TLS exporter with the label of RFC 8915 section 4.3: takes the context and a length in octets, returns the key"""
 
 
 def exporter_context(number: int, direction: Direction) -> bytes:
-    """The five octets of the exporter's context (section 5.1): next protocol, AEAD algorithm, direction."""
+    """The exporter's context (section 5.1), five octets: next protocol, AEAD algorithm, direction."""
     return u16(NextProtocol.NTPV4) + u16(number) + bytes([direction])
 
 
 def export_keys(export: Exporter, aead: Aead, context: int | None = None) -> SessionKeys:
-    """The keys of a TLS session. `context` is the number in the exporter's context where it is not the algorithm's."""
+    """The keys of a TLS session. `context` overrides the algorithm's number in the exporter's context."""
     number = aead if context is None else context
     c2s, s2c = (export(exporter_context(number, d), aead.key_length) for d in (Direction.C2S, Direction.S2C))
     return SessionKeys(aead, c2s, s2c)
 
 
 def possible_contexts(aead: Aead, *, confirmed: bool) -> tuple[int, ...]:
-    """The numbers that the peer may put into the exporter's context, the registered one first.
+    """The AEAD numbers that the peer may put into the exporter's context, the registered one first.
 
-    For AES_128_GCM_SIV, chrony 4.4 to 4.6.0 put that of AES_SIV_CMAC_256 there. Since then a client asks for the
-    registered one by record 1024, and the server confirms by the same record: then there is no doubt.
+    For AES_128_GCM_SIV, chrony 4.4 to 4.6.0 put the number of AES_SIV_CMAC_256 there. Newer clients ask for the
+    registered number with record 1024, and a server confirms it with the same record (`confirmed`).
     """
-    in_doubt = aead is Aead.AES_128_GCM_SIV and not confirmed
-    return (aead, Aead.AES_SIV_CMAC_256) if in_doubt else (aead,)
+    ambiguous = aead is Aead.AES_128_GCM_SIV and not confirmed
+    return (aead, Aead.AES_SIV_CMAC_256) if ambiguous else (aead,)

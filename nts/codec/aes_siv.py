@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """AES-SIV-CMAC (RFC 5297) as an AEAD, over our C library libaes_siv.
 
-The library lies beside the package (`libaes_siv/libaes_siv.so`) and is found from any current directory. It is bound
-in cffi's ABI mode: only pointers and lengths cross, never a struct. S2V takes the associated data (one component, even
+The library is in the checkout (`libaes_siv/libaes_siv.so`), whatever the current directory. It is bound in cffi's ABI
+mode: only pointers and lengths cross, never a struct. The input of S2V is the associated data (one component, even
 when it is empty), then the nonce, then the plaintext.
 """
 
@@ -18,7 +18,7 @@ from nts.base.errors import AuthError, LibraryError
 
 LIBRARY = ROOT / "libaes_siv" / "libaes_siv.so"
 KEY_LENGTHS = (32, 48, 64)  # octets
-TAG_LENGTH = 16  # octets of the synthetic IV, which stands in front of the ciphertext (section 2.6)
+TAG_LENGTH = 16  # octets of the synthetic IV, which precedes the ciphertext (section 2.6)
 _MAJOR_VERSION = "1"
 
 _ffi = FFI()
@@ -51,15 +51,15 @@ def _library() -> Any:  # a cffi library object has no static type
     except (OSError, AttributeError) as e:
         raise LibraryError(f"{LIBRARY} cannot be used: {e}") from None
     if version.split(".")[0] != _MAJOR_VERSION:
-        raise LibraryError(f"{LIBRARY} has version {version}, and version {_MAJOR_VERSION} is needed")
+        raise LibraryError(f"{LIBRARY} has version {version}, but version {_MAJOR_VERSION} is needed")
     return library
 
 
 def backend() -> str:
-    """The name of the AES implementation that libaes_siv uses on this machine."""
+    """The AES implementation that libaes_siv uses on this machine."""
     name = _library().aes_siv_backend()
     if name == _ffi.NULL:
-        raise LibraryError("AES_SIV_BACKEND names a backend that this machine does not have", hint="unset it")
+        raise LibraryError("AES_SIV_BACKEND names a backend that this machine does not support", hint="unset it")
     return _text(name)
 
 
@@ -70,7 +70,7 @@ def _text(pointer: Any) -> str:
 
 
 class AesSiv:
-    """AES-SIV-CMAC under one key of 32, 48 or 64 octets. Not for use by several threads at the same time."""
+    """AES-SIV-CMAC with a key of 32, 48 or 64 octets. Not thread-safe."""
 
     def __init__(self, key: bytes) -> None:
         if len(key) not in KEY_LENGTHS:
@@ -80,18 +80,18 @@ class AesSiv:
         self._lib = _library()
         context = self._lib.AES_SIV_CTX_new()
         if context == _ffi.NULL:
-            raise LibraryError("libaes_siv has no memory for a context")
+            raise LibraryError("libaes_siv cannot allocate a context")
         self._context = _ffi.gc(context, self._lib.AES_SIV_CTX_free)
 
     def seal(self, nonce: bytes, plaintext: bytes, associated: bytes) -> bytes:
-        """Synthetic IV and ciphertext: 16 octets more than the plaintext, which may be empty."""
+        """Return the synthetic IV and the ciphertext, 16 octets more than the plaintext, which may be empty."""
         out = self._run(self._lib.AES_SIV_Encrypt, len(plaintext) + TAG_LENGTH, nonce, plaintext, associated)
         if out is None:
             raise LibraryError("libaes_siv failed to encrypt")
         return out
 
     def open(self, nonce: bytes, ciphertext: bytes, associated: bytes) -> bytes:
-        """The plaintext. AuthError when the ciphertext is not authentic, however short or long it is."""
+        """Return the plaintext. AuthError when the ciphertext is not authentic, whatever its length."""
         if len(ciphertext) < TAG_LENGTH:
             raise AuthError("a ciphertext shorter than its tag")
         out = self._run(self._lib.AES_SIV_Decrypt, len(ciphertext) - TAG_LENGTH, nonce, ciphertext, associated)

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Cookies (RFC 8915 section 6), in the layout that this suite shares with its ancestor's servers.
+"""Cookies (RFC 8915 section 6), in the layout that the suite shares with its ancestor's servers.
 
     key identifier, 16 bits | nonce, 16 octets | AES-SIV-CMAC-256 under the master key, with empty associated data, of
     (AEAD algorithm, 16 bits | S2C key | C2S key)
 
-That is 100, 132, 164 and 68 octets for AEAD 15, 16, 17 and 30: one length for each algorithm, a multiple of four. While
-nobody knows which exporter context a client of AEAD 30 uses (`aead.possible_contexts`), its cookie holds both pairs of
-keys. The number in the second one's context stands between them in 32 bits, which makes it 104 octets: the ancestor
-takes any cookie of 100 octets for one of AEAD 15.
+That is 100, 132, 164 and 68 octets for AEAD 15, 16, 17 and 30: one length for each algorithm, a multiple of four.
+
+If the server does not know which exporter context a client of AEAD 30 uses (`aead.possible_contexts`), the cookie holds
+both key pairs. Between them, the AEAD number of the second context takes 32 bits. This makes the cookie 104 octets
+long: the ancestor takes any cookie of 100 octets for one of AEAD 15.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from nts.codec.keyring import KeyRing, MasterKey
 NONCE_LENGTH = 16
 
 Contents = tuple[SessionKeys, ...]
-"""the pair of keys of a client, or the two pairs that it may use"""
+"""the key pair of a client, or the two pairs that it may use"""
+_SECOND_CONTEXT = u16(0) + u16(Aead.AES_SIV_CMAC_256)
 
 
 def seal(master: MasterKey, contents: Contents, nonce: bytes) -> bytes:
-    """A cookie with these contents, under a nonce of 16 random octets."""
+    """Make a cookie with these contents. The nonce has 16 random octets."""
     first, *others = contents
     plaintext = u16(first.aead) + first.s2c + first.c2s
     for keys in others:
@@ -32,27 +34,24 @@ def seal(master: MasterKey, contents: Contents, nonce: bytes) -> bytes:
     return u16(master.id) + nonce + master.cipher.seal(nonce, plaintext, b"")
 
 
-_SECOND_CONTEXT = u16(0) + u16(Aead.AES_SIV_CMAC_256)
-
-
 def open_cookie(ring: KeyRing, cookie: bytes) -> Contents:
-    """What a cookie holds. AuthError when no key of the ring has sealed it, for whatever reason."""
+    """Return the contents of a cookie. AuthError unless a key of the ring sealed it."""
     reader = Reader(cookie)
     try:
         key_id, nonce = reader.u16(), reader.take(NONCE_LENGTH)
     except FormatError:
-        raise AuthError("a cookie that is too short") from None
+        raise AuthError("the cookie is too short") from None
     master = ring.get(key_id)
     if master is None:
-        raise AuthError("a cookie under an unknown master key")
+        raise AuthError("the cookie was sealed with an unknown master key")
     try:
         return _parse(Reader(master.cipher.open(nonce, reader.rest(), b"")))
     except (FormatError, ValueError):
-        raise AuthError("a cookie with foreign contents") from None
+        raise AuthError("the cookie has unknown contents") from None
 
 
 def _parse(plaintext: Reader) -> Contents:
-    """FormatError or ValueError when these are not contents that `seal` writes."""
+    """Parse what `seal` encrypts. FormatError or ValueError when it is anything else."""
     aead = Aead(plaintext.u16())
     contents = [_pair(plaintext, aead)]
     if plaintext.remaining and aead is Aead.AES_128_GCM_SIV and plaintext.take(4) == _SECOND_CONTEXT:

@@ -2,7 +2,7 @@
 """NTP extension fields (RFC 7822) and the NTS Authenticator field (RFC 8915 section 5.6).
 
 A field is: type (16 bits), length of the whole field with header and padding (16 bits), body. `walk` returns the
-fields of a packet as they lie, with offsets, since the associated data of an authenticator is a prefix of the packet.
+fields with their offsets, since the associated data of an authenticator is the part of the packet before it.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from nts.base.wire import Reader, pad4, u16
 from nts.codec.ntp import HEADER_LENGTH
 
 FIELD_HEADER = 4
-MIN_FIELD = 16  # RFC 7822 section 7.5, outside of a ciphertext
-MAX_MAC = 24  # RFC 7822 section 7.5.1.4: a tail of this or less is a MAC, not a field
+MIN_FIELD = 16  # RFC 7822 section 7.5; encrypted fields may be shorter
+MAX_MAC = 24  # RFC 7822 section 7.5.1.4: a tail of up to this length is a MAC, not a field
 
 
 @dataclass(frozen=True)
 class Field:
-    """One extension field of a received packet. The body may be a cookie, so it is not part of repr()."""
+    """One extension field of a received packet. The body may be a cookie, so repr() omits it."""
 
     type: int
     body: bytes = field(repr=False)
-    """with its padding, since nothing on the wire tells the two apart"""
+    """with its padding: the wire format does not separate the two"""
     offset: int
-    """of the field's header within what was walked, in octets"""
+    """octets from the start of the packet or plaintext to the field's header"""
 
     @property
     def end(self) -> int:
-        """The offset of what follows it."""
+        """The offset of the octet after the field."""
         return self.offset + FIELD_HEADER + len(self.body)
 
 
@@ -47,21 +47,21 @@ class Authenticator:
 
     @property
     def nonce_room(self) -> int:
-        """Octets for the nonce of the response, which in a request must be N_REQ at least."""
+        """Octets that the response can use for its nonce: at least N_REQ in a valid request."""
         return len(pad4(self.nonce)) + self.padding
 
 
 def encode(kind: int, body: bytes) -> bytes:
-    """One field, its body zero-padded to a multiple of four octets and to the minimum length."""
+    """One field. The body is zero-padded to a multiple of four octets and to the minimum length."""
     body = pad4(body).ljust(MIN_FIELD - FIELD_HEADER, b"\0")
     return u16(kind) + u16(FIELD_HEADER + len(body)) + body
 
 
 def walk(packet: bytes) -> tuple[list[Field], int]:
-    """The extension fields after the header of an NTPv4 packet, and the length of the MAC at its end (0: none).
+    """The extension fields of an NTPv4 packet, and the length of the MAC at its end (0: none).
 
-    FormatError for what RFC 7822 section 7.5 does not allow. A tail of up to 24 octets is a MAC by that section's
-    rule: the last field of a packet without a MAC has at least 28 octets.
+    FormatError when RFC 7822 section 7.5 forbids a field. By that section, a tail of up to 24 octets is a MAC: the
+    last field of a packet without a MAC has at least 28 octets.
     """
     reader = Reader(packet)
     reader.take(HEADER_LENGTH)
@@ -70,14 +70,14 @@ def walk(packet: bytes) -> tuple[list[Field], int]:
 
 
 def walk_encrypted(plaintext: bytes) -> list[Field]:
-    """The fields inside a ciphertext, which may be as short as their header (RFC 8915 section 5.6)."""
+    """The decrypted fields, which may be as short as their header (RFC 8915 section 5.6)."""
     return list(_fields(Reader(plaintext), FIELD_HEADER, 0))
 
 
 def scan(octets: bytes, *, encrypted: bool = False) -> tuple[list[Field], int, str]:
-    """What `walk`, or `walk_encrypted`, finds until something is wrong: fields, octets left, and what is wrong.
+    """The fields before the first malformed one, the number of octets left, and the problem ("": none).
 
-    For people who look at packets that a program refuses.
+    `walk`, or `walk_encrypted`, for dumps of malformed packets.
     """
     start, minimum, tail = (0, FIELD_HEADER, 0) if encrypted else (HEADER_LENGTH, MIN_FIELD, MAX_MAC)
     reader, fields, problem = Reader(octets), [], ""
@@ -104,12 +104,12 @@ def _read_field(reader: Reader, minimum: int) -> Field:
 
 
 def encode_authenticator(nonce: bytes, ciphertext: bytes) -> bytes:
-    """The body of an authenticator field. Nonces made here are long enough to need no Additional Padding."""
+    """The body of an authenticator field. Our nonces are long enough to need no Additional Padding."""
     return u16(len(nonce)) + u16(len(ciphertext)) + pad4(nonce) + pad4(ciphertext)
 
 
 def decode_authenticator(body: bytes) -> Authenticator:
-    """The parts of an authenticator field's body. FormatError when its lengths do not fit the field."""
+    """Parse the body of an authenticator field. FormatError when its lengths exceed the body."""
     reader = Reader(body)
     nonce_length, ciphertext_length = reader.u16(), reader.u16()
     nonce = reader.take(nonce_length)

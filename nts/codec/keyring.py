@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The master keys that seal cookies, in memory. `keystore` reads and writes them."""
+"""The master keys that seal cookies, in memory. `server.keystore` reads and writes the files."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from functools import cached_property
 
 from nts.codec.aead import Aead, Cipher
 
-COOKIE_AEAD = Aead.AES_SIV_CMAC_256  # seals cookies, whatever the algorithm of the session in them
+COOKIE_AEAD = Aead.AES_SIV_CMAC_256  # for all cookies, whatever AEAD the session uses
 MASTER_KEY_LENGTH = COOKIE_AEAD.key_length
 
 
 @dataclass(frozen=True)
 class MasterKey:
-    """A secret of 32 octets and its identifier, which stands in clear in every cookie sealed with it."""
+    """A secret of 32 octets and its identifier, which every cookie sealed with it carries in clear."""
 
     id: int
     """16 bits"""
@@ -22,12 +22,12 @@ class MasterKey:
 
     @cached_property
     def cipher(self) -> Cipher:
-        """What seals and opens cookies."""
+        """Seals and opens cookies."""
         return COOKIE_AEAD.cipher(self.key)
 
 
 class KeyRing:
-    """An immutable set of master keys, of which the newest seals new cookies and all open old ones."""
+    """An immutable set of master keys. The newest seals cookies, all of them open cookies."""
 
     def __init__(self, oldest_first: tuple[MasterKey, ...] = ()) -> None:
         self.keys = oldest_first
@@ -35,7 +35,7 @@ class KeyRing:
 
     @property
     def current(self) -> MasterKey | None:
-        """The key for new cookies; None while there is no key at all."""
+        """The key for new cookies; None when the ring is empty."""
         return self.keys[-1] if self.keys else None
 
     def get(self, key_id: int) -> MasterKey | None:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The NTP packet header and its number formats (RFC 5905 sections 6 and 7.3).
 
-A timestamp is an int of 64 bits: seconds since 1900 modulo 2**32, then a 32-bit fraction. Differences are taken
-modulo 2**64, so nothing here breaks when an era ends (2036). Short values (root delay and dispersion) are ints in
-units of 2**-16 s.
+A timestamp is an int of 64 bits: seconds since 1900 modulo 2**32, then a 32-bit fraction. `unix_ns` picks the era, so
+nothing breaks when one ends (2036). Short values (root delay and dispersion) are ints in units of 2**-16 s.
 """
 
 from __future__ import annotations
@@ -39,13 +38,13 @@ class Header:
     """2**-16 s"""
     reference_id: bytes = bytes(4)
     reference_time: int = 0
-    """NTP timestamp, as are the next three"""
+    """NTP timestamp, like the next three"""
     origin: int = 0
     receive: int = 0
     transmit: int = 0
 
     def encode(self) -> bytes:
-        """The header's 48 octets."""
+        """The 48 octets on the wire."""
         return _LAYOUT.pack(
             self.leap << 6 | self.version << 3 | self.mode,
             self.stratum,
@@ -76,7 +75,7 @@ def timestamp(unix_ns: int) -> int:
 
 
 def unix_ns(stamp: int, near_ns: int) -> int:
-    """The time in nanoseconds since 1970 that `stamp` means, in the era that puts it nearest to `near_ns`.
+    """The time of `stamp` in nanoseconds since 1970, in the era that puts it nearest to `near_ns`.
 
     Rounded up, so that `unix_ns(timestamp(t), t) == t`.
     """
@@ -85,7 +84,7 @@ def unix_ns(stamp: int, near_ns: int) -> int:
 
 
 def short_from_ns(ns: int) -> int:
-    """A non-negative duration as an NTP short value, rounded up and saturated at its maximum (18 hours)."""
+    """A non-negative duration as an NTP short value, rounded up, at most 18 hours (2**32 - 1 units)."""
     return min(-(-(ns << 16) // NS), 2**32 - 1)
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""NTS-KE records (RFC 8915 section 4): the codec, and a reader that needs no particular segmentation.
+"""NTS-KE records (RFC 8915 section 4): the codec, and a reader that takes a message in pieces.
 
-A record is: critical bit and 15-bit type (16 bits), body length (16 bits, body only), body. A message is the
-records up to and including the first End of Message record. This module knows framing and each body's syntax;
-which records a request or a response may hold is `ke_server`'s and `ke_client`'s business.
+A record is: critical bit and 15-bit type (16 bits), body length (16 bits, body only), body. A message consists of
+the records up to and including the first End of Message record. This module knows the framing and the syntax of each
+body. `ke_server` and `ke_client` decide which records a request or a response may hold.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ AT_MOST_ONCE = frozenset(
         RecordType.COMPLIANT_CONTEXT,
     }
 )
-"""in any message (sections 4.1.2, 4.1.5, 4.1.7)"""
+"""record types that a message may hold once (sections 4.1.2, 4.1.5, 4.1.7, 4.1.8)"""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One record. The body may be a cookie, so it is not part of repr()."""
+    """One record. The body may be a cookie, so repr() omits it."""
 
     type: int
     critical: bool
     body: bytes = field(repr=False)
 
     def encode(self) -> bytes:
-        """The record's octets on the wire."""
+        """The octets on the wire."""
         return u16(self.type | (_CRITICAL if self.critical else 0)) + u16(len(self.body)) + self.body
 
     @property
     def name(self) -> str:
-        """Its registered name, for people."""
+        """The registered name of its type."""
         return RECORD_NAMES.get(self.type, "unknown")
 
 
 @dataclass(frozen=True)
 class Message:
-    """A whole message: records up to the End of Message record, and the octets that wrongly follow it."""
+    """A complete message: the records up to End of Message, and the number of octets that wrongly follow."""
 
     records: tuple[Record, ...]
     trailing: int = 0
@@ -59,8 +59,8 @@ class Message:
 class MessageReader:
     """Collects the octets of one message, in pieces of any size.
 
-    `feed` returns None while more is needed. It raises FormatError once more than `limit` octets have come without
-    an End of Message record, so that a peer cannot make it hold more than that and what one `feed` brings.
+    `feed` raises FormatError once it has more than `limit` octets without an End of Message record, so that a peer
+    cannot make it buffer more than the limit plus one `feed`.
     """
 
     def __init__(self, limit: int) -> None:
@@ -72,18 +72,18 @@ class MessageReader:
 
     @property
     def octets(self) -> int:
-        """How many octets have been fed in."""
+        """The number of octets fed in so far."""
         return len(self._buffer)
 
     @property
     def records(self) -> tuple[Record, ...]:
-        """The records that are complete so far."""
+        """The complete records so far."""
         return tuple(self._records)
 
     def feed(self, data: bytes) -> Message | None:
-        """Take some more octets; return the message once its End of Message record is complete.
+        """Take more octets. Returns the message once its End of Message record is complete, else None.
 
-        What is fed in after that only adds to `trailing`.
+        Octets fed in after that only add to `trailing`.
         """
         self._buffer += data
         while not self._complete and len(self._buffer) - self._parsed >= HEADER_LENGTH:
@@ -107,12 +107,12 @@ class MessageReader:
 
 
 def encode_message(records: Iterable[Record]) -> bytes:
-    """The records and the End of Message record that ends every message (section 4.1.1)."""
+    """The octets of a message: the records, then End of Message (section 4.1.1)."""
     return b"".join(r.encode() for r in records) + Record(RecordType.END_OF_MESSAGE, True, b"").encode()
 
 
 def check_end_of_message(message: Message) -> None:
-    """Section 4.1.1: critical, empty, and nothing after it."""
+    """Section 4.1.1: End of Message is critical and empty, and nothing follows. FormatError otherwise."""
     end = message.records[-1]
     if not end.critical:
         raise FormatError("the End of Message record is not critical")
@@ -134,8 +134,8 @@ def single_u16(record: Record) -> int:
     return int.from_bytes(record.body, "big")
 
 
-def is_flagged(record: Record | None) -> bool:
-    """Whether the peer has sent a record that says all by being there. FormatError when it has a body."""
+def is_set(record: Record | None) -> bool:
+    """Whether the peer sent this record, which must have no body. FormatError when it has one."""
     if record and record.body:
         raise FormatError(f"a {record.name} record with a body")
     return record is not None
@@ -150,7 +150,7 @@ def server_name(record: Record) -> str:
     """The body of a Server Negotiation record (section 4.1.7).
 
     An IPv4 address in dotted decimal, an IPv6 address without a zone identifier, or a fully qualified domain name
-    in ASCII. Anything else raises FormatError: the name goes into a look-up and onto a terminal.
+    in ASCII. FormatError for anything else: the name is looked up and printed on terminals.
     """
     name = record.body.decode("ascii", errors="replace")
     if not is_server_name(name):

@@ -25,11 +25,11 @@ class Agreement:
     """the time server's UDP port"""
     cookies: tuple[bytes, ...] = field(repr=False)
     compliant_context: bool = False
-    """whether the server confirms the registered exporter context of AEAD 30 (record 1024)"""
+    """whether the server confirmed the registered exporter context of AEAD 30 (record 1024)"""
 
 
 def build_request(aeads: tuple[Aead, ...]) -> bytes:
-    """A request for NTPv4 with these algorithms, the favourite first."""
+    """A request for NTPv4 with these algorithms, in order of preference."""
     request = [
         Record(RecordType.NEXT_PROTOCOL, True, records.encode_u16s(Protocol.NTPV4)),
         Record(RecordType.AEAD_ALGORITHM, True, records.encode_u16s(*aeads)),
@@ -40,10 +40,10 @@ def build_request(aeads: tuple[Aead, ...]) -> bytes:
 
 
 def judge_response(message: Message, offered: tuple[Aead, ...]) -> Agreement:
-    """What a complete response to `build_request(offered)` grants.
+    """Return what a complete response to `build_request(offered)` grants.
 
-    Raises KeErrorRecord when the server says no with an Error or a Warning record, and KeResponseError when the
-    response breaks a rule or grants nothing. Records may come in any order.
+    KeErrorRecord when the response holds an Error or a Warning record, KeResponseError when it breaks a rule or grants
+    nothing. Records may come in any order.
     """
     try:
         records.check_end_of_message(message)
@@ -55,7 +55,7 @@ def judge_response(message: Message, offered: tuple[Aead, ...]) -> Agreement:
 
 
 def _check_errors(message: Message) -> None:
-    """Sections 4.1.3 and 4.1.4: any of these ends it, known code or not, critical or not."""
+    """Sections 4.1.3 and 4.1.4: any Error or Warning record ends the exchange, whatever its code and critical bit."""
     for record in message.records:
         if record.type == RecordType.ERROR:
             code = records.single_u16(record)
@@ -70,13 +70,13 @@ def _check_errors(message: Message) -> None:
 
 _ERROR_HINTS: dict[int, str] = {
     ErrorCode.UNRECOGNIZED_CRITICAL_RECORD: "the server did not understand our request; do not repeat it",
-    ErrorCode.BAD_REQUEST: "the server found our request malformed or too slow; do not repeat it at once",
-    ErrorCode.INTERNAL_SERVER_ERROR: "the server has a problem of its own (no cookie key?); try later",
+    ErrorCode.BAD_REQUEST: "the server found our request malformed, or it arrived too slowly; do not repeat it at once",
+    ErrorCode.INTERNAL_SERVER_ERROR: "the server has an internal problem (no cookie key?); try later",
 }
 
 
 def _sort(message: Message) -> tuple[dict[int, Record], list[bytes]]:
-    """The single records by type, and the cookies."""
+    """Sort the records into those that occur once, by type, and the cookies. Other records are ignored."""
     found: dict[int, Record] = {}
     cookies = []
     for record in message.records[:-1]:
@@ -103,7 +103,7 @@ def _judge(found: dict[int, Record], cookies: list[bytes], offered: tuple[Aead, 
     if not protocols:
         raise KeResponseError("the server does not offer NTPv4")
     if Protocol.NTPV4 not in protocols:
-        raise FormatError(f"next protocols {protocols}, which were not offered")  # 4.1.2: a subset
+        raise FormatError(f"next protocols {protocols}, which were not offered")  # 4.1.2: must be a subset
     aead = _judge_aead(found.get(RecordType.AEAD_ALGORITHM), offered)
     if not cookies:
         raise FormatError("no cookies")  # 4.1.6
@@ -114,18 +114,18 @@ def _judge(found: dict[int, Record], cookies: list[bytes], offered: tuple[Aead, 
     port = records.single_u16(found[RecordType.PORT]) if RecordType.PORT in found else NTP_PORT
     if not port:
         raise FormatError("UDP port 0")
-    compliant_context = records.is_flagged(found.get(RecordType.COMPLIANT_CONTEXT))
+    compliant_context = records.is_set(found.get(RecordType.COMPLIANT_CONTEXT))
     return Agreement(aead, server, port, tuple(cookies), compliant_context)
 
 
 def _judge_aead(record: Record | None, offered: tuple[Aead, ...]) -> Aead:
-    """Section 4.1.5: exactly one record, at most one algorithm, one that was offered."""
+    """Section 4.1.5: exactly one record, with at most one algorithm, which must have been offered."""
     if record is None:
         raise FormatError("no AEAD Algorithm Negotiation record")
     aeads = records.u16_list(record)
     if not aeads:
-        shown = ", ".join(map(str, offered))
-        raise KeResponseError(f"the server supports none of the AEAD algorithms offered ({shown})")
+        numbers = ", ".join(map(str, offered))
+        raise KeResponseError(f"the server supports none of the AEAD algorithms offered ({numbers})")
     if len(aeads) > 1:
         raise FormatError("more than one AEAD algorithm")
     if aeads[0] not in offered:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The server's side of NTS-KE as a pure function: a request's octets in, the response's octets and a verdict out.
+"""The server's side of NTS-KE as pure functions: a request in, the response's octets and a verdict out.
 
-`KeServer` is the policy of one server; `answer` takes a whole message and `fail` an incomplete one. TLS, sockets
-and time-outs are `ke_daemon`'s.
+`KeServer` holds the policy of one server. `answer` responds to a complete message, `fail` to one that never became
+complete. `ke_daemon` does TLS, sockets and time-outs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_REQUEST = 16384  # octets; RFC 8915 section 4 asks for at least 1024
 
 
 class Verdict(IntEnum):
-    """What became of one NTS-KE session; each has a counter."""
+    """The outcome of one NTS-KE session. Each has a counter."""
 
     AGREED = 0
     NO_PROTOCOL = auto()
@@ -43,16 +43,16 @@ class Verdict(IntEnum):
     NO_ALPN = auto()
     """closed: the client did not offer ntske/1"""
     TLS_FAILED = auto()
-    """closed: no TLS handshake, or it broke"""
+    """closed: the TLS handshake failed, or the connection broke"""
     TLS_TIMED_OUT = auto()
     """closed: the handshake was not complete in time"""
     EVICTED = auto()
-    """closed: too many sessions at once, and this was the oldest"""
+    """closed: the oldest session, to make room for a new one"""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A verdict, the response, and the algorithm agreed on, if any."""
+    """The verdict, the octets of the response, and the algorithm agreed on, if any."""
 
     verdict: Verdict
     response: bytes
@@ -61,14 +61,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Request:
-    """A well-formed request: what the client offers, in its order of preference."""
+    """A well-formed request: the client's offers, in its order of preference."""
 
     protocols: tuple[int, ...]
     aeads: tuple[int, ...]
     server: str | None = None
-    """the time server it wishes for"""
+    """the time server that the client asks for"""
     compliant_context: bool = False
-    """whether it asks for the registered exporter context of AEAD 30 (record 1024)"""
+    """whether the client asks for the registered exporter context of AEAD 30 (record 1024)"""
 
 
 class _Refused(Exception):
@@ -81,7 +81,7 @@ class KeServer:
     """The policy of one NTS-KE server."""
 
     aeads: tuple[Aead, ...]
-    """what it supports, in its own order of preference"""
+    """what the server supports, in its own order of preference"""
     ntp_server: str = ""
     """the time server to send clients to; empty: the address they used for NTS-KE (section 4.1.7)"""
     ntp_port: int = NTP_PORT
@@ -95,10 +95,10 @@ class KeServer:
         export: Exporter,
         random: Callable[[int], bytes],
     ) -> Outcome:
-        """The response to a complete message.
+        """Respond to a complete message.
 
-        `local_address` is the address the client connected to, `export` the TLS connection's exporter, `random(n)`
-        returns n octets for cookies' nonces.
+        `local_address` is the address the client connected to, `export` the exporter of the TLS connection.
+        `random(n)` returns n octets for the cookies' nonces.
         """
         try:
             request = parse_request(message)
@@ -126,7 +126,7 @@ class KeServer:
         return Outcome(Verdict.AGREED, records.encode_message(response), aead)
 
     def fail(self, verdict: Verdict) -> Outcome:
-        """The error response for a verdict (section 4.1.3): an Error record alone, without Next Protocol."""
+        """The error response for a verdict (section 4.1.3): only an Error record, without Next Protocol."""
         code = {
             Verdict.UNKNOWN_CRITICAL: ErrorCode.UNRECOGNIZED_CRITICAL_RECORD,
             Verdict.NO_MASTER_KEY: ErrorCode.INTERNAL_SERVER_ERROR,
@@ -139,19 +139,19 @@ class KeServer:
         return next((a for a in self.aeads if a in offered), None)
 
     def _where(self, request: Request, local_address: str) -> list[Record]:
-        """Server and Port Negotiation (sections 4.1.7, 4.1.8), critical as they may be: cookies work only there."""
-        where, server = [], self.ntp_server
+        """Server and Port Negotiation (sections 4.1.7, 4.1.8). Critical, since the cookies work only there."""
+        location, server = [], self.ntp_server
         if not server and request.server and same_address(request.server, local_address):
-            server = local_address  # 4.1.7: a wish that can be met SHOULD be confirmed
+            server = local_address  # 4.1.7: a request that can be met SHOULD be confirmed
         if server:
-            where.append(Record(RecordType.SERVER, True, server.encode("ascii")))
+            location.append(Record(RecordType.SERVER, True, server.encode("ascii")))
         if self.ntp_port != NTP_PORT:
-            where.append(Record(RecordType.PORT, True, records.encode_u16s(self.ntp_port)))
-        return where
+            location.append(Record(RecordType.PORT, True, records.encode_u16s(self.ntp_port)))
+        return location
 
 
 def parse_request(message: Message) -> Request:
-    """Check a request against section 4. Raises a private exception with the error code to answer with."""
+    """Check a request against section 4. Raises _Refused with the error code for the response."""
     try:
         records.check_end_of_message(message)
         found: dict[int, Record] = {}
@@ -163,20 +163,20 @@ def parse_request(message: Message) -> Request:
 
 
 def _check_record(record: Record, found: dict[int, Record]) -> None:
-    """One record of a request; those a server looks at go into `found`."""
+    """Check one record of a request, and put it into `found` if the server uses it."""
     match record.type:
         case RecordType.ERROR | RecordType.WARNING | RecordType.NEW_COOKIE:
             raise FormatError("a record that clients must not send")  # 4.1.3, 4.1.4, 4.1.6
         case kind if kind in records.AT_MOST_ONCE:
             if record.type in found:
-                raise FormatError("a record that must not occur twice")
+                raise FormatError("two records of a type that may occur once")
             found[record.type] = record
         case _ if record.critical:
             raise _Refused(ErrorCode.UNRECOGNIZED_CRITICAL_RECORD)  # 4.1.3
 
 
 def _check_lists(found: dict[int, Record]) -> Request:
-    """The bodies of a request's records, and that all it needs are there."""
+    """Check that the required records are there, and parse all bodies."""
     if RecordType.NEXT_PROTOCOL not in found:
         raise FormatError("no Next Protocol Negotiation record")  # section 4
     if not found[RecordType.NEXT_PROTOCOL].critical:
@@ -184,18 +184,18 @@ def _check_lists(found: dict[int, Record]) -> Request:
     protocols = records.u16_list(found[RecordType.NEXT_PROTOCOL])
     aeads = records.u16_list(found[RecordType.AEAD_ALGORITHM]) if RecordType.AEAD_ALGORITHM in found else None
     if not protocols or aeads == []:
-        raise FormatError("a request must offer at least one")  # 4.1.2, 4.1.5
+        raise FormatError("an empty list of protocols or algorithms")  # 4.1.2, 4.1.5
     if Protocol.NTPV4 in protocols and aeads is None:
         raise FormatError("no AEAD Algorithm Negotiation record")  # 4.1.5
     if RecordType.PORT in found:
-        records.single_u16(found[RecordType.PORT])  # 4.1.8: there is one port to send, but a wish must be well-formed
-    wished_server = _wished_server(found.get(RecordType.SERVER))
-    compliant_context = records.is_flagged(found.get(RecordType.COMPLIANT_CONTEXT))
-    return Request(tuple(protocols), tuple(aeads or ()), wished_server, compliant_context)
+        records.single_u16(found[RecordType.PORT])  # 4.1.8: must be well-formed, but there is only one port
+    server = _requested_server(found.get(RecordType.SERVER))
+    compliant_context = records.is_set(found.get(RecordType.COMPLIANT_CONTEXT))
+    return Request(tuple(protocols), tuple(aeads or ()), server, compliant_context)
 
 
-def _wished_server(record: Record | None) -> str | None:
-    """The server a client asks for; a name that breaks 4.1.7 is a wish that cannot be met, not an error."""
+def _requested_server(record: Record | None) -> str | None:
+    """The time server that the client asks for. A name that breaks 4.1.7 is ignored: it is only a request."""
     try:
         return records.server_name(record) if record else None
     except FormatError:

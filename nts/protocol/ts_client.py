@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The time client as pure functions: build an NTS request, judge a datagram that came back, compute the offset.
+"""The time client as pure functions: build an NTS request, judge the datagrams that come back, compute the offset.
 
-The requirements are RFC 8915 section 5.7 and RFC 5905 section 8. Whatever cannot be trusted is judged
-`ignored`, and the caller goes on waiting: nothing that an attacker on the path sends may end a query early.
+See RFC 8915 section 5.7 and RFC 5905 section 8. The caller ignores what cannot be trusted and goes on waiting: nothing
+that an attacker on the path sends may end a query early.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from nts.codec.aead import SessionKeys
 from nts.codec.ntp import Header
 
 _MAX_DISTANCE_NS = 16 * ntp.NS  # RFC 5905 appendix A: MAXDIST of a valid packet
-_PRECISION_NS = 1000  # of our own clock reading, generously
+_PRECISION_NS = 1000  # generous for reading our own clock
 
 
 class AnswerKind(Enum):
-    """What a datagram is to an outstanding query."""
+    """What a received datagram means for an outstanding query."""
 
     TIME = auto()
     """an authentic answer with usable time"""
     UNUSABLE = auto()
-    """an authentic answer that says the server has no time for us"""
+    """an authentic answer without usable time"""
     NAK = auto()
     """an NTS NAK, which cannot be authentic; a genuine answer may still come (section 5.7)"""
     KISS = auto()
-    """another kiss-o'-death without protection, for our Unique Identifier"""
+    """another unprotected kiss-o'-death with our Unique Identifier"""
     NOT_AUTHENTIC = auto()
     """ignored: unprotected, malformed or not sealed with the S2C key"""
     MISMATCH = auto()
@@ -55,13 +55,13 @@ class Query:
     packet: bytes = field(repr=False)
     unique_id: bytes
     transmit: int
-    """the random transmit timestamp, which the answer must return as its origin"""
+    """the random transmit timestamp, which the answer must return as its origin timestamp"""
     keys: SessionKeys
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What kind of answer a datagram is, why, and what an authentic one brings."""
+    """What kind of answer a datagram is, the reason, and the contents of an authentic one."""
 
     kind: AnswerKind
     reason: str = ""
@@ -78,25 +78,25 @@ class Measurement:
     delay: int
     """round trip less the server's own time"""
     error: int
-    """bound of the error of the offset: the root distance"""
+    """upper bound of the offset's error: the root distance"""
 
 
 def count_placeholders(cookies_left: int, cookie_length: int) -> int:
-    """How many cookie placeholders to send: they refill the stock to eight (section 5.7).
+    """How many cookie placeholders to send, so that the answer refills the stock to eight (section 5.7).
 
-    `cookies_left` is the stock after the cookie of this request is spent. Fewer where the packet, or an answer as
-    long, would no longer fit in 1280 octets.
+    `cookies_left` does not count the cookie of this request. There are fewer placeholders when the packet, or an answer
+    of its length, would exceed 1280 octets.
     """
     wanted = min(COOKIES_WANTED - 1 - cookies_left, MAX_PLACEHOLDERS)
     placeholder = len(extensions.encode(FieldType.COOKIE_PLACEHOLDER, bytes(cookie_length)))
-    room = MAX_COOKIE + extensions.FIELD_HEADER - placeholder  # what the cookie itself leaves
+    room = MAX_COOKIE + extensions.FIELD_HEADER - placeholder  # without the cookie field, which is as long
     return max(0, min(wanted, room // placeholder))
 
 
 def build_query(keys: SessionKeys, cookie: bytes, placeholders: int, random: Callable[[int], bytes]) -> Query:
     """An NTS-protected request. `random(n)` returns n cryptographically random octets.
 
-    All of the header but version, mode and a random transmit timestamp is zero (section 9.1). FormatError when the
+    In the header, all but version, mode and a random transmit timestamp is zero (section 9.1). FormatError when the
     cookie does not fit in a packet.
     """
     if len(cookie) > MAX_COOKIE:
@@ -113,10 +113,10 @@ def build_query(keys: SessionKeys, cookie: bytes, placeholders: int, random: Cal
 
 
 def judge(datagram: bytes, query: Query) -> Judgement:
-    """What a received datagram is to `query`. Never raises, whatever the datagram is."""
+    """Judge a received datagram. Never raises."""
     try:
         header = Header.decode(datagram)
-        fields, _mac = extensions.walk(datagram)  # a MAC could only be unauthenticated here: discarded
+        fields, _mac = extensions.walk(datagram)  # there is no key to verify a MAC with: ignored
     except FormatError as e:
         return Judgement(AnswerKind.NOT_AUTHENTIC, f"malformed: {e}")
     if (header.mode, header.version) != (Mode.SERVER, ntp.VERSION):
@@ -132,14 +132,12 @@ def judge(datagram: bytes, query: Query) -> Judgement:
     if not authenticators:
         return _judge_unprotected(header)
     if len(authenticators) > 1 or unique_ids[0].offset > authenticators[0].offset:
-        return Judgement(
-            AnswerKind.NOT_AUTHENTIC, "more than one authenticator, or one that does not cover the identifier"
-        )
+        return Judgement(AnswerKind.NOT_AUTHENTIC, "several authenticators, or one that does not cover the identifier")
     return _judge_protected(datagram, header, authenticators[0], query.keys)
 
 
 def _judge_unprotected(header: Header) -> Judgement:
-    """Section 5.7: drop unprotected answers; but a kiss-o'-death may be one, if it holds our Unique Identifier."""
+    """Section 5.7: drop unprotected answers, except a kiss-o'-death with our Unique Identifier."""
     if header.stratum != Stratum.KISS:
         return Judgement(AnswerKind.NOT_AUTHENTIC, "an answer without NTS protection")
     if header.reference_id == KISS_NTSN:
@@ -148,21 +146,21 @@ def _judge_unprotected(header: Header) -> Judgement:
 
 
 def _judge_protected(datagram: bytes, header: Header, authenticator: extensions.Field, keys: SessionKeys) -> Judgement:
-    """Authenticate with the S2C key; only then does anything in the packet count (section 5.7)."""
+    """Authenticate with the S2C key before using anything in the packet (section 5.7)."""
     try:
         parts = extensions.decode_authenticator(authenticator.body)
         plaintext = keys.s2c_cipher.open(parts.nonce, parts.ciphertext, datagram[: authenticator.offset])
         inner = extensions.walk_encrypted(plaintext)
     except (AuthError, FormatError) as e:
         return Judgement(AnswerKind.NOT_AUTHENTIC, str(e))
-    # Only encrypted cookies are ours to keep; those that no request could carry are useless.
+    # Only encrypted cookies are stored, and only those that fit into a request.
     cookies = tuple(f.body for f in inner if f.type == FieldType.COOKIE and 0 < len(f.body) <= MAX_COOKIE)
     problem = _problem(header)
     return Judgement(AnswerKind.UNUSABLE if problem else AnswerKind.TIME, problem, header, cookies)
 
 
 def _problem(header: Header) -> str:
-    """Why an authentic answer is of no use (RFC 5905 sections 7.4 and 9.2); empty when it is."""
+    """Why an authentic answer has no usable time (RFC 5905 sections 7.4 and 9.2); empty when it has."""
     if header.stratum == Stratum.KISS:
         return f"kiss-o'-death {kiss_code(header)}"
     if header.leap == Leap.UNSYNCHRONISED or header.stratum > Stratum.MAX_SYNCHRONISED:
@@ -175,14 +173,14 @@ def _problem(header: Header) -> str:
 
 
 def kiss_code(header: Header) -> str:
-    """The kiss code as text fit for a terminal (RFC 5905 section 7.4)."""
+    """The kiss code as text that is safe on a terminal (RFC 5905 section 7.4)."""
     return "".join(chr(o) if 32 < o < 127 else "?" for o in header.reference_id)
 
 
 def measure(header: Header, sent: int, received: int) -> Measurement:
     """Offset, delay and error bound of an answer (RFC 5905 section 8).
 
-    `sent` and `received` are our clock's readings in nanoseconds since 1970.
+    `sent` and `received` are readings of our clock in nanoseconds since 1970.
     """
     arrived = ntp.unix_ns(header.receive, received)
     left = ntp.unix_ns(header.transmit, received)
@@ -194,5 +192,5 @@ def measure(header: Header, sent: int, received: int) -> Measurement:
 
 
 def restock(stock: tuple[bytes, ...], fresh: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    """The stock of cookies, oldest first, after an answer brought fresh ones: never more than eight."""
+    """Add fresh cookies to the stock, oldest first, and keep the newest eight."""
     return (stock + fresh)[-COOKIES_WANTED:]

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: MIT
 """The time server as one pure function, `respond`: a datagram in, a verdict and perhaps a reply out.
 
-This is the whole truth of what the suite's time server does with a packet; the daemon only carries datagrams.
-The order serves accuracy and economy: cheap checks first, then the cookie, then the authenticator, then everything
-random is drawn and cookies are minted, then the clock is read, then the reply is sealed (RFC 8915 section 5.7).
+This function defines what the time server does with a packet. The daemon only moves datagrams, and the native engine
+must agree with it. The order saves work and keeps the transmit timestamp accurate: cheap checks first, then open the
+cookie, verify the authenticator, mint cookies and draw the nonce, read the clock, seal (RFC 8915 section 5.7).
 
-Rules decided here, where RFC 8915 leaves a choice: nothing is ever sent that is longer than its request; a request
-with any NTS field must be a complete NTS request or gets nothing; a Unique Identifier of under 32 octets, or two of
-them, gets nothing; no NAK without a Unique Identifier to echo; at most eight cookies; a packet with a MAC gets
-nothing, since no symmetric keys exist here.
+Where RFC 8915 leaves a choice, the rules are:
+
+- No reply is longer than its request.
+- A request with any NTS field must be a complete NTS request. Otherwise it is dropped.
+- A request with a Unique Identifier of under 32 octets, or with two of them, is dropped.
+- A NAK echoes a Unique Identifier, so there is none for a request without one.
+- A reply has at most eight cookies.
+- A packet with a MAC is dropped, since there are no symmetric keys.
 """
 
 from __future__ import annotations
@@ -18,15 +22,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum, auto
 
 from nts.base.errors import AuthError, FormatError, LibraryError
-from nts.base.registry import (
-    KISS_NTSN,
-    MAX_PLACEHOLDERS,
-    MIN_UNIQUE_ID,
-    FieldType,
-    Leap,
-    Mode,
-    Stratum,
-)
+from nts.base.registry import KISS_NTSN, MAX_PLACEHOLDERS, MIN_UNIQUE_ID, FieldType, Leap, Mode, Stratum
 from nts.codec import cookies, extensions
 from nts.codec.aead import SessionKeys
 from nts.codec.cookies import Contents
@@ -40,12 +36,12 @@ NTS_FIELDS = (FieldType.COOKIE, FieldType.COOKIE_PLACEHOLDER, FieldType.AUTHENTI
 
 
 class Verdict(IntEnum):
-    """What became of one datagram; each has a counter."""
+    """The outcome of one datagram. Each has a counter."""
 
     ANSWERED_PLAIN = 0
     ANSWERED_NTS = auto()
     NAK_COOKIE = auto()
-    """NTS NAK: the cookie was not made with any of our keys"""
+    """NTS NAK: none of our master keys opens the cookie"""
     NAK_AUTH = auto()
     """NTS NAK: the cookie is good, the authenticator is not"""
     DROP_LENGTH = auto()
@@ -53,24 +49,24 @@ class Verdict(IntEnum):
     DROP_VERSION = auto()
     DROP_MODE = auto()
     DROP_MAC = auto()
-    """a message authentication code, or something of its length, at the end"""
+    """a tail that is, or may be, a message authentication code"""
     DROP_FIELDS = auto()
     """malformed extension fields"""
     DROP_UNIQUE_ID = auto()
-    """an NTS request without a Unique Identifier, or any request with a short one or with two"""
+    """an NTS request without a Unique Identifier, or any request with a short one or several"""
     DROP_INCOMPLETE = auto()
-    """not exactly one cookie and one authenticator after it"""
+    """an NTS request without exactly one cookie, followed by exactly one authenticator"""
     DROP_PADDING = auto()
-    """a nonce shorter than required without Additional Padding (section 5.6)"""
+    """a nonce and Additional Padding that are too short together (section 5.6)"""
     DROP_ENCRYPTED = auto()
-    """authentic, but malformed or forbidden fields inside the ciphertext"""
+    """authentic, but with malformed or forbidden encrypted fields"""
     DROP_BUSY = auto()
-    """only from the native engine: the queue of packets for this reference was full"""
+    """only in the native engine: its queue of packets for the reference was full"""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A verdict, and the octets to send back (None: nothing)."""
+    """The verdict, and the octets of the reply, if there is one."""
 
     verdict: Verdict
     reply: bytes | None = None
@@ -78,7 +74,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class SystemVariables:
-    """What the server says of its own clock in every reply (RFC 5905 section 7.3)."""
+    """What every reply says about the server's clock (RFC 5905 section 7.3)."""
 
     leap: int = Leap.NONE
     stratum: int = 1
@@ -95,7 +91,7 @@ class SystemVariables:
 
 @dataclass(frozen=True)
 class _NtsRequest:
-    """An NTS request whose outer form is in order."""
+    """An NTS request with valid cleartext fields."""
 
     unique_id: Field
     cookie: Field
@@ -118,10 +114,10 @@ def respond(
     now: Callable[[], int],
     random: Callable[[int], bytes],
 ) -> Outcome:
-    """What the server does with a datagram.
+    """Process a datagram. Never raises.
 
-    `received` is the NTP timestamp of its arrival, `now()` reads the clock as an NTP timestamp and is called once
-    for each reply, `random(n)` returns n octets fit for nonces. Never raises, whatever the datagram is.
+    `received` is the NTP timestamp of its arrival. `now()` reads the clock as an NTP timestamp, once for each reply.
+    `random(n)` returns n octets fit for nonces.
     """
     try:
         header, fields = _parse(datagram)
@@ -131,7 +127,7 @@ def respond(
             return _respond_nts(_nts_request(datagram, unique_id, fields), keys, reply, now, random)
     except _Drop as e:
         return Outcome(e.verdict)
-    # Section 5.3: the identifier is echoed without NTS too. Other fields are unknown and go unanswered.
+    # Section 5.3: echo the identifier without NTS too. Other fields are unknown and are ignored.
     echo = _echo(unique_id) if unique_id else b""
     return Outcome(Verdict.ANSWERED_PLAIN, replace(reply, transmit=now()).encode() + echo)
 
@@ -143,9 +139,9 @@ def _parse(datagram: bytes) -> tuple[Header, list[Field]]:
     header = Header.decode(datagram)
     if header.version not in VERSIONS:
         raise _Drop(Verdict.DROP_VERSION)
-    if header.mode != Mode.CLIENT:  # answering any other mode could start a loop between servers
+    if header.mode != Mode.CLIENT:  # answering another mode could start a loop between servers
         raise _Drop(Verdict.DROP_MODE)
-    if header.version == 3:  # no extension fields before NTPv4: all that follows is a MAC
+    if header.version == 3:  # no extension fields before NTPv4: any tail is a MAC
         if len(datagram) > HEADER_LENGTH:
             raise _Drop(Verdict.DROP_MAC)
         return header, []
@@ -159,7 +155,7 @@ def _parse(datagram: bytes) -> tuple[Header, list[Field]]:
 
 
 def _unique_id(fields: list[Field]) -> Field | None:
-    """The Unique Identifier of a request (section 5.3), which may have none."""
+    """The Unique Identifier of a request (section 5.3); None when there is none."""
     found = [f for f in fields if f.type == FieldType.UNIQUE_IDENTIFIER]
     if len(found) > 1 or any(len(f.body) < MIN_UNIQUE_ID for f in found):
         raise _Drop(Verdict.DROP_UNIQUE_ID)
@@ -167,12 +163,12 @@ def _unique_id(fields: list[Field]) -> Field | None:
 
 
 def _nts_request(datagram: bytes, unique_id: Field | None, fields: list[Field]) -> _NtsRequest:
-    """The NTS fields of a request, in the number and places that section 5.7 demands."""
+    """The NTS fields of a request, checked for the number and order that section 5.7 requires."""
     authenticators = [f for f in fields if f.type == FieldType.AUTHENTICATOR]
     cookie_fields = [f for f in fields if f.type == FieldType.COOKIE]
     if len(authenticators) != 1 or len(cookie_fields) != 1:
         raise _Drop(Verdict.DROP_INCOMPLETE)
-    end = authenticators[0].offset  # what comes later is not authenticated
+    end = authenticators[0].offset  # later fields are not authenticated
     cookie = cookie_fields[0]
     if unique_id is None or unique_id.offset > end:
         raise _Drop(Verdict.DROP_UNIQUE_ID)
@@ -187,7 +183,7 @@ def _nts_request(datagram: bytes, unique_id: Field | None, fields: list[Field]) 
 
 
 def _count_placeholders(fields: list[Field], cookie: Field) -> int:
-    """Section 5.5: only those as long as the cookie count; their contents do not matter."""
+    """Section 5.5: only placeholders of the cookie's length count. Their contents do not matter."""
     return sum(f.type == FieldType.COOKIE_PLACEHOLDER and len(f.body) == len(cookie.body) for f in fields)
 
 
@@ -200,7 +196,7 @@ def _respond_nts(
     except AuthError:
         return _nak(Verdict.NAK_COOKIE, request, reply, now)
     aead = contents[0].aead
-    if request.authenticator.nonce_room < aead.nonce_length:  # section 5.6: the response's nonce must have room
+    if request.authenticator.nonce_room < aead.nonce_length:  # section 5.6: room for the response's nonce
         raise _Drop(Verdict.DROP_PADDING)
     try:
         keys, plaintext = _authenticate(request, contents)
@@ -208,7 +204,7 @@ def _respond_nts(
         return _nak(Verdict.NAK_AUTH, request, reply, now)
     placeholders = request.placeholders + _encrypted_placeholders(plaintext, request.cookie)
     master = ring.current
-    assert master is not None  # a key of this ring has just opened the cookie
+    assert master is not None  # the ring has just opened a cookie
     minted = _mint(master, contents, 1 + min(placeholders, MAX_PLACEHOLDERS), random)
     nonce = random(aead.nonce_length)
     head = replace(reply, transmit=now()).encode() + _echo(request.unique_id)
@@ -217,18 +213,18 @@ def _respond_nts(
 
 
 def _authenticate(request: _NtsRequest, contents: Contents) -> tuple[SessionKeys, bytes]:
-    """The keys that the client uses, of those that its cookie holds, and what it has encrypted. AuthError if none."""
+    """Find the key pair that the client used. Returns it and the plaintext. AuthError when none fits."""
     nonce, ciphertext = request.authenticator.nonce, request.authenticator.ciphertext
     for keys in contents:
         try:
             return keys, keys.c2s_cipher.open(nonce, ciphertext, request.associated)
-        except (AuthError, LibraryError):  # LibraryError: an algorithm that this machine's OpenSSL does not have
+        except (AuthError, LibraryError):  # LibraryError: this OpenSSL lacks the algorithm
             continue
-    raise AuthError("no key of the cookie fits")
+    raise AuthError("none of the keys in the cookie fits")
 
 
 def _encrypted_placeholders(plaintext: bytes, cookie: Field) -> int:
-    """Valid placeholders among the encrypted fields, where the other NTS fields must not be (section 5.7)."""
+    """Count the valid placeholders among the encrypted fields. Other NTS fields are forbidden there (section 5.7)."""
     try:
         fields = extensions.walk_encrypted(plaintext)
     except FormatError:
@@ -240,7 +236,7 @@ def _encrypted_placeholders(plaintext: bytes, cookie: Field) -> int:
 
 
 def _mint(master: MasterKey, contents: Contents, count: int, random: Callable[[int], bytes]) -> bytes:
-    """`count` fresh cookies as extension fields, to be encrypted."""
+    """`count` fresh cookies as extension fields."""
     return b"".join(
         extensions.encode(FieldType.COOKIE, cookies.seal(master, contents, random(cookies.NONCE_LENGTH)))
         for _ in range(count)
@@ -248,13 +244,13 @@ def _mint(master: MasterKey, contents: Contents, count: int, random: Callable[[i
 
 
 def _nak(verdict: Verdict, request: _NtsRequest, reply: Header, now: Callable[[], int]) -> Outcome:
-    """An NTS NAK: a kiss-o'-death with the identifier and nothing else (section 5.7)."""
+    """An NTS NAK: a kiss-o'-death with the Unique Identifier and no other field (section 5.7)."""
     header = replace(reply, leap=Leap.UNSYNCHRONISED, stratum=Stratum.KISS, reference_id=KISS_NTSN, transmit=now())
     return Outcome(verdict, header.encode() + _echo(request.unique_id))
 
 
 def _reply_header(request: Header, system: SystemVariables, received: int) -> Header:
-    """The header of every reply, but for its transmit timestamp (RFC 5905 section 9.2)."""
+    """The header of every reply, except for the transmit timestamp (RFC 5905 section 9.2)."""
     return Header(
         leap=system.leap,
         version=request.version,

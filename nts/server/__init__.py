@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The two servers: configuration, master keys, worker processes, the event loops."""
+"""The two servers: configuration, master keys, worker processes, event loops."""

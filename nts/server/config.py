@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""server.ini: every option with its meaning, default and check, read into frozen dataclasses.
+"""server.ini: the meaning, default and check of every option, read into frozen dataclasses.
 
-An unknown section or option, and a value out of range, is a ConfigError that names file, section, option and what
-is accepted. Paths are relative to the file.
+ConfigError names the file, section and option of an unknown option or a bad value, and says what is accepted. Paths are
+relative to the file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nts.system import inifile
 
 DEFAULT_PATH = ROOT / "server.ini"
 MAX_WORKERS = 64
-MAX_LISTEN = 64  # addresses, each with a socket: as many as the native engine serves
+MAX_LISTEN = 64  # addresses, each with a socket: the native engine serves no more
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class KeConfig:
 
     port: int
     listen: tuple[str, ...]
-    """addresses; empty: all"""
+    """IP addresses; empty: all"""
     server_cert: Path
     server_key: Path
     root_ca: Path | None
-    """only told to users, and made with auto_cert"""
+    """for users and `check`, and made by auto_cert"""
     auto_cert: bool
     workers: int
     """processes"""
@@ -45,18 +45,18 @@ class KeConfig:
 
 @dataclass(frozen=True)
 class NtpConfig:
-    """[ntpv4]: the time server, and what the key exchange says of it."""
+    """[ntpv4]: the time server, and what the key exchange tells clients about it."""
 
     server: str
-    """advertised to clients; empty: none"""
+    """name or IP address for clients; empty: none"""
     port: int
     listen: tuple[str, ...]
     workers: int
     clock: str
-    """auto: what the kernel says of its synchronisation; local: a local reference"""
+    """auto: as synchronised as the kernel says; local: a local reference"""
     local_stratum: int
     engine: str
-    """auto: the native engine if it is there, else Python; native: or nothing; python"""
+    """native; python; auto: native if it has been built, else python"""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class KeysConfig:
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """All of server.ini."""
+    """The contents of server.ini."""
 
     path: Path
     ntske: KeConfig
@@ -79,7 +79,7 @@ class ServerConfig:
 
 
 def load(path: Path) -> ServerConfig:
-    """Read a server.ini."""
+    """Read a server.ini. ConfigError when it cannot be used."""
     parser = inifile.parse(inifile.read_text(path), path)
     for section in parser.sections():
         if section not in _OPTIONS:
@@ -96,11 +96,11 @@ def load(path: Path) -> ServerConfig:
             try:
                 value = check(text)
             except ValueError as e:
-                shown = text if len(text) <= 100 else text[:97] + "..."
-                raise ConfigError(f"{path}: [{section}] {option} = {shown!r}: {e}") from None
+                excerpt = text if len(text) <= 100 else text[:97] + "..."
+                raise ConfigError(f"{path}: [{section}] {option} = {excerpt!r}: {e}") from None
             values[section][option] = path.parent / value if isinstance(value, Path) else value
     if values["ntske"]["auto_cert"] and values["ntske"]["root_ca"] is None:
-        raise ConfigError(f"{path}: [ntske] auto_cert = yes needs root_ca, the file for the throwaway CA")
+        raise ConfigError(f"{path}: [ntske] auto_cert = yes needs root_ca, the file of the throwaway CA")
     return ServerConfig(path, KeConfig(**values["ntske"]), NtpConfig(**values["ntpv4"]), KeysConfig(**values["keys"]))
 
 
@@ -108,7 +108,7 @@ def _number(low: int, high: int) -> Callable[[str], int]:
     def check(text: str) -> int:
         value = whole_number(text, low, high)
         if value is None:
-            raise ValueError(f"a number from {low} to {high} is needed")
+            raise ValueError(f"must be a number from {low} to {high}")
         return value
 
     return check
@@ -116,50 +116,46 @@ def _number(low: int, high: int) -> Callable[[str], int]:
 
 def _yes_no(text: str) -> bool:
     if text.lower() not in ("yes", "no"):
-        raise ValueError("yes or no is needed")
+        raise ValueError("must be yes or no")
     return text.lower() == "yes"
 
 
 def _workers(text: str) -> int:
     if text == "auto":
-        return min(len(os.sched_getaffinity(0)), MAX_WORKERS)  # not CPUs that a container or taskset withholds
-    return _worker_number(text)
-
-
-def _worker_number(text: str) -> int:
-    try:
-        return _number(1, MAX_WORKERS)(text)
-    except ValueError:
-        raise ValueError(f"auto or a number from 1 to {MAX_WORKERS} is needed") from None
+        return min(len(os.sched_getaffinity(0)), MAX_WORKERS)  # only CPUs that a container or taskset allows
+    value = whole_number(text, 1, MAX_WORKERS)
+    if value is None:
+        raise ValueError(f"must be auto or a number from 1 to {MAX_WORKERS}")
+    return value
 
 
 def _addresses(text: str) -> tuple[str, ...]:
     try:
         found = tuple(dict.fromkeys(str(ipaddress.ip_address(a)) for a in text.replace(",", " ").split()))
     except ValueError:
-        raise ValueError("IPv4 and IPv6 addresses are needed, or nothing for all") from None
+        raise ValueError("must be IPv4 and IPv6 addresses, or empty for all") from None
     if len(found) > MAX_LISTEN:
-        raise ValueError(f"these are {len(found)} addresses, and the limit is {MAX_LISTEN}; nothing stands for all")
+        raise ValueError(f"must be at most {MAX_LISTEN} addresses, not {len(found)}, or empty for all")
     return found
 
 
 def _aeads(text: str) -> tuple[Aead, ...]:
     found = Aead.parse_list(text)
     if Aead.AES_SIV_CMAC_256 not in found:
-        raise ValueError("15 must be among them (RFC 8915 section 4.1.5)")
+        raise ValueError("must include 15 (RFC 8915 section 4.1.5)")
     return found
 
 
 def _server(text: str) -> str:
     if text and not is_server_name(text):
-        raise ValueError("an IP address, a domain name, or nothing is needed")
+        raise ValueError("must be an IP address, a domain name, or empty")
     return text
 
 
 def _one_of(*choices: str) -> Callable[[str], str]:
     def check(text: str) -> str:
         if text not in choices:
-            raise ValueError(f"{', '.join(choices[:-1])} or {choices[-1]} is needed")
+            raise ValueError(f"must be {', '.join(choices[:-1])} or {choices[-1]}")
         return text
 
     return check
@@ -167,7 +163,7 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 
 def _path(text: str) -> Path:
     if not text or "\0" in text:
-        raise ValueError("a path is needed")
+        raise ValueError("must be a path")
     return Path(text)
 
 
@@ -177,7 +173,7 @@ def _optional_path(text: str) -> Path | None:
 
 def _label(text: str) -> str:
     if not text.isascii() or not text.isprintable():
-        raise ValueError("printable ASCII is needed")
+        raise ValueError("must be printable ASCII")
     return text or EXPORTER_LABEL
 
 

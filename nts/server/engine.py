@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The native packet engine (`engine/`), bound in cffi's API mode by `_engine_build.py`.
 
-It answers the common part of `ts_server.respond` and hands the rest over. Its calls run without the GIL.
+It does the common part of `ts_server.respond` and hands other packets over. Its calls run without the GIL.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nts.protocol.ts_server import SystemVariables, Verdict
 
 @dataclass(frozen=True)
 class Handover:
-    """A datagram that the engine leaves to the reference."""
+    """A datagram that the engine leaves to the Python reference."""
 
     datagram: bytes
     received: int
@@ -27,7 +27,7 @@ class Handover:
 
 
 def _module() -> Any:
-    """The binding, which exists only once it has been built for this very Python."""
+    """The binding, which must have been built for the running Python. LibraryError when it has not."""
     try:
         from nts import _engine
     except ImportError as e:
@@ -36,7 +36,7 @@ def _module() -> Any:
 
 
 class Engine:
-    """One engine, for one thread of one process. LibraryError when it is not there or cannot be made."""
+    """An engine, for one thread. LibraryError when it is missing, of another version, or cannot start."""
 
     def __init__(self) -> None:
         module = _module()
@@ -46,9 +46,9 @@ class Engine:
             raise LibraryError("the native engine was built for another version of this package")
         handle = self._lib.nts_engine_new()
         if handle == self._ffi.NULL:
-            raise LibraryError("the native engine cannot start", hint="unset AES_SIV_BACKEND, if it is set")
+            raise LibraryError("the native engine cannot start", hint="unset AES_SIV_BACKEND if it is set")
         self._engine = self._ffi.gc(handle, self._lib.nts_engine_free)
-        self._kept: list[Any] = []  # what the engine points to
+        self._kept_alive: list[Any] = []  # the engine has pointers into these
 
     @property
     def backend(self) -> str:
@@ -56,13 +56,13 @@ class Engine:
         return str(self._ffi.string(self._lib.nts_engine_backend()).decode())
 
     def set_keys(self, ring: KeyRing) -> None:
-        """Use these master keys from now on; the newest ones if there are too many."""
+        """Use these master keys from now on, or the newest of them if there are too many."""
         keys = ring.keys[-self._lib.NTS_MAX_KEYS :]
         ids = self._ffi.new("uint16_t[]", [k.id for k in keys])
         octets = b"".join(k.key for k in keys)
         assert len(octets) == len(keys) * MASTER_KEY_LENGTH
         if not self._lib.nts_engine_set_keys(self._engine, ids, octets, len(keys)):
-            raise LibraryError("the native engine has no memory for the master keys", hint="have fewer of them")
+            raise LibraryError("the native engine cannot allocate the master keys", hint="keep fewer of them")
 
     def set_system(self, system: SystemVariables) -> None:
         """Serve these system variables from now on."""
@@ -74,34 +74,34 @@ class Engine:
         self._lib.nts_engine_set_system(self._engine, values)
 
     def count_into(self, cells: memoryview) -> None:
-        """Add to these counters, 64 bits each, indexed by verdict."""
+        """Count verdicts in these cells, 64 bits each, indexed by verdict."""
         pointer = self._ffi.from_buffer("uint64_t[]", cells, require_writable=True)
-        self._kept.append(pointer)
+        self._kept_alive.append(pointer)
         self._lib.nts_engine_count_into(self._engine, pointer)
 
     def attach(self, sockets: Sequence[socket.socket], wake: Sequence[int]) -> None:
-        """Serve these sockets; a wait ends when one of the descriptors `wake` becomes readable."""
+        """Serve these sockets. `run` returns when one of the descriptors `wake` is readable."""
         files = [s.fileno() for s in sockets]
         if not self._lib.nts_engine_attach(self._engine, files, len(files), list(wake), len(wake)):
             raise LibraryError("the native engine cannot serve these sockets", hint="set engine = python in server.ini")
 
     def run(self, folder: bytes, seen: tuple[int, int], timeout_ms: int) -> int:
-        """Wait for datagrams and answer them until there is something that only the caller can do.
+        """Wait for datagrams and answer them, until the caller has something to do.
 
-        1 when it is the turn of a handover: nothing else waits, or the last one was long enough ago. 0 when it is time
-        to look at keys and system variables: after the timeout, or when datagrams are waiting and `folder` is not as
-        `seen` (`KeyWatcher.seen`); the next call answers them. -1 when a descriptor of `wake` is readable.
+        Returns 1 when a handover is due: nothing else waits, or the last one was long enough ago. Returns 0 when keys
+        and system variables are due: after the timeout, or when datagrams wait and `folder` is not as `seen`
+        (`KeyWatcher.seen`). The next call answers those datagrams. Returns -1 when a descriptor of `wake` is readable.
         """
         return int(self._lib.nts_engine_run(self._engine, folder, *seen, timeout_ms))
 
     def handover(self) -> Handover | None:
-        """The handover that has waited longest."""
+        """The oldest handover; None when there is none."""
         found = self._lib.nts_engine_handover(self._engine)
         if found == self._ffi.NULL:
             return None
         return Handover(bytes(self._ffi.buffer(found.packet, found.length)), found.received)
 
     def handover_done(self, reply: bytes | None) -> None:
-        """Send the reference's reply to that handover, unless it is None, and remove it from the queue."""
+        """Remove the oldest handover from the queue, and send the reference's reply to it if there is one."""
         reply = reply or b""
         self._lib.nts_engine_handover_done(self._engine, reply, len(reply))

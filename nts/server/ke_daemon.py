@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""The NTS-KE server: sockets, TLS and time around `ke_server`.
+"""The NTS-KE server: sockets, TLS and deadlines around `ke_server`.
 
-One event loop in each worker process serves many sessions at once; nothing in it ever waits for one client. A
-session goes through the states below, in this order, and is bounded in time, memory and number:
+The event loop of each worker process serves many sessions at once and never waits for a single client. Time, memory and
+number of the sessions are bounded. A session passes through these states:
 
-    HANDSHAKE  until TLS and ALPN are settled            deadline: closed
-    REQUEST    until the End of Message record           deadline: Error 1
-    CLOSING    response and close_notify written         deadline: closed
-    LINGERING  until the client closes too               deadline: closed
+    HANDSHAKE  until TLS and ALPN are settled            deadline: close
+    REQUEST    until the End of Message record           deadline: send Error 1
+    CLOSING    until response and close_notify are sent  deadline: close
+    LINGERING  until the client closes too               deadline: close
 
-The last one discards what the client still sends: closing a socket with unread octets resets the connection, and
-the response could be lost on its way.
+LINGERING discards what the client still sends. Closing a socket with unread octets would reset the connection, and the
+response could be lost.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from nts.protocol import ke_server
 from nts.protocol.ke_server import KeServer, Outcome, Verdict
 from nts.server import keystore, listen, trial_certificate
 from nts.server.config import ServerConfig
-from nts.server.harness import Harness, Seat, plural
+from nts.server.harness import Harness, WorkerContext, format_worker_count
 from nts.system import addresses, certs, console, tls
 
 SESSION_TIMEOUT = 5.0  # seconds from accept to the end of the request
-LINGER_TIMEOUT = 1.0  # seconds from the response to the end
+LINGER_TIMEOUT = 1.0  # seconds from the response to the close
 MAX_SESSIONS = 400  # in one worker; file descriptors are limited to 1024 on many systems
 BACKLOG = 512
-_SWEEP = 0.25  # seconds between looks at the deadlines
-_DISCARDS = 16  # reads in one turn, so that nobody holds up the others by sending fast
+_SWEEP = 0.25  # seconds between checks of the deadlines
+_DISCARDS = 16  # reads in one turn, so that a fast sender does not hold up the others
 
 
 class State(Enum):
@@ -52,16 +52,16 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Shared:
-    """What the sessions of a worker have in common."""
+    """What the sessions of a worker share."""
 
     policy: KeServer
     context: tls.Context
     label: str
-    seat: Seat
+    worker: WorkerContext
 
 
 class Session:
-    """One client."""
+    """The connection of one client."""
 
     def __init__(self, sock: socket.socket, peer: str, shared: Shared) -> None:
         self._sock, self._peer, self._shared = sock, peer, shared
@@ -79,7 +79,7 @@ class Session:
         return self._sock.fileno()
 
     def proceed(self) -> None:
-        """Go as far as the socket allows."""
+        """Go on until the socket would block."""
         self.wants_write = False
         try:
             if self.state is State.HANDSHAKE:
@@ -106,9 +106,9 @@ class Session:
             self._end(Verdict.TLS_FAILED, tls.reason(e))
 
     def expire(self) -> None:
-        """The deadline has passed."""
+        """Act on the passing of the deadline."""
         if self.state is State.REQUEST:
-            self._answer(self._shared.policy.fail(Verdict.TIMED_OUT))  # section 4.1.3: Error 1 on a timeout
+            self._answer(self._shared.policy.fail(Verdict.TIMED_OUT))  # section 4.1.3
             self.proceed()
         elif self.state is State.HANDSHAKE:
             self._end(Verdict.TLS_TIMED_OUT)
@@ -116,7 +116,7 @@ class Session:
             self.close()
 
     def evict(self) -> None:
-        """Make room for another client."""
+        """Close at once to make room for another client."""
         self._end(Verdict.EVICTED)
 
     def close(self) -> None:
@@ -127,7 +127,7 @@ class Session:
         message = None
         try:
             while self._reader.octets <= ke_server.MAX_REQUEST:
-                # All that has come: octets after the End of Message record belong to the judgement.
+                # Read all that has arrived: octets after the End of Message record make the request malformed.
                 message = self._reader.feed(self._tls.recv(tls.READ_SIZE))
         except tls.WantRead:
             if message is None:
@@ -139,13 +139,13 @@ class Session:
         except FormatError:
             self._answer(self._shared.policy.fail(Verdict.BAD_REQUEST))
             return
-        assert message is not None  # all ways out of the loop without one have left
+        assert message is not None  # each exit of the loop without one has returned or raised
         shared = self._shared
         self._answer(
             shared.policy.answer(
                 message,
                 local_address=self._local_address(),
-                ring=shared.seat.watcher.ring(),
+                ring=shared.worker.watcher.ring(),
                 export=tls.exporter(self._tls, shared.label),
                 random=os.urandom,
             )
@@ -159,24 +159,26 @@ class Session:
         self._conclude(outcome.verdict, f"AEAD {int(outcome.aead)}" if outcome.aead else "")
 
     def _conclude(self, verdict: Verdict, detail: str = "") -> None:
-        """Settle the verdict and start closing."""
-        self._settle(verdict, detail)
+        """Record the verdict and start closing."""
+        self._record(verdict, detail)
         self.state = State.CLOSING
         self.deadline = time.monotonic() + LINGER_TIMEOUT
 
     def _end(self, verdict: Verdict, detail: str = "") -> None:
-        """Settle the verdict, unless there is one, and close at once."""
-        self._settle(verdict, detail)
+        """Record the verdict and close at once."""
+        self._record(verdict, detail)
         self.close()
 
-    def _settle(self, verdict: Verdict, detail: str) -> None:
+    def _record(self, verdict: Verdict, detail: str) -> None:
+        """Count and log the verdict, unless the session has one already."""
         if self._verdict is None:
             self._verdict = verdict
-            self._shared.seat.counters[verdict] += 1
-            self._shared.seat.log(f"{self._peer}: {verdict.name.lower().replace('_', ' ')}{detail and f' ({detail})'}")
+            worker = self._shared.worker
+            worker.counters[verdict] += 1
+            worker.log(f"{self._peer}: {verdict.name.lower().replace('_', ' ')}{detail and f' ({detail})'}")
 
     def _write_response(self) -> None:
-        if self._response:  # one write, hence one TLS record: some clients read no further
+        if self._response:  # in one write, hence one TLS record: some clients read only one
             self._tls.send(self._response)
             self._response = b""
         self._tls.shutdown()  # close_notify (section 4)
@@ -196,7 +198,7 @@ class Worker:
     def __init__(self, listeners: list[socket.socket], shared: Shared) -> None:
         self._shared = shared
         self._selector = selectors.DefaultSelector()
-        for descriptor in shared.seat.stop.descriptors():
+        for descriptor in shared.worker.stop.descriptors():
             self._selector.register(descriptor, selectors.EVENT_READ, None)
         for listener in listeners:
             self._selector.register(listener, selectors.EVENT_READ, listener)
@@ -204,7 +206,7 @@ class Worker:
         self._numbers = itertools.count()
 
     def run(self) -> None:
-        """Serve until told to stop."""
+        """Serve until a descriptor of the stop signal is readable."""
         next_sweep = 0.0
         while True:
             for key, _ in self._selector.select(_SWEEP):
@@ -212,7 +214,7 @@ class Worker:
                     return
                 if isinstance(key.data, socket.socket):
                     self._accept(key.data)
-                elif key.data in self._sessions:  # not evicted a moment ago
+                elif key.data in self._sessions:  # unless just evicted
                     self._step(key.data, Session.proceed)
             now = time.monotonic()
             if now >= next_sweep:
@@ -224,15 +226,15 @@ class Worker:
         try:
             sock, address = listener.accept()
         except OSError as e:
-            if e.errno in (errno.EMFILE, errno.ENFILE) and self._sessions:  # no descriptors left: make one free
+            if e.errno in (errno.EMFILE, errno.ENFILE) and self._sessions:  # no descriptors left: free one
                 self._step(next(iter(self._sessions)), Session.evict)
-            return  # else another worker was faster, or the client has gone
+            return  # otherwise another worker was faster, or the client is gone
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if len(self._sessions) >= MAX_SESSIONS:
             self._step(next(iter(self._sessions)), Session.evict)
         number = next(self._numbers)
-        session = Session(sock, addresses.shown(address), self._shared)
+        session = Session(sock, addresses.format_address(address), self._shared)
         self._sessions[number] = session
         self._selector.register(session, selectors.EVENT_READ, number)
         self._step(number, Session.proceed)
@@ -261,7 +263,7 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     if problem:
         console.warn(f"{ke.server_cert} {problem}: clients will refuse it")
         if ke.auto_cert:
-            console.warn("move certificate and key away, and a new throwaway one is made at the next start")
+            console.warn("move the certificate and its key away, and the next start makes a new throwaway one")
     listeners = listen.listening(socket.SOCK_STREAM, ke.listen, ke.port)
     for listener in listeners:
         listener.listen(BACKLOG)
@@ -270,8 +272,8 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
         console.say(f"made the first master key, {first.key.id:04x}, in {keys.master_keys_dir}")
     policy = KeServer(ke.aeads, ntp.server, ntp.port)
 
-    def set_up(seat: Seat) -> Callable[[], None]:
-        return Worker(listeners, Shared(policy, context, keys.key_label, seat)).run
+    def set_up(worker: WorkerContext) -> Callable[[], None]:
+        return Worker(listeners, Shared(policy, context, keys.key_label, worker)).run
 
     harness = Harness(keys, ke.workers, Verdict, verbose=verbose)
     harness.run(set_up, lambda: _announce(config, certificate, listeners), "sessions")
@@ -280,7 +282,7 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
 
 def _announce(config: ServerConfig, certificate: certs.Description, listeners: list[socket.socket]) -> None:
     ke, ntp = config.ntske, config.ntpv4
-    where = ", ".join(addresses.shown(s.getsockname()) for s in listeners)
-    console.say(f"NTS-KE on TCP {where}; {plural(ke.workers)}")
-    console.say(f"certificate for {', '.join(certificate.names)}, until {certificate.not_after:%Y-%m-%d}")
+    where = ", ".join(addresses.format_address(s.getsockname()) for s in listeners)
+    console.say(f"NTS-KE on TCP {where}; {format_worker_count(ke.workers)}")
+    console.say(f"certificate for {', '.join(certificate.names)}, valid until {certificate.not_after:%Y-%m-%d}")
     console.say(f"sends clients to {ntp.server or 'the address they used'}, UDP port {ntp.port}")

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""The folder of master keys: read, watched for changes, and rotated.
+"""The folder of master keys: reading, watching and rotating it.
 
-Its format is shared with the ancestor's servers: `%04x.key`, named for the key identifier, holds 64 hexadecimal
-digits and a newline; the newest by modification time, then by name, is the current one. Files are of mode 0600 and
-the folder of 0700. At no instant does it hold more than `max_keys` of them, the current key is never removed, and a
-stray or damaged file is reported and left alone.
+The format is the ancestor's: the file `%04x.key` is named after the key identifier and holds 64 hexadecimal digits and
+a newline. The newest file by modification time, then by name, is the current key. Files have mode 0600, the folder has
+0700. `rotate` never leaves more than `max_keys` files, not even for an instant, and never removes the current key.
+Stray and damaged files are reported and left alone.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from nts.system import files
 _NAME = re.compile(r"[0-9a-f]{4}\.key")
 _CONTENT = re.compile(rf"[0-9a-f]{{{2 * MASTER_KEY_LENGTH}}}\n?", re.IGNORECASE)
 _RESCAN = 1.0  # seconds
-_TICK_NS = 20_000_000  # longer than a step of any kernel's file times
+_TICK_NS = 20_000_000  # longer than the granularity of file times on any kernel
 
 
 @dataclass(frozen=True)
 class KeyFile:
-    """One good key file."""
+    """A valid key file."""
 
     path: Path
     mtime_ns: int
@@ -39,12 +39,12 @@ class KeyFile:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the folder held at one instant."""
+    """The contents of the folder."""
 
     files: tuple[KeyFile, ...]
     """oldest first"""
     problems: tuple[str, ...]
-    """a line for each file that is not a good key file"""
+    """a line for each invalid key file"""
 
     @property
     def ring(self) -> KeyRing:
@@ -52,12 +52,12 @@ class Snapshot:
 
 
 def load(folder: Path) -> Snapshot:
-    """Read the folder. A folder that does not exist is an empty one; ConfigError when it cannot be read."""
+    """Read the folder; a missing one counts as empty. ConfigError when it cannot be read."""
     return _load(folder) or Snapshot((), ())
 
 
 def _load(folder: Path) -> Snapshot | None:
-    """The folder's contents, all of one and the same folder even if another takes its place; None: there is none."""
+    """Read the folder; None when it is missing. If it is replaced meanwhile, all files are still of the same one."""
     try:
         opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -71,11 +71,11 @@ def _load(folder: Path) -> Snapshot | None:
 
 
 def _load_files(folder: Path, opened: int) -> Snapshot:
-    """Of the folder that is open as `opened`. OSError when it cannot be listed."""
+    """Read the folder that is open as descriptor `opened`. OSError when it cannot be listed."""
     found, problems = [], []
     for name in sorted(os.listdir(opened)):
         if name.startswith(".") or not name.endswith(".key"):
-            continue  # our lock and temporary file, the ancestor's `.key+`, notes of the operator's
+            continue  # our lock and temporary file, the ancestor's `.key+`, the operator's notes
         try:
             found.append(_load_file(folder / name, opened))
         except FileNotFoundError:
@@ -90,7 +90,7 @@ def _load_files(folder: Path, opened: int) -> Snapshot:
 def _load_file(path: Path, folder: int) -> KeyFile:
     if not _NAME.fullmatch(path.name):
         raise ValueError("not named with 4 lower-case hexadecimal digits and .key")
-    # Without waiting for a pipe's other end.
+    # O_NONBLOCK: do not wait for the other end of a pipe.
     descriptor = os.open(path.name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     try:
         status = os.fstat(descriptor)
@@ -105,23 +105,23 @@ def _load_file(path: Path, folder: int) -> KeyFile:
 
 
 def rotate(folder: Path, max_keys: int, random: Callable[[int], bytes]) -> tuple[KeyFile, tuple[int, ...]]:
-    """Add a new master key, which is current from now on; it and the identifiers of the keys that were removed."""
-    with _exclusive(folder):
+    """Add a master key and make it the current one. Returns it and the identifiers of the keys removed."""
+    with _locked(folder):
         return _add(folder, load(folder), max_keys, random)
 
 
 def ensure_key(folder: Path, max_keys: int, random: Callable[[int], bytes]) -> KeyFile | None:
-    """Make the first master key if there is none. Returns it, or None when there was one."""
+    """Make the first master key if there is none. Returns None when there is one already."""
     if load(folder).files:
         return None
-    with _exclusive(folder):
+    with _locked(folder):
         snapshot = load(folder)
         return None if snapshot.files else _add(folder, snapshot, max_keys, random)[0]
 
 
 @contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
-    """The folder, made if need be, under its lock; whatever the disk refuses becomes one line."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Create the folder if necessary, and hold its lock. Turns OSError into ConfigError."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with files.locked(folder / ".lock"):
@@ -133,16 +133,16 @@ def _exclusive(folder: Path) -> Iterator[None]:
 def _add(
     folder: Path, snapshot: Snapshot, max_keys: int, random: Callable[[int], bytes]
 ) -> tuple[KeyFile, tuple[int, ...]]:
-    taken = set(os.listdir(folder))  # noqa: PTH208 - damaged files too: never overwritten
+    taken = set(os.listdir(folder))  # noqa: PTH208 - including damaged files, which are not overwritten
     while True:
         key = MasterKey(int.from_bytes(random(2), "big"), random(MASTER_KEY_LENGTH))
         path = folder / f"{key.id:04x}.key"
         if path.name not in taken:
             break
     newest = snapshot.files[-1].mtime_ns if snapshot.files else 0
-    mtime_ns = max(time.time_ns(), newest + 1)  # the current one even if the clock went back
-    # On disk before anything is removed: a full disk must not cost a key. Then make room, since the folder must never
-    # hold more than max_keys; with max_keys >= 2 the current key stays.
+    mtime_ns = max(time.time_ns(), newest + 1)  # the newest even if the clock went back
+    # Write the key before removing any: a full disk must not cost a key. Make room before putting it into place: the
+    # folder must never hold more than max_keys. Since max_keys >= 2, the current key stays.
     fresh = folder / ".new"
     files.write_private(fresh, key.key.hex() + "\n", mtime_ns=mtime_ns)
     surplus = snapshot.files[: max(0, len(snapshot.files) - (max_keys - 1))]
@@ -153,11 +153,11 @@ def _add(
 
 
 class KeyWatcher:
-    """A key ring that follows the folder: one stat() per look, and the files are read only after a change.
+    """A key ring that follows the folder. Each call of `ring` costs a stat(); files are read only after a change.
 
-    A rename changes the folder's times, so a rotation is seen at the next look. Files that are edited in place are
-    seen within a second. While the folder has gone or cannot be read the last good ring stays in use (to revoke a key,
-    delete its file); `report` gets a line for each new problem.
+    A rename changes the folder's times, so the next call sees a rotation. Files edited in place are seen within a
+    second. While the folder is missing or unreadable, the last good ring stays in use (to revoke a key, delete its
+    file). `report` gets a line for each new problem.
     """
 
     def __init__(self, folder: Path, report: Callable[[str], None]) -> None:
@@ -173,8 +173,8 @@ class KeyWatcher:
         now = time.monotonic()
         signature = self._signature()
         if signature != self._seen or now >= self._next_scan:
-            # On many kernels the times of a folder move in steps, and a second change within a step does not show. A
-            # change time in the future is from before the clock was set back, and hides no later change.
+            # A folder's times move in steps, which hide a second change within the same step. A change time in the
+            # future dates from before the clock was set back, and hides no later change.
             settled = abs(time.time_ns() - signature[0]) > _TICK_NS
             self._seen, self._next_scan = signature if settled else None, now + _RESCAN
             self._reload()
@@ -182,9 +182,9 @@ class KeyWatcher:
 
     @property
     def seen(self) -> tuple[int, int]:
-        """Change time (ns) and inode of the folder at the last look. While these are the same, `ring` is up to date.
+        """Change time (ns) and inode of the folder at the last look. While they do not change, `ring` is up to date.
 
-        (0, 0), which no folder has, when it was gone, or had changed so recently that another change would not show.
+        (0, 0), which matches no folder, if it is missing or changed so recently that another change could be hidden.
         """
         return self._seen or (0, 0)
 
@@ -199,15 +199,15 @@ class KeyWatcher:
         try:
             found = _load(self.folder)
             if found is None and self._snapshot.files:
-                raise ConfigError(f"{self.folder} has gone: the keys that were in it stay in use")
+                raise ConfigError(f"{self.folder} is missing: its last keys stay in use")
             snapshot = found or Snapshot((), ())
             problems = list(snapshot.problems)
         except ConfigError as e:
             snapshot, problems = self._snapshot, [str(e)]
         if not snapshot.files:
-            problems.append(f"no master key in {self.folder}: no cookie can be made or opened")
+            problems.append(f"no master key in {self.folder}: cookies cannot be made or opened")
         if snapshot.files != self._snapshot.files:
             self._snapshot, self._ring = snapshot, snapshot.ring
-        unsaid, self._reported = set(problems) - self._reported, set(problems)
-        for problem in sorted(unsaid):
+        unreported, self._reported = set(problems) - self._reported, set(problems)
+        for problem in sorted(unreported):
             self._report(problem)

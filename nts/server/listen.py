@@ -8,18 +8,25 @@ import errno
 import socket
 
 from nts.base.errors import ConfigError
+from nts.system.addresses import format_address
 
-ANY = ("0.0.0.0", "::")  # a server listens everywhere unless told otherwise
+ANY = ("0.0.0.0", "::")
 TARGETS = ("127.0.0.1", "192.0.2.1", "::1", "2001:db8::1")  # this machine, and addresses for documentation elsewhere
+
+
+class AddressInUse(ConfigError):
+    """Another process listens on this address and port."""
+
+    hint = "another server (or this one already) is running there; stop it or choose another port"
 
 
 def listening(
     kind: socket.SocketKind, addresses: tuple[str, ...], port: int, *, share: bool = False
 ) -> list[socket.socket]:
-    """Bound sockets, one for each address (none: all IPv4 and all IPv6). With `share`, others may bind them too.
+    """Bind a socket to each address (none given: all IPv4 and all IPv6). `share` allows several sockets for each.
 
-    ConfigError when an address is not this machine's or the port is in use. Without IPv6 in the kernel, "all" is
-    IPv4 alone.
+    AddressInUse when the port is taken, ConfigError when the address is not this machine's or the port not allowed.
+    Without IPv6 in the kernel, "all" means IPv4 only.
     """
     sockets = []
     for address in addresses or ANY:
@@ -37,7 +44,8 @@ def listening(
             sock.setblocking(False)
         except OSError as e:
             if not addresses and family == socket.AF_INET6 and e.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-                sockets.pop().close() if e.errno == errno.EADDRNOTAVAIL else None
+                if e.errno == errno.EADDRNOTAVAIL:
+                    sockets.pop().close()
                 continue
             close_all(sockets)
             raise _bind_error(address, port, kind, e) from None
@@ -69,16 +77,18 @@ def usual_addresses() -> list[str]:
 
 def _bind_error(address: str, port: int, kind: socket.SocketKind, e: OSError) -> ConfigError:
     protocol = "TCP" if kind == socket.SOCK_STREAM else "UDP"
-    shown = f"[{address}]" if ":" in address else address
-    hint = {
-        errno.EADDRINUSE: "another server runs there (or this one, already); stop it or choose another port",
+    message = f"cannot listen on {protocol} {format_address((address, port))}: {e.strerror}"
+    if e.errno == errno.EADDRINUSE:
+        return AddressInUse(message)
+    hints = {
         errno.EACCES: "ports below 1024 need root or CAP_NET_BIND_SERVICE",
         errno.EADDRNOTAVAIL: "this machine does not have that address; choose another one to listen on",
-    }.get(e.errno or 0)
-    return ConfigError(f"cannot listen on {protocol} {shown}:{port}: {e.strerror}", hint=hint)
+        errno.EAFNOSUPPORT: "this kernel does not support IPv6; choose an IPv4 address to listen on",
+    }
+    return ConfigError(message, hint=hints.get(e.errno or 0))
 
 
 def close_all(sockets: list[socket.socket]) -> None:
-    """Close them all."""
+    """Close these sockets."""
     for sock in sockets:
         sock.close()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What `server_helper.py status` and `check` show: the state of keys and certificate, and mistakes to mend."""
+"""What `server_helper.py` shows: the `status` of keys and certificate, and mistakes that `check` finds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OLD_KEY = 7 * 86400  # seconds; RFC 8915 section 6 suggests a new one every day
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     level: str
     """ok, warning or error"""
@@ -38,16 +38,16 @@ class Finding:
 
 
 def status(config: ServerConfig) -> dict[str, Any]:
-    """Keys, certificate and what clients are told, for JSON; no secrets."""
+    """Keys, certificate and advertised server, for JSON. No secrets."""
     snapshot = keystore.load(config.keys.master_keys_dir)
     now_ns = time.time_ns()
     keys = [{"id": f"{f.key.id:04x}", "age_seconds": (now_ns - f.mtime_ns) // ntp.NS} for f in snapshot.files]
     try:
-        found = certs.describe(config.ntske.server_cert)
+        description = certs.describe(config.ntske.server_cert)
         certificate: dict[str, Any] = {
-            "names": list(found.names),
-            "not_after": f"{found.not_after:%Y-%m-%dT%H:%M:%SZ}",
-            "days_left": (found.not_after - certs.now()).days,
+            "names": list(description.names),
+            "not_after": f"{description.not_after:%Y-%m-%dT%H:%M:%SZ}",
+            "days_left": (description.not_after - certs.now()).days,
         }
     except NTSError as e:
         certificate = {"problem": str(e)}
@@ -79,8 +79,9 @@ def status_lines(status: dict[str, Any]) -> list[str]:
     else:
         names = ", ".join(certificate["names"])
         lines.append(f"certificate for {names}: until {certificate['not_after']} ({certificate['days_left']} days)")
-    told = status["advertised"]
-    lines.append(f"clients are sent to {told['server'] or 'the address they used'}, UDP port {told['port']}")
+    advertised = status["advertised"]
+    server = advertised["server"] or "the address they used"
+    lines.append(f"clients are sent to {server}, UDP port {advertised['port']}")
     return lines
 
 
@@ -92,22 +93,22 @@ def _age(seconds: int) -> str:
 
 
 def check(config: ServerConfig) -> list[Finding]:
-    """Everything that can be looked at before the servers start."""
+    """Check everything that can be checked before the servers start."""
     findings = [Finding("ok", f"{config.path} is valid")]
-    for look in (_check_algorithms, _check_certificate, _check_keys, _check_ports, _check_clock, _check_advertised):
+    for part in (_check_algorithms, _check_certificate, _check_keys, _check_ports, _check_clock, _check_advertised):
         try:
-            findings += look(config)
+            findings += part(config)
         except NTSError as e:
-            findings.append(Finding("error", _said(e)))
+            findings.append(_error(e))
     return findings
 
 
-def _said(e: NTSError) -> str:
-    return f"{e} ({e.hint})" if e.hint else str(e)
+def _error(e: NTSError) -> Finding:
+    return Finding("error", f"{e} ({e.hint})" if e.hint else str(e))
 
 
 def findings_json(findings: list[Finding]) -> str:
-    """What `check` found, as JSON."""
+    """The findings as JSON."""
     return json.dumps([asdict(f) for f in findings], indent=2)
 
 
@@ -131,14 +132,13 @@ def _check_certificate(config: ServerConfig) -> Iterator[Finding]:
     elif certificate.not_after - certs.now() < _SOON:
         yield Finding("warning", f"{ke.server_cert} expires on {certificate.not_after:%Y-%m-%d}")
     else:
-        yield Finding("ok", f"it is for {', '.join(certificate.names)}, until {certificate.not_after:%Y-%m-%d}")
+        yield Finding("ok", f"it is for {', '.join(certificate.names)}, valid until {certificate.not_after:%Y-%m-%d}")
     if ke.root_ca is not None and ke.root_ca.exists():
-        trouble = tls.chain_problem(ke.server_cert, ke.root_ca)
-        yield (
-            Finding("error", f"it does not lead to {ke.root_ca}: {trouble}")
-            if trouble
-            else Finding("ok", f"it leads to {ke.root_ca}")
-        )
+        problem = tls.chain_problem(ke.server_cert, ke.root_ca)
+        if problem:
+            yield Finding("error", f"it does not lead to {ke.root_ca}: {problem}")
+        else:
+            yield Finding("ok", f"it leads to {ke.root_ca}")
 
 
 def _check_mode(path: Path, forbidden: int) -> Iterator[Finding]:
@@ -150,7 +150,7 @@ def _check_mode(path: Path, forbidden: int) -> Iterator[Finding]:
 def _check_keys(config: ServerConfig) -> Iterator[Finding]:
     folder = config.keys.master_keys_dir
     if not folder.exists():
-        yield Finding("warning", f"{folder} does not exist yet: ntske_server.py will make it")
+        yield Finding("warning", f"{folder} does not exist yet: ntske_server.py will create it")
         return
     snapshot = keystore.load(folder)
     yield from (Finding("warning", p) for p in snapshot.problems)
@@ -177,14 +177,16 @@ def _check_ports(config: ServerConfig) -> Iterator[Finding]:
         try:
             listen.close_all(listen.listening(kind, section.listen, section.port))
             yield Finding("ok", f"{name} port {section.port} is free")
+        except listen.AddressInUse:
+            yield Finding("ok", f"{name} port {section.port} is in use, by the server itself if it is running")
         except NTSError as e:
-            yield Finding("ok", f"{e}: by the running server, if that is what it is")
+            yield _error(e)
 
 
 def _check_clock(config: ServerConfig) -> Iterator[Finding]:
     leap, error_us = clock.kernel_status()
     if config.ntpv4.clock == "local":
-        yield Finding("warning", f"clock = local: served as stratum {config.ntpv4.local_stratum} whatever it is worth")
+        yield Finding("warning", f"clock = local: served as stratum {config.ntpv4.local_stratum}, however wrong it is")
     elif leap == Leap.UNSYNCHRONISED:
         yield Finding("error", "the kernel says its clock is not synchronised: no client will use this server")
     else:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The throwaway certificate in the files that server.ini names: made on demand, or at the first start (`auto_cert`)."""
+"""The throwaway certificate that server.ini names, made on demand or at the first start (`auto_cert`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nts.system import certs, console
 
 
 def make(names: list[str], ke: KeConfig) -> list[Path]:
-    """Make it for these names. Returns the files made. ConfigError for a name that no certificate can be for."""
+    """Make the certificate for these names. Returns the files made. ConfigError for a bad name, or as `certs.make`."""
     if ke.root_ca is None:
         raise ConfigError("[ntske] root_ca names no file for the CA")
     for name in names:
@@ -22,14 +22,14 @@ def make(names: list[str], ke: KeConfig) -> list[Path]:
 
 
 def make_if_missing(ke: KeConfig) -> None:
-    """Make it for localhost if `auto_cert` asks for it and neither certificate nor key is there."""
+    """Make the certificate for localhost if `auto_cert` is set and neither certificate nor key exists."""
     if not ke.auto_cert or ke.root_ca is None or (ke.server_cert.exists() and ke.server_key.exists()):
         return
     try:
         certs.make(certs.LOCAL_NAMES, cert=ke.server_cert, key=ke.server_key, ca=ke.root_ca)
     except ConfigError:
         if ke.server_cert.exists() or ke.server_key.exists():
-            return  # the operator's, or those of a server that started at the same time
+            return  # the operator's, or made just now by another server that started at the same time
         raise
     console.warn(f"made a THROWAWAY certificate for localhost, {ke.server_cert}, and its CA, {ke.root_ca}")
     console.warn('they are for trying things out on this machine only: see README.md, "Configuration"')

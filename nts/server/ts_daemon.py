@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The time server: sockets and clocks around `ts_server.respond`, or around the native engine.
 
-Each worker process has sockets of its own; the kernel spreads clients over them (SO_REUSEPORT). A datagram's
-receive timestamp is the kernel's, taken as it arrived, and the reply leaves from the address that was asked.
-Nothing a datagram does is logged: each verdict has a counter, shown when the server stops.
+Each worker process has its own sockets, and the kernel spreads clients over them (SO_REUSEPORT). The kernel timestamps
+datagrams on arrival. A reply leaves from the address that the request was sent to. Datagrams are not logged: each
+verdict has a counter, which the server prints when it stops.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ from nts.protocol.ts_server import SystemVariables, Verdict
 from nts.server import keystore, listen
 from nts.server.config import ServerConfig
 from nts.server.engine import Engine, Handover
-from nts.server.harness import Harness, Seat, plural
+from nts.server.harness import Harness, WorkerContext, format_worker_count
 from nts.system import addresses, console, udp
 from nts.system.clock import Clock
 from nts.system.clock import now as clock_now
 
-BATCH = 64  # datagrams from one socket before the others get a look
+BATCH = 64  # datagrams from one socket before the others get their turn
 RECEIVE_BUFFER = 1 << 20  # octets; a burst must wait in the kernel, not be lost
-_ROUND_MS = 500  # how often a worker looks after keys and clock at the least
-_ROOM = ts_server.MAX_REQUEST + 1  # so that a longer datagram is seen to be longer
+_ROUND_MS = 500  # the longest time between checks of keys and clock
+_ROOM = ts_server.MAX_REQUEST + 1  # so that longer datagrams are recognised
 _ANCILLARY_ROOM = 256
 _PKTINFO4 = struct.Struct("=I4s4s")  # in_pktinfo: interface, local address, destination in the header
 
 
 class Receiver:
-    """One UDP socket with kernel timestamps."""
+    """A UDP socket with kernel timestamps."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         udp.enable_timestamps(sock)
-        udp.let_fragment(sock)
+        udp.allow_fragmentation(sock)
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         else:
             sock.setsockopt(socket.IPPROTO_IP, udp.IP_PKTINFO, 1)
 
     def receive(self) -> tuple[bytes, int, udp.Ancillary, addresses.Address]:
-        """A datagram, when it arrived (ns since 1970), what sends the answer from the same address, and the peer."""
+        """A datagram, its arrival (ns since 1970), control messages to set the reply's source address, and the peer."""
         data, ancillary, _, peer = self.sock.recvmsg(_ROOM, _ANCILLARY_ROOM)
         source = []
         for level, kind, value in ancillary:
@@ -65,25 +65,25 @@ class Receiver:
 
 
 def _respond(datagram: bytes, received: int, keys: KeyRing, system: SystemVariables, cells: memoryview) -> bytes | None:
-    """The reference's reply, if any, to a datagram that came at `received` (NTP timestamp); counts its verdict."""
+    """Count the reference's verdict and return its reply, if any. `received` is the NTP timestamp of the arrival."""
     outcome = ts_server.respond(datagram, keys=keys, system=system, received=received, now=clock_now, random=os.urandom)
     cells[outcome.verdict] += 1
     return outcome.reply
 
 
 class PythonWorker:
-    """The loop of one process, all in Python."""
+    """The event loop of one process, all in Python."""
 
-    def __init__(self, sockets: list[socket.socket], clock: Clock, seat: Seat) -> None:
-        self._clock, self._watcher, self._cells = clock, seat.watcher, seat.counters
+    def __init__(self, sockets: list[socket.socket], clock: Clock, worker: WorkerContext) -> None:
+        self._clock, self._watcher, self._cells = clock, worker.watcher, worker.counters
         self._selector = selectors.DefaultSelector()
-        for descriptor in seat.stop.descriptors():
+        for descriptor in worker.stop.descriptors():
             self._selector.register(descriptor, selectors.EVENT_READ, None)
         for sock in sockets:
             self._selector.register(sock, selectors.EVENT_READ, Receiver(sock))
 
     def run(self) -> None:
-        """Serve until told to stop."""
+        """Serve until a descriptor of the stop signal is readable."""
         while True:
             for key, _ in self._selector.select():
                 if key.data is None:
@@ -91,33 +91,33 @@ class PythonWorker:
                 self._drain(key.data)
 
     def _drain(self, receiver: Receiver) -> None:
-        """Answer what has come to one socket, up to a batch."""
+        """Answer the datagrams that wait at one socket, up to a batch."""
         for _ in range(BATCH):
             try:
                 data, received_ns, source, peer = receiver.receive()
-            except OSError:  # nothing left, or an error of an earlier reply that the network reports
+            except OSError:  # nothing left, or an ICMP error for an earlier reply
                 return
-            ring = self._watcher.ring()  # a stat() each: a rotation counts from the very next datagram on
+            ring = self._watcher.ring()  # for each datagram: a rotation takes effect at once
             reply = _respond(data, ntp.timestamp(received_ns), ring, self._clock.system(), self._cells)
             if reply is not None:
-                with contextlib.suppress(OSError):  # no route, a full buffer: lost like any datagram
+                with contextlib.suppress(OSError):  # no route or a full buffer: lost like any datagram
                     receiver.sock.sendmsg([reply], source, 0, peer)
 
 
 class NativeWorker:
-    """The loop of one process around the native engine: looks after keys, system variables, and handovers."""
+    """The event loop of one process around the native engine: updates keys and system variables, answers handovers."""
 
-    def __init__(self, sockets: list[socket.socket], clock: Clock, seat: Seat) -> None:
-        self._clock, self._watcher, self._cells = clock, seat.watcher, seat.counters
+    def __init__(self, sockets: list[socket.socket], clock: Clock, worker: WorkerContext) -> None:
+        self._clock, self._watcher, self._cells = clock, worker.watcher, worker.counters
         self._ring: KeyRing | None = None
         self._system: SystemVariables | None = None
         self._engine = Engine()
-        self._engine.count_into(seat.counters)
-        self._engine.attach(sockets, seat.stop.descriptors())
+        self._engine.count_into(worker.counters)
+        self._engine.attach(sockets, worker.stop.descriptors())
         self._refresh()
 
     def run(self) -> None:
-        """Serve until told to stop."""
+        """Serve until a descriptor of the stop signal is readable."""
         folder = os.fsencode(self._watcher.folder)
         while (turn := self._engine.run(folder, self._watcher.seen, _ROUND_MS)) >= 0:
             self._refresh()
@@ -135,7 +135,7 @@ class NativeWorker:
             self._system = system
 
     def _answer(self, handover: Handover) -> None:
-        """Have the reference judge a packet that the engine does not cover."""
+        """Let the reference answer a packet that the engine does not handle."""
         assert self._ring is not None
         assert self._system is not None
         reply = _respond(handover.datagram, handover.received, self._ring, self._system, self._cells)
@@ -147,12 +147,12 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     ntp_config, keys = config.ntpv4, config.keys
     aead.check(config.ntske.aeads)
     native, engine_line = choose_engine(ntp_config.engine)
-    keystore.load(keys.master_keys_dir)  # an unreadable folder is an error now, not a warning later
-    # Shared sockets never refuse to bind: try without sharing first, so that a port in use is seen.
+    keystore.load(keys.master_keys_dir)  # fail now if the folder is unreadable, instead of warning later
+    # Shared sockets bind even if the port is in use: try without sharing first.
     trial = listen.listening(socket.SOCK_DGRAM, ntp_config.listen, ntp_config.port)
-    where = ", ".join(addresses.shown(s.getsockname()) for s in trial)
+    where = ", ".join(addresses.format_address(s.getsockname()) for s in trial)
     listen.close_all(trial)
-    _allow_descriptors()
+    _raise_descriptor_limit()
     bound = [
         listen.listening(socket.SOCK_DGRAM, ntp_config.listen, ntp_config.port, share=True)
         if ntp_config.listen
@@ -163,11 +163,11 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
         udp.enlarge_buffer(sock, RECEIVE_BUFFER)
     clock = Clock(ntp_config.clock, ntp_config.local_stratum)
 
-    def set_up(seat: Seat) -> Callable[[], None]:
-        return (NativeWorker if native else PythonWorker)(bound[seat.index], clock, seat).run
+    def set_up(worker: WorkerContext) -> Callable[[], None]:
+        return (NativeWorker if native else PythonWorker)(bound[worker.index], clock, worker).run
 
     def announce() -> None:
-        console.say(f"NTP on UDP {where}; {plural(ntp_config.workers)}")
+        console.say(f"NTP on UDP {where}; {format_worker_count(ntp_config.workers)}")
         console.say(_describe_clock(clock, ntp_config.clock))
         console.say(engine_line)
 
@@ -176,15 +176,15 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
         listen.close_all(group)
 
 
-def _allow_descriptors() -> None:
-    """As many as the system lets us have: workers times addresses can be more than the usual 1024."""
+def _raise_descriptor_limit() -> None:
+    """Raise the limit of descriptors as far as possible: workers times addresses may exceed the usual 1024."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):  # an inherited limit that the kernel would not grant any more
+    with contextlib.suppress(OSError, ValueError):  # the inherited limit is above what the kernel grants
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def choose_engine(wanted: str) -> tuple[bool, str]:
-    """Whether to use the native engine, and the line that says so. LibraryError when it is wanted and not there."""
+    """Whether to use the native engine, and the line that says so. LibraryError when it is required but unusable."""
     if wanted == "python":
         return False, f"engine: python (as configured); AES-SIV: {aes_siv.backend()}"
     try:
@@ -200,6 +200,6 @@ def _describe_clock(clock: Clock, mode: str) -> str:
     if system.stratum > Stratum.MAX_SYNCHRONISED:
         return (
             "warning: the kernel says its clock is not synchronised, so clients will not use this server; "
-            "clock = local in server.ini serves it all the same"
+            "clock = local in server.ini serves it anyway"
         )
     return f"clock: {mode}, stratum {system.stratum}, precision 2^{system.precision} s"

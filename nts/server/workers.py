@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Worker processes, and the process that watches over them.
+"""Worker processes, and the parent that supervises them.
 
-The parent opens the sockets, forks the workers, and waits for signals. SIGINT and SIGTERM stop all. When the set-up of
-one of the first workers meets an error, the server does not start; from then on a worker that dies is replaced, and
-said so, and nothing that happens to one of them ends the others. A worker also stops when its parent dies: it watches
-the read end of a pipe whose only write end the parent holds.
+The parent opens the sockets, forks the workers and waits for signals. SIGINT and SIGTERM stop everything. If the set-up
+of one of the first workers fails, the server does not start. Later, a worker that dies is reported and replaced, and
+the others go on. A worker also stops when its parent dies: it watches the read end of a pipe, the lifeline, whose only
+write end the parent holds.
 """
 
 from __future__ import annotations
@@ -27,71 +27,71 @@ _STOP = (signal.SIGINT, signal.SIGTERM)
 _WATCHED = (*_STOP, signal.SIGCHLD)
 _STOP_GRACE = 5.0  # seconds
 _RESPAWN_PAUSE = 1.0  # seconds from one start of a worker to the next, so that a broken one is no fork bomb
-_START_POLL_MS = 10  # how soon a signal is seen that comes while the first workers start
-_SAID = 3  # exit code of a worker that has said itself why it ends
+_START_POLL_MS = 10  # how often to check for signals while the first workers start
+_REPORTED = 3  # exit code of a worker that has reported why it ends
 
 
 class StopSignal:
-    """In a worker: a file descriptor that becomes readable when it is time to stop."""
+    """In a worker: file descriptors, one of which becomes readable when it is time to stop."""
 
     def __init__(self, lifeline: int) -> None:
         self._lifeline = lifeline
         self._signalled, wake = socket.socketpair()
         wake.setblocking(False)
-        self._wake = wake  # kept open
+        self._wake = wake  # keep it open
         signal.set_wakeup_fd(wake.fileno())
         for number in _STOP:
-            signal.signal(number, lambda _number, _frame: None)  # what it does is to wake the descriptor
+            signal.signal(number, lambda _number, _frame: None)  # any handler makes Python write to the wake-up fd
 
     def descriptors(self) -> list[int]:
-        """Readable when the worker is to stop: after a signal, or when the parent is gone."""
+        """One for signals, one for the death of the parent."""
         return [self._signalled.fileno(), self._lifeline]
 
 
 SetUp = Callable[[int, StopSignal], Callable[[], None]]
-"""Prepares the worker of this index, in its own process, and returns what serves until it is time to stop."""
+"""Sets up the worker with this index, in its own process. Returns a function that serves until it is time to stop."""
 
 
 def supervise(count: int, set_up: SetUp, announce: Callable[[], None]) -> None:
-    """Run `set_up(index, stop)()` in `count` processes until SIGINT or SIGTERM; returns when all have ended.
+    """Run `set_up(index, stop)()` in `count` processes until SIGINT or SIGTERM. Returns when all have ended.
 
-    `announce()` is called once all are set up. Before that, the NTSError of a worker, or a machine that has no room
-    for another process, ends all of them and is raised here.
+    `announce()` is called when all workers are set up. NTSError when one of them fails before, or cannot be forked;
+    then all are stopped.
     """
-    crew = _Crew(set_up)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whoever started us may have had it ignored
-    signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)  # for good: a second one must not cut short what ends in order
+    pool = _Pool(set_up)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the caller may have had it ignored
+    signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)  # for good: a second signal must not interrupt the shutdown
     try:
-        crew.start(count)
+        pool.start(count)
         announce()
-        crew.keep()
+        pool.supervise()
     finally:
-        crew.stop()
+        pool.stop()
 
 
 class _StartReport:
-    """How the set-up of the first workers went: a pipe that each of them holds until it is ready or has failed."""
+    """The result of the first workers' set-up: a pipe that each of them holds open until it is ready or has failed."""
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
 
     def ready(self) -> None:
-        """In a worker: nothing is to be told any more."""
+        """In a worker: the set-up has succeeded."""
         os.close(self._read)
         os.close(self._write)
 
     def failed(self, error: NTSError) -> None:
-        """In a worker, which then ends."""
+        """In a worker, which then ends: the set-up has failed."""
         os.write(self._write, pickle.dumps(error))
 
     def wait(self) -> None:
-        """In the parent: until all are ready, or a signal to stop waits for us. Raises what the first one tells."""
+        """In the parent: wait until all are ready, or a stop signal is pending. Raises the first error reported."""
         os.close(self._write)
-        told = select.poll()
-        told.register(self._read, select.POLLIN)
-        while not told.poll(_START_POLL_MS) and not signal.sigpending() & set(_STOP):
+        poller = select.poll()
+        poller.register(self._read, select.POLLIN)
+        while not poller.poll(_START_POLL_MS) and not signal.sigpending() & set(_STOP):
             pass
-        error = os.read(self._read, 1 << 16) if told.poll(0) else b""
+        error = os.read(self._read, 1 << 16) if poller.poll(0) else b""
         os.close(self._read)
         if error:
             raise pickle.loads(error)
@@ -103,18 +103,18 @@ class _Worker:
     started: float
 
 
-class _Crew:
-    """The workers, as the parent sees them."""
+class _Pool:
+    """The workers, in the parent."""
 
     def __init__(self, set_up: SetUp) -> None:
         self._set_up = set_up
-        self._lifeline, self._hold = os.pipe()
-        self._running: dict[int, _Worker] = {}  # by process
-        self._due: dict[int, float] = {}  # when a worker that has died is to be replaced, by index
-        self._refused = False  # the machine has no room for another process, and that has been said
+        self._lifeline, self._lifeline_write = os.pipe()
+        self._running: dict[int, _Worker] = {}  # by process id
+        self._due: dict[int, float] = {}  # when to replace a dead worker, by index
+        self._fork_failed = False  # reported already
 
     def start(self, count: int) -> None:
-        """Start the first workers, and wait until they are set up."""
+        """Start the first workers and wait until they are set up."""
         report = _StartReport()
         for index in range(count):
             try:
@@ -124,20 +124,20 @@ class _Crew:
                 raise NTSError(f"cannot start worker process {index + 1} of {count}: {e.strerror}", hint=hint) from None
         report.wait()
 
-    def keep(self) -> None:
-        """Replace workers that die, until a signal says to stop."""
+    def supervise(self) -> None:
+        """Replace workers that die, until a stop signal arrives."""
         while True:
             if self._due:
-                got = signal.sigtimedwait(_WATCHED, max(0.0, min(self._due.values()) - time.monotonic()))
+                received = signal.sigtimedwait(_WATCHED, max(0.0, min(self._due.values()) - time.monotonic()))
             else:
-                got = signal.sigwaitinfo(_WATCHED)
-            if got is not None and got.si_signo in _STOP:
+                received = signal.sigwaitinfo(_WATCHED)
+            if received is not None and received.si_signo in _STOP:
                 return
             self._reap()
             self._replace()
 
     def stop(self) -> None:
-        """Ask all workers to end; those that do not within the grace are made to."""
+        """Ask all workers to end, and kill those that have not ended in time."""
         pids = list(self._running)
         for pid in pids:
             os.kill(pid, signal.SIGTERM)
@@ -146,55 +146,55 @@ class _Crew:
             pids = [pid for pid in pids if os.waitpid(pid, os.WNOHANG)[0] == 0]
             time.sleep(0.005)
         for pid in pids:
-            console.warn(f"worker process {pid} does not stop: killed")
+            console.warn(f"worker process {pid} did not stop: killed")
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-        os.close(self._hold)
+        os.close(self._lifeline_write)
         os.close(self._lifeline)
 
     def _reap(self) -> None:
-        """Note which workers have died; each is said."""
+        """Report the workers that have died, and mark them for replacement."""
         for pid, worker in list(self._running.items()):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if not ended:
                 continue
             del self._running[pid]
-            self._due[worker.index] = worker.started + _RESPAWN_PAUSE  # long past, if it has lived long
+            self._due[worker.index] = worker.started + _RESPAWN_PAUSE  # in the past unless it died young
             code = os.waitstatus_to_exitcode(status)
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            if code != _SAID:
+            if code != _REPORTED:
                 console.warn(f"worker process {pid} ended with {how}; starting another")
 
     def _replace(self) -> None:
-        """Start the workers that are due."""
+        """Start the replacements that are due."""
         for index in [i for i, due in self._due.items() if due <= time.monotonic()]:
             try:
                 self._fork(index)
             except OSError as e:
                 self._due[index] = time.monotonic() + _RESPAWN_PAUSE
-                if not self._refused:
+                if not self._fork_failed:
                     console.warn(f"cannot start another worker process: {e.strerror}; trying again until it works")
-                self._refused = True
+                self._fork_failed = True
             else:
                 del self._due[index]
-        self._refused = self._refused and bool(self._due)
+        self._fork_failed = self._fork_failed and bool(self._due)
 
     def _fork(self, index: int, report: _StartReport | None = None) -> None:
         started = time.monotonic()
         pid = os.fork()
         if pid == 0:
-            self._be_worker(index, report)
+            self._run_worker(index, report)
         self._running[pid] = _Worker(index, started)
 
-    def _be_worker(self, index: int, report: _StartReport | None) -> NoReturn:
+    def _run_worker(self, index: int, report: _StartReport | None) -> NoReturn:
         code = 1
         try:
-            os.close(self._hold)
+            os.close(self._lifeline_write)
             try:
                 stop = StopSignal(self._lifeline)
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
                 serve = self._set_up(index, stop)
-            except OSError as e:  # no descriptors left, for one
+            except OSError as e:  # for example, no descriptors left
                 raise NTSError(f"a worker process cannot start: {e.strerror}") from None
             if report:
                 report.ready()
@@ -206,8 +206,8 @@ class _Crew:
                 report.failed(e)
             else:
                 console.warn(f"worker process {os.getpid()} ended: {e}; starting another")
-                code = _SAID
-        except Exception:  # our own bug: say where, end this worker, and let the parent start another
+                code = _REPORTED
+        except Exception:  # a bug of ours: print it, and let the parent replace this worker
             console.say(traceback.format_exc())
         finally:
             os._exit(code)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""What the operating system does for both sides: files, sockets, the clock, TLS, stderr."""
+"""What servers and clients need of the operating system: files, sockets, the clock, TLS, stderr."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Socket addresses: name look-up, and how addresses are written."""
+"""Socket addresses: name look-up and formatting."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Endpoint:
 
 
 def resolve(host: str, port: int, kind: socket.SocketKind, family: socket.AddressFamily) -> list[Endpoint]:
-    """The addresses of a host in the order to try them, of one family or of both (AF_UNSPEC)."""
+    """The addresses of a host in the order to try them. AF_UNSPEC: of both families. ResolveError if there is none."""
     try:
         found = socket.getaddrinfo(host, port, family, kind)
     except (socket.gaierror, UnicodeError) as e:
@@ -35,18 +35,18 @@ def resolve(host: str, port: int, kind: socket.SocketKind, family: socket.Addres
 
 
 def absolute(name: str) -> str:
-    """A name from a Server Negotiation record for look-up: fully qualified (RFC 8915 section 4.1.7)."""
+    """Make a name from a Server Negotiation record fully qualified for look-up (RFC 8915 section 4.1.7)."""
     is_name = any(c.isalpha() for c in name) and ":" not in name
-    local = name.rstrip(".").lower().split(".")[-1] == "localhost"  # RFC 6761: never asked of the DNS
+    local = name.rstrip(".").lower().split(".")[-1] == "localhost"  # RFC 6761: never looked up in the DNS
     return name + "." if is_name and not local and not name.endswith(".") else name
 
 
 def numeric_host(address: tuple[Any, ...]) -> str:
-    """The address of a peer as text, with its zone if it is a link-local one."""
+    """The address of a peer as text, with the zone of a link-local one."""
     return socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
 
 
-def shown(address: tuple[Any, ...]) -> str:
-    """A socket address as people write it."""
+def format_address(address: tuple[Any, ...]) -> str:
+    """A socket address as HOST:PORT or [HOST]:PORT."""
     host, port = address[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Certificates: making throwaway ones for trials, and looking at the server's own before it starts.
+"""Certificates: make throwaway ones for trials, and describe the server's own before it starts.
 
-Nothing is ever overwritten. A throwaway CA keeps its key beside its certificate, so that `server_helper.py
-make-cert` can sign another name; nobody should trust it beyond a trial.
+No file is ever overwritten. A throwaway CA keeps its key beside its certificate, so that `server_helper.py make-cert`
+can sign another name. Nobody should trust it beyond a trial.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class Description:
-    """What a person wants to know of a certificate."""
+    """What matters to an operator about a certificate."""
 
     names: tuple[str, ...]
-    """DNS names and addresses it is for"""
+    """DNS names and IP addresses"""
     not_before: datetime.datetime
     not_after: datetime.datetime
 
     def problem(self, now: datetime.datetime) -> str | None:
-        """Why clients will refuse it at that time, if they will."""
+        """Why clients would refuse the certificate at that time; None when they would not."""
         if now < self.not_before:
             return f"is not valid before {self.not_before:%Y-%m-%d %H:%M} UTC"
         if now > self.not_after:
@@ -47,11 +47,9 @@ class Description:
 
 
 def describe(chain: Path) -> Description:
-    """The first certificate of a PEM file."""
+    """Describe the first certificate of a PEM file. ConfigError when there is none."""
     try:
-        certificate = x509.load_pem_x509_certificates(chain.read_bytes())[0]
-    except OSError as e:
-        raise ConfigError(f"cannot read {chain}: {e.strerror}") from None
+        certificate = x509.load_pem_x509_certificates(files.read(chain))[0]
     except ValueError:
         raise ConfigError(f"{chain} holds no usable PEM certificate") from None
     try:
@@ -63,18 +61,18 @@ def describe(chain: Path) -> Description:
 
 
 def now() -> datetime.datetime:
-    """The present, in UTC."""
+    """The current time in UTC."""
     return datetime.datetime.now(datetime.timezone.utc)
 
 
 def make(names: tuple[str, ...], *, cert: Path, key: Path, ca: Path) -> list[Path]:
-    """Make a certificate for these names, signed by the throwaway CA `ca`, which is made too where it is missing.
+    """Make a certificate for these names, signed by the throwaway CA `ca`. Make that too if it is missing.
 
-    Returns the files made. ConfigError when one exists that would have to be overwritten, or cannot be written.
+    Returns the files made. ConfigError when `cert` or `key` exists, or a file cannot be written.
     """
     ca_key_path = ca.with_suffix(".key")
     if ca_key_path in (cert, key):
-        raise ConfigError(f"the CA's key would be {ca_key_path}, which is the server's", hint="rename root_ca")
+        raise ConfigError(f"the CA's key would overwrite the server's {ca_key_path}", hint="rename root_ca")
     try:
         for path in (cert, key, ca):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +85,7 @@ def make(names: tuple[str, ...], *, cert: Path, key: Path, ca: Path) -> list[Pat
 def _make(names: tuple[str, ...], cert: Path, key: Path, ca: Path, ca_key_path: Path) -> list[Path]:
     for path in (cert, key):
         if path.exists():
-            raise ConfigError(f"{path} exists, and nothing is overwritten", hint="move it away first")
+            raise ConfigError(f"{path} exists and is not overwritten", hint="move it away first")
     made = []
     if ca.exists():
         ca_cert, ca_key = load_ca(ca, ca_key_path)
@@ -106,21 +104,21 @@ def load_ca(ca: Path, key: Path) -> tuple[x509.Certificate, ec.EllipticCurvePriv
     try:
         certificate = x509.load_pem_x509_certificate(ca.read_bytes())
         loaded = serialization.load_pem_private_key(key.read_bytes(), None)
+        if not isinstance(loaded, ec.EllipticCurvePrivateKey) or certificate.public_key() != loaded.public_key():
+            raise ValueError
     except FileNotFoundError as e:
-        raise ConfigError(f"{ca} exists but its key {e.filename} does not: cannot sign with it") from None
+        raise ConfigError(f"{ca} exists, but its key {e.filename} does not: cannot sign with it") from None
     except (ValueError, TypeError):
-        raise ConfigError(f"{ca} and {key} are not a CA that can sign here") from None
-    if not isinstance(loaded, ec.EllipticCurvePrivateKey) or certificate.public_key() != loaded.public_key():
-        raise ConfigError(f"{ca} and {key} are not a CA that can sign here")
+        raise ConfigError(f"{ca} and {key} are not a CA that can sign certificates") from None
     if certificate.not_valid_after_utc < now():
-        raise ConfigError(f"the CA {ca} has expired", hint=f"move {ca} and {key} away to have a new one made")
+        raise ConfigError(f"the CA {ca} has expired", hint=f"move {ca} and {key} away, and a new CA is made")
     return certificate, loaded
 
 
 def _builder(
     subject: x509.Name, key: ec.EllipticCurvePrivateKey, days: int, no_later_than: datetime.datetime | None = None
 ) -> x509.CertificateBuilder:
-    start = now() - datetime.timedelta(hours=1)  # clients' clocks are what this is all about
+    start = now() - datetime.timedelta(hours=1)  # clients' clocks may be slow
     end = start + datetime.timedelta(days=days)
     return (
         x509.CertificateBuilder()
@@ -157,10 +155,7 @@ def _new_leaf(
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.KeyUsage(True, False, False, False, False, False, False, False, False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()),
-            critical=False,
-        )
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
     )
     return builder.sign(ca_key, hashes.SHA256())
 

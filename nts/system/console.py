@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Lines on stderr: `prog: ...`, `prog: warning: ...`, `prog: error: ...` and `hint: ...`. Never a secret in one."""
+"""Lines on stderr: `prog: ...`, `prog: warning: ...`, `prog: error: ...` and `hint: ...`. They hold no secrets."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ def prog() -> str:
 
 
 def _to_stderr(line: str) -> None:
-    # A server must not fail because nobody reads what it says: a full disk, a log reader that has gone.
+    # A server must not fail because stderr does: the disk may be full, or the log reader gone.
     with contextlib.suppress(OSError, ValueError):
         print(line, file=sys.stderr, flush=True)
 
 
 def say(line: str) -> None:
-    """A status line."""
+    """Print a status line."""
     _to_stderr(f"{prog()}: {line}")
 
 
 def warn(line: str) -> None:
-    """A warning."""
+    """Print a warning."""
     say(f"warning: {line}")
 
 
 def ignore(_line: str) -> None:
-    """Where a line is not wanted."""
+    """Print nothing. Takes the place of `say` or `warn` where lines are unwanted."""
 
 
 def fail(message: str, hint: str | None = None) -> None:
-    """An error and a hint of what to try."""
+    """Print an error, and a hint of what to try next."""
     say(f"error: {message}")
     if hint:
         _to_stderr(f"hint: {hint}")

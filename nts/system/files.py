@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Files that hold secrets: written whole or not at all, readable by their owner only, and guarded by a lock."""
+"""Files: read, written whole or not at all, private to their owner, guarded by a lock."""
 
 from __future__ import annotations
 
@@ -12,14 +12,22 @@ from pathlib import Path
 
 from nts.base.errors import ConfigError
 
-LOCK_TIMEOUT = 10.0  # seconds; a lock is held for as long as a file takes to write
+LOCK_TIMEOUT = 10.0  # seconds; a lock is held only while a file is written
+
+
+def read(path: Path, *, hint: str | None = None) -> bytes:
+    """The octets of a file. ConfigError when it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as e:
+        raise ConfigError(f"cannot read {path}: {e.strerror}", hint=hint) from None
 
 
 def write_private(path: Path, text: str, *, mtime_ns: int | None = None) -> None:
-    """Write a file of mode 0600 and wait until it is on the disk. What had the name before goes.
+    """Write a file of mode 0600 and wait until it is on disk. Replaces a file of that name.
 
-    For files that `rename` then moves to where they belong: callers hold a lock and always use the same name, so a
-    crash leaves at most that one behind.
+    For temporary files that `rename` then puts into place. Callers hold a lock and always use the same name, so a
+    crash leaves at most one behind.
     """
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -32,13 +40,13 @@ def write_private(path: Path, text: str, *, mtime_ns: int | None = None) -> None
 
 
 def rename(temporary: Path, path: Path) -> None:
-    """Put a file into the place of another one, all at once, so that it survives a power failure."""
+    """Replace `path` atomically, so that the change survives a power failure."""
     temporary.replace(path)
     sync_folder(path.parent)
 
 
 def write_new(path: Path, data: bytes, mode: int) -> None:
-    """Write a file that does not exist yet. FileExistsError when it does: nothing is ever overwritten."""
+    """Write a new file. FileExistsError when it exists."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as f:
         f.write(data)
@@ -47,7 +55,7 @@ def write_new(path: Path, data: bytes, mode: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make creations, renames and removals in a folder survive a power failure."""
+    """Wait until creations, renames and removals in a folder are on disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -57,7 +65,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def locked(lock: Path) -> Iterator[None]:
-    """Hold an exclusive lock on the file `lock`, which is made if need be and stays. The kernel frees it in a crash."""
+    """Hold an exclusive lock on the file `lock`, which is created and never removed. A crash releases the lock."""
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         end = time.monotonic() + LOCK_TIMEOUT

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""INI files, read by configparser, with errors of one line that show no value."""
+"""INI files, read by configparser. Errors are one line and show no values, which may be secret."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nts.base.errors import ConfigError
 
 
 def read_text(path: Path) -> str:
-    """The file as text. ConfigError when it is missing, unreadable or not UTF-8."""
+    """The text of a file. ConfigError when it is missing, unreadable or not UTF-8."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -21,15 +21,15 @@ def read_text(path: Path) -> str:
 
 
 def parse(text: str, path: Path) -> configparser.ConfigParser:
-    """The sections and options of `text`. ConfigError names the file and the line, never what stands in it."""
+    """The sections and options of `text`. ConfigError names the file and the line, never the value."""
     parser = configparser.ConfigParser(interpolation=None, default_section="", empty_lines_in_values=False)
     try:
         parser.read_string(text)
     except configparser.DuplicateSectionError as e:
-        raise ConfigError(f"{path}, line {e.lineno}: section [{e.section}] stands twice") from None
+        raise ConfigError(f"{path}, line {e.lineno}: section [{e.section}] is repeated") from None
     except configparser.DuplicateOptionError as e:
-        raise ConfigError(f"{path}, line {e.lineno}: option {e.option} stands twice in [{e.section}]") from None
+        raise ConfigError(f"{path}, line {e.lineno}: option {e.option} is repeated in [{e.section}]") from None
     except configparser.ParsingError as e:
         line = e.lineno if isinstance(e, configparser.MissingSectionHeaderError) else e.errors[0][0]
-        raise ConfigError(f"{path}, line {line}: neither a [section], an option = value, nor a comment") from None
+        raise ConfigError(f"{path}, line {line}: not a [section], an option = value, or a comment") from None
     return parser

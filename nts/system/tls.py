@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """TLS for NTS-KE (RFC 8915 sections 3 to 5.1): version 1.3 only, ALPN ntske/1 on both sides, the key exporter.
 
-The only module that imports OpenSSL, but for `nts.check`, which must offer and see what is ruled out here. Functions
-here translate its errors into ours.
+Only this module and `nts.check` import OpenSSL: the latter must offer and see what this one rules out. Its errors
+become ours here.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from nts.base.errors import ALPNError, CertificateError, ConfigError, TLSError
 from nts.base.registry import ALPN, EXPORTER_LABEL
 from nts.base.text import is_ip_address, is_server_name
 from nts.codec.aead import Exporter
+from nts.system import files
 
 T = TypeVar("T")
 
@@ -37,20 +38,19 @@ WantRead = SSL.WantReadError
 WantWrite = SSL.WantWriteError
 Closed = SSL.ZeroReturnError
 
-
 READ_SIZE = 16384
 
 
 class AlpnRefused(Exception):
-    """Raised within the handshake, so that OpenSSL ends it with alert 120, no_application_protocol (RFC 7301)."""
+    """Raised in the ALPN callback, to make OpenSSL send alert 120, no_application_protocol (RFC 7301)."""
 
 
 def _context(method: int) -> SSL.Context:
     context = SSL.Context(method)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)  # section 3
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    # A bare end of file counts as close_notify: messages say themselves where they end (section 4.1.1), and a
-    # request that is cut off still gets its Error record.
+    # An end of file without close_notify is no error: End of Message delimits messages (section 4.1.1), and a
+    # truncated request must still get its Error record.
     context.set_options(SSL.OP_IGNORE_UNEXPECTED_EOF | SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)
     return context
 
@@ -58,17 +58,17 @@ def _context(method: int) -> SSL.Context:
 def server_context(chain: Path, key: Path) -> SSL.Context:
     """The server's context. ConfigError when certificate and key are missing, unreadable or do not match."""
     context = _context(SSL.TLS_SERVER_METHOD)
-    _read(chain, hint=_MAKE_CERT)
+    files.read(chain, hint=_MAKE_CERT)
     try:
         context.use_certificate_chain_file(str(chain))
     except SSL.Error as e:
         raise ConfigError(f"{chain} holds no usable PEM certificate: {reason(e)}") from None
     try:
-        private = serialization.load_pem_private_key(_read(key, hint=_MAKE_CERT), None)
+        private = serialization.load_pem_private_key(files.read(key, hint=_MAKE_CERT), None)
         if not isinstance(private, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey):
             raise ValueError
     except TypeError:
-        raise ConfigError(f"{key} is encrypted, and a daemon has nobody to ask for the passphrase") from None
+        raise ConfigError(f"{key} is encrypted, but a daemon cannot ask for the passphrase") from None
     except ValueError:
         raise ConfigError(f"{key} holds no usable PEM private key") from None
     try:
@@ -89,25 +89,18 @@ def server_context(chain: Path, key: Path) -> SSL.Context:
 _MAKE_CERT = "set server_cert and server_key in server.ini, or run server_helper.py make-cert NAME for a trial"
 
 
-def _read(path: Path, *, hint: str | None = None) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as e:
-        raise ConfigError(f"cannot read {path}: {e.strerror}", hint=hint) from None
-
-
 def exporter(connection: SSL.Connection, label: str = EXPORTER_LABEL) -> Exporter:
     """The exporter of a finished handshake (section 5.1)."""
     return lambda context, length: connection.export_keying_material(label.encode(), length, context)
 
 
 def speaks_ntske(connection: SSL.Connection) -> bool:
-    """Whether ntske/1 was negotiated: without it nothing may be sent (section 4)."""
+    """Whether ntske/1 was negotiated. Without it nothing may be sent (section 4)."""
     return connection.get_alpn_proto_negotiated() == ALPN
 
 
 def reason(error: Exception) -> str:
-    """OpenSSL's words for an error, or the system's."""
+    """What OpenSSL, or the system, says about an error."""
     if isinstance(error, SSL.SysCallError):
         code = error.args[0] if error.args else -1
         return os.strerror(code) if code > 0 else "the connection was closed"
@@ -117,7 +110,7 @@ def reason(error: Exception) -> str:
     return next((str(entry[2]) for entry in queue if entry[2]), "the connection was closed")
 
 
-# The causes that users meet, of X509_STORE_CTX_get_error(3).
+# The causes that users may meet, by code of X509_STORE_CTX_get_error(3).
 _VERIFY_ERRORS = {
     2: "no trusted CA has issued it",
     7: "no trusted CA has issued it",
@@ -133,18 +126,18 @@ _VERIFY_ERRORS = {
 }
 _VERIFY_HINTS = {
     9: "is this machine's clock right? If not, set it roughly first",
-    10: "the operator must renew it; or is this machine's clock wrong?",
+    10: "the server's operator must renew it, unless this machine's clock is wrong",
 }
 _CA_HINT = "name the CA that signed it with -c FILE"
 
 
 class ClientChannel:
-    """The client's end of a TLS connection, every step bounded by one deadline. `open` comes first."""
+    """The client's end of a TLS connection. Call `open` first; its deadline bounds all later steps."""
 
     def __init__(self, *, name: str, verify: bool, ca: Path | None, keylog: Callable[[bytes], None] | None) -> None:
-        """`name` is what the certificate must be for; `ca` None is the system's store.
+        """The certificate must be for `name`. `ca` None means the system's store.
 
-        ConfigError when a file cannot be used, or the name is none, before anything goes over the network.
+        ConfigError when a file or the name is unusable, before anything goes over the network.
         """
         self._name, self._verify = identity(name), verify
         self._verify_error = 0
@@ -160,7 +153,7 @@ class ClientChannel:
             context.set_keylog_callback(lambda _connection, line: keylog(line))
 
     def open(self, sock: socket.socket, deadline: float) -> None:
-        """Use a connected socket; `deadline` is on the monotonic clock, in seconds."""
+        """Use a connected socket. `deadline` is in seconds of the monotonic clock."""
         sock.setblocking(False)
         self._sock, self._deadline = sock, deadline
         self.connection = SSL.Connection(self._context, sock)
@@ -173,7 +166,7 @@ class ClientChannel:
         return bool(ok)
 
     def handshake(self) -> None:
-        """Handshake, ALPN and certificate (sections 3 and 4); nothing has been sent when one of them fails."""
+        """Do the handshake, and check ALPN and certificate (sections 3 and 4), before any request is sent."""
         try:
             self._run(self.connection.do_handshake)
         except SSL.Error as e:
@@ -197,29 +190,29 @@ class ClientChannel:
         certificate = self.connection.get_peer_certificate(as_cryptography=True)
         by_address = is_ip_address(self._name)
         try:
-            if certificate is None:  # cannot be in TLS 1.3, but "no certificate" must never pass
+            if certificate is None:  # TLS 1.3 rules this out, but "no certificate" must never pass
                 raise service_identity.CertificateError("no certificate")
             (verify_certificate_ip_address if by_address else verify_certificate_hostname)(certificate, self._name)
         except (service_identity.VerificationError, service_identity.CertificateError):
             raise CertificateError(
                 f"the server's certificate is not for {self._name}",
-                hint="connect to a name that is in it, or give that name with -n",
+                hint="connect to a name in it, or give such a name with -n",
             ) from None
 
     def send(self, data: bytes) -> None:
         """Send all of `data`."""
-        while data:  # the first write takes all, unless the socket's buffer is full
+        while data:  # once, unless the socket's buffer is full
             data = data[self._run(partial(self.connection.send, data)) :]
 
     def receive(self) -> bytes:
-        """Some octets; none when the server has closed. TimeoutError at the deadline."""
+        """Receive some octets; none when the server has closed. TimeoutError at the deadline."""
         try:
             return self._run(lambda: self.connection.recv(READ_SIZE))
         except (SSL.ZeroReturnError, SSL.SysCallError):
             return b""
 
     def finish(self, grace: float) -> int:
-        """Send close_notify and wait up to `grace` seconds for the server's; how many octets came before it."""
+        """Send close_notify, wait up to `grace` seconds for the server's, and count the octets before it."""
         self._deadline = min(self._deadline, time.monotonic() + grace)
         surplus = 0
         try:
@@ -227,15 +220,15 @@ class ClientChannel:
             while time.monotonic() < self._deadline and (data := self.receive()):
                 surplus += len(data)
         except (SSL.Error, TimeoutError):
-            pass  # section 4 wants close_notify, but the message is complete: many servers just close
+            pass  # section 4 requires close_notify, but the message is complete, and many servers just close
         return surplus
 
     def _run(self, step: Callable[[], T]) -> T:
-        return patiently(self._sock, self._deadline, step)
+        return run_to_completion(self._sock, self._deadline, step)
 
 
-def patiently(sock: socket.socket, deadline: float, step: Callable[[], T]) -> T:
-    """A TLS operation on a non-blocking socket, waiting for it as demanded. TimeoutError at the deadline."""
+def run_to_completion(sock: socket.socket, deadline: float, step: Callable[[], T]) -> T:
+    """Repeat a TLS operation on a non-blocking socket until it completes. TimeoutError at the deadline."""
     while True:
         try:
             return step()
@@ -249,7 +242,7 @@ def patiently(sock: socket.socket, deadline: float, step: Callable[[], T]) -> T:
 
 
 def identity(name: str) -> str:
-    """A host name as certificates have it: without a zone, in ASCII. ConfigError when it is no name."""
+    """A host name in the form that certificates use: ASCII, without a zone. ConfigError for anything else."""
     bare = name.partition("%")[0] if ":" in name else name
     try:
         bare = bare if is_ip_address(bare) else bare.encode("idna").decode("ascii")
@@ -264,7 +257,7 @@ def _load_trust(context: SSL.Context, ca: Path | None) -> None:
     if ca is None:
         context.set_default_verify_paths()
         return
-    _read(ca, hint="-c names the file of CA certificates")
+    files.read(ca, hint="give the file of CA certificates with -c")
     try:
         context.load_verify_locations(os.fsencode(ca))
     except SSL.Error as e:
@@ -272,7 +265,7 @@ def _load_trust(context: SSL.Context, ca: Path | None) -> None:
 
 
 def chain_problem(chain: Path, root: Path) -> str | None:
-    """Why the certificates in `chain` do not lead to the CA in `root`; None when they do."""
+    """Why the certificates in `chain` do not verify against the CA in `root`; None when they do."""
     try:
         leaf, *others = (crypto.X509.from_cryptography(c) for c in _load_all(chain))
         store = crypto.X509Store()
@@ -287,4 +280,4 @@ def chain_problem(chain: Path, root: Path) -> str | None:
 
 
 def _load_all(path: Path) -> list[x509.Certificate]:
-    return x509.load_pem_x509_certificates(_read(path))
+    return x509.load_pem_x509_certificates(files.read(path))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""UDP socket options that Python has no names for, and the kernel's receive timestamps."""
+"""UDP socket options that Python does not name, and the kernel's receive timestamps."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ _TIMESPEC = struct.Struct("@ll")
 
 
 def enlarge_buffer(sock: socket.socket, octets: int) -> None:
-    """Ask for room for so many octets that wait to be received: beyond the system's limit where we may."""
+    """Set the size of the receive buffer, beyond the system's limit if we are privileged."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, octets)
     except OSError:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, octets)
 
 
-def let_fragment(sock: socket.socket) -> None:
-    """Have replies of any length arrive over IPv4: routers may fragment them, whatever ICMP says of a path's MTU.
+def allow_fragmentation(sock: socket.socket) -> None:
+    """Let routers fragment replies over IPv4, and ignore what ICMP says about a path's MTU.
 
-    Without this the kernel sets "don't fragment", and a reply for a narrower path (a tunnel, PPPoE) is lost. ICMP says
-    so too late or never; if forged, it could make the server fragment every reply.
+    By default the kernel sets "don't fragment", and a reply too long for the path (a tunnel, PPPoE) is lost. ICMP
+    reports that too late or never. If forged, it could make the server fragment every reply.
     """
     if sock.family == socket.AF_INET:
         sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_OMIT)
 
 
 def enable_timestamps(sock: socket.socket) -> None:
-    """Have the kernel say when each datagram arrived."""
+    """Make the kernel timestamp each datagram on arrival."""
     sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
 
 
 def arrival_ns(ancillary: Ancillary) -> int:
-    """When a datagram arrived, in nanoseconds since 1970: the kernel's timestamp among its control messages.
+    """When a datagram arrived, in nanoseconds since 1970, by the kernel's timestamp among the control messages.
 
-    The first datagrams after `enable_timestamps` may come without one; then it is the time of this call.
+    The first datagrams after `enable_timestamps` may lack one. Then it is the time of this call.
     """
     for level, kind, value in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS):

@@ -23,6 +23,7 @@ from nts.client import ts_session
 from nts.client.state import ClientState
 from nts.codec.records import encode_u16s as u16
 from nts.protocol import ts_client
+from nts.system import addresses
 from testkit import processes
 from testkit.client_runs import (
     AUTH,
@@ -84,7 +85,7 @@ FORGED: dict[str, tuple[int, str, Reply]] = {
     "C05 ciphertext flipped": (22, "tag", lambda r: flip(genuine(r), 150)),
     "C05 nonce flipped": (22, "tag", lambda r: flip(genuine(r), 48 + 36 + 8)),
     "two authenticators": (
-        22, "more than one authenticator", lambda r: r.time(after=genuine(r)[84:]),
+        22, "several authenticators", lambda r: r.time(after=genuine(r)[84:]),
     ),
     "nonce overruns": (22, "ignored", lambda r: lying_authenticator(r)),
     "C08 NTSN without identifier": (22, "without NTS", lambda r: r.kiss(b"NTSN", uid=b"")),
@@ -206,6 +207,9 @@ def test_authentic_answer_without_time_ends_the_query(ntp: Outcomes[str, NtpOutc
     assert len(outcome.after) == 8
 
 
+LOCALHOST = addresses.resolve("localhost", 123, socket.SOCK_DGRAM, socket.AF_UNSPEC)
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -220,10 +224,12 @@ def test_genuine_answer_gives_time_and_a_fresh_cookie(ntp: Outcomes[str, NtpOutc
     check_success(outcome.completed)
     (line,) = outcome.completed.stdout.splitlines()
     assert "offset" in line
-    assert outcome.server.spent() == outcome.before[:1]
-    assert outcome.after[:7] == outcome.before[1:]
+    # The server listens on 127.0.0.1 alone. Each address of "localhost" that comes before it costs a cookie.
+    lost = [e.host for e in LOCALHOST].index("127.0.0.1") if name == "C19 localhost" else 0
+    assert outcome.server.spent() == outcome.before[lost : lost + 1]
+    assert outcome.after[: 7 - lost] == outcome.before[1 + lost :]
     assert len(outcome.after) == 8
-    assert outcome.placeholders == [0]
+    assert outcome.placeholders == [lost]
 
 
 def test_nak_is_waited_on_a_while_and_no_more(ntp: Outcomes[str, NtpOutcome]) -> None:

@@ -133,7 +133,7 @@ def test_the_ancestors_file_is_enough(tmp_path: Path) -> None:
         ("server = h", "", "[ntpv4] server is missing"),
         ("port = 123", "port = 0", "[ntpv4] port is not a number from 1 to 65535"),
         ("0 = ab", "0 = a", "[cookies] 0 is not hexadecimal"),
-        ("[cookies]", "cookies", "line 7: neither"),
+        ("[cookies]", "cookies", "line 7: not a [section]"),
     ],
 )
 def test_a_damaged_file_is_one_clear_error_and_is_left_alone(

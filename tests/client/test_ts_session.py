@@ -30,15 +30,15 @@ from testkit.packets import RING
 KEYS = SessionKeys(Aead.AES_SIV_CMAC_256, bytes(32), bytes(range(32)))
 
 
-class Refusing(socket.socket):
-    """A socket whose first reading gives an ICMP error."""
+class Failing(socket.socket):
+    """A socket whose first reading raises `error`."""
 
-    refused = False
+    error: OSError | None = ConnectionRefusedError(111, "Connection refused")
 
     def recvmsg(self, *arguments: int) -> tuple[bytes, list[tuple[int, int, bytes]], int, object]:
-        if not self.refused:
-            self.refused = True
-            raise ConnectionRefusedError(111, "Connection refused")
+        if self.error:
+            error, self.error = self.error, None
+            raise error
         return super().recvmsg(*arguments)
 
 
@@ -70,12 +70,26 @@ def test_a_genuine_answer_counts_though_an_icmp_error_came_first(
     attempt: Attempt, server: socket.socket, ring: KeyRing
 ) -> None:
     """An ICMP error is unprotected: anybody can send one (A72)."""
-    with Refusing(socket.AF_INET, socket.SOCK_DGRAM) as client:
+    with Failing(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.setblocking(False)
         client.connect(server.getsockname())
         answer(server, ring, client.getsockname(), attempt.request.packet)
         ts_session._await_answer(client, attempt, time.time_ns(), 5, 1)
-    assert client.refused
+    assert attempt.refused
+    assert attempt.answer is not None
+
+
+def test_a_datagram_with_a_bad_checksum_does_not_end_the_wait(
+    attempt: Attempt, server: socket.socket, ring: KeyRing
+) -> None:
+    """select() reports such a datagram, then the kernel drops it and reading would block (A72)."""
+    with Failing(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.error = BlockingIOError(11, "Resource temporarily unavailable")
+        client.setblocking(False)
+        client.connect(server.getsockname())
+        answer(server, ring, client.getsockname(), attempt.request.packet)
+        ts_session._await_answer(client, attempt, time.time_ns(), 5, 0)
+    assert not attempt.refused
     assert attempt.answer is not None
 
 

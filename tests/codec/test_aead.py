@@ -135,7 +135,7 @@ REAL = AESGCMSIV
 
 @pytest.mark.parametrize(
     ("library", "complaint"),
-    [(Forgeable, "takes forged tags"), (Wrong, "takes forged tags"), (Missing, "has no AES-GCM-SIV")],
+    [(Forgeable, "accepts forged tags"), (Wrong, "accepts forged tags"), (Missing, "has no AES-GCM-SIV")],
 )
 def test_a_broken_library_is_refused_before_a_server_starts(
     monkeypatch: pytest.MonkeyPatch, library: type, complaint: str

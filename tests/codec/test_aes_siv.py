@@ -152,7 +152,7 @@ from nts.codec import aes_siv
 from tests.codec.test_aes_siv import sealed_messages
 print(json.dumps([aes_siv.backend(), [m.hex() for m in sealed_messages(lambda key: aes_siv.AesSiv(key).seal)]]))
 """
-_BACKEND_MISSING = "LibraryError: AES_SIV_BACKEND names a backend that this machine does not have"
+_BACKEND_MISSING = "LibraryError: AES_SIV_BACKEND names a backend that this machine does not support"
 
 
 def on_backend(name: str) -> subprocess.CompletedProcess[str]:
@@ -253,5 +253,5 @@ def test_another_shared_object_is_not_taken_for_ours(monkeypatch: pytest.MonkeyP
 @pytest.mark.usefixtures("_fresh_library")
 def test_a_library_of_another_major_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aes_siv, "_MAJOR_VERSION", "2")
-    with pytest.raises(LibraryError, match=r"has version 1\..*, and version 2 is needed"):
+    with pytest.raises(LibraryError, match=r"has version 1\..*, but version 2 is needed"):
         AesSiv(bytes(32))

@@ -199,7 +199,7 @@ def test_two_servers_on_one_port_are_refused(tmp_path: Path) -> None:
         second = processes.run("ntske_server.py", own.ini)
         assert second.returncode == 2
         assert "error: cannot listen on TCP" in second.stderr
-        assert "hint: another server runs there" in second.stderr
+        assert "hint: another server (or this one already) is running there" in second.stderr
         assert works(own)
 
 

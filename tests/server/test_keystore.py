@@ -313,7 +313,7 @@ def test_a_removed_key_is_gone_at_once(folder: Path, watcher: KeyWatcher, report
     for path in folder.glob("*.key"):
         path.unlink()
     assert watcher.ring().current is None
-    assert reports == [f"no master key in {folder}: no cookie can be made or opened"]
+    assert reports == [f"no master key in {folder}: cookies cannot be made or opened"]
 
 
 def test_the_last_good_ring_stays_while_the_folder_has_gone(
@@ -323,7 +323,7 @@ def test_the_last_good_ring_stays_while_the_folder_has_gone(
     before = watcher.ring().current
     away = folder.rename(folder.with_name("away"))
     assert watcher.ring().current == before
-    assert reports == [f"{folder} has gone: the keys that were in it stay in use"]
+    assert reports == [f"{folder} is missing: its last keys stay in use"]
     away.rename(folder)
     assert watcher.ring().current == before
 

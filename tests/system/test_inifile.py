@@ -16,11 +16,11 @@ PATH = Path("some.ini")
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("[a]\nb = 1\n[a]\n", "line 3: section [a] stands twice"),
-        ("[a]\nb = 1\nb = 2\n", "line 3: option b stands twice in [a]"),
-        ("b = topsecret\n", "line 1: neither"),
-        ("[a]\nb = 1\ntopsecret\n", "line 3: neither"),
-        ("[a\nb = topsecret\n", "line 1: neither"),
+        ("[a]\nb = 1\n[a]\n", "line 3: section [a] is repeated"),
+        ("[a]\nb = 1\nb = 2\n", "line 3: option b is repeated in [a]"),
+        ("b = topsecret\n", "line 1: not a [section]"),
+        ("[a]\nb = 1\ntopsecret\n", "line 3: not a [section]"),
+        ("[a\nb = topsecret\n", "line 1: not a [section]"),
     ],
 )
 def test_a_damaged_file_is_located_without_showing_its_contents(text: str, complaint: str) -> None:

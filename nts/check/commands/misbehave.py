@@ -167,7 +167,7 @@ def _request_line(talk: NtpTalk) -> str:
     from nts.check.findings import counted
     from nts.system import addresses
 
-    where = f"{addresses.shown(talk.client)}: request of {len(talk.datagram)} octets"
+    where = f"{addresses.format_address(talk.client)}: request of {len(talk.datagram)} octets"
     if not talk.fields:
         return f"{where} without NTS"
     if not talk.is_nts:

@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     pace = 0.0 if args.fast else PACE if args.pace is None else args.pace
     probe = ServerProbe(target, pace=pace, seed=args.seed)
-    where = addresses.shown((args.host, args.port))
+    where = addresses.format_address((args.host, args.port))
     speed = f"at most one packet in {pace:g} s" if pace else "without pauses"
     reporter = Reporter(
         "server", where, checks, commands.report_options(args), seed=probe.seed, pace=pace,

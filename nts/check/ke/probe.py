@@ -122,7 +122,7 @@ class _Connection:
     def run(self, deadline: float) -> None:
         """Do all of it: the handshake before the deadline, the octets, the answer, the end."""
         with self._ending(), contextlib.suppress(TimeoutError):
-            tls.patiently(self._sock, deadline, self.tls.do_handshake)
+            tls.run_to_completion(self._sock, deadline, self.tls.do_handshake)
             self.handshake = True
             self._started = time.monotonic()
         if not self.handshake:
@@ -151,7 +151,7 @@ class _Connection:
             for i in range(0, len(octets), size):
                 data, deadline = octets[i : i + size], time.monotonic() + self._timeout
                 while data and self.end is None:
-                    data = data[tls.patiently(self._sock, deadline, partial(self.tls.send, data)) :]
+                    data = data[tls.run_to_completion(self._sock, deadline, partial(self.tls.send, data)) :]
 
     def _close(self) -> None:
         """Send close_notify. We can still listen."""
@@ -163,7 +163,7 @@ class _Connection:
         until = time.monotonic() + seconds
         with self._ending(), contextlib.suppress(TimeoutError):
             while self.end is None and not (once and self.complete) and time.monotonic() < until:
-                self._take(tls.patiently(self._sock, until, partial(self.tls.recv, tls.READ_SIZE)))
+                self._take(tls.run_to_completion(self._sock, until, partial(self.tls.recv, tls.READ_SIZE)))
 
     def _take(self, data: bytes) -> None:
         self.octets += data

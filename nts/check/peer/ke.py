@@ -236,7 +236,7 @@ class KeTalk:
         """Finish a TLS operation. TimeoutError at the deadline, Stopped when the `with` block ends."""
         while True:
             with contextlib.suppress(TimeoutError):  # one try before we look: what has arrived must be seen
-                return tls.patiently(self.sock, min(deadline, time.monotonic() + _TICK), step)
+                return tls.run_to_completion(self.sock, min(deadline, time.monotonic() + _TICK), step)
             if time.monotonic() >= deadline:
                 raise TimeoutError("the client took too long")
             self.wait(0)
@@ -288,7 +288,7 @@ class KePeer:
                 sock, address = self._listener.accept()
             except OSError:
                 continue  # the client has gone
-            session = KeSession(addresses.shown(address))
+            session = KeSession(addresses.format_address(address))
             self.sessions.append(session)
             thread = threading.Thread(target=self._serve, args=(sock, session), daemon=True)
             self._threads.append(thread)

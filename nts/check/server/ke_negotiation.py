@@ -133,7 +133,7 @@ def _context(probe: ServerProbe, answer: KeAnswer) -> int | None:
         kinds.add(reply.kind)
     if kinds == {Kind.SILENCE}:
         server, port = answer.time_server
-        raise PathTrouble(f"no reply from {addresses.shown((server, port))} by NTP to any request")
+        raise PathTrouble(f"no reply from {addresses.format_address((server, port))} by NTP to any request")
     return None
 
 
