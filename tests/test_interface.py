@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import configparser
+import dataclasses
 import difflib
 import json
 import shutil
@@ -173,7 +174,10 @@ def exit_codes(_suite: Suite) -> dict[str, int]:
 
 def server_ini(_suite: Suite) -> dict[str, dict[str, str]]:
     """Each option with its default."""
-    return {s: {option: default for option, (_, default) in o.items()} for s, o in config._OPTIONS.items()}
+    return {
+        section: {option.name: option.metadata["default"] for option in dataclasses.fields(kind)}
+        for section, kind in config.SECTIONS.items()
+    }
 
 
 def client_ini(suite: Suite) -> dict[str, list[str]]:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import os
 import re
 import shutil
@@ -85,11 +87,10 @@ def test_every_option_is_documented(script: str) -> None:
 
 def test_every_configuration_option_is_documented_with_its_default() -> None:
     text = section("Configuration")
-    for options in config._OPTIONS.values():
-        for option, (_, default) in options.items():
-            assert f"`{option}`" in text
-            rows = [line for line in text.splitlines() if line.startswith("|") and f"`{option}`" in line]
-            assert any(default in row for row in rows), (option, rows)
+    for option in itertools.chain(*map(dataclasses.fields, config.SECTIONS.values())):
+        assert f"`{option.name}`" in text
+        rows = [line for line in text.splitlines() if line.startswith("|") and f"`{option.name}`" in line]
+        assert any(option.metadata["default"] in row for row in rows), (option.name, rows)
 
 
 def test_every_exit_code_is_documented() -> None:

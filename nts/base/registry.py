@@ -79,30 +79,13 @@ class AeadId(IntEnum):
 AEAD_NAMES: dict[int, str] = {a: f"AEAD_{a.name}" for a in AeadId}
 
 
-class Alert(IntEnum):
-    """TLS alerts (RFC 8446 section 6)."""
-
-    CLOSE_NOTIFY = 0
-    UNEXPECTED_MESSAGE = 10
-    BAD_RECORD_MAC = 20
-    HANDSHAKE_FAILURE = 40
-    BAD_CERTIFICATE = 42
-    CERTIFICATE_EXPIRED = 45
-    CERTIFICATE_UNKNOWN = 46
-    ILLEGAL_PARAMETER = 47
-    UNKNOWN_CA = 48
-    DECODE_ERROR = 50
-    DECRYPT_ERROR = 51
-    PROTOCOL_VERSION = 70
-    INSUFFICIENT_SECURITY = 71
-    INTERNAL_ERROR = 80
-    MISSING_EXTENSION = 109
-    UNRECOGNIZED_NAME = 112
-    CERTIFICATE_REQUIRED = 116
-    NO_APPLICATION_PROTOCOL = 120
-
-
-ALERT_NAMES: dict[int, str] = {a: a.name.lower() for a in Alert}
+ALERT_NAMES: dict[int, str] = {  # TLS alerts (RFC 8446 section 6)
+    0: "close_notify", 10: "unexpected_message", 20: "bad_record_mac", 40: "handshake_failure", 42: "bad_certificate",
+    45: "certificate_expired", 46: "certificate_unknown", 47: "illegal_parameter", 48: "unknown_ca",
+    50: "decode_error", 51: "decrypt_error", 70: "protocol_version", 71: "insufficient_security", 80: "internal_error",
+    109: "missing_extension", 112: "unrecognized_name", 116: "certificate_required", 120: "no_application_protocol",
+}  # fmt: skip
+ALERT_CLOSE_NOTIFY, ALERT_NO_APPLICATION_PROTOCOL = 0, 120
 
 
 class Direction(IntEnum):

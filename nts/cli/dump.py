@@ -27,13 +27,13 @@ def secret(data: bytes, show: bool) -> str:
 
 def record_lines(message: Message, *, secrets: bool) -> list[str]:
     """A line for each record of an NTS-KE message: offset, critical bit, type, meaning."""
-    lines, offset = [], 0
-    for record in message.records:
-        mark = "critical" if record.critical else "        "
-        lines.append(f"{offset:5}  {mark}  {record.type:5} {record.name:<29} {_record_value(record, secrets)}".rstrip())
-        offset += records.HEADER_LENGTH + len(record.body)
+    lines = []
+    for r in record_dicts(message, secrets=secrets):
+        mark = "critical" if r["critical"] else ""
+        lines.append(f"{r['offset']:5}  {mark:8}  {r['type']:5} {r['name']:<29} {r['value']}".rstrip())
     if message.trailing:
-        lines.append(f"{offset:5}            {message.trailing} octets after the end")
+        end = sum(records.HEADER_LENGTH + len(r.body) for r in message.records)
+        lines.append(f"{end:5}            {message.trailing} octets after the end")
     return lines
 
 

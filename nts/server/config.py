@@ -10,7 +10,8 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from configparser import ConfigParser
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,82 +27,7 @@ MAX_WORKERS = 64
 MAX_LISTEN = 64  # addresses, each with a socket: the native engine serves no more
 
 
-@dataclass(frozen=True)
-class KeConfig:
-    """[ntske]: the key exchange server."""
-
-    port: int
-    listen: tuple[str, ...]
-    """IP addresses; empty: all"""
-    server_cert: Path
-    server_key: Path
-    root_ca: Path | None
-    """for users and `check`, and made by auto_cert"""
-    auto_cert: bool
-    workers: int
-    """processes"""
-    aeads: tuple[Aead, ...]
-
-
-@dataclass(frozen=True)
-class NtpConfig:
-    """[ntpv4]: the time server, and what the key exchange tells clients about it."""
-
-    server: str
-    """name or IP address for clients; empty: none"""
-    port: int
-    listen: tuple[str, ...]
-    workers: int
-    clock: str
-    """auto: as synchronised as the kernel says; local: a local reference"""
-    local_stratum: int
-    engine: str
-    """native; python; auto: native if it has been built, else python"""
-
-
-@dataclass(frozen=True)
-class KeysConfig:
-    """[keys]: the master keys that seal cookies."""
-
-    master_keys_dir: Path
-    max_keys: int
-    key_label: str
-
-
-@dataclass(frozen=True)
-class ServerConfig:
-    """The contents of server.ini."""
-
-    path: Path
-    ntske: KeConfig
-    ntpv4: NtpConfig
-    keys: KeysConfig
-
-
-def load(path: Path) -> ServerConfig:
-    """Read a server.ini. ConfigError when it cannot be used."""
-    parser = inifile.parse(inifile.read_text(path), path)
-    for section in parser.sections():
-        if section not in _OPTIONS:
-            raise ConfigError(f"{path}: unknown section [{section}]; the sections are {', '.join(_OPTIONS)}")
-        for option in parser[section]:
-            if option not in _OPTIONS[section]:
-                known = ", ".join(_OPTIONS[section])
-                raise ConfigError(f"{path}: unknown option {option} in [{section}]; the options are {known}")
-    values: dict[str, dict[str, Any]] = {}
-    for section, options in _OPTIONS.items():
-        values[section] = {}
-        for option, (check, default) in options.items():
-            text = parser.get(section, option, fallback=default).strip()
-            try:
-                value = check(text)
-            except ValueError as e:
-                excerpt = text if len(text) <= 100 else text[:97] + "..."
-                raise ConfigError(f"{path}: [{section}] {option} = {excerpt!r}: {e}") from None
-            values[section][option] = path.parent / value if isinstance(value, Path) else value
-    if values["ntske"]["auto_cert"] and values["ntske"]["root_ca"] is None:
-        raise ConfigError(f"{path}: [ntske] auto_cert = yes needs root_ca, the file of the throwaway CA")
-    return ServerConfig(path, KeConfig(**values["ntske"]), NtpConfig(**values["ntpv4"]), KeysConfig(**values["keys"]))
+# --- what the options accept -----------------------------------------------------------------------------------------
 
 
 def _number(low: int, high: int) -> Callable[[str], int]:
@@ -112,6 +38,9 @@ def _number(low: int, high: int) -> Callable[[str], int]:
         return value
 
     return check
+
+
+_port = _number(1, 65535)
 
 
 def _yes_no(text: str) -> bool:
@@ -177,30 +106,93 @@ def _label(text: str) -> str:
     return text or EXPORTER_LABEL
 
 
-_PORT = _number(1, 65535)
-_OPTIONS: dict[str, dict[str, tuple[Callable[[str], Any], str]]] = {
-    "ntske": {
-        "port": (_PORT, "4446"),
-        "listen": (_addresses, ""),
-        "server_cert": (_path, "certs/server.pem"),
-        "server_key": (_path, "certs/server.key"),
-        "root_ca": (_optional_path, "certs/ca.pem"),
-        "auto_cert": (_yes_no, "no"),
-        "workers": (_workers, "auto"),
-        "aeads": (_aeads, "15, 17, 16"),
-    },
-    "ntpv4": {
-        "server": (_server, ""),
-        "port": (_PORT, "4123"),
-        "listen": (_addresses, ""),
-        "workers": (_workers, "auto"),
-        "clock": (_one_of("auto", "local"), "auto"),
-        "local_stratum": (_number(1, 15), "10"),
-        "engine": (_one_of("auto", "native", "python"), "auto"),
-    },
-    "keys": {
-        "master_keys_dir": (_path, "master_keys"),
-        "max_keys": (_number(2, 100), "3"),
-        "key_label": (_label, ""),
-    },
-}
+# --- the sections ----------------------------------------------------------------------------------------------------
+
+
+def _option(check: Callable[[str], Any], default: str) -> Any:
+    """A field whose value `check` makes of the option's text. ValueError says what is accepted."""
+    return field(metadata={"check": check, "default": default})
+
+
+@dataclass(frozen=True)
+class KeConfig:
+    """[ntske]: the key exchange server."""
+
+    port: int = _option(_port, "4446")
+    listen: tuple[str, ...] = _option(_addresses, "")
+    """IP addresses; empty: all"""
+    server_cert: Path = _option(_path, "certs/server.pem")
+    server_key: Path = _option(_path, "certs/server.key")
+    root_ca: Path | None = _option(_optional_path, "certs/ca.pem")
+    """for users and `check`, and made by auto_cert"""
+    auto_cert: bool = _option(_yes_no, "no")
+    workers: int = _option(_workers, "auto")
+    """processes"""
+    aeads: tuple[Aead, ...] = _option(_aeads, "15, 17, 16")
+
+
+@dataclass(frozen=True)
+class NtpConfig:
+    """[ntpv4]: the time server, and what the key exchange tells clients about it."""
+
+    server: str = _option(_server, "")
+    """name or IP address for clients; empty: none"""
+    port: int = _option(_port, "4123")
+    listen: tuple[str, ...] = _option(_addresses, "")
+    workers: int = _option(_workers, "auto")
+    clock: str = _option(_one_of("auto", "local"), "auto")
+    """auto: as synchronised as the kernel says; local: a local reference"""
+    local_stratum: int = _option(_number(1, 15), "10")
+    engine: str = _option(_one_of("auto", "native", "python"), "auto")
+    """native; python; auto: native if it has been built, else python"""
+
+
+@dataclass(frozen=True)
+class KeysConfig:
+    """[keys]: the master keys that seal cookies."""
+
+    master_keys_dir: Path = _option(_path, "master_keys")
+    max_keys: int = _option(_number(2, 100), "3")
+    key_label: str = _option(_label, "")
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """The contents of server.ini."""
+
+    path: Path
+    ntske: KeConfig
+    ntpv4: NtpConfig
+    keys: KeysConfig
+
+
+SECTIONS = {"ntske": KeConfig, "ntpv4": NtpConfig, "keys": KeysConfig}
+
+
+def load(path: Path) -> ServerConfig:
+    """Read a server.ini. ConfigError when it cannot be used."""
+    parser = inifile.parse(inifile.read_text(path), path)
+    for section in parser.sections():
+        if section not in SECTIONS:
+            raise ConfigError(f"{path}: unknown section [{section}]; the sections are {', '.join(SECTIONS)}")
+    config = ServerConfig(path, **{name: _read_section(parser, name, path) for name in SECTIONS})
+    if config.ntske.auto_cert and config.ntske.root_ca is None:
+        raise ConfigError(f"{path}: [ntske] auto_cert = yes needs root_ca, the file of the throwaway CA")
+    return config
+
+
+def _read_section(parser: ConfigParser, section: str, path: Path) -> Any:
+    """The options of a section, which may be missing, as the dataclass for it."""
+    values: dict[str, Any] = {}
+    for option in fields(SECTIONS[section]):
+        text = parser.get(section, option.name, fallback=option.metadata["default"]).strip()
+        try:
+            value = option.metadata["check"](text)
+        except ValueError as e:
+            excerpt = text if len(text) <= 100 else text[:97] + "..."
+            raise ConfigError(f"{path}: [{section}] {option.name} = {excerpt!r}: {e}") from None
+        values[option.name] = path.parent / value if isinstance(value, Path) else value
+    for name in parser[section] if parser.has_section(section) else ():
+        if name not in values:
+            raise ConfigError(f"{path}: unknown option {name} in [{section}]; the options are {', '.join(values)}")
+    return SECTIONS[section](**values)

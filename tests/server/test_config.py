@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,7 @@ def test_the_shipped_file_differs_from_the_defaults_only_for_trials(tmp_path: Pa
     shipped, default = config.load(ROOT / "server.ini"), load(tmp_path, "")
     assert (shipped.ntske.auto_cert, shipped.ntpv4.clock) == (True, "local")
     assert (shipped.ntske.port, shipped.ntpv4.port) == (default.ntske.port, default.ntpv4.port)
-    options = {f"{s}.{o}" for s, table in config._OPTIONS.items() for o in table}
+    options = {f"{s}.{o.name}" for s, section in config.SECTIONS.items() for o in fields(section)}
     text = (ROOT / "server.ini").read_text()
     named, section = set(), ""
     for line in text.splitlines():

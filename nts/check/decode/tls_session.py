@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from nts.base.errors import AuthError, FormatError
-from nts.base.registry import ALERT_NAMES, ALPN, Alert
+from nts.base.registry import ALERT_CLOSE_NOTIFY, ALERT_NAMES, ALPN
 from nts.check.decode import tls_messages
 from nts.check.decode.problems import Problem, crit, info, must
 from nts.check.decode.streams import Stream
@@ -199,7 +199,7 @@ def _open_side(stream: Stream, suite: Suite | None, handshake: bytes | None, tra
     elif rest:
         side.missing.append(f"the end of a TLS record, of which only {rest} octets are there")
     side.ended = stream.ended and not side.missing
-    side.closed = Alert.CLOSE_NOTIFY in side.alerts
+    side.closed = ALERT_CLOSE_NOTIFY in side.alerts
     return side
 
 
@@ -222,7 +222,7 @@ def _problems_of(session: TlsSession, any_log: bool, known: bool) -> list[Proble
     found += _missing_secrets(session, any_log, known)
     for name, side in (("client", session.client), ("server", session.server)):
         found += [info(f"the {name}: {what}") for what in side.missing]
-        others = [a for a in side.alerts if a != Alert.CLOSE_NOTIFY]
+        others = [a for a in side.alerts if a != ALERT_CLOSE_NOTIFY]
         found += [info(f"the {name} sent alert {a}, {ALERT_NAMES.get(a, 'unknown')}") for a in others]
     return found
 

@@ -19,7 +19,7 @@ from cryptography import x509
 from OpenSSL import SSL
 
 from nts.base.errors import ALPNError, ConnectError, FormatError, KeResponseError, TLSError
-from nts.base.registry import ALERT_NAMES, ALPN, COOKIES_WANTED, Alert, RecordType
+from nts.base.registry import ALERT_NAMES, ALERT_NO_APPLICATION_PROTOCOL, ALPN, COOKIES_WANTED, RecordType
 from nts.base.text import is_ip_address
 from nts.check.context import Context, Pace
 from nts.check.findings import listed
@@ -209,7 +209,7 @@ class KeProbe:
     def reach(self) -> KeAnswer:
         """First contact. ResolveError, ConnectError, TLSError or ALPNError when there is no NTS-KE server."""
         answer = self._attempt(USUAL)
-        if answer.alert == Alert.NO_APPLICATION_PROTOCOL:
+        if answer.alert == ALERT_NO_APPLICATION_PROTOCOL:
             raise ALPNError("the server refused the protocol ntske/1 (TLS alert 120)")
         if not answer.handshake:
             raise _no_tls(answer)
