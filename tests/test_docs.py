@@ -19,8 +19,9 @@ ROWS = [
     if re.match(r"\| [AB]\d\d ", line)
 ]
 NUMBERS = {row[0] for row in ROWS} | set(re.findall(r"<a id=.*?\*\*(\w+) ", (ROOT / "docs/checks.md").read_text()))
-FOLDERS = ("docs", "fuzz", "nts", "testkit", "tests", "tools")
-TEXTS = {*ROOT.glob("*.md"), *(p for f in FOLDERS for s in ("md", "py") for p in (ROOT / f).rglob(f"*.{s}"))}
+FOLDERS = ("docs", "engine", "fuzz", "nts", "testkit", "tests", "tools")
+KINDS = ("md", "py", "c", "h", "sh")
+TEXTS = {*ROOT.glob("*.md"), *(p for f in FOLDERS for kind in KINDS for p in (ROOT / f).rglob(f"*.{kind}"))}
 EXPECTED = [f"A{n:02}" for n in (*range(1, 42), *range(50, 84), *range(90, 97))] + [f"B{n:02}" for n in range(1, 18)]
 
 
@@ -83,8 +84,8 @@ def dead_references(text: str, folder: Path) -> Iterator[str]:
     for document in re.findall(r"[\w./-]+\.md\b", text):
         if not any((place / document).exists() for place in (folder, ROOT, ROOT / "docs")):
             yield document
-    for path in re.findall(rf"(?<![\w/.])(?:{'|'.join(FOLDERS)}|engine)/[\w/]+\.(?:py|sh|c|h|json)\b", text):
-        if not (ROOT / path).exists():
+    for path in re.findall(rf"(?<![\w/.])(?:{'|'.join(FOLDERS)})/[\w/]+\.(?:py|sh|c|h|json)\b", text):
+        if not any((place / path).exists() for place in (folder, ROOT)):
             yield path
 
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * respond.c - hand-made packets through nts_test_answer: takes replies apart and opens them with libaes_siv's functions
- * for single messages; NAKs; batches; changes of keys. tests/test_engine_parity.py compares each octet with the
+ * for single messages; NAKs; batches; changes of keys. tests/server/test_engine_parity.py compares each octet with the
  * reference.
  */
 #include "check.h"

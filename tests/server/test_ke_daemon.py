@@ -279,7 +279,10 @@ def test_truncated_with_both_close_notify_and_fin(suite: Suite) -> None:
 
 @pytest.mark.parametrize(("number", "context"), [(15, 15), (16, 16), (17, 17), (30, 30), (30, 15)])
 def test_exported_keys_and_cookies_work_with_the_time_server(suite: Suite, number: int, context: int) -> None:
-    """A39, A40, A67: a whole NTS exchange, with keys from this client's own TLS exporter."""
+    """A39, A40, A67: a whole NTS exchange, with keys from this client's own TLS exporter.
+
+    AEAD 30 without record 1024: the server takes the keys of either context.
+    """
     with RawKe(suite.ke_port, suite.ca) as peer:
         peer.handshake().send(NEXT_PROTOCOL_NTPV4 + record(AEAD, number.to_bytes(2, "big")) + END)
         cookies = check_agreement(peer.receive(), suite.ntp_port, aead_id=number)

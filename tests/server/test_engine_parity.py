@@ -5,8 +5,8 @@ Both get the same keys, clock and random octets. The engine draws octets for the
 reference packet by packet, so both must draw equally many. `covered` here decides, independently of both, which packets
 the engine must not hand over.
 
-`python -m tests.test_engine_parity` is a shorter run for one AES backend (AES_SIV_BACKEND); it prints the backend
-and a digest of all outcomes.
+`python -m tests.server.test_engine_parity` is a shorter run for one AES backend (AES_SIV_BACKEND); it prints the
+backend and a digest of all outcomes.
 """
 
 from __future__ import annotations
@@ -535,8 +535,8 @@ def short_run() -> str:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_backend_gives_the_same(backend: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.test_engine_parity"], cwd=ROOT, env={**os.environ, "AES_SIV_BACKEND": backend},
-        capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, "-m", "tests.server.test_engine_parity"], cwd=ROOT, check=False,
+        env={**os.environ, "AES_SIV_BACKEND": backend}, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     if "AES_SIV_BACKEND" in done.stderr:
         pytest.skip(f"this CPU has no {backend}")
