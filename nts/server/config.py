@@ -5,6 +5,8 @@ ConfigError names the file, section and option of an unknown option or a bad val
 relative to the file.
 """
 
+# ruff: noqa: RUF009 - what _option() gives is a field
+
 from __future__ import annotations
 
 import ipaddress
