@@ -133,8 +133,8 @@ void nts_finish(nts_engine *engine, struct request *const *requests, uint64_t co
 /* loop.c */
 void nts_loop_free(struct loop *loop);
 
-/* Waits for datagrams, up to timeout_ms (-1: forever). Returns 1 when there are some, 0 when there are none, and -1 when
- * a wake descriptor is readable. */
+/* Waits for datagrams, up to timeout_ms (-1: forever). Returns 1 when there are some, 0 when there are none, and -1
+ * when a wake descriptor is readable. */
 int nts_wait(nts_engine *engine, int timeout_ms);
 
 /* Answers what nts_wait has found, up to a limit for each socket. Returns how many datagrams that was. */

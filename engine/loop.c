@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * loop.c - sockets: receives a batch with the kernel's timestamps, has it answered, sends the replies. Only system calls
- * and counters; respond.c knows what a packet means.
+ * loop.c - sockets: receives a batch with the kernel's timestamps, has it answered, sends the replies. Only system
+ * calls and counters; respond.c knows what a packet means.
  *
  * Transmit timestamps. A batch is received and authenticated as a whole, but each reply is stamped, sealed and sent on
  * its own: sending one can take microseconds when it wakes up a CPU, and replies stamped before that would leave late.
@@ -35,8 +35,8 @@
 
 /* Transmit timestamps are this much earlier than the clock. A client measures half the difference between the two
  * directions. One that reads the clock itself has just been asleep, so its request is slower to reach the network than
- * the reply of a busy server; one whose kernel stamps the request has no such delay. This value lies between the two, so
- * that neither sees more error than with chrony: docs/performance.md. */
+ * the reply of a busy server; one whose kernel stamps the request has no such delay. This value lies between the two,
+ * so that neither sees more error than with chrony: docs/performance.md. */
 #define LEAD_NS 160
 
 /* Replies over IPv4 leave with "don't fragment" set, which spares the kernel an identification for each: 3 % of all CPU
@@ -94,7 +94,7 @@ static int set_fragmenting(int fd, int how)
     return setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &how, sizeof how) == 0;
 }
 
-/* Asks for kernel timestamps and, if the socket is for all addresses, for the address to which each request was sent. */
+/* Asks for kernel timestamps and, on a socket for all addresses, for the address to which each request was sent. */
 static int set_options(int fd)
 {
     struct sockaddr_storage own = {0};
@@ -204,7 +204,26 @@ static uint64_t read_control(struct msghdr *header)
 
 /* ---- Sending ------------------------------------------------------------------------------------------- */
 
-/* Sends n datagrams. One that cannot be sent is lost, and does not hold up the others. */
+/* The kernel spends less on sendto(), which needs no header and vector: 6 % of the CPU time of a reply. */
+static void send_one(int fd, struct msghdr const *message)
+{
+    if (message->msg_controllen == 0)
+        (void)!sendto(fd, message->msg_iov->iov_base, message->msg_iov->iov_len, MSG_DONTWAIT, message->msg_name,
+                      message->msg_namelen);
+    else
+        (void)!sendmsg(fd, message, MSG_DONTWAIT);
+}
+
+/* A datagram that cannot be sent is lost, and does not hold up the others. */
+static void send_several(int fd, struct mmsghdr *out, size_t n)
+{
+    for (size_t sent = 0; sent < n;) {
+        int const more = sendmmsg(fd, out + sent, (unsigned)(n - sent), MSG_DONTWAIT);
+
+        sent += more > 0 ? (size_t)more : 1;
+    }
+}
+
 static void send_all(int fd, struct mmsghdr *out, size_t n)
 {
     int has_long = 0;
@@ -213,11 +232,10 @@ static void send_all(int fd, struct mmsghdr *out, size_t n)
         has_long |= out[i].msg_hdr.msg_iov->iov_len > SHORT_REPLY;
     if (has_long)
         (void)set_fragmenting(fd, IP_PMTUDISC_OMIT); /* no effect on IPv6 */
-    for (size_t sent = 0; sent < n;) {
-        int const more = sendmmsg(fd, out + sent, (unsigned)(n - sent), MSG_DONTWAIT);
-
-        sent += more > 0 ? (size_t)more : 1;
-    }
+    if (n == 1)
+        send_one(fd, &out->msg_hdr);
+    else
+        send_several(fd, out, n);
     if (has_long)
         (void)set_fragmenting(fd, IP_PMTUDISC_PROBE);
 }

@@ -97,9 +97,10 @@ int nts_engine_attach(nts_engine *engine, int const *sockets, size_t n, int cons
  * first. Returns
  *    1  when it is the turn of a handover: nothing else waits, or the last one was long enough ago;
  *   -1  when a descriptor in `wake` is readable;
- *    0  when it is time to look at the keys and at the system variables: after timeout_ms, or when datagrams are waiting
- *       and `folder`, which holds the master keys, does not have this change time and inode. The next call answers
- *       those datagrams without another look. A folder that cannot be examined has change time 0 and inode 0. */
+ *    0  when it is time to look at the keys and at the system variables: after timeout_ms, or when datagrams are
+ *       waiting and `folder`, which holds the master keys, does not have this change time and inode. The next call
+ *       answers those datagrams without another look. A folder that cannot be examined has change time 0 and inode 0.
+ */
 int nts_engine_run(nts_engine *engine, char const *folder, int64_t ctime_ns, uint64_t inode, int timeout_ms);
 
 /* The handover that has waited longest; NULL when there is none. */

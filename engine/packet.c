@@ -14,7 +14,7 @@ enum { UNIQUE_IDENTIFIER = 0x0104, COOKIE = 0x0204, PLACEHOLDER = 0x0304, AUTHEN
 #define MAX_MAC_LEN 24                            /* RFC 7822 section 7.5.1.4 */
 #define CLIENT_MODE 3
 
-/* Expects a Unique Identifier and a cookie in either order, placeholders, and an authenticator; RFC 8915 section 5.7. */
+/* Expects a Unique Identifier and a cookie in either order, placeholders, an authenticator; RFC 8915 section 5.7. */
 static enum nts_verdict walk(struct request *r)
 {
     size_t offset = HEADER_LEN;

@@ -4,8 +4,8 @@
  *
  *   fuzz_answer [-n MUTATIONS] [-s SEED] FILE_OR_FOLDER ...
  *
- * Runs every file, then random mutations of them, which SEED determines. Saves an input that breaks something, or that a
- * sanitizer objects to, as ./crash-input.
+ * Runs every file, then random mutations of them, which SEED determines. Saves an input that breaks something, or that
+ * a sanitizer objects to, as ./crash-input.
  */
 #include <dirent.h>
 #include <signal.h>

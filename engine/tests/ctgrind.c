@@ -3,10 +3,10 @@
  * ctgrind.c - does any branch or address in the engine depend on a secret? Run it under Valgrind.
  *
  * The master keys are marked as uninitialised, and so are the clients' keys, which come from cookies decrypted with
- * them. Memcheck reports every jump and every memory access that depends on either. Some values are public although they
- * come from a secret: whether something is authentic (libaes_siv declares that), the algorithm in a cookie, which its
- * length tells, and replies. With the argument "leak" the program deliberately branches on a client's key, to show that
- * Memcheck sees it.
+ * them. Memcheck reports every jump and every memory access that depends on either. Some values are public although
+ * they come from a secret: whether something is authentic (libaes_siv declares that), the algorithm in a cookie, which
+ * its length tells, and replies. With the argument "leak" the program deliberately branches on a client's key, to show
+ * that Memcheck sees it.
  */
 #include <valgrind/memcheck.h>
 

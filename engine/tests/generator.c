@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * generator.c - the random octets: never given out twice, wiped from the pool, reseeded in time; and the key of each pool
- * is replaced before the pool is used.
+ * generator.c - the random octets: never given out twice, wiped from the pool, reseeded in time; and the key of each
+ * pool is replaced before the pool is used.
  */
 #include <openssl/evp.h>
 

@@ -22,6 +22,10 @@
 int __real_recvmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags, struct timespec *timeout);
 void __real_nts_finish(nts_engine *engine, struct request *const *requests, uint64_t const *transmit, size_t n);
 int __wrap_recvmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags, struct timespec *timeout);
+ssize_t __real_sendto(int fd, void const *reply, size_t len, int flags, struct sockaddr const *to, socklen_t to_len);
+ssize_t __wrap_sendto(int fd, void const *reply, size_t len, int flags, struct sockaddr const *to, socklen_t to_len);
+ssize_t __real_sendmsg(int fd, struct msghdr const *message, int flags);
+ssize_t __wrap_sendmsg(int fd, struct msghdr const *message, int flags);
 int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags);
 void __wrap_nts_finish(nts_engine *engine, struct request *const *requests, uint64_t const *transmit, size_t n);
 int __wrap_clock_gettime(clockid_t id, struct timespec *now);
@@ -76,26 +80,39 @@ static int fragmenting(int fd)
     return how;
 }
 
-/* Sends the messages one by one. As the kernel does, it stops at the first one that cannot be sent, and reports that
- * only if no other was sent before. */
+/* Looks at a reply that is about to leave. Returns whether it can be sent. */
+static int may_leave(int fd, size_t len)
+{
+    CHECK(len <= 548 || fragmenting(fd) == IP_PMTUDISC_OMIT);
+    longest = len > longest ? len : longest;
+    return reply_count++ != refused;
+}
+
+ssize_t __wrap_sendto(int fd, void const *reply, size_t len, int flags, struct sockaddr const *to, socklen_t to_len)
+{
+    return may_leave(fd, len) ? __real_sendto(fd, reply, len, flags, to, to_len) : -1;
+}
+
+ssize_t __wrap_sendmsg(int fd, struct msghdr const *message, int flags)
+{
+    struct cmsghdr const *const source = CMSG_FIRSTHDR(message);
+
+    CHECK(message->msg_iovlen == 1);
+    if (source != NULL) {
+        CHECK(source->cmsg_level == IPPROTO_IP && source->cmsg_type == IP_PKTINFO);
+        memcpy(&last_source, CMSG_DATA(source), sizeof last_source);
+    }
+    return may_leave(fd, message->msg_iov->iov_len) ? __real_sendmsg(fd, message, flags) : -1;
+}
+
+/* Like the kernel, stops at the first message that cannot be sent, and reports that only if none was sent before. */
 int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags)
 {
     for (unsigned i = 0; i < n; i++) {
-        struct msghdr *const message = &messages[i].msg_hdr;
-        struct cmsghdr const *const source = CMSG_FIRSTHDR(message);
-
-        CHECK(message->msg_iovlen == 1);
-        CHECK(message->msg_iov->iov_len <= 548 || fragmenting(fd) == IP_PMTUDISC_OMIT);
-        longest = message->msg_iov->iov_len > longest ? message->msg_iov->iov_len : longest;
-        if (source != NULL) {
-            CHECK(source->cmsg_level == IPPROTO_IP && source->cmsg_type == IP_PKTINFO);
-            memcpy(&last_source, CMSG_DATA(source), sizeof last_source);
-        }
-        if (reply_count == refused && i != 0)
+        if (i != 0 && reply_count == refused)
             return (int)i;
-        if (reply_count++ == refused)
+        if (__wrap_sendmsg(fd, &messages[i].msg_hdr, flags) < 0)
             return -1;
-        CHECK(sendmsg(fd, message, flags) > 0);
     }
     return (int)n;
 }
@@ -154,7 +171,7 @@ static void send_to(struct bench const *b, in_addr_t address, int server, uint8_
 
     CHECK(getsockname(b->servers[server], (struct sockaddr *)&to, &to_len) == 0);
     to.sin_addr.s_addr = htonl(address);
-    CHECK(sendto(b->client, packet, len, 0, (struct sockaddr *)&to, sizeof to) == (ssize_t)len);
+    CHECK(__real_sendto(b->client, packet, len, 0, (struct sockaddr *)&to, sizeof to) == (ssize_t)len);
 }
 
 /* Sends that many plain requests. */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * steady.c - the loop over real sockets on loopback, IPv4 and, where available, IPv6: serves thousands of batches of all
- * kinds of packets without an allocation, counts every packet and sends every reply.
+ * steady.c - the loop over real sockets on loopback, IPv4 and, where available, IPv6: serves thousands of batches of
+ * all kinds of packets without an allocation, counts every packet and sends every reply.
  *
- * Linked with --wrap for the allocator's functions, which covers the engine and libaes_siv; libcrypto lets us replace its
- * allocator. The libcrypto backend cannot set a key without allocating, so with it the test only checks that everything
- * is freed. argv[1] is the number of batches; under valgrind, which is slow, the default is lower.
+ * Linked with --wrap for the allocator's functions, which covers the engine and libaes_siv; libcrypto lets us replace
+ * its allocator. The libcrypto backend cannot set a key without allocating, so with it the test only checks that
+ * everything is freed. argv[1] is the number of batches; under valgrind, which is slow, the default is lower.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
