@@ -118,7 +118,8 @@ static inline size_t add_field(uint8_t *packet, size_t len, unsigned type, size_
     return len + FIELD_HEADER_LEN + body_len;
 }
 
-/* Makes a good request with that many placeholders. `packet` has room for NTS_MAX_REQUEST octets. Returns the length. */
+/* Makes a good request with that many placeholders. `packet` has room for NTS_MAX_REQUEST octets. Returns the
+ * length. */
 static inline size_t good_request(uint8_t *packet, unsigned master, unsigned aead, unsigned placeholders)
 {
     size_t len = HEADER_LEN;
