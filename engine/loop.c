@@ -41,7 +41,7 @@
 
 /* Replies over IPv4 leave with "don't fragment" set, which spares the kernel an identification for each: 3 % of all CPU
  * time. That is safe up to this length, since every host and every path in use takes datagrams of 576 octets (RFC 791
- * section 3.1). Routers may fragment longer ones: let_fragment() in nts/system/udp.py says why. */
+ * section 3.1). Routers may fragment longer ones: allow_fragmentation() in nts/system/udp.py says why. */
 #define SHORT_REPLY (576 - 20 - 8)
 
 /* The buffers of one datagram: peer, control messages, request and reply. */
