@@ -115,7 +115,7 @@ def _keeps_asking(probe: ClientProbe, scene: Scene, seen: Seen) -> Iterator[Find
     rule="A kiss for an outstanding request brings no time and must be obeyed (RFC 5905 section 7.4).",
 )  # fmt: skip
 def kiss_rate_deny(probe: ClientProbe) -> Iterator[Finding]:
-    yield from judge.meet(probe, ("kiss-rate", "kiss-deny", "kiss-rstr", "forged-rate", "forged-deny", "forged-rstr"))
+    yield from judge.meet(probe, "kiss-rate", "kiss-deny", "kiss-rstr", "forged-rate", "forged-deny", "forged-rstr")
     if not probe.client.resident:
         yield skipped("whether the client polls less after a kiss: it does not poll by itself")
         return
