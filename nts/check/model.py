@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import ClassVar, Generic, TypeVar
 
 P = TypeVar("P")
@@ -106,24 +107,10 @@ class Finding:
     """None: the severity of the check"""
 
 
-def passed(text: str) -> Finding:
-    """The peer keeps the rule."""
-    return Finding(Grade.PASS, text)
-
-
-def warned(text: str) -> Finding:
-    """Allowed, but undesirable."""
-    return Finding(Grade.WARN, text)
-
-
-def failed(text: str, severity: Severity | None = None) -> Finding:
-    """The peer breaks the rule."""
-    return Finding(Grade.FAIL, text, severity)
-
-
-def skipped(text: str) -> Finding:
-    """Could not be judged."""
-    return Finding(Grade.SKIP, text)
+passed = partial(Finding, Grade.PASS)
+warned = partial(Finding, Grade.WARN)
+failed = partial(Finding, Grade.FAIL)
+skipped = partial(Finding, Grade.SKIP)
 
 
 Run = Callable[[P], Iterable[Finding]]

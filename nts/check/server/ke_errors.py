@@ -8,18 +8,7 @@ from collections.abc import Iterator
 from nts.base.registry import ErrorCode, Protocol, RecordType
 from nts.check.findings import together
 from nts.check.ke import judge
-from nts.check.ke.forge import (
-    AEAD_15,
-    END,
-    NTPV4,
-    REQUEST,
-    UNKNOWN_TYPE,
-    Stimulus,
-    aeads,
-    protocols,
-    record,
-    request,
-)
+from nts.check.ke.forge import AEAD_15, END, NTPV4, REQUEST, UNKNOWN_TYPE, Stimulus, aeads, protocols, record, request
 from nts.check.model import Finding, Group, Severity
 from nts.check.server.probe import ServerProbe
 from nts.codec import records

@@ -13,26 +13,9 @@ from nts.base.text import is_ip_address
 from nts.check.findings import labelled
 from nts.check.ke import judge
 from nts.check.ke.answer import KeAnswer
-from nts.check.ke.forge import (
-    AEAD_15,
-    END,
-    UNKNOWN_AEAD,
-    UNKNOWN_PROTOCOL,
-    Stimulus,
-    protocols,
-    record,
-    request,
-)
+from nts.check.ke.forge import AEAD_15, END, UNKNOWN_AEAD, UNKNOWN_PROTOCOL, Stimulus, protocols, record, request
 from nts.check.ke.probe import fetched
-from nts.check.model import (
-    Finding,
-    Grade,
-    Group,
-    PathTrouble,
-    Severity,
-    failed,
-    passed,
-)
+from nts.check.model import Finding, Grade, Group, PathTrouble, Severity, failed, passed
 from nts.check.ntp.answer import Kind
 from nts.check.ntp.forge import Forge
 from nts.check.server.probe import ServerProbe
