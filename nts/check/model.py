@@ -164,6 +164,11 @@ class Check(Generic[P]):
     last: bool = False
     """runs after all others, because it judges what they have seen"""
 
+    @property
+    def texts(self) -> dict[str, str]:
+        """What explains it, by the label that reports give it."""
+        return {"sends": self.sends, "passes": self.expects, "rule": self.rule}
+
 
 @dataclass(frozen=True)
 class Result(Generic[P]):

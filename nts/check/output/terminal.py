@@ -155,8 +155,7 @@ class Screen:
         verdict = (f"{result.grade.value:5} ", COLOURS[result.grade])
         about = (f"  {result.severity.value}, {section(check.section)}", "dim")
         self._print(Text.assemble(verdict, (check.name, "bold"), about))
-        texts = {"seen": result.evidence, "sends": check.sends, "passes": check.expects, "rule": check.rule}
-        for label, text in texts.items():
+        for label, text in {"seen": result.evidence, **check.texts}.items():
             labelled(self.console, label, text)
         if self.verbose:
             for exhibit in result.exhibits:
