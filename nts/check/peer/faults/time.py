@@ -23,6 +23,11 @@ def _older_uid(talk: NtpTalk) -> bytes:
     return older[-1].uid() if older else _other_uid()
 
 
+def then_time(answer: NtpHandler) -> NtpHandler:
+    """The same answer, and the genuine reply right after it."""
+    return lambda t: [*answer(t), 0.05, t.time()]
+
+
 def flipped(packet: bytes, index: int) -> bytes:
     """The packet with one bit of an octet inverted."""
     return packet[:index] + bytes([packet[index] ^ 1]) + packet[index + 1 :]
@@ -74,7 +79,7 @@ FAULTS.ntp(
 )  # fmt: skip
 FAULTS.ntp(
     "5.7", "an NTS NAK may be forged: the client uses the genuine reply, and needs no key exchange", Expected.USE,
-    ("nak-then-time", "sends an NTS NAK, and the genuine reply right after it", lambda t: [t.kiss(), 0.05, t.time()]),
+    ("nak-then-time", "sends an NTS NAK, and the genuine reply right after it", then_time(lambda t: [t.kiss()])),
 )  # fmt: skip
 _KISS = "a kiss-o'-death without the Unique Identifier of an outstanding request has no effect"
 FAULTS.ntp(
@@ -92,7 +97,7 @@ def sealed_kiss(code: bytes) -> NtpHandler:
 
 def forged_kiss(code: bytes) -> NtpHandler:
     """An unprotected kiss-o'-death, and the genuine reply right after it."""
-    return lambda t: [t.kiss(code, uid=b""), 0.05, t.time()]
+    return then_time(lambda t: [t.kiss(code, uid=b"")])
 
 
 for _code, _obey in (("RATE", "polls less often"), ("DENY", "stops polling"), ("RSTR", "stops polling")):
