@@ -2,21 +2,26 @@
 """What a check is, what it finds, and how its findings become a result. Pure: no socket, no clock, no output.
 
 A check is a generator. It stimulates a peer through a probe and yields a finding for each thing it judges. A check is
-declared next to its code, in the group of its subject, so a new check is one new function in one file:
+declared next to its code, in the group of its subject, so a new check is one declaration in one file. If it is only
+one question and one judgement, it is a lambda:
 
     group = Group("NTS-KE messages")
 
-    @group.check(14, "ke-crit-unknown", section="4.1.3", severity=Severity.MUST, ref="A20", sends=..., expects=...,
-                 rule=...)
-    def ke_crit_unknown(probe: ServerProbe) -> Iterator[Finding]:
-        yield judge.error(probe.ke.ask(Stimulus(...)), ErrorCode.UNRECOGNIZED_CRITICAL_RECORD)
+    @group.check(30, "ke-1024-record", section="5.1", ..., rule="The exporter context holds the algorithm's number.")
+    def ke_1024_record(probe: ServerProbe) -> Iterator[Finding]:
+        ...
+
+    group.check(
+        16, "ke-no-aead", section="4.1.5", ..., rule="A request for NTPv4 holds exactly one AEAD record.",
+    )(lambda p: [judge.error(p.ke.ask(Stimulus("a request without an AEAD record", NTPV4 + END)))])
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import ClassVar, Generic, TypeVar
 
 P = TypeVar("P")
@@ -102,24 +107,14 @@ class Finding:
     """None: the severity of the check"""
 
 
-def passed(text: str) -> Finding:
-    """The peer keeps the rule."""
-    return Finding(Grade.PASS, text)
+passed = partial(Finding, Grade.PASS)
+warned = partial(Finding, Grade.WARN)
+failed = partial(Finding, Grade.FAIL)
+skipped = partial(Finding, Grade.SKIP)
 
 
-def warned(text: str) -> Finding:
-    """Allowed, but undesirable."""
-    return Finding(Grade.WARN, text)
-
-
-def failed(text: str, severity: Severity | None = None) -> Finding:
-    """The peer breaks the rule."""
-    return Finding(Grade.FAIL, text, severity)
-
-
-def skipped(text: str) -> Finding:
-    """Could not be judged."""
-    return Finding(Grade.SKIP, text)
+Run = Callable[[P], Iterable[Finding]]
+"""stimulates a peer through a probe; the findings, preferably as they come"""
 
 
 class CheckEnded(Exception):
@@ -165,9 +160,14 @@ class Check(Generic[P]):
     """what passes, in words"""
     rule: str
     """what the RFC says, in our words"""
-    run: Callable[[P], Iterator[Finding]] = field(repr=False)
+    run: Run[P] = field(repr=False)
     last: bool = False
     """runs after all others, because it judges what they have seen"""
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """What explains it, by the label that reports give it."""
+        return {"sends": self.sends, "passes": self.expects, "rule": self.rule}
 
 
 @dataclass(frozen=True)
@@ -199,10 +199,10 @@ class Group(Generic[P]):
     def check(
         self, number: int | str, name: str, *, section: str, severity: Severity, ref: str, sends: str, expects: str,
         rule: str, last: bool = False,
-    ) -> Callable[[Callable[[P], Iterator[Finding]]], Callable[[P], Iterator[Finding]]]:  # fmt: skip
-        """Declare the decorated generator as a check of this group."""
+    ) -> Callable[[Run[P]], Run[P]]:  # fmt: skip
+        """Declare the decorated generator, or a lambda with the findings of one question, as a check of this group."""
 
-        def declare(run: Callable[[P], Iterator[Finding]]) -> Callable[[P], Iterator[Finding]]:
+        def declare(run: Run[P]) -> Run[P]:
             self.checks.append(
                 Check(str(number), name, self.title, section, severity, ref, sends, expects, rule, run, last)
             )  # fmt: skip

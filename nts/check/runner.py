@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from nts.base.errors import NTSError
-from nts.check.model import Check, CheckEnded, Exhibit, Finding, Result, conclude, skipped
+from nts.check.model import Check, CheckEnded, Finding, Result, Transcript, conclude, skipped
 
 
 class Recording(Protocol):
     """What the runner needs of a probe."""
 
-    def take_exhibits(self) -> list[Exhibit]:
-        """The exhibits since the last call."""
-        ...
+    transcript: Transcript
 
 
 R = TypeVar("R", bound=Recording)
@@ -31,9 +29,9 @@ def run(
     for check in sorted(checks, key=lambda c: c.last):
         on_start(check)
         started = time.monotonic()
-        probe.take_exhibits()
+        probe.transcript.take()
         findings = list(_findings(check, probe))
-        yield conclude(check, findings, probe.take_exhibits(), time.monotonic() - started)
+        yield conclude(check, findings, probe.transcript.take(), time.monotonic() - started)
 
 
 def _findings(check: Check[R], probe: R) -> Iterator[Finding]:

@@ -312,7 +312,7 @@ NOT_IN_A_CASE = (
 
 @pytest.mark.parametrize("name", NOT_IN_A_CASE)
 def test_right_client_does_what_the_fault_says(authority: Authority, name: str) -> None:
-    findings = list(judge.meet(ClientProbe(FlawedClient(), authority), (name,)))
+    findings = list(judge.meet(ClientProbe(FlawedClient(), authority), name))
     fault = find(name)
     expected = Grade.SKIP if name == "another-port" else Grade.PASS  # its requests go where we do not see them
     assert [f.grade for f in findings] == [expected], (fault.expected, [f.text for f in findings])

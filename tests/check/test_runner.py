@@ -11,7 +11,6 @@ from nts.base.errors import ConnectError
 from nts.check import runner
 from nts.check.model import (
     Check,
-    Exhibit,
     Finding,
     Grade,
     Group,
@@ -19,6 +18,7 @@ from nts.check.model import (
     Severity,
     Silenced,
     Skipped,
+    Transcript,
     failed,
     passed,
     warned,
@@ -26,8 +26,7 @@ from nts.check.model import (
 
 
 class Probe:
-    def take_exhibits(self) -> list[Exhibit]:
-        return []
+    transcript = Transcript()
 
 
 def check_of(name: str, findings: list[Finding], end: Exception | None = None, *, last: bool = False) -> Check[Probe]:

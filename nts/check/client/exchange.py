@@ -18,47 +18,36 @@ MAX_SECONDS = 30.0  # for a client to give up on an endless response
 
 _ABORT = "The client aborts, sends no time request, and does not reconnect at once."
 
-
-@GROUP.check(
+GROUP.check(
     "C14", "ke-error-warning", section="4.1.3", severity=Severity.MUST, ref="A19 A24",
     sends="Error 0, 1, 2 and an unknown one; Error 2 and Warning 0 inside a valid response.", expects=_ABORT,
     rule="Any Error and any unknown Warning ends the key exchange, and its keys must not be used.",
-)  # fmt: skip
-def ke_error_warning(probe: ClientProbe) -> Iterator[Finding]:
-    errors = ("error-0", "error-1", "error-2", "error-unknown", "error-in-good-response")
-    yield from judge.meet(probe, (*errors, "warning"))
-
-
-@GROUP.check(
+)(lambda p: judge.meet(
+    p, "error-0", "error-1", "error-2", "error-unknown", "error-in-good-response", "warning",
+))  # fmt: skip
+GROUP.check(
     "C15", "ke-unknown-record", section="4", severity=Severity.MUST, ref="A13",
     sends="An unknown record that is critical, and one that is not.",
     expects="The first ends the key exchange; the client ignores the second.",
     rule="A client ignores unknown records, unless their Critical bit is set: then they are an error.",
-)  # fmt: skip
-def ke_unknown_record(probe: ClientProbe) -> Iterator[Finding]:
-    yield from judge.meet(probe, ("unknown-critical", "unknown-noncritical"))
-
-
-@GROUP.check(
+)(lambda p: judge.meet(p, "unknown-critical", "unknown-noncritical"))  # fmt: skip
+GROUP.check(
     "C16", "ke-malformed", section="4.1.1", severity=Severity.MUST, ref="A14",
     sends="No End of Message; one that is not critical; one with a body; data after it; two Next Protocol records;"
     " none; two AEAD records.",
     expects=_ABORT,
     rule="A response holds each negotiation record exactly once and ends with one End of Message, critical and empty.",
-)  # fmt: skip
-def ke_malformed(probe: ClientProbe) -> Iterator[Finding]:
-    ends = ("missing-eom", "noncritical-eom", "eom-with-body", "data-after-eom")
-    yield from judge.meet(probe, (*ends, "duplicate-record", "missing-next-protocol", "duplicate-aead"))
-
-
-@GROUP.check(
+)(lambda p: judge.meet(
+    p, "missing-eom", "noncritical-eom", "eom-with-body", "data-after-eom",
+    "duplicate-record", "missing-next-protocol", "duplicate-aead",
+))  # fmt: skip
+GROUP.check(
     "C17", "ke-negotiation", section="4.1.5", severity=Severity.CRIT, ref="A17 A28",
     sends="No algorithm; one that was not offered; two; no protocol; one that was not offered.", expects=_ABORT,
     rule="Only a protocol that the client offered may be used, with exactly one of the algorithms it offered.",
-)  # fmt: skip
-def ke_negotiation(probe: ClientProbe) -> Iterator[Finding]:
-    aeads = ("no-aead", "unoffered-aead", "two-aeads")
-    yield from judge.meet(probe, (*aeads, "no-protocol", "unoffered-protocol"))
+)(lambda p: judge.meet(
+    p, "no-aead", "unoffered-aead", "two-aeads", "no-protocol", "unoffered-protocol",
+))  # fmt: skip
 
 
 @GROUP.check(
@@ -69,7 +58,7 @@ def ke_negotiation(probe: ClientProbe) -> Iterator[Finding]:
     rule="How a message is cut up does not matter. Clients should accept 65536 octets and must limit what they read.",
 )  # fmt: skip
 def ke_delivery(probe: ClientProbe) -> Iterator[Finding]:
-    yield from judge.meet(probe, ("oversize-response", "one-octet-records"))
+    yield from judge.meet(probe, "oversize-response", "one-octet-records")
     yield from _drip(probe)
     with probe.scene(find("endless-response")) as scene:
         seen = scene.meet(until=lambda s: s.settled, seconds=MAX_SECONDS)
@@ -97,13 +86,13 @@ def _drip(probe: ClientProbe) -> Iterator[Finding]:
         yield passed(f"{seen.what}: gives up after {first.finished - first.started:.0f} s")
 
 
-@GROUP.check(
+GROUP.check(
     "C21", "ke-handshake", section="3", severity=Severity.CRIT, ref="A01 A02 A03 A04",
     sends="Only TLS 1.2; no ALPN; certificates for another name, with the name only as common name, expired, not yet"
     " valid, self-signed.",
     expects="The client aborts before it has sent a single octet of NTS-KE.",
     rule="Before any record comes TLS 1.3 or newer, ntske/1, and a certificate that is valid for the server's name.",
-)  # fmt: skip
-def ke_handshake(probe: ClientProbe) -> Iterator[Finding]:
-    names = ("wrong-name-certificate", "common-name-certificate", "expired-certificate", "future-certificate")
-    yield from judge.meet(probe, ("tls12-only", "no-alpn", "alpn-refused", *names, "self-signed"))
+)(lambda p: judge.meet(
+    p, "tls12-only", "no-alpn", "alpn-refused", "wrong-name-certificate", "common-name-certificate",
+    "expired-certificate", "future-certificate", "self-signed",
+))  # fmt: skip

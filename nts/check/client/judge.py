@@ -16,7 +16,7 @@ DROPPED_POLLS = 3  # requests of a daemon that must pass without effect
 LONG, SHORT = 5.0, 1.0  # seconds for a client to wait for an answer, and for one that does not come
 
 
-def meet(probe: ClientProbe, names: tuple[str, ...]) -> Iterator[Finding]:
+def meet(probe: ClientProbe, *names: str) -> Iterator[Finding]:
     """Let the client meet each of these faults, and judge it by what a correct client does."""
     for name in names:
         fault = find(name)

@@ -12,6 +12,7 @@ from nts.check.findings import counted
 from nts.check.model import Finding, Group, Severity, failed, passed, skipped
 from nts.check.peer import SOUND_KE, NtpTalk
 from nts.check.peer.faults import Expected, find
+from nts.check.peer.faults.time import then_time
 from nts.check.peer.ke import KeTalk, sound
 
 GROUP: Group[ClientProbe] = Group("Kisses of death")
@@ -29,22 +30,15 @@ GENUINE = 4  # replies before a kiss, to see how often a daemon polls
 )  # fmt: skip
 def kiss_forged_nak(probe: ClientProbe) -> Iterator[Finding]:
     for name in ("forged-nak", "forged-nak-wrong-uid"):
-        fault = find(name)
-        forge = fault.answer
-        assert forge is not None
-        with probe.scene(fault) as scene:
-            seen = scene.meet(until=until_asked(judge.DROPPED_POLLS), wait=judge.SHORT)
+        alone = find(name)
+        assert alone.answer is not None
+        answer = then_time(alone.answer)
+        both = replace(alone, name=f"{name}, then a genuine reply", expected=Expected.USE, answer=answer)
+        asked = until_asked(judge.DROPPED_POLLS)
+        for fault, until, wait in ((alone, asked, judge.SHORT), (both, until_accepted, judge.LONG)):
+            with probe.scene(fault) as scene:
+                seen = scene.meet(until=until, wait=wait)
             yield from judge.meeting(seen, fault)
-            yield judge.no_key_exchange(seen)
-
-        def then_time(talk: NtpTalk, forge: object = forge) -> list[bytes | float]:
-            assert callable(forge)
-            return [*forge(talk), 0.05, talk.time()]
-
-        both = replace(fault, name=f"{name}, then a genuine reply", expected=Expected.USE, answer=then_time)
-        with probe.scene(both) as scene:
-            seen = scene.meet(until=until_accepted)
-            yield from judge.meeting(seen, both)
             yield judge.no_key_exchange(seen)
 
 
@@ -115,7 +109,7 @@ def _keeps_asking(probe: ClientProbe, scene: Scene, seen: Seen) -> Iterator[Find
     rule="A kiss for an outstanding request brings no time and must be obeyed (RFC 5905 section 7.4).",
 )  # fmt: skip
 def kiss_rate_deny(probe: ClientProbe) -> Iterator[Finding]:
-    yield from judge.meet(probe, ("kiss-rate", "kiss-deny", "kiss-rstr", "forged-rate", "forged-deny", "forged-rstr"))
+    yield from judge.meet(probe, "kiss-rate", "kiss-deny", "kiss-rstr", "forged-rate", "forged-deny", "forged-rstr")
     if not probe.client.resident:
         yield skipped("whether the client polls less after a kiss: it does not poll by itself")
         return

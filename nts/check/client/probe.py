@@ -17,7 +17,7 @@ from pathlib import Path
 
 from nts.base.registry import FieldType
 from nts.check.client.recipes import Client, ClientResult, Place, wait_until
-from nts.check.model import Direction, Exhibit, Protocol, Skipped, Transcript
+from nts.check.model import Direction, Protocol, Skipped, Transcript
 from nts.check.peer import SOUND_KE, SOUND_NTP, Authority, KeBehaviour, KePeer, NtpBehaviour, NtpPeer, NtpTalk, pair
 from nts.check.peer.faults import Fault
 from nts.check.peer.ke import KeSession
@@ -122,9 +122,6 @@ class ClientProbe:
         self._ports = ke_port, ntp_port
         self._works: bool | None = None
         self._ended = ""
-
-    def take_exhibits(self) -> list[Exhibit]:
-        return self.transcript.take()
 
     @contextlib.contextmanager
     def scene(

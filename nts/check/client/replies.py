@@ -19,50 +19,31 @@ _VERIFY = (
     "of an outstanding request."
 )
 
-
-@GROUP.check(
+GROUP.check(
     "C01", "reply-plain", section="5.7", severity=Severity.CRIT, ref="A72",
     sends="A plain NTP reply of 48 octets with the right origin timestamp; the same followed by a crypto-NAK.",
     expects=_DROPPED, rule=_VERIFY,
-)  # fmt: skip
-def reply_plain(probe: ClientProbe) -> Iterator[Finding]:
-    yield from judge.meet(probe, ("plain-reply", "crypto-nak"))
-
-
-@GROUP.check(
+)(lambda p: judge.meet(p, "plain-reply", "crypto-nak"))  # fmt: skip
+GROUP.check(
     "C02", "reply-stripped-authenticator", section="5.7", severity=Severity.CRIT, ref="A72",
     sends="A reply with the right Unique Identifier and without an authenticator.", expects=_DROPPED, rule=_VERIFY,
-)  # fmt: skip
-def reply_stripped_authenticator(probe: ClientProbe) -> Iterator[Finding]:
-    yield from judge.meet(probe, ("stripped-authenticator",))
-
-
-@GROUP.check(
+)(lambda p: judge.meet(p, "stripped-authenticator"))  # fmt: skip
+GROUP.check(
     "C03", "reply-stripped-uid", section="5.7", severity=Severity.CRIT, ref="A72",
     sends="An authentic reply without a Unique Identifier.", expects=_DROPPED, rule=_VERIFY,
-)  # fmt: skip
-def reply_stripped_uid(probe: ClientProbe) -> Iterator[Finding]:
-    yield from judge.meet(probe, ("stripped-uid",))
-
-
-@GROUP.check(
+)(lambda p: judge.meet(p, "stripped-uid"))  # fmt: skip
+GROUP.check(
     "C04", "reply-wrong-uid", section="5.7", severity=Severity.CRIT, ref="A72",
     sends="Authentic replies with a random Unique Identifier, with the first 28 octets of the right one, and with the"
     " one of an earlier request.",
     expects=_DROPPED, rule=_VERIFY,
-)  # fmt: skip
-def reply_wrong_uid(probe: ClientProbe) -> Iterator[Finding]:
-    yield from judge.meet(probe, ("wrong-uid", "uid-prefix", "older-uid"))
-
-
-@GROUP.check(
+)(lambda p: judge.meet(p, "wrong-uid", "uid-prefix", "older-uid"))  # fmt: skip
+GROUP.check(
     "C05", "reply-bad-tag", section="5.6", severity=Severity.CRIT, ref="A57 A58",
     sends="Replies sealed with a random key and with the C2S key, and one with a bit of its header changed.",
     expects=_DROPPED,
     rule="The authenticator covers everything before it, and replies are sealed with the S2C key.",
-)  # fmt: skip
-def reply_bad_tag(probe: ClientProbe) -> Iterator[Finding]:
-    yield from judge.meet(probe, ("bad-tag", "c2s-key", "bit-flip"))
+)(lambda p: judge.meet(p, "bad-tag", "c2s-key", "bit-flip"))  # fmt: skip
 
 
 @GROUP.check(
@@ -89,4 +70,4 @@ def reply_replayed(probe: ClientProbe) -> Iterator[Finding]:
 
         scene.ntp.behave(answer=replay)
         yield judge.not_taken(scene.meet(until=until_asked(judge.DROPPED_POLLS), wait=judge.SHORT))
-    yield from judge.meet(probe, ("bad-origin",))
+    yield from judge.meet(probe, "bad-origin")

@@ -14,7 +14,6 @@ from nts.check.model import Finding, Grade, Group, Severity, failed, passed, ski
 from nts.check.peer import NtpTalk
 from nts.codec import extensions
 from nts.codec.aead import Aead
-from nts.codec.extensions import Field
 from nts.codec.ntp import HEADER_LENGTH
 
 GROUP: Group[ClientProbe] = Group("Requests and memory")
@@ -103,10 +102,6 @@ def _authenticator_last(talk: NtpTalk) -> bool:
     return nts[-1].type == FieldType.AUTHENTICATOR
 
 
-def _last(talk: NtpTalk) -> Field:
-    return talk.fields[-1]
-
-
 def _placeholders_fit(talk: NtpTalk) -> bool:
     lengths = {len(c) for c in talk.bodies(FieldType.COOKIE)}
     return all(len(p) in lengths for p in talk.placeholders)
@@ -123,7 +118,7 @@ _RULES: tuple[tuple[str, Severity, Callable[[NtpTalk], bool]], ...] = (
     ("a nonce of 16 octets, or Additional Padding", Severity.MUST, _nonce_rule),
     ("placeholders as long as the cookie", Severity.MUST, _placeholders_fit),
     ("placeholders of zeros", Severity.SHOULD, lambda t: not any(any(p) for p in t.placeholders)),
-    ("a last field of 28 octets or more", Severity.MUST, lambda t: len(t.datagram) - _last(t).offset >= _MIN_LAST),
+    ("a last field of 28 octets or more", Severity.MUST, lambda t: len(t.datagram) - t.fields[-1].offset >= _MIN_LAST),
     ("not from port 123", Severity.SHOULD, lambda t: t.port != NTP_PORT),
 )  # fmt: skip
 

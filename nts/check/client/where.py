@@ -15,7 +15,7 @@ from nts.check.client.probe import ClientProbe, until_accepted
 from nts.check.model import Finding, Group, Severity, skipped
 from nts.check.peer import SOUND_KE, SOUND_NTP
 from nts.check.peer.faults import Side
-from nts.check.peer.faults.exchange import BAD_SERVERS
+from nts.check.peer.faults.exchange import BAD_PORTS, BAD_SERVERS
 
 GROUP: Group[ClientProbe] = Group("Server and port")
 
@@ -35,7 +35,7 @@ def where_server(probe: ClientProbe) -> Iterator[Finding]:
     ):
         yield from _sent_to(probe, f"{what} {server}", server, address)
     yield skipped("a name without dots: we cannot see what the client asks the DNS")
-    yield from judge.meet(probe, (*(f"server-{name}" for name in BAD_SERVERS), "duplicate-server"))
+    yield from judge.meet(probe, *(f"server-{name}" for name in BAD_SERVERS), "duplicate-server")
 
 
 def _sent_to(probe: ClientProbe, what: str, server: str, address: str, port: int = 0) -> Iterator[Finding]:
@@ -74,4 +74,4 @@ def _resolves(server: str) -> bool:
 def where_port(probe: ClientProbe) -> Iterator[Finding]:
     yield from _sent_to(probe, "a port", "", "127.0.0.1")
     yield from _sent_to(probe, "no record", "", "127.0.0.1", NTP_PORT)
-    yield from judge.meet(probe, ("port-zero", "port-one-octet", "port-three-octets"))
+    yield from judge.meet(probe, *BAD_PORTS)

@@ -68,13 +68,8 @@ def run(args: argparse.Namespace) -> int:
         args.usage_error("--again goes with --command")
     client = _client(args)
     commands.check_ports(HOST, args.ke_port, args.ntp_port)
-    reporter = Reporter(
-        "client",
-        client.name,
-        cases,
-        commands.report_options(args),
-        intro=f"NTS client {client.name}, {counted(len(cases), 'case')}",
-    )
+    intro = f"NTS client {client.name}, {counted(len(cases), 'case')}"
+    reporter = Reporter("client", client.name, cases, commands.report_options(args), intro=intro)
     commands.heed_sigterm()
     with temporary_authority() as authority, reporter:
         probe = ClientProbe(client, authority, ke_port=args.ke_port, ntp_port=args.ntp_port)

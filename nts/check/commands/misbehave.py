@@ -71,10 +71,10 @@ def run(args: argparse.Namespace) -> int:
 
 def explained(fault: Fault) -> str:
     """A fault in a few lines."""
+    from nts.check.output.text import section
+
     lines = [f"The {'NTS-KE' if fault.side.value == 'KE' else 'time'} server {fault.does}."]
-    where = fault.section if fault.section.startswith("RFC") else f"RFC 8915 section {fault.section}"
-    lines.append(f"{where}: {fault.rule}.")
-    lines.append(f"A correct client: {fault.expected.value}.")
+    lines += [f"{section(fault.section)}: {fault.rule}.", f"A correct client: {fault.expected.value}."]
     wrapped = [textwrap.fill(line, 100, initial_indent="    ", subsequent_indent="    ") for line in lines]
     return "\n".join([fault.name, *wrapped])
 

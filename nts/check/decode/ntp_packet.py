@@ -23,6 +23,15 @@ class Packet:
     octets: bytes = field(repr=False)
     plaintext: bytes | None = field(default=None, repr=False)
     """the plaintext of its authenticator, once `unlock` has succeeded"""
+    fields: list[Field] = field(init=False, repr=False)
+    """the fields in clear, up to the first malformed one"""
+    rest: int = field(init=False)
+    """how many octets follow the last field"""
+    malformed: str = field(init=False)
+    """what is wrong with the form of its fields; empty: nothing"""
+
+    def __post_init__(self) -> None:
+        self.fields, self.rest, self.malformed = extensions.scan(self.octets)
 
     @cached_property
     def header(self) -> Header | None:
@@ -31,25 +40,6 @@ class Packet:
             return Header.decode(self.octets)
         except FormatError:
             return None
-
-    @cached_property
-    def _scanned(self) -> tuple[list[Field], int, str]:
-        return extensions.scan(self.octets)
-
-    @property
-    def fields(self) -> list[Field]:
-        """The fields in clear, up to the first malformed one."""
-        return self._scanned[0]
-
-    @property
-    def rest(self) -> int:
-        """How many octets follow the last field."""
-        return self._scanned[1]
-
-    @property
-    def malformed(self) -> str:
-        """What is wrong with the form of its fields; empty: nothing."""
-        return self._scanned[2]
 
     def of(self, kind: FieldType) -> list[Field]:
         """The fields of this type in clear."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from nts.check.model import Severity
 
@@ -28,21 +29,7 @@ class Problem:
         return f"{self.severity.value}: {self.text}{where and f' ({where})'}"
 
 
-def crit(text: str, section: str) -> Problem:
-    """A broken rule that matters for security."""
-    return Problem(Severity.CRIT, text, section)
-
-
-def must(text: str, section: str) -> Problem:
-    """A broken MUST."""
-    return Problem(Severity.MUST, text, section)
-
-
-def should(text: str, section: str) -> Problem:
-    """A broken SHOULD."""
-    return Problem(Severity.SHOULD, text, section)
-
-
-def info(text: str, section: str = "") -> Problem:
-    """Not a broken rule."""
-    return Problem(Severity.INFO, text, section)
+crit = partial(Problem, Severity.CRIT)
+must = partial(Problem, Severity.MUST)
+should = partial(Problem, Severity.SHOULD)
+info = partial(Problem, Severity.INFO)

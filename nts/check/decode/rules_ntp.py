@@ -122,8 +122,7 @@ def _placeholders(placeholders: list[Field], cookies: list[Field]) -> Iterator[P
     wrong = sorted({len(f.body) for f in placeholders if cookies and len(f.body) != len(cookies[0].body)})
     if wrong:
         yield must(
-            f"a placeholder of {', '.join(map(str, wrong))} octets, but the cookie has {len(cookies[0].body)}",
-            "5.5",
+            f"a placeholder of {', '.join(map(str, wrong))} octets, but the cookie has {len(cookies[0].body)}", "5.5"
         )
     if any(any(f.body) for f in placeholders):
         yield should("a placeholder that is not zero", "5.5")

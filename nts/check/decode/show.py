@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from nts.check.decode.associations import Association
 from nts.check.decode.cookie_keys import Opened
 from nts.check.decode.decoder import Decoded, Item, KeItem, NtpItem
-from nts.check.decode.problems import Problem
-from nts.check.decode.rules_ke import Parsed
 from nts.check.decode.tls_messages import printable
 from nts.check.decode.tls_session import TlsSession
 from nts.cli import dump, results
@@ -90,10 +89,7 @@ def _ntp_lines(item: NtpItem, secrets: bool) -> Iterator[str]:
 
 def _counted(texts: Iterable[str]) -> Iterator[str]:
     """Each text once, with how often it occurs."""
-    counts: dict[str, int] = {}
-    for text in texts:
-        counts[text] = counts.get(text, 0) + 1
-    yield from (f"{count} x {text}" if count > 1 else text for text, count in counts.items())
+    yield from (f"{count} x {text}" if count > 1 else text for text, count in Counter(texts).items())
 
 
 def _opened(opened: Opened, secrets: bool) -> str:
@@ -144,7 +140,10 @@ def _item_dict(item: KeItem | NtpItem, secrets: bool) -> dict[str, Any]:
     if item.association is not None:
         result["association"] = item.association.number
     result |= _ntp_dict(item, secrets) if isinstance(item, NtpItem) else _ke_dict(item, secrets)
-    return {**result, "problems": [_problem_dict(p) for p in item.problems]}
+    result["problems"] = [
+        {"severity": p.severity.value, "wrong": p.wrong, "text": p.text, "section": p.section} for p in item.problems
+    ]
+    return result
 
 
 def _ke_dict(item: KeItem, secrets: bool) -> dict[str, Any]:
@@ -155,13 +154,9 @@ def _ke_dict(item: KeItem, secrets: bool) -> dict[str, Any]:
         result["tls"] |= {name.replace(" ", "_"): value for name, value in _tls_dict(item.session).items()}
     for name, parsed in (("request", item.request), ("response", item.response)):
         if parsed is not None:
-            result[name] = _records_dict(parsed, secrets)
+            rows = dump.record_dicts(parsed.message, secrets=secrets)
+            result[name] = {"records": rows, "trailing": parsed.message.trailing, "complete": not parsed.problem}
     return {**result, "cookies": [_opened_dict(o, secrets) for o in item.opened]}
-
-
-def _records_dict(parsed: Parsed, secrets: bool) -> dict[str, Any]:
-    rows = dump.record_dicts(parsed.message, secrets=secrets)
-    return {"records": rows, "trailing": parsed.message.trailing, "complete": not parsed.problem}
 
 
 def _ntp_dict(item: NtpItem, secrets: bool) -> dict[str, Any]:
@@ -188,7 +183,3 @@ def _keys_dict(keys: SessionKeys, secrets: bool) -> dict[str, Any]:
 def _association_dict(a: Association, secrets: bool) -> dict[str, Any]:
     counts = {"requests": a.requests, "replies": a.replies, "cookies": a.cookies}
     return {"number": a.number, "origin": a.origin, **_keys_dict(a.keys, secrets), **counts}
-
-
-def _problem_dict(p: Problem) -> dict[str, Any]:
-    return {"severity": p.severity.value, "wrong": p.wrong, "text": p.text, "section": p.section}

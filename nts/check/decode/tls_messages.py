@@ -31,7 +31,6 @@ class Handshake(IntEnum):
 
     CLIENT_HELLO = 1
     SERVER_HELLO = 2
-    NEW_SESSION_TICKET = 4
     ENCRYPTED_EXTENSIONS = 8
     FINISHED = 20
     KEY_UPDATE = 24

@@ -11,7 +11,7 @@ from nts.base.errors import FormatError
 from nts.base.registry import ALPN, ERROR_NAMES, NTP_PORT, RecordType
 from nts.check.findings import counted, listed
 from nts.codec import records
-from nts.codec.aead import Aead, Exporter, SessionKeys, export_keys
+from nts.codec.aead import Exporter
 from nts.codec.records import Message, MessageReader, Record
 
 MAX_ANSWER = 131072  # octets; the probe hangs up on a server that sends more
@@ -105,14 +105,6 @@ class KeAnswer:
         """How the connection ended, to complete "the server ..."."""
         late = ", once we had" if self.prompted and self.end in CLOSED else ""
         return f"{self.end.value}{f' ({self.detail})' if self.detail else ''}{late}"
-
-    def keys(self, aead: Aead, context: int | None = None) -> SessionKeys:
-        """Both keys of the session (section 5.1). Only after a handshake.
-
-        `context` is the algorithm's number in the exporter context; None: the number of `aead`.
-        """
-        assert self.exporter is not None
-        return export_keys(self.exporter, aead, context)
 
     def __str__(self) -> str:
         if not self.handshake:

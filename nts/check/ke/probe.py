@@ -28,7 +28,7 @@ from nts.check.ke.forge import USUAL, Stimulus, request
 from nts.check.model import Direction, Protocol
 from nts.client import ke_session
 from nts.codec import records
-from nts.codec.aead import Aead, SessionKeys
+from nts.codec.aead import Aead, SessionKeys, export_keys
 from nts.codec.records import MessageReader
 from nts.system import addresses, tls
 
@@ -53,8 +53,10 @@ class Fetched:
 
 
 def fetched(answer: KeAnswer, aead: Aead, context: int | None = None) -> Fetched:
-    """What an answer with cookies brings; `context` as in `KeAnswer.keys`."""
-    return Fetched(answer.keys(aead, context), *answer.time_server, tuple(answer.cookies[:COOKIES_WANTED]))
+    """What an answer with cookies brings. `context` is the number in the exporter context; None: that of `aead`."""
+    assert answer.exporter is not None  # or there would be no cookies
+    keys = export_keys(answer.exporter, aead, context)
+    return Fetched(keys, *answer.time_server, tuple(answer.cookies[:COOKIES_WANTED]))
 
 
 def _tls_context(stimulus: Stimulus) -> SSL.Context:

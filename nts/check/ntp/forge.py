@@ -123,7 +123,8 @@ class Request:
         return next(f.offset for f in self.fields if f.type == kind)
 
     def flipped(self, octet: int, bit: int, where: str = "") -> Request:
-        """This request with one bit inverted after sealing."""
+        """This request with one bit inverted after sealing. A negative octet counts from the end."""
+        octet %= len(self.packet)
         changed = bytes([self.packet[octet] ^ 1 << bit])
         label = f"bit {bit} of octet {octet} flipped{where and f' ({where})'}"
         return replace(self, label=label, packet=self.packet[:octet] + changed + self.packet[octet + 1 :])

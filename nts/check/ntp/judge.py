@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from nts.base.registry import FieldType, Mode
 from nts.check.findings import counted, merged, true_of
 from nts.check.model import Finding, Grade, Severity, failed, passed, warned
-from nts.check.ntp.answer import Kind, NtpAnswer
-
-REFUSALS = (Kind.SILENCE, Kind.NAK, Kind.KISS, Kind.CRYPTO_NAK)
+from nts.check.ntp.answer import REFUSALS, Kind, NtpAnswer
 
 
 def flaws_of_time(answer: NtpAnswer) -> list[str]:

@@ -15,10 +15,6 @@ from nts.check.output.terminal import console, labelled
 from nts.check.output.text import section
 
 
-def _texts(check: Check[Any]) -> dict[str, str]:
-    return {"sends": check.sends, "passes": check.expects, "rule": check.rule}
-
-
 def show(checks: Iterable[Check[Any]]) -> None:
     """Explain the checks on stdout."""
     screen = console(sys.stdout)
@@ -30,7 +26,7 @@ def show(checks: Iterable[Check[Any]]) -> None:
         about = f"  {check.severity.value}, {section(check.section)}, {check.ref}"
         head = Text.assemble(f"{check.id} ", (check.name, "bold"), (about, "dim"))
         screen.print(head, soft_wrap=not screen.is_terminal)
-        for label, text in _texts(check).items():
+        for label, text in check.texts.items():
             labelled(screen, label, text)
         screen.print()
 
@@ -49,7 +45,7 @@ def markdown(title: str, checks: Sequence[Check[Any]]) -> str:
         for check in members:
             lines += [f'<a id="{check.name}"></a>**{check.id} {check.name}**, {check.severity.value}, '
                       f"{_escaped(section(check.section))}", ""]  # fmt: skip
-            lines += [f"- {label}: {_escaped(text)}" for label, text in _texts(check).items()]
+            lines += [f"- {label}: {_escaped(text)}" for label, text in check.texts.items()]
             lines.append("")
     return "\n".join(lines)
 

@@ -11,7 +11,7 @@ import sys
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -57,12 +57,9 @@ class Screen:
         self.rows, self.verbose = rows, verbose
         self._name_width = max((len(c.name) for c in checks), default=0)
         self._section_width = min(14, max((len(c.section) for c in checks), default=0))
-        self._total = len(checks)
         self._group = ""
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
-        if self.console.is_terminal and not self.console.is_dumb_terminal:
-            self._progress = self._progress_bar()
+        self._progress = self._progress_bar()
+        self._task = self._progress.add_task("", total=len(checks))
 
     def _progress_bar(self) -> Progress:
         return Progress(
@@ -76,26 +73,23 @@ class Screen:
             redirect_stdout=False,
             redirect_stderr=self.console.file is sys.stderr or sys.stderr.isatty(),
             expand=True,
+            disable=not self.console.is_terminal or self.console.is_dumb_terminal,
         )
 
     def open(self, intro: str) -> None:
         """Show what the run will do."""
         if self.rows:
             self._print(Text(intro))
-        if self._progress is not None:
-            self._task = self._progress.add_task("", total=self._total)
-            self._progress.start()
+        self._progress.start()
 
     def close(self) -> None:
         """Restore the terminal. May be called twice."""
-        if self._progress is not None:
+        if not self._progress.disable:  # for rich before 15, which prints a line even then
             self._progress.stop()
-            self._progress = None
 
     def start(self, check: Check[Any]) -> None:
         """A check begins."""
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, description=f"{check.name}: {check.sends}")
+        self._progress.update(self._task, description=f"{check.name}: {check.sends}")
 
     def add(self, result: Result[Any]) -> None:
         """A check is over."""
@@ -105,8 +99,7 @@ class Screen:
                 self._print(Text(""))
                 self._print(Text(self._group, "bold"))
             self._print(self._row(result) if self.console.is_terminal else Text(self._line(result)))
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, advance=1)
+        self._progress.advance(self._task)
 
     def _print(self, what: Text | Table) -> None:
         # In a file or a pipe, lines are not wrapped: grep needs whole ones.
@@ -162,8 +155,7 @@ class Screen:
         verdict = (f"{result.grade.value:5} ", COLOURS[result.grade])
         about = (f"  {result.severity.value}, {section(check.section)}", "dim")
         self._print(Text.assemble(verdict, (check.name, "bold"), about))
-        texts = {"seen": result.evidence, "sends": check.sends, "passes": check.expects, "rule": check.rule}
-        for label, text in texts.items():
+        for label, text in {"seen": result.evidence, **check.texts}.items():
             labelled(self.console, label, text)
         if self.verbose:
             for exhibit in result.exhibits:

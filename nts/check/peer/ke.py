@@ -298,12 +298,7 @@ class KePeer:
         with sock:
             try:
                 self._talk(sock, session)
-            except (
-                Stopped,
-                TimeoutError,
-                tls.AlpnRefused,
-                FormatError,
-            ) as e:  # FormatError: this answer does not fit the request
+            except (Stopped, TimeoutError, tls.AlpnRefused, FormatError) as e:  # or the answer does not fit the request
                 session.problem = str(e) or type(e).__name__
             except (tls.Error, OSError) as e:
                 session.problem = tls.reason(e)

@@ -17,17 +17,9 @@ from nts.check.server import (
 )
 from nts.check.server.probe import ServerProbe
 
-GROUPS = (
-    tls.group,
-    ke_message.group,
-    ke_errors.group,
-    ke_negotiation.group,
-    ntp_reply.group,
-    ntp_cookies.group,
-    ntp_nak.group,
-    ntp_fields.group,
-    ntp_robustness.group,
-)
+MODULES = (
+    tls, ke_message, ke_errors, ke_negotiation, ntp_reply, ntp_cookies, ntp_nak, ntp_fields, ntp_robustness,
+)  # fmt: skip
 
-CHECKS: list[Check[ServerProbe]] = sorted((c for g in GROUPS for c in g.checks), key=lambda c: int(c.id))
+CHECKS: list[Check[ServerProbe]] = sorted((c for m in MODULES for c in m.group.checks), key=lambda c: int(c.id))
 """in the order of their numbers"""

@@ -8,18 +8,7 @@ from collections.abc import Iterator
 from nts.base.registry import ErrorCode, Protocol, RecordType
 from nts.check.findings import together
 from nts.check.ke import judge
-from nts.check.ke.forge import (
-    AEAD_15,
-    END,
-    NTPV4,
-    REQUEST,
-    UNKNOWN_TYPE,
-    Stimulus,
-    aeads,
-    protocols,
-    record,
-    request,
-)
+from nts.check.ke.forge import AEAD_15, END, NTPV4, REQUEST, UNKNOWN_TYPE, Stimulus, aeads, protocols, record, request
 from nts.check.model import Finding, Group, Severity
 from nts.check.server.probe import ServerProbe
 from nts.codec import records
@@ -53,40 +42,26 @@ def ke_crit_unknown(probe: ServerProbe) -> Iterator[Finding]:
     yield judge.error(answer, ErrorCode.UNRECOGNIZED_CRITICAL_RECORD)
 
 
-@group.check(
+group.check(
     15, "ke-no-npn", section="4.1.2", severity=Severity.MUST, ref="A09 A21",
     sends="A request without a Next Protocol record.", expects=_ERROR_1,
     rule="A request holds exactly one Next Protocol record.",
-)  # fmt: skip
-def ke_no_npn(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge.error(probe.ke.ask(Stimulus("a request without a Next Protocol record", AEAD_15 + END)))
-
-
-@group.check(
+)(lambda p: [judge.error(p.ke.ask(Stimulus("a request without a Next Protocol record", AEAD_15 + END)))])  # fmt: skip
+group.check(
     16, "ke-no-aead", section="4.1.5", severity=Severity.MUST, ref="A21 A25",
     sends="A request for NTPv4 without an AEAD record.", expects=_ERROR_1,
     rule="A request for NTPv4 holds exactly one AEAD record.",
-)  # fmt: skip
-def ke_no_aead(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge.error(probe.ke.ask(Stimulus("a request without an AEAD record", NTPV4 + END)))
-
-
-@group.check(
+)(lambda p: [judge.error(p.ke.ask(Stimulus("a request without an AEAD record", NTPV4 + END)))])  # fmt: skip
+group.check(
     17, "ke-dup-npn", section="4.1.2", severity=Severity.MUST, ref="A09 A21",
     sends="A request with two Next Protocol records.", expects=_ERROR_1,
     rule="A request holds exactly one Next Protocol record.",
-)  # fmt: skip
-def ke_dup_npn(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge.error(probe.ke.ask(Stimulus("a request with two Next Protocol records", NTPV4 + REQUEST)))
-
-
-@group.check(
+)(lambda p: [judge.error(p.ke.ask(Stimulus("a request with two Next Protocol records", NTPV4 + REQUEST)))])  # fmt: skip
+group.check(
     18, "ke-dup-aead", section="4.1.5", severity=Severity.MUST, ref="A21 A25",
     sends="A request with two AEAD records.", expects=_ERROR_1,
     rule="A request for NTPv4 holds exactly one AEAD record.",
-)  # fmt: skip
-def ke_dup_aead(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge.error(probe.ke.ask(Stimulus("a request with two AEAD records", request(AEAD_15))))
+)(lambda p: [judge.error(p.ke.ask(Stimulus("a request with two AEAD records", request(AEAD_15))))])  # fmt: skip
 
 
 @group.check(
@@ -146,15 +121,13 @@ def ke_truncated(probe: ServerProbe) -> Iterator[Finding]:
     yield judge.error(probe.ke.ask(stimulus), may_close=True)
 
 
-@group.check(
+group.check(
     23, "ke-silence", section="4.1.3", severity=Severity.MUST, ref="A21",
     sends="Nothing, after the TLS handshake.",
     expects="Within 60 seconds, Error 1 (Bad Request), and then the server closes without waiting for us. A warning if"
     " it closes without Error 1.",
     rule="A server whose time-out expires before the request is complete answers with Error 1.",
-)  # fmt: skip
-def ke_silence(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge.gave_up(probe.ke.ask(Stimulus("nothing", b"", wait=probe.target.silence, patient=True)))
+)(lambda p: [judge.gave_up(p.ke.ask(Stimulus("nothing", b"", wait=p.target.silence, patient=True)))])  # fmt: skip
 
 
 @group.check(

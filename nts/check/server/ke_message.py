@@ -24,66 +24,43 @@ from nts.check.server.probe import ServerProbe
 
 group: Group[ServerProbe] = Group("NTS-KE messages")
 
-
-@group.check(
+group.check(
     6, "ke-basic", section="4", severity=Severity.MUST, ref="A09 A14 A16 A25 A29",
     sends="The usual request: NTPv4 and AEAD 15.",
     expects="NTPv4, AEAD 15, cookies and End of Message, with critical bits as the RFC requires.",
     rule="A response has exactly one Next Protocol record, one AEAD record, cookies, and End of Message as its end.",
-)  # fmt: skip
-def ke_basic(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge.agreed(probe.ke.ask())
-
-
-@group.check(
+)(lambda p: [judge.agreed(p.ke.ask())])  # fmt: skip
+group.check(
     7, "ke-order", section="4", severity=Severity.MUST, ref="A09",
     sends="The usual request with its AEAD record first.",
     expects="The usual response.",
     rule="The records of a message may come in any order, except End of Message.",
-)  # fmt: skip
-def ke_order(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge.agreed(probe.ke.ask(Stimulus("a request with AEAD first", AEAD_15 + NTPV4 + END)))
-
-
-@group.check(
+)(lambda p: [judge.agreed(p.ke.ask(Stimulus("a request with AEAD first", AEAD_15 + NTPV4 + END)))])  # fmt: skip
+group.check(
     8, "ke-cookie-count", section="4.1.6", severity=Severity.SHOULD, ref="A29",
     sends="The usual request.",
     expects="Eight distinct cookies in records that are not critical.",
     rule="A server must send at least one cookie and should send eight, with the critical bit clear.",
-)  # fmt: skip
-def ke_cookie_count(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge.cookie_count(probe.ke.ask())
-
-
-@group.check(
+)(lambda p: [judge.cookie_count(p.ke.ask())])  # fmt: skip
+group.check(
     9, "ke-cookie-shape", section="6", severity=Severity.INFO, ref="A92",
     sends="The usual request.",
     expects="Cookies of one length, a multiple of 4, from 12 to 256 octets.",
     rule="No rule: the format of cookies is up to the server. But some clients cannot store others.",
-)  # fmt: skip
-def ke_cookie_shape(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge.cookie_shape(probe.ke.ask())
-
-
-@group.check(
+)(lambda p: [judge.cookie_shape(p.ke.ask())])  # fmt: skip
+group.check(
     10, "ke-close-notify", section="4", severity=Severity.MUST, ref="A07",
     sends="The usual request.",
     expects="After the response, TLS close_notify, not just the end of the TCP connection. A warning if the server"
     " only answers our close_notify.",
     rule="Client and server send close_notify after their message.",
-)  # fmt: skip
-def ke_close_notify(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge.closed_properly(probe.ke.ask(Stimulus(patient=True)))
-
-
-@group.check(
+)(lambda p: [judge.closed_properly(p.ke.ask(Stimulus(patient=True)))])  # fmt: skip
+group.check(
     11, "ke-segmented", section="4", severity=Severity.MUST, ref="A08",
     sends="The usual request in TLS records of one octet each; then another in two halves with a pause between them.",
     expects="The usual response to both.",
     rule="End of Message says where a message ends. How TLS or TCP cuts it up must not matter.",
-)  # fmt: skip
-def ke_segmented(probe: ServerProbe) -> Iterator[Finding]:
-    yield from together(_segmented(probe))
+)(lambda p: together(_segmented(p)))  # fmt: skip
 
 
 def _segmented(probe: ServerProbe) -> Iterator[tuple[str, Finding]]:
@@ -93,24 +70,18 @@ def _segmented(probe: ServerProbe) -> Iterator[tuple[str, Finding]]:
     yield "in halves", judge.agreed(halves)
 
 
-@group.check(
+group.check(
     12, "ke-1024", section="4", severity=Severity.MUST, ref="A10",
     sends="A request of exactly 1024 octets, padded with an unknown record that is not critical.",
     expects="The usual response.",
     rule="A server accepts requests of at least 1024 octets.",
-)  # fmt: skip
-def ke_1024(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge.agreed(probe.ke.ask(Stimulus("a request of 1024 octets", padded(MIN_REQUEST))))
-
-
-@group.check(
+)(lambda p: [judge.agreed(p.ke.ask(Stimulus("a request of 1024 octets", padded(MIN_REQUEST))))])  # fmt: skip
+group.check(
     13, "ke-noncrit-unknown", section="4", severity=Severity.MUST, ref="A12 A13",
     sends="Requests with a record of type 0x3FFF, 0x0801, 0x4001, not critical, with a body of odd length.",
     expects="The usual response to each.",
     rule="A server ignores unknown records that are not critical. A type has 15 bits, a body any length.",
-)  # fmt: skip
-def ke_noncrit_unknown(probe: ServerProbe) -> Iterator[Finding]:
-    yield from together(_with_unknown(probe, kind) for kind in UNKNOWN_TYPES)
+)(lambda p: together(_with_unknown(p, kind) for kind in UNKNOWN_TYPES))  # fmt: skip
 
 
 def _with_unknown(probe: ServerProbe, kind: int) -> tuple[str, Finding]:
@@ -119,11 +90,11 @@ def _with_unknown(probe: ServerProbe, kind: int) -> tuple[str, Finding]:
     return label, judge.agreed(answer)
 
 
-@group.check(
+group.check(
     32, "ke-second-request", section="4", severity=Severity.MUST, ref="A06",
     sends="The usual request, and a second one on the same connection once the response has come.",
     expects="One response.",
     rule="A connection serves one request and one response.",
-)  # fmt: skip
-def ke_second_request(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge.one_response(probe.ke.ask(Stimulus("a request, and another after its response", again=REQUEST)))
+)(lambda p: [
+    judge.one_response(p.ke.ask(Stimulus("a request, and another after its response", again=REQUEST))),
+])  # fmt: skip

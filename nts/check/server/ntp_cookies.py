@@ -73,25 +73,19 @@ def _two_cookies(probe: ServerProbe, make: Make) -> list[Finding]:
     return judge.findings([probe.ntp.ask(make)], judged)
 
 
-@group.check(
+group.check(
     37, "ntp-placeholder-ff", section="5.5", severity=Severity.MUST, ref="A54",
     sends="A placeholder filled with 0xFF.",
     expects="Two cookies, as for a placeholder of zeros.",
     rule="A server checks the length of a placeholder and ignores its contents.",
-)  # fmt: skip
-def ntp_placeholder_ff(probe: ServerProbe) -> Iterator[Finding]:
-    yield from _two_cookies(probe, lambda f: f.usual("a placeholder of 0xFF", extra=[f.placeholder(fill=0xFF)]))
-
-
-@group.check(
+)(lambda p: _two_cookies(p, lambda f: f.usual("a placeholder of 0xFF", extra=[f.placeholder(fill=0xFF)])))  # fmt: skip
+group.check(
     38, "ntp-placeholder-encrypted", section="5.7", severity=Severity.MUST, ref="A65",
     sends="An encrypted placeholder.",
     expects="Two cookies, as for a placeholder in clear.",
     rule="A client must authenticate its placeholders and may encrypt them, so a server looks inside the ciphertext"
     " too.",
-)  # fmt: skip
-def ntp_placeholder_encrypted(probe: ServerProbe) -> Iterator[Finding]:
-    yield from _two_cookies(probe, lambda f: f.usual("an encrypted placeholder", seal=f.seal(f.placeholder())))
+)(lambda p: _two_cookies(p, lambda f: f.usual("an encrypted placeholder", seal=f.seal(f.placeholder()))))  # fmt: skip
 
 
 @group.check(

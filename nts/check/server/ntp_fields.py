@@ -37,16 +37,15 @@ def _with_nonce(forge: Forge, length: int, padding: int) -> Request:
     return forge.usual(label, seal=forge.seal(nonce=length, padding=padding))
 
 
-@group.check(
+group.check(
     46, "ntp-nonce-short-nopad", section="5.6", severity=Severity.MUST, ref="A61",
     sends="A nonce of 8 octets without Additional Padding.",
     expects="NTSN or silence, no time.",
     rule="A request with a nonce under 16 octets must be padded, so that a reply with a nonce of 16 octets is not"
     " longer. A server must discard it otherwise.",
-)  # fmt: skip
-def ntp_nonce_short_nopad(probe: ServerProbe) -> Iterator[Finding]:
-    answers = probe.ntp.burst([lambda f: f.usual("nonce 8 without padding", seal=f.seal(nonce=8))])
-    yield from judge.findings(answers, judge.expect_no_time)
+)(lambda p: judge.findings(
+    p.ntp.burst([lambda f: f.usual("nonce 8 without padding", seal=f.seal(nonce=8))]), judge.expect_no_time
+))  # fmt: skip
 
 
 @group.check(

@@ -19,38 +19,28 @@ UID_FLIPS, COOKIE_FLIPS = 4, 8  # how many octets of these fields the sweep chan
 
 group: Group[ServerProbe] = Group("NTP: authentication")
 
-
-@group.check(
+group.check(
     41, "nak-badtag", section="5.7", severity=Severity.SHOULD, ref="A73 A74",
     sends="A request with one bit of its tag flipped.",
     expects="NTSN with the Unique Identifier, without a cookie or an authenticator. Silence is a warning, time a"
     " critical failure.",
     rule="If a request fails authentication, the server should answer with a kiss-o'-death NTSN, which is itself"
     " unprotected.",
-)  # fmt: skip
-def nak_badtag(probe: ServerProbe) -> Iterator[Finding]:
-    def bad_tag(forge: Forge) -> Request:
-        usual = forge.usual()
-        return replace(usual.flipped(len(usual.packet) - 1, 0), label="a bit of the tag flipped")
-
-    yield from judge.findings([probe.ntp.ask(bad_tag, linger=True)], judge.expect_nak)
-
-
-@group.check(
+)(lambda p: judge.findings(
+    [p.ntp.ask(lambda f: replace(f.usual().flipped(-1, 0), label="a bit of the tag flipped"), linger=True)],
+    judge.expect_nak,
+))  # fmt: skip
+group.check(
     42, "nak-badcookie", section="5.7", severity=Severity.SHOULD, ref="A73 A74",
     sends="A request with random octets as the cookie.",
     expects="NTSN with the Unique Identifier, without a cookie or an authenticator. Silence is a warning, time a"
     " critical failure.",
     rule="If a server cannot use a cookie, it should answer with a kiss-o'-death NTSN, so that the client gets new"
     " cookies.",
-)  # fmt: skip
-def nak_badcookie(probe: ServerProbe) -> Iterator[Finding]:
-    answer = probe.ntp.ask(_random_cookie, linger=True)
-    yield from judge.findings([answer], judge.expect_nak)
-
-
-def _random_cookie(forge: Forge) -> Request:
-    return forge.request("a random cookie", forge.uid(), forge.random_cookie(), forge.seal())
+)(lambda p: judge.findings(
+    [p.ntp.ask(lambda f: f.request("a random cookie", f.uid(), f.random_cookie(), f.seal()), linger=True)],
+    judge.expect_nak,
+))  # fmt: skip
 
 
 def _flips(probe: ServerProbe) -> Iterator[Make]:

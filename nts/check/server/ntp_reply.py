@@ -10,7 +10,7 @@ from nts.base.registry import ALIGNMENT_SLACK, MAX_PLACEHOLDERS, Leap, Stratum
 from nts.check.model import CheckEnded, Finding, Group, Severity, failed, passed, warned
 from nts.check.ntp import judge
 from nts.check.ntp.answer import Kind
-from nts.check.ntp.forge import Forge, Request
+from nts.check.ntp.forge import Forge
 from nts.check.ntp.probe import Make
 from nts.check.server.probe import ServerProbe
 from nts.protocol import ts_client
@@ -42,17 +42,6 @@ def ntp_basic(probe: ServerProbe) -> Iterator[Finding]:
 
 def _many_shapes() -> list[Make]:
     """Requests that a careless server could answer with too much."""
-
-    def bad_tag(forge: Forge) -> Request:
-        request = forge.usual()
-        return request.flipped(len(request.packet) - 1, 0)
-
-    def short_nonce(forge: Forge) -> Request:
-        return forge.usual("a nonce of 8 octets without padding", seal=forge.seal(nonce=8))
-
-    def foreign_cookie(forge: Forge) -> Request:
-        return forge.request("a random cookie", forge.uid(), forge.random_cookie(), forge.seal())
-
     return [
         Forge.usual,
         lambda f: f.with_placeholders(1),
@@ -61,9 +50,9 @@ def _many_shapes() -> list[Make]:
         lambda f: f.usual("placeholders in excess", extra=[f.placeholder()] * 10),
         lambda f: f.plain("a plain request"),
         lambda f: f.plain("a plain request with an identifier", f.uid()),
-        bad_tag,
-        short_nonce,
-        foreign_cookie,
+        lambda f: f.usual().flipped(-1, 0),
+        lambda f: f.usual("a nonce of 8 octets without padding", seal=f.seal(nonce=8)),
+        lambda f: f.request("a random cookie", f.uid(), f.random_cookie(), f.seal()),
     ]
 
 

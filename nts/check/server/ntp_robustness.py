@@ -29,16 +29,13 @@ SWEEP_STEP = 4  # octets between two cuts, unless there is no pace to keep
 
 group: Group[ServerProbe] = Group("NTP: robustness")
 
-
-@group.check(
+group.check(
     50, "ntp-modes-versions", section="5.3-5.6", severity=Severity.MUST, ref="A52 B07 B09",
     sends="NTS requests that are valid except for their mode (1, 2, 4, 5, 6, 7) or version (1, 2, 3, 5).",
     expects="No reply with an NTS field. No reply at all to modes 2, 4 and 5; a reply to 4 or 5 is critical. To modes"
     " 6 and 7, no reply that is longer than the request.",
     rule="NTS protects modes 3 and 4 of NTPv4. Two servers that answer replies can be set into an endless loop.",
-)  # fmt: skip
-def ntp_modes_versions(probe: ServerProbe) -> Iterator[Finding]:
-    yield from judge.findings(probe.ntp.burst(oddities()), _judge_oddity)
+)(lambda p: judge.findings(p.ntp.burst(oddities()), _judge_oddity))  # fmt: skip
 
 
 def oddities() -> list[Make]:

@@ -7,7 +7,6 @@ import random
 
 from nts.check.context import Context, Pace, Target
 from nts.check.ke.probe import KeProbe
-from nts.check.model import Exhibit
 from nts.check.ntp.probe import NtpProbe
 
 
@@ -21,6 +20,3 @@ class ServerProbe:
         self.target, self.random, self.transcript = context.target, context.random, context.transcript
         self.ke = KeProbe(context, Pace(pace))
         self.ntp = NtpProbe(context, Pace(pace), self.ke)
-
-    def take_exhibits(self) -> list[Exhibit]:
-        return self.transcript.take()

@@ -26,36 +26,26 @@ def tls13_only(probe: ServerProbe) -> Iterator[Finding]:
     yield judge.old_tls_refused(probe.ke.ask(Stimulus(newest=TLS_1_2)))
 
 
-@group.check(
+group.check(
     2, "alpn-select", section="4", severity=Severity.MUST, ref="A03",
     sends="A TLS handshake that offers the protocols h2 and ntske/1, in this order.",
     expects="The server selects ntske/1.",
     rule="Client and server agree on the application protocol ntske/1 by ALPN.",
-)  # fmt: skip
-def alpn_select(probe: ServerProbe) -> Iterator[Finding]:
-    yield judge.alpn_selected(probe.ke.ask(Stimulus(alpn=(H2, ALPN))))
-
-
-@group.check(
+)(lambda p: [judge.alpn_selected(p.ke.ask(Stimulus(alpn=(H2, ALPN))))])  # fmt: skip
+group.check(
     3, "alpn-absent", section="4", severity=Severity.MUST, ref="A03",
     sends="A usual request as control; then a TLS handshake without ALPN, and a valid request if it succeeds.",
     expects="No cookies: the server refuses the handshake or closes the connection. A warning if the connection is"
     " still open after 60 seconds, which the RFC does not forbid.",
     rule="ALPN is mandatory. Without ntske/1 the two sides do not speak NTS-KE.",
-)  # fmt: skip
-def alpn_absent(probe: ServerProbe) -> Iterator[Finding]:
-    yield _without_ntske(probe, ())
-
-
-@group.check(
+)(lambda p: [_without_ntske(p, ())])  # fmt: skip
+group.check(
     4, "alpn-wrong", section="4", severity=Severity.MUST, ref="A03",
     sends="A usual request as control; then a TLS handshake that offers only h2, and a valid request if it succeeds.",
     expects="No cookies: alert no_application_protocol (RFC 7301), or the server closes the connection. A warning if"
     " the connection is still open after 60 seconds, which the RFC does not forbid.",
     rule="ALPN is mandatory. Without ntske/1 the two sides do not speak NTS-KE.",
-)  # fmt: skip
-def alpn_wrong(probe: ServerProbe) -> Iterator[Finding]:
-    yield _without_ntske(probe, (H2,))
+)(lambda p: [_without_ntske(p, (H2,))])  # fmt: skip
 
 
 def _without_ntske(probe: ServerProbe, alpn: tuple[bytes, ...]) -> Finding:

@@ -3,19 +3,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 
 from nts.base.errors import FormatError
-from nts.base.registry import ERROR_NAMES, ErrorCode, RecordType
+from nts.base.registry import ERROR_NAMES, RecordType
 from nts.base.wire import u16
 from nts.check.ke.forge import UNKNOWN_AEAD
 from nts.check.peer.craft import END, record
 from nts.check.peer.faults.register import Expected, KeHandler, Register
 from nts.check.peer.ke import KeTalk, fresh_ring
 from nts.codec.aead import Aead
-from nts.codec.records import MessageReader, Record, encode_u16s
+from nts.codec.records import HEADER_LENGTH, MessageReader, Record, encode_u16s, u16_list
 from nts.system import tls
 
 FAULTS = Register()
@@ -31,8 +30,7 @@ def edited(edit: Edit, end: bytes = END, *, each: int = 16384, pause: float = 0.
     """An answer with the records of the sound one, edited, and `end` in place of End of Message."""
 
     def answer(talk: KeTalk) -> None:
-        parts = edit(parsed(talk.respond(talk.request())))
-        talk.send(b"".join(r.encode() for r in parts) + end, each=each, pause=pause)
+        talk.send(encoded(edit(parsed(talk.respond(talk.request())))) + end, each=each, pause=pause)
 
     return answer
 
@@ -43,6 +41,10 @@ def parsed(response: bytes) -> list[Record]:
     if message is None:
         raise FormatError("an incomplete message")
     return list(message.records[:-1])
+
+
+def encoded(records: list[Record]) -> bytes:
+    return b"".join(r.encode() for r in records)
 
 
 def unchanged(records: list[Record]) -> list[Record]:
@@ -66,71 +68,52 @@ def instead(kind: int, *bodies: bytes) -> Edit:
     return edit
 
 
-def cookies_of(*lengths: int) -> Edit:
-    """Replace the cookies by random ones of these lengths, which no server can open."""
-    return instead(RecordType.NEW_COOKIE, *map(os.urandom, lengths))
-
-
-def only(data: bytes) -> KeHandler:
-    """An answer that is always the same."""
+def error(code: int) -> KeHandler:
+    """An answer that is nothing but an Error record."""
 
     def answer(talk: KeTalk) -> None:
         talk.request()
-        talk.send(data)
+        talk.send(record(RecordType.ERROR, encode_u16s(code)) + END)
 
     return answer
 
 
-def error(code: int) -> KeHandler:
-    return only(record(RecordType.ERROR, encode_u16s(code)) + END)
-
-
-_ERROR = "an Error record ends the key exchange, whatever its code, and the keys must not be used"
-for _code, _name in (*ERROR_NAMES.items(), (0x9999, "unknown")):
-    FAULTS.ke(
-        f"error-{_code}" if _code in set(ErrorCode) else "error-unknown",
-        f"answers with Error {_code} ({_name})", "4.1.3", _ERROR, Expected.ABORT, error(_code),
-    )  # fmt: skip
 FAULTS.ke(
-    "error-in-good-response", "adds Error 2 to a valid response", "4.1.3", _ERROR, Expected.ABORT,
-    edited(with_more(RecordType.ERROR, encode_u16s(2))),
+    "4.1.3", "an Error record ends the key exchange, whatever its code, and the keys must not be used", Expected.ABORT,
+    *((f"error-{code:d}", f"answers with Error {code:d} ({name})", error(code)) for code, name in ERROR_NAMES.items()),
+    ("error-unknown", "answers with Error 39321 (unknown)", error(0x9999)),
+    ("error-in-good-response", "adds Error 2 to a valid response", edited(with_more(RecordType.ERROR, encode_u16s(2)))),
 )  # fmt: skip
 FAULTS.ke(
-    "warning", "adds Warning 0 to a valid response", "4.1.4",
-    "a Warning with an unknown code counts as an error, and no codes are defined", Expected.ABORT,
-    edited(with_more(RecordType.WARNING, encode_u16s(0))),
+    "4.1.4", "a Warning with an unknown code counts as an error, and no codes are defined", Expected.ABORT,
+    ("warning", "adds Warning 0 to a valid response", edited(with_more(RecordType.WARNING, encode_u16s(0)))),
 )  # fmt: skip
 FAULTS.ke(
-    "unknown-critical", f"adds a critical record of the unassigned type {UNASSIGNED:#x}", "4",
-    "an unknown record with the Critical bit is an error", Expected.ABORT, edited(with_more(UNASSIGNED)),
+    "4", "an unknown record with the Critical bit is an error", Expected.ABORT,
+    ("unknown-critical", f"adds a critical record of the unassigned type {UNASSIGNED:#x}",
+     edited(with_more(UNASSIGNED))),
 )  # fmt: skip
 FAULTS.ke(
-    "unknown-noncritical", f"adds a record of the unassigned type {UNASSIGNED:#x} that is not critical", "4",
-    "an unknown record without the Critical bit is ignored", Expected.USE,
-    edited(with_more(UNASSIGNED, b"x", critical=False)),
+    "4", "an unknown record without the Critical bit is ignored", Expected.USE,
+    ("unknown-noncritical", f"adds a record of the unassigned type {UNASSIGNED:#x} that is not critical",
+     edited(with_more(UNASSIGNED, b"x", critical=False))),
 )  # fmt: skip
 
 # --- framing ---------------------------------------------------------------------------------------------------------
 
-_END = "a message ends with exactly one End of Message record, which is critical and empty"
 FAULTS.ke(
-    "missing-eom", "closes without an End of Message record", "4.1.1", _END, Expected.ABORT, edited(unchanged, b"")
-)
-FAULTS.ke(
-    "noncritical-eom", "sends its End of Message record without the Critical bit", "4.1.1", _END, Expected.ABORT,
-    edited(unchanged, record(RecordType.END_OF_MESSAGE, critical=False)),
+    "4.1.1", "a message ends with exactly one End of Message record, which is critical and empty", Expected.ABORT,
+    ("missing-eom", "closes without an End of Message record", edited(unchanged, b"")),
+    ("noncritical-eom", "sends its End of Message record without the Critical bit",
+     edited(unchanged, record(RecordType.END_OF_MESSAGE, critical=False))),
+    ("eom-with-body", "sends its End of Message record with a body",
+     edited(unchanged, record(RecordType.END_OF_MESSAGE, b"xx"))),
+    ("data-after-eom", "sends another record after End of Message",
+     edited(unchanged, END + record(UNASSIGNED, critical=False))),
 )  # fmt: skip
 FAULTS.ke(
-    "eom-with-body", "sends its End of Message record with a body", "4.1.1", _END, Expected.ABORT,
-    edited(unchanged, record(RecordType.END_OF_MESSAGE, b"xx")),
-)  # fmt: skip
-FAULTS.ke(
-    "data-after-eom", "sends another record after End of Message", "4.1.1", _END, Expected.ABORT,
-    edited(unchanged, END + record(UNASSIGNED, critical=False)),
-)  # fmt: skip
-FAULTS.ke(
-    "one-octet-records", "sends each octet in its own TLS record", "4",
-    "End of Message says where a message ends, however it is cut up", Expected.USE, edited(unchanged, each=1),
+    "4", "End of Message says where a message ends, however it is cut up", Expected.USE,
+    ("one-octet-records", "sends each octet in its own TLS record", edited(unchanged, each=1)),
 )  # fmt: skip
 
 
@@ -146,73 +129,58 @@ def endless(talk: KeTalk) -> None:
         talk.send(record(UNASSIGNED, bytes(16380), critical=False))
 
 
-def long_response(talk: KeTalk) -> None:
-    records = parsed(talk.respond(talk.request()))
-    filler = LONG - len(b"".join(r.encode() for r in records) + END) - 4
-    talk.send(b"".join(r.encode() for r in with_more(UNASSIGNED, bytes(filler), critical=False)(records)) + END)
+def filled_up(records: list[Record]) -> list[Record]:
+    """An unknown record that makes the response as long as clients should accept."""
+    filler = LONG - len(encoded(records) + END) - HEADER_LENGTH
+    return with_more(UNASSIGNED, bytes(filler), critical=False)(records)
 
 
 FAULTS.ke(
-    "slow-drip", f"takes {DRIP_SECONDS:g} seconds to send its response", "4",
-    "a client may give up, but must not wait forever or use half a message", Expected.BE_PATIENT,
-    slow_drip,
+    "4", "a client may give up, but must not wait forever or use half a message", Expected.BE_PATIENT,
+    ("slow-drip", f"takes {DRIP_SECONDS:g} seconds to send its response", slow_drip),
 )  # fmt: skip
 FAULTS.ke(
-    "endless-response", "sends records without end", "4",
-    "a client limits what it reads and keeps", Expected.ABORT, endless,
+    "4", "a client limits what it reads and keeps", Expected.ABORT,
+    ("endless-response", "sends records without end", endless),
 )  # fmt: skip
 FAULTS.ke(
-    "oversize-response", f"sends a valid response of {LONG} octets", "4",
-    f"a client should accept responses of at least {LONG} octets", Expected.USE, long_response,
+    "4", f"a client should accept responses of at least {LONG} octets", Expected.USE,
+    ("oversize-response", f"sends a valid response of {LONG} octets", edited(filled_up)),
 )  # fmt: skip
 
 # --- protocol and algorithm ------------------------------------------------------------------------------------------
 
-_NPN = "a response holds exactly one Next Protocol Negotiation record, with protocols that the client offered"
-_AEAD = "a response holds exactly one AEAD Algorithm Negotiation record, with one algorithm that the client offered"
 FAULTS.ke(
-    "duplicate-record", "sends its Next Protocol Negotiation record twice", "4.1.2", _NPN, Expected.ABORT,
-    edited(lambda records: [records[0], *records]),
-)  # fmt: skip
-FAULTS.ke(
-    "missing-next-protocol", "sends no Next Protocol Negotiation record", "4.1.2", _NPN, Expected.ABORT,
-    edited(instead(RecordType.NEXT_PROTOCOL)),
-)  # fmt: skip
-FAULTS.ke(
-    "no-protocol", "accepts none of the offered protocols, but sends cookies", "4.1.2", _NPN, Expected.ABORT,
-    edited(instead(RecordType.NEXT_PROTOCOL, b"")),
-)  # fmt: skip
-FAULTS.ke(
-    "unoffered-protocol", "accepts protocol 0x8001, which was not offered", "4.1.2", _NPN, Expected.ABORT,
-    edited(instead(RecordType.NEXT_PROTOCOL, encode_u16s(0x8001))),
-)  # fmt: skip
-FAULTS.ke(
-    "no-aead", "accepts none of the offered algorithms, but sends cookies", "4.1.5", _AEAD, Expected.ABORT,
-    edited(instead(RecordType.AEAD_ALGORITHM, b"")),
-)  # fmt: skip
-FAULTS.ke(
-    "two-aeads", "accepts two algorithms", "4.1.5", _AEAD, Expected.ABORT,
-    edited(instead(RecordType.AEAD_ALGORITHM, encode_u16s(*list(Aead)[:2]))),
-)  # fmt: skip
-FAULTS.ke(
-    "duplicate-aead", "sends its AEAD Algorithm Negotiation record twice", "4.1.5", _AEAD, Expected.ABORT,
-    edited(lambda records: [*records[:2], *records[1:]]),
+    "4.1.2", "a response holds exactly one Next Protocol Negotiation record, with protocols that the client offered",
+    Expected.ABORT,
+    ("duplicate-record", "sends its Next Protocol Negotiation record twice",
+     edited(lambda records: [records[0], *records])),
+    ("missing-next-protocol", "sends no Next Protocol Negotiation record", edited(instead(RecordType.NEXT_PROTOCOL))),
+    ("no-protocol", "accepts none of the offered protocols, but sends cookies",
+     edited(instead(RecordType.NEXT_PROTOCOL, b""))),
+    ("unoffered-protocol", "accepts protocol 0x8001, which was not offered",
+     edited(instead(RecordType.NEXT_PROTOCOL, encode_u16s(0x8001)))),
 )  # fmt: skip
 
 
 def unoffered_aead(talk: KeTalk) -> None:
     request = talk.request()
-    offered = {i for r in parsed(request) if r.type == RecordType.AEAD_ALGORITHM for i in _u16s(r.body)}
+    offered = {i for r in parsed(request) if r.type == RecordType.AEAD_ALGORITHM for i in u16_list(r)}
     other = next(a for a in (*Aead, 0x7FFF) if a not in offered)
     edit = instead(RecordType.AEAD_ALGORITHM, encode_u16s(other))
-    talk.send(b"".join(r.encode() for r in edit(parsed(talk.respond(request)))) + END)
+    talk.send(encoded(edit(parsed(talk.respond(request)))) + END)
 
 
-def _u16s(body: bytes) -> list[int]:
-    return [int.from_bytes(body[i : i + 2], "big") for i in range(0, len(body), 2)]
-
-
-FAULTS.ke("unoffered-aead", "chooses an algorithm that was not offered", "4.1.5", _AEAD, Expected.ABORT, unoffered_aead)
+FAULTS.ke(
+    "4.1.5", "a response holds exactly one AEAD Algorithm Negotiation record, with one algorithm that the client"
+    " offered", Expected.ABORT,
+    ("no-aead", "accepts none of the offered algorithms, but sends cookies",
+     edited(instead(RecordType.AEAD_ALGORITHM, b""))),
+    ("two-aeads", "accepts two algorithms", edited(instead(RecordType.AEAD_ALGORITHM, encode_u16s(*list(Aead)[:2])))),
+    ("duplicate-aead", "sends its AEAD Algorithm Negotiation record twice",
+     edited(lambda records: [*records[:2], *records[1:]])),
+    ("unoffered-aead", "chooses an algorithm that was not offered", unoffered_aead),
+)  # fmt: skip
 
 # --- keys and cookies ------------------------------------------------------------------------------------------------
 
@@ -230,48 +198,46 @@ def stale_cookie(talk: KeTalk) -> None:
     talk.send(talk.respond(talk.request(), ring=fresh_ring()))
 
 
-_NAKED = "an NTS NAK brings no time; the client keeps its keys and cookies until another key exchange succeeds"
 FAULTS.ke(
-    "wrong-exporter-context", "extracts its keys with another algorithm in the exporter context", "5.1",
-    "both sides extract the keys for the agreed algorithm; these keys differ, so every request gets an NTS NAK",
-    Expected.GIVE_UP, wrong_exporter_context,
+    "5.1", "both sides extract the keys for the agreed algorithm; these keys differ, so every request gets an NTS NAK",
+    Expected.GIVE_UP,
+    ("wrong-exporter-context", "extracts its keys with another algorithm in the exporter context",
+     wrong_exporter_context),
 )  # fmt: skip
 FAULTS.ke(
-    "stale-cookie", "gives cookies sealed under a master key that the time server no longer has", "5.7",
-    _NAKED, Expected.GIVE_UP, stale_cookie,
+    "5.7", "an NTS NAK brings no time; the client keeps its keys and cookies until another key exchange succeeds",
+    Expected.GIVE_UP,
+    ("stale-cookie", "gives cookies sealed under a master key that the time server no longer has", stale_cookie),
 )  # fmt: skip
 FAULTS.ke(
-    "no-cookies", "agrees to everything but sends no cookies", "4.1.6", "without a cookie there can be no request",
-    Expected.ABORT, edited(cookies_of()),
+    "4.1.6", "without a cookie there can be no request", Expected.ABORT,
+    ("no-cookies", "agrees to everything but sends no cookies", edited(instead(RecordType.NEW_COOKIE))),
 )  # fmt: skip
 
 # --- where to go -----------------------------------------------------------------------------------------------------
 
-_SERVER = "the server's name is an IPv4 address, an IPv6 address without a zone, or a domain name in ASCII"
-_PORT = "the port is one 16-bit number, and not 0"
 BAD_SERVERS = {
     "zone": b"::1%lo", "brackets": b"[::1]", "nul": b"127.0.0.1\0", "long": b".".join([b"a" * 59] * 5), "empty": b"",
     "space": b"127.0.0.1 x",
 }  # fmt: skip
-for _name, _server in BAD_SERVERS.items():
-    FAULTS.ke(
-        f"server-{_name}", f"sends its clients to {_server[:24]!r}", "4.1.7", _SERVER, Expected.ABORT,
-        edited(with_more(RecordType.SERVER, _server)),
-    )  # fmt: skip
-FAULTS.ke(
-    "duplicate-server", "names a time server twice", "4.1.7", "a message names at most one server", Expected.ABORT,
-    edited(lambda records: with_more(RecordType.SERVER, b"127.0.0.1")(with_more(RecordType.SERVER, b"::1")(records))),
-)  # fmt: skip
-for _name, _port in {"port-zero": encode_u16s(0), "port-one-octet": b"\x7b", "port-three-octets": b"\0\x7b\0"}.items():
-    FAULTS.ke(
-        _name,
-        f"names its port as {_port.hex()}",
-        "4.1.8",
-        _PORT,
-        Expected.ABORT,
-        edited(instead(RecordType.PORT, _port)),
-    )
+BAD_PORTS = {"port-zero": encode_u16s(0), "port-one-octet": b"\x7b", "port-three-octets": b"\0\x7b\0"}
 
+FAULTS.ke(
+    "4.1.7", "the server's name is an IPv4 address, an IPv6 address without a zone, or a domain name in ASCII",
+    Expected.ABORT,
+    *((f"server-{name}", f"sends its clients to {server[:24]!r}", edited(with_more(RecordType.SERVER, server)))
+      for name, server in BAD_SERVERS.items()),
+)  # fmt: skip
+FAULTS.ke(
+    "4.1.7", "a message names at most one server", Expected.ABORT,
+    ("duplicate-server", "names a time server twice",
+     edited(lambda records: with_more(RecordType.SERVER, b"127.0.0.1")(with_more(RecordType.SERVER, b"::1")(records)))),
+)  # fmt: skip
+FAULTS.ke(
+    "4.1.8", "the port is one 16-bit number, and not 0", Expected.ABORT,
+    *((name, f"names its port as {port.hex()}", edited(instead(RecordType.PORT, port)))
+      for name, port in BAD_PORTS.items()),
+)  # fmt: skip
 
 # --- closing and silence ---------------------------------------------------------------------------------------------
 
@@ -281,22 +247,20 @@ def no_close_notify(talk: KeTalk) -> None:
     talk.cut()
 
 
-FAULTS.ke(
-    "no-close-notify", "closes the TCP connection after its response without close_notify", "4",
-    "End of Message says where the message ends, so a client may use it", Expected.USE, no_close_notify,
-)  # fmt: skip
-
-
 def silent(talk: KeTalk) -> None:
     talk.request()
     talk.wait(DRIP_SECONDS)
 
 
 FAULTS.ke(
-    "ke-silence", "takes the request and never answers", "4", "a client must not wait forever", Expected.ABORT, silent
-)
+    "4", "End of Message says where the message ends, so a client may use it", Expected.USE,
+    ("no-close-notify", "closes the TCP connection after its response without close_notify", no_close_notify),
+)  # fmt: skip
+FAULTS.ke(
+    "4", "a client must not wait forever", Expected.ABORT,
+    ("ke-silence", "takes the request and never answers", silent),
+)  # fmt: skip
 FAULTS.change(
-    "another-port", "sends its clients to UDP port 9, where nobody answers", "4.1.8",
-    "without an answer there is no time, and the client must not try plain NTP instead", Expected.GIVE_UP,
-    lambda behaviour, _: replace(behaviour, ntp_port=9),
+    "4.1.8", "without an answer there is no time, and the client must not try plain NTP instead", Expected.GIVE_UP,
+    ("another-port", "sends its clients to UDP port 9, where nobody answers", lambda b, _: replace(b, ntp_port=9)),
 )  # fmt: skip

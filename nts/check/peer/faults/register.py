@@ -69,8 +69,16 @@ class Fault:
         return base if self.answer is None else replace(base, answer=self.answer)
 
 
+def _answering(answer: KeHandler) -> Change:
+    return lambda behaviour, _authority: replace(behaviour, answer=answer)
+
+
 class Register:
-    """Faults of one kind, in the order declared."""
+    """Faults of one kind, in the order declared.
+
+    Each call declares faults that break one rule: its section, the rule, what a correct client does, and then for each
+    fault its name, what the server does, and how.
+    """
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []
@@ -78,16 +86,15 @@ class Register:
     def __iter__(self) -> Iterator[Fault]:
         return iter(self.faults)
 
-    def change(self, name: str, does: str, section: str, rule: str, expected: Expected, change: Change) -> None:
-        """Declare a fault of the handshake, or of the NTS-KE server as a whole."""
-        self.faults.append(Fault(name, Side.KE, does, section, rule, expected, change=change))
+    def change(self, section: str, rule: str, expected: Expected, *faults: tuple[str, str, Change]) -> None:
+        """Declare faults of the handshake, or of the NTS-KE server as a whole."""
+        self.faults += [Fault(name, Side.KE, does, section, rule, expected, change) for name, does, change in faults]
 
-    def ke(self, name: str, does: str, section: str, rule: str, expected: Expected, answer: KeHandler) -> None:
-        """Declare a fault of the NTS-KE response."""
-        self.change(
-            name, does, section, rule, expected, lambda behaviour, _authority: replace(behaviour, answer=answer)
-        )
+    def ke(self, section: str, rule: str, expected: Expected, *faults: tuple[str, str, KeHandler]) -> None:
+        """Declare faults of the NTS-KE response."""
+        self.change(section, rule, expected, *((name, does, _answering(answer)) for name, does, answer in faults))
 
-    def ntp(self, name: str, does: str, section: str, rule: str, expected: Expected, answer: NtpHandler) -> None:
-        """Declare a fault of the time server's reply."""
-        self.faults.append(Fault(name, Side.NTP, does, section, rule, expected, answer=answer))
+    def ntp(self, section: str, rule: str, expected: Expected, *faults: tuple[str, str, NtpHandler]) -> None:
+        """Declare faults of the time server's reply."""
+        for name, does, answer in faults:
+            self.faults.append(Fault(name, Side.NTP, does, section, rule, expected, answer=answer))
