@@ -15,7 +15,7 @@ from pathlib import Path
 
 from OpenSSL import SSL
 
-from nts.base.registry import FieldType
+from nts.base.registry import NTS_FIELDS
 from nts.check.peer import Authority, KeBehaviour, KePeer, KeTalk, NtpBehaviour, NtpPeer, NtpTalk
 from nts.check.peer.craft import random_cookies, response
 from nts.check.peer.ke import strict_alpn
@@ -25,7 +25,7 @@ from testkit import processes
 from testkit.outcomes import Outcomes
 
 KE, TS = "ntske_client.py", "ntsts_client.py"
-UID, COOKIE, PLACEHOLDER, AUTH = FieldType
+UID, COOKIE, PLACEHOLDER, AUTH = NTS_FIELDS
 SLACK = 8.0  # seconds for starting a process on a busy machine
 PARALLEL = 4
 SHORT, QUICK = ("--timeout", 0.5), ("-i", 0.001)

@@ -18,12 +18,13 @@ from nts.check.model import Grade, Result, Severity
 from nts.check.peer import KeBehaviour, KeTalk
 from nts.check.peer.craft import random_cookies, response
 from nts.check.peer.ke import TLS_1_2, Stopped, no_alpn
-from nts.check.server import CHECKS
+from nts.check.server import CHECKS, ke_errors, ke_message, ke_negotiation, tls
 from nts.check.server.probe import ServerProbe
 from nts.codec import records
 from nts.codec.aead import Aead
 
-KE_CHECKS = [c for c in CHECKS if int(c.id) <= 32]
+KE_GROUPS = [module.group for module in (tls, ke_message, ke_errors, ke_negotiation)]
+KE_CHECKS = [c for c in CHECKS if any(c in group.checks for group in KE_GROUPS)]
 NAMES = [c.name for c in KE_CHECKS]
 FAIL, WARN, PASS, SKIP = Grade.FAIL, Grade.WARN, Grade.PASS, Grade.SKIP
 QUICK = 1.0  # seconds that peers wait for a request

@@ -13,13 +13,14 @@ from nts.check.model import Grade, Result, Severity
 from nts.check.ntp.forge import UNKNOWN_FIELD, raw_field
 from nts.check.peer import Pair
 from nts.check.peer.ntp import NtpTalk, sound
-from nts.check.server import CHECKS
+from nts.check.server import CHECKS, ntp_cookies, ntp_fields, ntp_nak, ntp_reply, ntp_robustness
 from nts.check.server.probe import ServerProbe
 from testkit import packets
 
 UNIQUE_IDENTIFIER, COOKIE = FieldType.UNIQUE_IDENTIFIER, FieldType.COOKIE
 PLACEHOLDER, AUTHENTICATOR = FieldType.COOKIE_PLACEHOLDER, FieldType.AUTHENTICATOR
-NTP_CHECKS = {c.name: c for c in CHECKS if 33 <= int(c.id) <= 52}
+NTP_GROUPS = [module.group for module in (ntp_reply, ntp_cookies, ntp_nak, ntp_fields, ntp_robustness)]
+NTP_CHECKS = {c.name: c for c in CHECKS if any(c in group.checks for group in NTP_GROUPS)}
 NAMES = list(NTP_CHECKS)
 PATIENCE = 0.4  # seconds, on the loopback interface
 SHORT = 0.2  # where a server is silent on purpose, again and again

@@ -104,6 +104,10 @@ class FieldType(IntEnum):
     AUTHENTICATOR = 0x0404
 
 
+# The fields that make a packet an NTS packet, which is stricter than having a name here.
+NTS_FIELDS = (FieldType.UNIQUE_IDENTIFIER, FieldType.COOKIE, FieldType.COOKIE_PLACEHOLDER, FieldType.AUTHENTICATOR)
+
+
 class Leap(IntEnum):
     """The leap indicator (RFC 5905 section 7.3)."""
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The AEAD algorithms of NTS (RFC 8915 section 5.1): everything that depends on the algorithm.
 
-To add one, give it a number in `registry.AeadId`, a class that implements `Cipher`, and a line in `Aead`.
+To add one, give it a number in `registry.AeadId`, a class that implements `Cipher`, and a line in `Aead`. Its cookies
+must not be as long as those of AEAD 15: see `cookies`.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from nts.base.registry import FieldType
+from nts.base.registry import NTS_FIELDS
 from nts.check import runner
 from nts.check.client import CASES, chronyd, judge, requests
 from nts.check.client.probe import ClientProbe, Seen
@@ -254,7 +254,7 @@ def nts_packet(*fields: tuple[int, int, bytes]) -> bytes:
     return bytes([0x23]) + bytes(47) + b"".join(craft.field(t, start.ljust(n, b"\0")) for t, n, start in fields)
 
 
-UID, COOKIE, PLACEHOLDER, AUTH = FieldType
+UID, COOKIE, PLACEHOLDER, AUTH = NTS_FIELDS
 GOOD_AUTH = (AUTH, 36, bytes([0, 16, 0, 16]))
 
 

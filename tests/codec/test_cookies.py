@@ -39,6 +39,13 @@ def test_each_algorithm_has_one_cookie_length(aead: int, length: int) -> None:
     assert length % 4 == 0
 
 
+@pytest.mark.parametrize("pairs", [1, 2])
+@pytest.mark.parametrize("aead", [a for a in Aead if a != 15])
+def test_no_other_algorithms_cookie_is_as_long_as_those_of_aead_15(aead: Aead, pairs: int) -> None:
+    """A92: the servers of nts-poc-python know AEAD 15 alone, and tell its cookies by their length."""
+    assert len(cookies.seal(CURRENT_KEY, (session_keys(aead),) * pairs, NONCE)) != len(VECTOR)
+
+
 @given(st.sampled_from(Aead), st.binary(min_size=16, max_size=16), st.sampled_from(RING.keys))
 @bounded(50)
 def test_cookies_round_trip_under_every_key_of_the_ring(aead: Aead, nonce: bytes, master: MasterKey) -> None:

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import pytest
 
-from nts.base.registry import FieldType, Leap, Mode, Stratum
+from nts.base.registry import NTS_FIELDS, Leap, Mode, Stratum
 from nts.codec import cookies, extensions, ntp
 from nts.codec.aead import Aead, SessionKeys
 from nts.codec.aes_siv import AesSiv
@@ -39,7 +39,7 @@ from nts.system import clock
 from testkit import processes
 from testkit.processes import ROOT, Process, Suite, children, eventually, kill_orphans, workers_of
 
-UID, COOKIE, PLACEHOLDER, AUTH = FieldType
+UID, COOKIE, PLACEHOLDER, AUTH = NTS_FIELDS
 UNKNOWN = extensions.encode(0xF000, bytes(24))  # 28 octets, of a type for experiments
 KEYS = SessionKeys(Aead.AES_SIV_CMAC_256, os.urandom(32), os.urandom(32))
 HOSTS = ("127.0.0.1", processes.V6_PARAM)

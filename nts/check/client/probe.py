@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nts.base.registry import FieldType
+from nts.base.registry import NTS_FIELDS, FieldType
 from nts.check.client.recipes import Client, ClientResult, Place, wait_until
 from nts.check.model import Direction, Protocol, Skipped, Transcript
 from nts.check.peer import SOUND_KE, SOUND_NTP, Authority, KeBehaviour, KePeer, NtpBehaviour, NtpPeer, NtpTalk, pair
@@ -50,7 +50,7 @@ class Seen:
     @property
     def plain_requests(self) -> list[NtpTalk]:
         """The requests without any NTS field."""
-        return [r for r in self.requests if not any(f.type in set(FieldType) for f in r.fields)]
+        return [r for r in self.requests if not any(f.type in NTS_FIELDS for f in r.fields)]
 
     @property
     def spent(self) -> list[bytes]:

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from nts.base.errors import FormatError
-from nts.base.registry import MIN_UNIQUE_ID, NTP_PORT, FieldType
+from nts.base.registry import MIN_UNIQUE_ID, NTP_PORT, NTS_FIELDS, FieldType
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe, Seen, until_accepted, until_asked
 from nts.check.model import Finding, Grade, Group, Severity, failed, passed, skipped, warned
@@ -22,7 +22,6 @@ CAPTURED = 200  # requests
 ENOUGH = 20  # requests for a judgement
 _MIN_LAST = 28  # octets: RFC 7822 section 7.5.1.4
 _TRANSMIT = 40  # where the transmit timestamp begins, the last field of the header
-_NTS = set(FieldType)
 
 
 @GROUP.check(
@@ -98,7 +97,7 @@ def _once(talk: NtpTalk) -> bool:
 
 
 def _authenticator_last(talk: NtpTalk) -> bool:
-    nts = [f for f in talk.fields if f.type in _NTS]
+    nts = [f for f in talk.fields if f.type in NTS_FIELDS]
     return nts[-1].type == FieldType.AUTHENTICATOR
 
 

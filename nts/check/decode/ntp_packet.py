@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from nts.base.errors import AuthError, FormatError
-from nts.base.registry import FIELD_NAMES, KISS_NTSN, FieldType, Mode, Stratum
+from nts.base.registry import KISS_NTSN, NTS_FIELDS, FieldType, Mode, Stratum
 from nts.codec import extensions
 from nts.codec.aead import SessionKeys
 from nts.codec.extensions import Authenticator, Field
@@ -48,7 +48,7 @@ class Packet:
     @property
     def has_nts(self) -> bool:
         """Whether it has any NTS field."""
-        return any(f.type in FIELD_NAMES for f in self.fields)
+        return any(f.type in NTS_FIELDS for f in self.fields)
 
     @property
     def is_request(self) -> bool:
@@ -127,4 +127,4 @@ def looks_like_nts(octets: bytes) -> bool:
     if not may_be_ntp(octets) or len(octets) % 4:
         return False
     first = int.from_bytes(octets[HEADER_LENGTH : HEADER_LENGTH + 2], "big")
-    return first in FIELD_NAMES and bool(Packet(octets).fields)
+    return first in NTS_FIELDS and bool(Packet(octets).fields)

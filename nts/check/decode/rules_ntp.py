@@ -10,6 +10,7 @@ from nts.base.registry import (
     FIELD_NAMES,
     MAX_PLACEHOLDERS,
     MIN_UNIQUE_ID,
+    NTS_FIELDS,
     FieldType,
     Leap,
     Mode,
@@ -52,7 +53,7 @@ def _form(packet: Packet, header: Header) -> Iterator[Problem]:
     elif packet.rest:
         tail = packet.octets[size - packet.rest :]
         kind, length = int.from_bytes(tail[:2], "big"), int.from_bytes(tail[2:4], "big")
-        if kind in FIELD_NAMES and length == packet.rest:
+        if kind in NTS_FIELDS and length == packet.rest:
             yield must(f"its last field has {length} octets: receivers take it for a MAC", "RFC 7822 7.5.1.4")
         else:
             yield info(f"{packet.rest} octets at its end: a MAC, or a remainder", "RFC 7822 7.5.1.4")

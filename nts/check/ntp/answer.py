@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from nts.base.errors import AuthError, FormatError
-from nts.base.registry import KISS_NTSN, FieldType, Mode, Stratum
+from nts.base.registry import KISS_NTSN, NTS_FIELDS, FieldType, Mode, Stratum
 from nts.check.findings import counted
 from nts.check.ntp.forge import Request
 from nts.codec import extensions
@@ -88,7 +88,7 @@ class NtpAnswer:
     @property
     def has_nts(self) -> bool:
         """Whether it has any NTS field."""
-        return any(f.type in set(FieldType) for f in self.fields)
+        return any(f.type in NTS_FIELDS for f in self.fields)
 
     @property
     def is_rate_kiss(self) -> bool:

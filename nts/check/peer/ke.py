@@ -249,7 +249,7 @@ class KePeer:
         assert behaviour.certificate is not None
         self.behaviour, self.ring = behaviour, ring or fresh_ring()
         self.sessions: list[KeSession] = []
-        self._context = _context(behaviour, behaviour.certificate)
+        self._certificate = behaviour.certificate
         self._failures: list[Exception] = []
         self._stopping = threading.Event()
         (self._listener,) = listen.listening(socket.SOCK_STREAM, (behaviour.host,), behaviour.port)
@@ -314,7 +314,8 @@ class KePeer:
             return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = SSL.Connection(self._context, sock)
+        # pyOpenSSL hands on what a callback raises through its context: a shared one would give it to another thread.
+        connection = SSL.Connection(_context(behaviour, self._certificate), sock)
         connection.set_app_data(session)
         connection.set_accept_state()
         talk = KeTalk(connection, sock, session, behaviour, copied(self.ring), self._stopping)
