@@ -5,7 +5,7 @@
  *
  * Linked with --wrap, so that tests control clock, folder and network. The sockets are real ones on loopback.
  */
-#define _GNU_SOURCE /* recvmmsg, sendmmsg */
+#define _GNU_SOURCE /* recvmmsg */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/stat.h>
@@ -26,7 +26,6 @@ ssize_t __real_sendto(int fd, void const *reply, size_t len, int flags, struct s
 ssize_t __wrap_sendto(int fd, void const *reply, size_t len, int flags, struct sockaddr const *to, socklen_t to_len);
 ssize_t __real_sendmsg(int fd, struct msghdr const *message, int flags);
 ssize_t __wrap_sendmsg(int fd, struct msghdr const *message, int flags);
-int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags);
 void __wrap_nts_finish(nts_engine *engine, struct request *const *requests, uint64_t const *transmit, size_t n);
 int __wrap_clock_gettime(clockid_t id, struct timespec *now);
 int __wrap_stat(char const *path, struct stat *status);
@@ -103,18 +102,6 @@ ssize_t __wrap_sendmsg(int fd, struct msghdr const *message, int flags)
         memcpy(&last_source, CMSG_DATA(source), sizeof last_source);
     }
     return may_leave(fd, message->msg_iov->iov_len) ? __real_sendmsg(fd, message, flags) : -1;
-}
-
-/* Like the kernel, stops at the first message that cannot be sent, and reports that only if none was sent before. */
-int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags)
-{
-    for (unsigned i = 0; i < n; i++) {
-        if (i != 0 && reply_count == refused)
-            return (int)i;
-        if (__wrap_sendmsg(fd, &messages[i].msg_hdr, flags) < 0)
-            return -1;
-    }
-    return (int)n;
 }
 
 void __wrap_nts_finish(nts_engine *engine, struct request *const *requests, uint64_t const *transmit, size_t n)
