@@ -13,7 +13,6 @@ import os
 import pwd
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -38,10 +37,6 @@ def short_folder() -> Iterator[Path]:
     """A folder with a short path, since that of a Unix socket has 107 octets at most; pytest's may be longer."""
     with tempfile.TemporaryDirectory(prefix="nts-", dir="/tmp") as folder:
         yield Path(folder)
-
-
-def _family(address: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 V4, V6, OTHER_V4 = "127.0.0.1", "::1", "127.0.0.2"

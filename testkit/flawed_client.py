@@ -132,7 +132,7 @@ class FlawedClient:
         cookie = state.cookies.pop(0)
         placeholders = 9 if self.greedy else ts_client.count_placeholders(len(state.cookies), len(cookie))
         query = ts_client.build_query(state.keys, cookie, placeholders, self._random)
-        family = socket.AF_INET6 if ":" in state.where[0] else socket.AF_INET
+        family = addresses.family_of(state.where[0])
         endpoint = addresses.resolve(*state.where, socket.SOCK_DGRAM, family)[0]
         with socket.socket(endpoint.family, socket.SOCK_DGRAM) as sock:
             sock.connect(endpoint.address)

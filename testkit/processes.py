@@ -19,6 +19,7 @@ from typing import ClassVar
 import pytest
 
 from nts.system import certs
+from nts.system.addresses import family_of
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT = 20.0  # seconds
@@ -28,8 +29,7 @@ NO_ENGINE = "the native engine has not been built (make build)"
 
 def loopback_works(address: str) -> bool:
     """Whether this machine has a loopback address: containers without IPv6 are common."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
+    with contextlib.suppress(OSError), socket.socket(family_of(address), socket.SOCK_DGRAM) as sock:
         sock.bind((address, 0))
         return True
     return False
@@ -264,8 +264,7 @@ def is_running(pid: int) -> bool:
 
 def ask_udp(port: int, packet: bytes, *, host: str = "127.0.0.1", timeout: float = 2.0) -> bytes | None:
     """Send a datagram and return the first answer; None when there is none in time."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+    with socket.socket(family_of(host), socket.SOCK_DGRAM) as sock:
         sock.settimeout(timeout)
         sock.connect((host, port))
         sock.send(packet)

@@ -8,6 +8,8 @@ import socket
 import threading
 from dataclasses import dataclass
 
+from nts.system.addresses import family_of
+
 
 @dataclass(frozen=True)
 class Passed:
@@ -66,4 +68,4 @@ class Relay:
 
 
 def _socket(address: tuple[str, int]) -> socket.socket:
-    return socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_DGRAM)
+    return socket.socket(family_of(address[0]), socket.SOCK_DGRAM)

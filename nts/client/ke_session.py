@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nts.base.errors import ConfigError, ConnectError, FormatError, KeResponseError, TLSError
-from nts.base.registry import COOKIES_WANTED, EXPORTER_LABEL
+from nts.base.registry import COOKIES_WANTED
 from nts.client.state import Association
 from nts.codec.aead import Aead, SessionKeys, export_keys, possible_contexts
 from nts.codec.records import Message, MessageReader
@@ -39,7 +39,6 @@ class Options:
     timeout: float = 5.0
     """seconds for everything after the name look-up"""
     keylog: Path | None = None
-    label: str = EXPORTER_LABEL
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def exchange(options: Options, on_message: Callable[[Message], None] = lambda _m
         message = Message(message.records, message.trailing + surplus)
         on_message(message)
         agreement = ke_client.judge_response(message, options.aeads)
-        export = tls.exporter(channel.connection, options.label)
+        export = tls.exporter(channel.connection)
         contexts = possible_contexts(agreement.aead, confirmed=agreement.compliant_context)
         keys = tuple(export_keys(export, agreement.aead, c) for c in contexts)
         connection = channel.connection

@@ -8,7 +8,7 @@ import errno
 import socket
 
 from nts.base.errors import ConfigError
-from nts.system.addresses import format_address
+from nts.system.addresses import family_of, format_address
 
 ANY = ("0.0.0.0", "::")
 TARGETS = ("127.0.0.1", "192.0.2.1", "::1", "2001:db8::1")  # this machine, and addresses for documentation elsewhere
@@ -30,7 +30,7 @@ def listening(
     """
     sockets = []
     for address in addresses or ANY:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        family = family_of(address)
         try:
             sock = socket.socket(family, kind)
             sockets.append(sock)
@@ -67,9 +67,8 @@ def listening_everywhere(port: int) -> list[socket.socket]:
 def usual_addresses() -> list[str]:
     """The addresses from which this machine reaches itself and the rest of the world: at most two of each family."""
     found = []
-    for target in TARGETS:
-        family = socket.AF_INET6 if ":" in target else socket.AF_INET
-        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:  # no such family or route
+    for target in TARGETS:  # without such a family or route, there is none
+        with contextlib.suppress(OSError), socket.socket(family_of(target), socket.SOCK_DGRAM) as sock:
             sock.connect((target, 123))  # sends nothing
             found.append(sock.getsockname()[0])
     return sorted(set(found))

@@ -24,6 +24,11 @@ class Endpoint:
         return self.address[0]
 
 
+def family_of(address: str) -> socket.AddressFamily:
+    """The family of a numeric address."""
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 def resolve(host: str, port: int, kind: socket.SocketKind, family: socket.AddressFamily) -> list[Endpoint]:
     """The addresses of a host in the order to try them. AF_UNSPEC: of both families. ResolveError if there is none."""
     try:

@@ -33,6 +33,7 @@ from nts.server import engine, listen, ts_daemon
 from nts.server.engine import Engine, Handover
 from nts.server.keystore import KeyWatcher
 from nts.system import udp
+from nts.system.addresses import family_of
 from testkit.engine import EngineForTests
 from testkit.packets import (
     COVERED_AEADS,
@@ -117,7 +118,7 @@ class Bench:
 
 def bound(address: str, port: int = 0) -> socket.socket:
     """A non-blocking UDP socket that loses nothing of these tests, with timestamps."""
-    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    sock = socket.socket(family_of(address), socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
     udp.enable_timestamps(sock)
     sock.bind((address, port))

@@ -23,6 +23,7 @@ from nts.codec import cookies
 from nts.codec.aead import Aead, SessionKeys
 from nts.protocol import ts_client
 from nts.server import keystore
+from nts.system.addresses import family_of
 from testkit.processes import HAS_ENGINE, NO_ENGINE, V6_PARAM, Process, Suite, eventually, workers_of
 
 MTU = 1280
@@ -71,7 +72,7 @@ def test_a_reply_longer_than_the_path_passes_arrives(
     assert master is not None
     server = suite.start_ts()
     keys = SessionKeys(Aead.AES_SIV_CMAC_512, os.urandom(64), os.urandom(64))
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    family = family_of(host)
     try:
         with contextlib.closing(socket.socket(family, socket.SOCK_DGRAM)) as sock:
             sock.settimeout(10)

@@ -36,6 +36,7 @@ from nts.protocol import ts_client, ts_server
 from nts.protocol.ts_client import Query
 from nts.server import keystore, listen
 from nts.system import clock
+from nts.system.addresses import family_of
 from testkit import processes
 from testkit.processes import ROOT, Process, Suite, children, eventually, kill_orphans, workers_of
 
@@ -105,8 +106,7 @@ class Asker:
     """A UDP socket of one's own, connected to a server."""
 
     def __init__(self, port: int, host: str = "127.0.0.1", source: str | None = None) -> None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.sock = socket.socket(family, socket.SOCK_DGRAM)
+        self.sock = socket.socket(family_of(host), socket.SOCK_DGRAM)
         self.sock.settimeout(10)
         if source:
             self.sock.bind((source, 0))
@@ -467,8 +467,7 @@ def test_receive_timestamp_is_the_kernels(tmp_path: Path) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "127.1.2.3", processes.V6_PARAM])
 def test_reply_comes_from_the_address_that_was_asked(suite: Suite, host: str) -> None:
     """The server listens on all; RFC 5905 section 9: a client drops what comes from elsewhere."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+    with socket.socket(family_of(host), socket.SOCK_DGRAM) as sock:
         sock.settimeout(10)
         sock.sendto(plain(), (host, suite.ntp_port))
         _, source = sock.recvfrom(100)

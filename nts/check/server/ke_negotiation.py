@@ -143,7 +143,7 @@ def _where(answer: KeAnswer) -> Iterator[Finding]:
     if finding.grade is not Grade.PASS:
         return
     server, port = answer.time_server
-    family = socket.AF_INET6 if ":" in answer.address else socket.AF_INET
+    family = addresses.family_of(answer.address)
     try:
         if not is_ip_address(server.partition("%")[0]):
             addresses.resolve(addresses.absolute(server), port, socket.SOCK_DGRAM, family)
