@@ -10,6 +10,7 @@
     engine            the native engine, step by step and without sockets
     supervised        a server whose workers do nothing
     ke_sessions       sessions with our NTS-KE server
+    ts_requests       requests to our time server, good ones and others
     client_runs       our clients against servers that misbehave
     outcomes          many slow jobs at the same time
     relay             what passes between clients and a time server

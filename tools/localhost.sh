@@ -52,7 +52,7 @@ set -- "$@" -q tests/server/test_ke_daemon.py tests/server/test_ke_daemon_operat
 with "Debian's hosts file, in which ::1 comes first" "$has_ipv6" "$@" \
     tests/client/test_ntske_client.py tests/client/test_ntsts_client_*.py
 with 'IPv6 switched off (sysctl disable_ipv6)' "$ipv6_off" "$@" \
-    tests/server/test_ts_daemon.py::test_reply_comes_from_the_address_that_was_asked \
-    tests/server/test_ts_daemon.py::test_listens_only_where_told
+    tests/server/ts_daemon/test_ts_daemon_time.py::test_reply_comes_from_the_address_that_was_asked \
+    tests/server/ts_daemon/test_ts_daemon_time.py::test_listens_only_where_told
 with 'a kernel without IPv6' "$ipv6_off" env LD_PRELOAD="$PWD/$no_ipv6" "$@"
 exit "$failed"
