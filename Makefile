@@ -78,7 +78,7 @@ sanitize: build dev ## the same, a fuzzing run and the engine's tests in Python 
 	CFLAGS='$(SANITIZE_CFLAGS)' $(PYTHON) -m nts._engine_build build/sanitize/_engine.so build/sanitize/libaes_siv.a
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" ASAN_OPTIONS="$$ASAN_OPTIONS:detect_leaks=0" \
 	  $(PYTHON) $(PYTEST) --capture=no --engine-module build/sanitize/_engine.so \
-	  tests/server/test_engine.py tests/server/test_engine_parity.py
+	  tests/server/test_engine*.py
 
 .PHONY: test
 test: build dev ## all tests in Python (PYTEST_ARGS='-k name' for some)

@@ -1,12 +1,28 @@
 # SPDX-License-Identifier: MIT
-"""The native engine as tests drive it: batches without sockets, and its loop step by step (`engine/testing.h`)."""
+"""The native engine as tests drive it: step by step (`engine/testing.h`), in batches without sockets, on sockets."""
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Sequence
+from dataclasses import replace
 
+import pytest
+
+from nts.codec.ntp import Header
 from nts.protocol.ts_server import Outcome, Verdict
-from nts.server.engine import Engine
+from nts.server import listen
+from nts.server.engine import Engine, Handover
+from nts.system import udp
+from nts.system.addresses import family_of
+from testkit.packets import REQUEST, RING, SYSTEM, UNKNOWN_FIELD, raw_field
+from testkit.processes import HAS_ENGINE, NO_ENGINE
+
+NATIVE = pytest.mark.skipif(not HAS_ENGINE, reason=NO_ENGINE)
+BUFFER = 1 << 20
+HANDOVER = replace(REQUEST, before=raw_field(UNKNOWN_FIELD, bytes(24)))  # good, but the engine does not cover it
+PLAIN = Header(mode=3, transmit=1).encode()
 
 
 class EngineForTests(Engine):
@@ -51,3 +67,71 @@ class EngineForTests(Engine):
             handed_over = verdicts[i] == lib.NTS_HANDOVER
             outcomes.append(None if handed_over else Outcome(Verdict(verdicts[i]), reply))
         return outcomes, int(source.drawn)
+
+
+class Bench:
+    """An engine on sockets of its own, a client, and counters; all in one thread."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.servers = [bound(a) for a in addresses]
+        self.client = bound(addresses[0])
+        self.wake_read, self.wake_write = os.pipe()
+        self.cells = memoryview(bytearray(8 * len(Verdict))).cast("Q")
+        self.engine = EngineForTests()
+        self.engine.set_keys(RING)
+        self.engine.set_system(SYSTEM)
+        self.engine.count_into(self.cells)
+        self.engine.attach(self.servers, [self.wake_read])
+
+    def send(self, *datagrams: bytes, server: int = 0) -> None:
+        for datagram in datagrams:
+            self.client.sendto(datagram, self.servers[server].getsockname())
+
+    def serve(self) -> None:
+        """All that has come."""
+        timeout = 1000
+        while self.engine.wait(timeout) == 1:
+            self.engine.serve()
+            timeout = 0  # on loopback, what has been sent is there
+
+    def handovers(self) -> list[Handover]:
+        """The packets that wait for the reference, which get no reply."""
+        found = []
+        while (handover := self.engine.handover()) is not None:
+            found.append(handover)
+            self.engine.handover_done(None)
+        return found
+
+    def replies(self) -> list[tuple[bytes, int]]:
+        """What the client has got, with the kernel's time of arrival in ns since 1970."""
+        got: list[tuple[bytes, int]] = []
+        while True:
+            try:
+                data, ancillary, _, peer = self.client.recvmsg(4096, 256)
+            except BlockingIOError:
+                return got
+            assert peer[:2] in [s.getsockname()[:2] for s in self.servers]
+            got.append((data, udp.arrival_ns(ancillary)))
+
+    def exchange(self, *datagrams: bytes) -> list[bytes]:
+        self.send(*datagrams)
+        self.serve()
+        return [data for data, _ in self.replies()]
+
+    def counted(self) -> dict[str, int]:
+        return {v.name: self.cells[v] for v in Verdict if self.cells[v]}
+
+    def close(self) -> None:
+        listen.close_all([*self.servers, self.client])
+        os.close(self.wake_read)
+        os.close(self.wake_write)
+
+
+def bound(address: str, port: int = 0) -> socket.socket:
+    """A non-blocking UDP socket that loses nothing of these tests, with timestamps."""
+    sock = socket.socket(family_of(address), socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+    udp.enable_timestamps(sock)
+    sock.bind((address, port))
+    sock.setblocking(False)
+    return sock
