@@ -7,7 +7,9 @@
     foreign_cookies   keys and cookies of chronyd and NTPsec
     command_lines     the argument parsers of the scripts
     processes         the suite's scripts and servers as processes
-    engine            the native engine, step by step and without sockets
+    engine            the native engine, step by step, without sockets and with them
+    engine_packets    packets that it covers, bad ones, and those that it must hand over
+    engine_parity     the native engine beside the reference
     supervised        a server whose workers do nothing
     ke_sessions       sessions with our NTS-KE server
     ts_requests       requests to our time server, good ones and others

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""The native engine beside the reference: whether both do the same with a packet.
+
+Both get the same keys, clock and random octets. The engine draws octets for the packets of a batch in order, the
+reference packet by packet, so both must draw equally many. `covered` decides, independently of both, which packets the
+engine must not hand over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+from collections import Counter as Tally
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import islice
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+from nts.codec.keyring import KeyRing
+from nts.protocol import ts_server
+from nts.protocol.ts_server import MAX_REQUEST, Outcome, SystemVariables
+from testkit.engine import EngineForTests
+from testkit.engine_packets import CONTENTS
+from testkit.packets import AUTHENTICATOR, COOKIE, DEPARTED, PLACEHOLDER, RECEIVED, RING, SYSTEM, UNIQUE_IDENTIFIER
+
+BATCH = 64
+MOST_OCTETS = BATCH * (8 + 1) * 16  # that a batch can draw: nonces of eight cookies and of one reply each
+OCTETS = hashlib.shake_128(b"stream").digest(MOST_OCTETS)
+Outcomes = list[Outcome | None]
+
+
+@lru_cache(maxsize=1)
+def engine() -> EngineForTests:
+    return EngineForTests()
+
+
+class Stream:
+    """Draws the same octets as the engine, in the same order."""
+
+    def __init__(self) -> None:
+        self.drawn = 0
+
+    def __call__(self, count: int) -> bytes:
+        self.drawn += count
+        assert self.drawn <= len(OCTETS)
+        return OCTETS[self.drawn - count : self.drawn]
+
+
+def shape_of(packet: bytes) -> str:
+    """One letter for each extension field of a packet: U, C, P or A if the field itself is as expected, else "?".
+
+    Empty when the fields do not fill the packet exactly.
+    """
+    at, letters, cookie = 48, "", -1
+    while at < len(packet):
+        kind, length = struct.unpack_from(">HH", packet, at)
+        if length < 16 or length % 4 or at + length > len(packet):
+            return ""
+        body = packet[at + 4 : at + length]
+        if kind == COOKIE:
+            cookie = length
+        known = {
+            UNIQUE_IDENTIFIER: ("U", length >= 36),
+            COOKIE: ("C", True),
+            PLACEHOLDER: ("P", length == cookie),
+            AUTHENTICATOR: ("A", length == 40 and body[:4] == b"\0\x10\0\x10"),
+        }
+        letter, fits = known.get(kind, ("?", False))
+        letters += letter if fits else "?"
+        at += length
+    return letters
+
+
+def has_foreign_cookie(packet: bytes, ring: KeyRing) -> bool:
+    """Whether the packet's first cookie is authentic, but does not hold keys for AES-SIV."""
+    at = 48
+    while True:
+        kind, length = struct.unpack_from(">HH", packet, at)
+        if kind == COOKIE:
+            break
+        at += length
+    body = packet[at + 4 : at + length]
+    master = ring.get(int.from_bytes(body[:2], "big"))
+    if master is None:
+        return False
+    try:
+        contents = AESSIV(master.key).decrypt(body[18:], [b"", body[2:18]])
+    except InvalidTag:
+        return False
+    return (int.from_bytes(contents[:2], "big"), len(contents)) not in CONTENTS
+
+
+def covered(packet: bytes, ring: KeyRing) -> bool:
+    """Whether the engine must judge the packet itself."""
+    if not 48 <= len(packet) <= MAX_REQUEST or len(packet) % 4 or len(packet) == 48:
+        return True
+    version, mode = packet[0] >> 3 & 7, packet[0] & 7
+    if version != 4 or mode != 3:
+        return True
+    return bool(re.fullmatch("(UC|CU)P*A", shape_of(packet))) and not has_foreign_cookie(packet, ring)
+
+
+def judged(
+    packets: Sequence[bytes], ring: KeyRing = RING, system: SystemVariables = SYSTEM, *,
+    received: int = RECEIVED, transmit: int = DEPARTED,
+) -> Outcomes:  # fmt: skip
+    """The engine's outcomes for packets as one batch, after a comparison with the reference."""
+    assert len(packets) <= BATCH
+    arrivals = [(received + 977 * i) % 2**64 for i in range(len(packets))]
+    stream = Stream()
+    engine().set_keys(ring)
+    engine().set_system(system)
+    outcomes, drawn = engine().answer(packets, arrivals, transmit, OCTETS)
+    for packet, arrival, outcome in zip(packets, arrivals, outcomes, strict=True):
+        if outcome is None:
+            assert not covered(packet, ring), f"handed over: {packet.hex()}"
+            continue
+        expected = ts_server.respond(
+            packet, keys=ring, system=system, received=arrival, now=lambda: transmit, random=stream
+        )
+        assert outcome == expected, packet.hex()
+    assert drawn == stream.drawn
+    return outcomes
+
+
+def judged_all(packets: Iterable[bytes], ring: KeyRing = RING) -> Outcomes:
+    """The same for any number of packets, in batches of all sizes."""
+    rest, outcomes, size = iter(packets), Outcomes(), 0
+    while batch := list(islice(rest, size % BATCH + 1)):
+        outcomes += judged(batch, ring)
+        size += 29
+    return outcomes
+
+
+def tally(outcomes: Outcomes) -> Tally[str]:
+    return Tally("HANDED_OVER" if o is None else o.verdict.name for o in outcomes)
