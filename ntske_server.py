@@ -7,7 +7,8 @@ examples:
   ntske_server.py my-server.ini   use another configuration
   ntske_server.py --verbose       print a line for each session
 
-Stop it with Ctrl-C or SIGTERM. It notices new master keys. To load a new certificate, restart it.
+Stop it with Ctrl-C or SIGTERM. It notices new master keys and a new certificate; SIGHUP makes it look at once. SIGUSR1
+prints its counters.
 """
 
 from __future__ import annotations
@@ -19,10 +20,7 @@ from nts.cli import options, script
 
 
 def main() -> int:
-    parser = options.parser(__doc__)
-    parser.add_argument("config", nargs="?", metavar="server.ini", help="configuration (default: beside this script)")
-    parser.add_argument("--verbose", action="store_true", help="print a line on stderr for each session")
-    args = parser.parse_args()
+    args = options.server(__doc__, "session")
 
     from nts.server import config, ke_daemon
 

@@ -6,7 +6,7 @@ examples:
   ntsts_server.py                 use the server.ini beside this script (UDP port 4123)
   ntsts_server.py my-server.ini   use another configuration
 
-Stop it with Ctrl-C or SIGTERM; it then prints its counters. It notices new master keys.
+Stop it with Ctrl-C or SIGTERM; it then prints its counters, as it does on SIGUSR1. It notices new master keys.
 """
 
 from __future__ import annotations
@@ -18,10 +18,7 @@ from nts.cli import options, script
 
 
 def main() -> int:
-    parser = options.parser(__doc__)
-    parser.add_argument("config", nargs="?", metavar="server.ini", help="configuration (default: beside this script)")
-    parser.add_argument("--verbose", action="store_true", help="print a line on stderr for each worker that starts")
-    args = parser.parse_args()
+    args = options.server(__doc__, "worker that starts")
 
     from nts.server import config, ts_daemon
 

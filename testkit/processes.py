@@ -164,6 +164,7 @@ class Suite:
                 **self.options.get("ntpv4", {}),
             },
             keys={"master_keys_dir": "master_keys", **self.options.get("keys", {})},
+            server={"sandbox": "no", **self.options.get("server", {})},  # coverage writes files
         )  # fmt: skip
 
     def start_ke(self, *arguments: str) -> Process:

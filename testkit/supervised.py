@@ -6,6 +6,7 @@
 - `set-up` and `system`: the set-up of the workers whose indexes the file holds fails, with our error or the system's;
 - `slow`: the set-up of every worker lasts until it is told to stop;
 - `serve`: workers whose indexes the file holds fail after their set-up;
+- `hangs`: the parent believes that the workers whose indexes the file holds hang;
 - `processes`: no more than so many processes can be made; each refusal adds an octet to `refused`;
 - `later`: the parent believes that two hours have passed.
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -78,7 +80,14 @@ def set_up(index: int, stop: workers.StopSignal) -> Callable[[], None]:
 
 
 def main() -> int:
-    workers.supervise(COUNT, set_up, lambda: console.say("all run"))
+    duties = workers.Duties(
+        ready=lambda: console.say("all run"),
+        signals={signal.SIGUSR1: lambda: console.say("signalled")},
+        tick=lambda: map(int, content("hangs")),
+        replaced=lambda: console.say("replaced"),
+        stopping=lambda: console.say("stopping"),
+    )
+    workers.supervise(COUNT, set_up, duties)
     console.say("stopped")
     return 0
 

@@ -37,6 +37,20 @@ def _described(doc: str | None) -> dict[str, Any]:
     }
 
 
+def server(doc: str | None, verbose: str) -> argparse.Namespace:
+    """The arguments of a server: `config` (a path or None), `verbose`. Sets the format of the log."""
+    made = parser(doc)
+    made.add_argument("config", nargs="?", metavar="server.ini", help="configuration (default: beside this script)")
+    made.add_argument("--verbose", action="store_true", help=f"print a line on stderr for each {verbose}")
+    made.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="how lines on stderr look (default: text)"
+    )
+    args = made.parse_args()
+    if args.log_format == "json":
+        console.use_json()
+    return args
+
+
 def add_family(parser: argparse.ArgumentParser) -> None:
     """Add -4 and -6."""
     group = parser.add_mutually_exclusive_group()

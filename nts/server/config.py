@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Callable
 from configparser import ConfigParser
 from dataclasses import dataclass, field, fields
@@ -20,7 +21,7 @@ from typing import Any
 from nts import ROOT
 from nts.base.errors import ConfigError
 from nts.base.registry import EXPORTER_LABEL
-from nts.base.text import is_server_name, whole_number
+from nts.base.text import is_ip_address, is_server_name, whole_number
 from nts.codec.aead import Aead
 from nts.system import inifile
 
@@ -102,6 +103,21 @@ def _optional_path(text: str) -> Path | None:
     return _path(text) if text else None
 
 
+def _user(text: str) -> str:
+    if text and not re.fullmatch(r"[a-z_][a-z0-9_-]*", text):
+        raise ValueError("must be the name of a user of this machine, or empty")
+    return text
+
+
+def _endpoint(text: str) -> tuple[str, int] | None:
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    number = whole_number(port, 1, 65535)
+    if text and (number is None or not is_ip_address(host)):
+        raise ValueError("must be an IP address and a port, such as 127.0.0.1:9460 or [::1]:9460, or empty")
+    return (host, number) if number else None
+
+
 def _label(text: str) -> str:
     if not text.isascii() or not text.isprintable():
         raise ValueError("must be printable ASCII")
@@ -125,12 +141,16 @@ class KeConfig:
     """IP addresses; empty: all"""
     server_cert: Path = _option(_path, "certs/server.pem")
     server_key: Path = _option(_path, "certs/server.key")
+    name: str = _option(_server, "")
+    """the name under which clients reach the server, which the certificate must be for; empty: not checked"""
     root_ca: Path | None = _option(_optional_path, "certs/ca.pem")
     """for users and `check`, and made by auto_cert"""
     auto_cert: bool = _option(_yes_no, "no")
     workers: int = _option(_workers, "auto")
     """processes"""
     aeads: tuple[Aead, ...] = _option(_aeads, "15, 17, 16")
+    metrics: tuple[str, int] | None = _option(_endpoint, "")
+    """address and port for Prometheus; None: no metrics"""
 
 
 @dataclass(frozen=True)
@@ -147,6 +167,7 @@ class NtpConfig:
     local_stratum: int = _option(_number(1, 15), "10")
     engine: str = _option(_one_of("auto", "native", "python"), "auto")
     """native; python; auto: native if it has been built, else python"""
+    metrics: tuple[str, int] | None = _option(_endpoint, "")
 
 
 @dataclass(frozen=True)
@@ -159,6 +180,16 @@ class KeysConfig:
 
 
 @dataclass(frozen=True)
+class ProcessConfig:
+    """[server]: what holds for the processes of both servers."""
+
+    user: str = _option(_user, "")
+    """whom to become once the sockets are open, when started by root; empty: nobody else"""
+    sandbox: bool = _option(_yes_no, "yes")
+    """whether to give up all rights that the server does not need"""
+
+
+@dataclass(frozen=True)
 class ServerConfig:
     """The contents of server.ini."""
 
@@ -166,9 +197,10 @@ class ServerConfig:
     ntske: KeConfig
     ntpv4: NtpConfig
     keys: KeysConfig
+    server: ProcessConfig
 
 
-SECTIONS = {"ntske": KeConfig, "ntpv4": NtpConfig, "keys": KeysConfig}
+SECTIONS = {"ntske": KeConfig, "ntpv4": NtpConfig, "keys": KeysConfig, "server": ProcessConfig}
 
 
 def load(path: Path) -> ServerConfig:

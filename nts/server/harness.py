@@ -1,18 +1,28 @@
 # SPDX-License-Identifier: MIT
-"""What both servers share: they run workers that count verdicts and follow the master keys."""
+"""What both servers share: confinement, signals, and workers that count verdicts and follow the master keys."""
 
 from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable
+import signal
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 
 from nts.server import workers
-from nts.server.config import KeysConfig
+from nts.server.config import ServerConfig
 from nts.server.keystore import KeyWatcher
-from nts.system import console
+from nts.system import console, privileges, sandbox
+
+_HANGS = 30  # seconds without a sign of life from a worker
+
+
+def _shared_cells(count: int) -> memoryview:
+    """Numbers of 64 bits that this process shares with those forked from it."""
+    return memoryview(mmap.mmap(-1, 8 * count)).cast("Q")
 
 
 class Counters:
@@ -20,7 +30,7 @@ class Counters:
 
     def __init__(self, verdicts: type[IntEnum], worker_count: int) -> None:
         self._verdicts, self._worker_count = verdicts, worker_count
-        self._cells = memoryview(mmap.mmap(-1, 8 * len(verdicts) * worker_count)).cast("Q")
+        self._cells = _shared_cells(len(verdicts) * worker_count)
 
     def of(self, worker: int) -> memoryview:
         """The counters of one worker, indexed by verdict. Only that worker writes them."""
@@ -33,6 +43,39 @@ class Counters:
         return {name: count for name, count in sums.items() if count}
 
 
+class Board:
+    """What parent and workers tell each other, in shared memory."""
+
+    def __init__(self, worker_count: int) -> None:
+        self._cells = _shared_cells(2 + worker_count)
+
+    @property
+    def reloads(self) -> int:
+        """How often the operator has asked to load files again."""
+        return self._cells[0]
+
+    @property
+    def restarts(self) -> int:
+        """How many workers have been replaced."""
+        return self._cells[1]
+
+    def reload(self) -> None:
+        """Ask the workers to load their files again."""
+        self._cells[0] += 1
+
+    def replaced(self) -> None:
+        """Count a worker that was replaced."""
+        self._cells[1] += 1
+
+    def beat(self, worker: int) -> None:
+        """Give a sign of life from a worker."""
+        self._cells[2 + worker] = int(time.monotonic())
+
+    def silent_since(self, then: float) -> list[int]:
+        """The workers that have given no sign of life since `then`."""
+        return [index for index, beat in enumerate(self._cells[2:]) if 0 < beat < then]
+
+
 @dataclass(frozen=True)
 class WorkerContext:
     """What a worker process needs, whichever server it belongs to."""
@@ -42,34 +85,128 @@ class WorkerContext:
     counters: memoryview
     """this worker's counters, indexed by verdict"""
     watcher: KeyWatcher
-    log: Callable[[str], None]
+    log: Callable[..., None]
     """prints a line if --verbose is given"""
+    board: Board
+
+    def beat(self) -> None:
+        """Give a sign of life. A worker that gives none for half a minute is killed."""
+        self.board.beat(self.index)
+
+    @property
+    def say(self) -> Callable[..., None]:
+        """Prints a status line, from the first worker alone: the others would say the same."""
+        return console.say if self.index == 0 else console.ignore
+
+    @property
+    def warn(self) -> Callable[[str], None]:
+        """The same for a warning."""
+        return console.warn if self.index == 0 else console.ignore
+
+
+SetUp = Callable[[WorkerContext], Callable[[], None]]
+
+
+def _nothing() -> None:
+    pass
 
 
 class Harness:
-    """Runs the workers of a server. `counters` can be read at any time."""
+    """Runs the workers of a server. `counters` can be read at any time.
 
-    def __init__(self, keys: KeysConfig, worker_count: int, verdicts: type[IntEnum], *, verbose: bool) -> None:
-        self._folder, self._worker_count = keys.master_keys_dir, worker_count
+    Make it when the sockets are open and the certificate is loaded: afterwards this process has no rights but those
+    that serving needs. NTSError when it cannot give them up.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        worker_count: int,
+        verdicts: type[IntEnum],
+        *,
+        verbose: bool,
+        files: Iterable[Path] = (),
+    ) -> None:
+        """`files` are read again later, when they change."""
+        self._worker_count = worker_count
         self._log = console.say if verbose else console.ignore
+        self._reports = True
+        self._last_tick = time.monotonic()
         self.counters = Counters(verdicts, worker_count)
+        self.board = Board(worker_count)
+        self.watcher = KeyWatcher(config.keys.master_keys_dir, self._report)
+        self.watcher.ring()  # read the keys, and report problems with them, while we may still be root
+        self._confine(config, [self.watcher.folder, *files])
 
     def run(
-        self, set_up: Callable[[WorkerContext], Callable[[], None]], announce: Callable[[], None], unit: str
+        self,
+        set_up: SetUp,
+        announce: Callable[[], None],
+        unit: str,
+        *,
+        reload: str,
+        look: Callable[[], None] = _nothing,
+        stopping: Callable[[], None] = _nothing,
     ) -> None:
         """Run `set_up(worker)()` in each worker until SIGINT or SIGTERM, then print the counters of the `unit`s.
 
-        `announce` is called when all workers are set up. NTSError when one of them fails before.
+        `announce` is called when all workers are set up. `reload` is what SIGHUP prints. `look` is called every second.
+        `stopping` is called before the workers are stopped. NTSError when a worker fails before all are set up.
         """
 
         def set_up_worker(index: int, stop: workers.StopSignal) -> Callable[[], None]:
-            watcher = KeyWatcher(self._folder, console.warn if index == 0 else console.ignore)
-            watcher.ring()  # report problems with the keys now, not at the first request
+            self._reports = index == 0
+            worker = WorkerContext(index, stop, self.counters.of(index), self.watcher, self._log, self.board)
+            worker.beat()
             self._log(f"worker {index} runs as process {os.getpid()}")
-            return set_up(WorkerContext(index, stop, self.counters.of(index), watcher, self._log))
+            return set_up(worker)
 
-        workers.supervise(self._worker_count, set_up_worker, announce)
-        console.say(f"stopped; {unit}: {console.counts(self.counters.totals())}")
+        def tick() -> Iterable[int]:
+            now, before, self._last_tick = time.monotonic(), self._last_tick, time.monotonic()
+            look()
+            # If we were stopped ourselves, so were the workers.
+            return self.board.silent_since(now - _HANGS) if now - before < _HANGS / 2 else ()
+
+        def hang_up() -> None:
+            if was_terminal and not os.isatty(2):  # the terminal has been closed
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+            console.say(reload)
+            self.board.reload()
+
+        def show() -> None:
+            console.say(f"{unit}: {console.counts(self.counters.totals())}", counters=self.counters.totals())
+
+        was_terminal = os.isatty(2)
+        duties = workers.Duties(
+            ready=announce,
+            signals={signal.SIGHUP: hang_up, signal.SIGUSR1: show},
+            tick=tick,
+            replaced=self.board.replaced,
+            stopping=stopping,
+        )
+        workers.supervise(self._worker_count, set_up_worker, duties)
+        totals = self.counters.totals()
+        console.say(f"stopped; {unit}: {console.counts(totals)}", counters=totals)
+
+    def _report(self, problem: str) -> None:
+        """A problem with the master keys: one process of us is enough to print it."""
+        if self._reports:
+            console.warn(problem)
+
+    def _confine(self, config: ServerConfig, followed: list[Path]) -> None:
+        """Give up root and whatever else serving does not need."""
+        server = config.server
+        if server.user:
+            privileges.drop(server.user)
+            for path in followed:
+                if not os.access(path, os.R_OK):
+                    console.warn(f"user {server.user} cannot read {path}: changes to it will go unnoticed")
+        elif privileges.is_root():
+            console.warn("runs as root: name another user in server.ini, [server] user")
+        privileges.harden()
+        if server.sandbox:
+            self._log(f"confined by {sandbox.enter([])}")
 
 
 def format_worker_count(count: int) -> str:

@@ -31,9 +31,10 @@ from nts.codec.records import MessageReader
 from nts.protocol import ke_server
 from nts.protocol.ke_server import KeServer, Outcome, Verdict
 from nts.server import keystore, listen, trial_certificate
+from nts.server.certificate import CertificateWatcher
 from nts.server.config import ServerConfig
 from nts.server.harness import Harness, WorkerContext, format_worker_count
-from nts.system import addresses, certs, console, tls
+from nts.system import addresses, certs, console, privileges, tls
 
 SESSION_TIMEOUT = 5.0  # seconds from accept to the end of the request
 LINGER_TIMEOUT = 1.0  # seconds from the response to the close
@@ -55,7 +56,7 @@ class Shared:
     """What the sessions of a worker share."""
 
     policy: KeServer
-    context: tls.Context
+    certificate: CertificateWatcher
     label: str
     worker: WorkerContext
 
@@ -65,7 +66,7 @@ class Session:
 
     def __init__(self, sock: socket.socket, peer: str, shared: Shared) -> None:
         self._sock, self._peer, self._shared = sock, peer, shared
-        self._tls = tls.Connection(shared.context, sock)
+        self._tls = tls.Connection(shared.certificate.context, sock)
         self._tls.set_accept_state()
         self._reader = MessageReader(ke_server.MAX_REQUEST)
         self._response = b""
@@ -204,6 +205,7 @@ class Worker:
             self._selector.register(listener, selectors.EVENT_READ, listener)
         self._sessions: dict[int, Session] = {}  # by number, oldest first
         self._numbers = itertools.count()
+        self._reloads = shared.worker.board.reloads
 
     def run(self) -> None:
         """Serve until a descriptor of the stop signal is readable."""
@@ -219,8 +221,16 @@ class Worker:
             now = time.monotonic()
             if now >= next_sweep:
                 next_sweep = now + _SWEEP
+                self._follow()
                 for number in [n for n, s in self._sessions.items() if now >= s.deadline]:
                     self._step(number, Session.expire)
+
+    def _follow(self) -> None:
+        """Give a sign of life, and follow the certificate's files."""
+        worker = self._shared.worker
+        worker.beat()
+        asked, self._reloads = worker.board.reloads != self._reloads, worker.board.reloads
+        self._shared.certificate.follow(worker.say, worker.warn, at_once=asked)
 
     def _accept(self, listener: socket.socket) -> None:
         try:
@@ -256,10 +266,9 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     """Run the NTS-KE server until SIGINT or SIGTERM. ConfigError when it cannot start."""
     ke, ntp, keys = config.ntske, config.ntpv4, config.keys
     aead.check(ke.aeads)
-    trial_certificate.make_if_missing(ke)
-    context = tls.server_context(ke.server_cert, ke.server_key)
-    certificate = certs.describe(ke.server_cert)
-    problem = certificate.problem(certs.now())
+    trial_certificate.make_if_missing(ke, config.server.user)
+    certificate = CertificateWatcher(ke)
+    problem = certificate.problem()
     if problem:
         console.warn(f"{ke.server_cert} {problem}: clients will refuse it")
         if ke.auto_cert:
@@ -269,15 +278,21 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
         listener.listen(BACKLOG)
     first = keystore.ensure_key(keys.master_keys_dir, keys.max_keys, os.urandom)
     if first:
+        privileges.give(config.server.user, keys.master_keys_dir, *keys.master_keys_dir.iterdir())
         console.say(f"made the first master key, {first.key.id:04x}, in {keys.master_keys_dir}")
     policy = KeServer(ke.aeads, ntp.server, ntp.port)
 
     def set_up(worker: WorkerContext) -> Callable[[], None]:
-        return Worker(listeners, Shared(policy, context, keys.key_label, worker)).run
+        return Worker(listeners, Shared(policy, certificate, keys.key_label, worker)).run
 
-    harness = Harness(keys, ke.workers, Verdict, verbose=verbose)
-    harness.run(set_up, lambda: _announce(config, certificate, listeners), "sessions")
-    listen.close_all(listeners)
+    harness = Harness(config, ke.workers, Verdict, verbose=verbose, files=(ke.server_cert, ke.server_key))
+    harness.run(
+        set_up,
+        lambda: _announce(config, certificate.description, listeners),
+        "sessions",
+        reload="reads its certificate again",
+        stopping=lambda: listen.close_all(listeners),
+    )
 
 
 def _announce(config: ServerConfig, certificate: certs.Description, listeners: list[socket.socket]) -> None:

@@ -19,7 +19,7 @@ from nts.base.registry import Leap
 from nts.codec import aead, aes_siv, ntp
 from nts.server import keystore, listen
 from nts.server.config import ServerConfig
-from nts.system import addresses, certs, clock, tls
+from nts.system import addresses, certs, clock, privileges, tls
 
 _SOON = datetime.timedelta(days=14)
 _OLD_KEY = 7 * 86400  # seconds; RFC 8915 section 6 suggests a new one every day
@@ -95,7 +95,10 @@ def _age(seconds: int) -> str:
 def check(config: ServerConfig) -> list[Finding]:
     """Check everything that can be checked before the servers start."""
     findings = [Finding("ok", f"{config.path} is valid")]
-    for part in (_check_algorithms, _check_certificate, _check_keys, _check_ports, _check_clock, _check_advertised):
+    parts = (
+        _check_algorithms, _check_certificate, _check_keys, _check_user, _check_ports, _check_clock, _check_advertised
+    )  # fmt: skip
+    for part in parts:
         try:
             findings += part(config)
         except NTSError as e:
@@ -129,6 +132,8 @@ def _check_certificate(config: ServerConfig) -> Iterator[Finding]:
     problem = certificate.problem(certs.now())
     if problem:
         yield Finding("error", f"{ke.server_cert} {problem}")
+    elif ke.name and not certificate.covers(ke.name):
+        yield Finding("error", f"{ke.server_cert} is not for {ke.name}, the [ntske] name")
     elif certificate.not_after - certs.now() < _SOON:
         yield Finding("warning", f"{ke.server_cert} expires on {certificate.not_after:%Y-%m-%d}")
     else:
@@ -139,6 +144,23 @@ def _check_certificate(config: ServerConfig) -> Iterator[Finding]:
             yield Finding("error", f"it does not lead to {ke.root_ca}: {problem}")
         else:
             yield Finding("ok", f"it leads to {ke.root_ca}")
+
+
+def _check_user(config: ServerConfig) -> Iterator[Finding]:
+    """The user that the servers become must be able to read what they read again later."""
+    user, ke = config.server.user, config.ntske
+    if not user:
+        return
+    privileges.account(user)
+    paths = [p for p in (ke.server_cert, ke.server_key, config.keys.master_keys_dir) if p.exists()]
+    paths += [f.path for f in keystore.load(config.keys.master_keys_dir).files]
+    if not privileges.is_root():
+        yield Finding("warning", f"only root can check whether user {user} can read its files")
+        return
+    closed = privileges.unreadable_for(user, paths)
+    yield from (Finding("error", f"user {user} cannot read {path}") for path in closed)
+    if not closed:
+        yield Finding("ok", f"user {user} can read the certificate and the master keys")
 
 
 def _check_mode(path: Path, forbidden: int) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from nts.base.errors import ConfigError
 from nts.base.text import is_server_name
 from nts.server.config import KeConfig
-from nts.system import certs, console
+from nts.system import certs, console, privileges
 
 
 def make(names: list[str], ke: KeConfig) -> list[Path]:
@@ -21,12 +21,13 @@ def make(names: list[str], ke: KeConfig) -> list[Path]:
     return certs.make(tuple(names), cert=ke.server_cert, key=ke.server_key, ca=ke.root_ca)
 
 
-def make_if_missing(ke: KeConfig) -> None:
-    """Make the certificate for localhost if `auto_cert` is set and neither certificate nor key exists."""
+def make_if_missing(ke: KeConfig, user: str) -> None:
+    """Make the certificate for localhost, for a server that runs as `user`, if `auto_cert` is set and it is missing."""
     if not ke.auto_cert or ke.root_ca is None or (ke.server_cert.exists() and ke.server_key.exists()):
         return
     try:
         certs.make(certs.LOCAL_NAMES, cert=ke.server_cert, key=ke.server_key, ca=ke.root_ca)
+        privileges.give(user, ke.server_key)
     except ConfigError:
         if ke.server_cert.exists() or ke.server_key.exists():
             return  # the operator's, or made just now by another server that started at the same time

@@ -33,7 +33,7 @@ from nts.system.clock import now as clock_now
 
 BATCH = 64  # datagrams from one socket before the others get their turn
 RECEIVE_BUFFER = 1 << 20  # octets; a burst must wait in the kernel, not be lost
-_ROUND_MS = 500  # the longest time between checks of keys and clock
+_ROUND_MS = 500  # the longest time between checks of keys and clock, and between signs of life
 _ROOM = ts_server.MAX_REQUEST + 1  # so that longer datagrams are recognised
 _ANCILLARY_ROOM = 256
 _PKTINFO4 = struct.Struct("=I4s4s")  # in_pktinfo: interface, local address, destination in the header
@@ -75,7 +75,7 @@ class PythonWorker:
     """The event loop of one process, all in Python."""
 
     def __init__(self, sockets: list[socket.socket], clock: Clock, worker: WorkerContext) -> None:
-        self._clock, self._watcher, self._cells = clock, worker.watcher, worker.counters
+        self._clock, self._watcher, self._cells, self._beat = clock, worker.watcher, worker.counters, worker.beat
         self._selector = selectors.DefaultSelector()
         for descriptor in worker.stop.descriptors():
             self._selector.register(descriptor, selectors.EVENT_READ, None)
@@ -85,7 +85,8 @@ class PythonWorker:
     def run(self) -> None:
         """Serve until a descriptor of the stop signal is readable."""
         while True:
-            for key, _ in self._selector.select():
+            self._beat()
+            for key, _ in self._selector.select(_ROUND_MS / 1000):
                 if key.data is None:
                     return
                 self._drain(key.data)
@@ -108,7 +109,7 @@ class NativeWorker:
     """The event loop of one process around the native engine: updates keys and system variables, answers handovers."""
 
     def __init__(self, sockets: list[socket.socket], clock: Clock, worker: WorkerContext) -> None:
-        self._clock, self._watcher, self._cells = clock, worker.watcher, worker.counters
+        self._clock, self._watcher, self._cells, self._beat = clock, worker.watcher, worker.counters, worker.beat
         self._ring: KeyRing | None = None
         self._system: SystemVariables | None = None
         self._engine = Engine()
@@ -120,6 +121,7 @@ class NativeWorker:
         """Serve until a descriptor of the stop signal is readable."""
         folder = os.fsencode(self._watcher.folder)
         while (turn := self._engine.run(folder, self._watcher.seen, _ROUND_MS)) >= 0:
+            self._beat()
             self._refresh()
             handover = self._engine.handover() if turn == 1 else None
             if handover is not None:
@@ -171,7 +173,8 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
         console.say(_describe_clock(clock, ntp_config.clock))
         console.say(engine_line)
 
-    Harness(keys, ntp_config.workers, Verdict, verbose=verbose).run(set_up, announce, "datagrams")
+    harness = Harness(config, ntp_config.workers, Verdict, verbose=verbose)
+    harness.run(set_up, announce, "datagrams", reload="nothing to load: it follows the master keys by itself")
     for group in bound:
         listen.close_all(group)
 

@@ -4,7 +4,7 @@
 The parent opens the sockets, forks the workers and waits for signals. SIGINT and SIGTERM stop everything. If the set-up
 of one of the first workers fails, the server does not start. Later, a worker that dies is reported and replaced, and
 the others go on. A worker also stops when its parent dies: it watches the read end of a pipe, the lifeline, whose only
-write end the parent holds.
+write end the parent holds. Between signals, the parent does its `Duties`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import signal
 import socket
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from nts.base.errors import NTSError
@@ -25,10 +25,31 @@ from nts.system import console
 
 _STOP = (signal.SIGINT, signal.SIGTERM)
 _WATCHED = (*_STOP, signal.SIGCHLD)
+_TICK = 1.0  # seconds
 _STOP_GRACE = 5.0  # seconds
 _RESPAWN_PAUSE = 1.0  # seconds from one start of a worker to the next, so that a broken one is no fork bomb
 _START_POLL_MS = 10  # how often to check for signals while the first workers start
 _REPORTED = 3  # exit code of a worker that has reported why it ends
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Duties:
+    """What the parent does besides: short functions that raise nothing."""
+
+    ready: Callable[[], None]
+    """all workers are set up"""
+    signals: Mapping[int, Callable[[], None]] = field(default_factory=dict)
+    """signals and what to do about them; workers ignore them"""
+    tick: Callable[[], Iterable[int]] = tuple
+    """called every second; returns the indexes of workers that hang, which are killed and replaced"""
+    replaced: Callable[[], None] = _nothing
+    """a worker has died and another one runs in its place"""
+    stopping: Callable[[], None] = _nothing
+    """a stop signal has arrived; the workers are told next"""
 
 
 class StopSignal:
@@ -52,19 +73,19 @@ SetUp = Callable[[int, StopSignal], Callable[[], None]]
 """Sets up the worker with this index, in its own process. Returns a function that serves until it is time to stop."""
 
 
-def supervise(count: int, set_up: SetUp, announce: Callable[[], None]) -> None:
+def supervise(count: int, set_up: SetUp, duties: Duties) -> None:
     """Run `set_up(index, stop)()` in `count` processes until SIGINT or SIGTERM. Returns when all have ended.
 
-    `announce()` is called when all workers are set up. NTSError when one of them fails before, or cannot be forked;
-    then all are stopped.
+    NTSError when a worker fails before all are set up, or cannot be forked; then all are stopped.
     """
-    pool = _Pool(set_up)
+    pool = _Pool(set_up, duties)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the caller may have had it ignored
-    signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)  # for good: a second signal must not interrupt the shutdown
+    signal.pthread_sigmask(signal.SIG_BLOCK, pool.watched)  # for good: a second signal must not interrupt the shutdown
     try:
         pool.start(count)
-        announce()
+        duties.ready()
         pool.supervise()
+        duties.stopping()
     finally:
         pool.stop()
 
@@ -106,8 +127,9 @@ class _Worker:
 class _Pool:
     """The workers, in the parent."""
 
-    def __init__(self, set_up: SetUp) -> None:
-        self._set_up = set_up
+    def __init__(self, set_up: SetUp, duties: Duties) -> None:
+        self._set_up, self._duties = set_up, duties
+        self.watched = (*_WATCHED, *duties.signals)
         self._lifeline, self._lifeline_write = os.pipe()
         self._running: dict[int, _Worker] = {}  # by process id
         self._due: dict[int, float] = {}  # when to replace a dead worker, by index
@@ -125,16 +147,26 @@ class _Pool:
         report.wait()
 
     def supervise(self) -> None:
-        """Replace workers that die, until a stop signal arrives."""
+        """Do the duties and replace workers that die, until a stop signal arrives."""
+        next_tick = time.monotonic() + _TICK
         while True:
-            if self._due:
-                received = signal.sigtimedwait(_WATCHED, max(0.0, min(self._due.values()) - time.monotonic()))
-            else:
-                received = signal.sigwaitinfo(_WATCHED)
+            until = min(next_tick, *self._due.values()) if self._due else next_tick
+            received = signal.sigtimedwait(self.watched, max(0.0, until - time.monotonic()))
             if received is not None and received.si_signo in _STOP:
                 return
+            if received is not None and received.si_signo in self._duties.signals:
+                self._duties.signals[received.si_signo]()
+            if time.monotonic() >= next_tick:
+                next_tick = time.monotonic() + _TICK
+                self._kill(set(self._duties.tick()))
             self._reap()
             self._replace()
+
+    def _kill(self, indexes: set[int]) -> None:
+        for pid, worker in self._running.items():
+            if worker.index in indexes:
+                console.warn(f"worker process {pid} hangs: killed")
+                os.kill(pid, signal.SIGKILL)
 
     def stop(self) -> None:
         """Ask all workers to end, and kill those that have not ended in time."""
@@ -177,6 +209,7 @@ class _Pool:
                 self._fork_failed = True
             else:
                 del self._due[index]
+                self._duties.replaced()
         self._fork_failed = self._fork_failed and bool(self._due)
 
     def _fork(self, index: int, report: _StartReport | None = None) -> None:
@@ -192,7 +225,9 @@ class _Pool:
             os.close(self._lifeline_write)
             try:
                 stop = StopSignal(self._lifeline)
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
+                for number in self._duties.signals:
+                    signal.signal(number, signal.SIG_IGN)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, self.watched)
                 serve = self._set_up(index, stop)
             except OSError as e:  # for example, no descriptors left
                 raise NTSError(f"a worker process cannot start: {e.strerror}") from None

@@ -12,10 +12,12 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
+import service_identity
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
 
 from nts.base.errors import ConfigError
 from nts.base.text import is_ip_address
@@ -34,6 +36,7 @@ class Description:
     """DNS names and IP addresses"""
     not_before: datetime.datetime
     not_after: datetime.datetime
+    certificate: x509.Certificate
 
     def problem(self, now: datetime.datetime) -> str | None:
         """Why clients would refuse the certificate at that time; None when they would not."""
@@ -44,6 +47,20 @@ class Description:
         if not self.names:
             return "has no subject alternative name"
         return None
+
+    def covers(self, name: str) -> bool:
+        """Whether the certificate is for this name or address."""
+        return is_for(self.certificate, name)
+
+
+def is_for(certificate: x509.Certificate, name: str) -> bool:
+    """Whether a certificate is for a service (RFC 9525): by a DNS or IP subject alternative name, not a common name."""
+    verify = verify_certificate_ip_address if is_ip_address(name) else verify_certificate_hostname
+    try:
+        verify(certificate, name)
+    except (service_identity.VerificationError, service_identity.CertificateError):
+        return False
+    return True
 
 
 def describe(chain: Path) -> Description:
@@ -57,7 +74,7 @@ def describe(chain: Path) -> Description:
         names = [*san.get_values_for_type(x509.DNSName), *map(str, san.get_values_for_type(x509.IPAddress))]
     except (x509.ExtensionNotFound, ValueError):
         names = []
-    return Description(tuple(names), certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+    return Description(tuple(names), certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate)
 
 
 def now() -> datetime.datetime:

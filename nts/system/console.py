@@ -1,11 +1,31 @@
 # SPDX-License-Identifier: MIT
-"""Lines on stderr: `prog: ...`, `prog: warning: ...`, `prog: error: ...` and `hint: ...`. They hold no secrets."""
+"""Lines on stderr: `prog: ...`, `prog: warning: ...`, `prog: error: ...` and `hint: ...`. They hold no secrets.
+
+With `use_json`, each is a JSON object instead: `time` (UTC), `program`, `pid`, `level` (info, warning or error),
+`message`, and what else the caller gives.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import datetime
+import json
+import os
 import sys
+import time
 from pathlib import Path
+from typing import Any
+
+_QUIET = 60.0  # seconds between two warnings about the same thing
+
+_json = False
+_last_warned: dict[str, tuple[float, int]] = {}  # by subject: when, and how many were left out since
+
+
+def use_json() -> None:
+    """Write JSON from now on, also in processes forked from this one."""
+    global _json
+    _json = True
 
 
 def prog() -> str:
@@ -19,23 +39,46 @@ def _to_stderr(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def say(line: str) -> None:
-    """Print a status line."""
-    _to_stderr(f"{prog()}: {line}")
+def _write(level: str, message: str, **more: Any) -> None:
+    if _json:
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+        head = {"time": now, "program": prog(), "pid": os.getpid(), "level": level, "message": message}
+        _to_stderr(json.dumps({**head, **more}))
+    else:
+        _to_stderr(f"{prog()}: {'' if level == 'info' else level + ': '}{message}")
+
+
+def say(line: str, **more: Any) -> None:
+    """Print a status line. `more` is only for JSON."""
+    _write("info", line, **more)
 
 
 def warn(line: str) -> None:
     """Print a warning."""
-    say(f"warning: {line}")
+    _write("warning", line)
 
 
-def ignore(_line: str) -> None:
+def warn_now_and_then(subject: str, line: str) -> None:
+    """Print a warning, unless there was one about the same subject within the last minute."""
+    now = time.monotonic()
+    last, left_out = _last_warned.get(subject, (-_QUIET, 0))
+    if now - last < _QUIET:
+        _last_warned[subject] = (last, left_out + 1)
+        return
+    _last_warned[subject] = (now, 0)
+    warn(f"{line} ({left_out} more such warnings in the last minute)" if left_out else line)
+
+
+def ignore(_line: str, **_more: Any) -> None:
     """Print nothing. Takes the place of `say` or `warn` where lines are unwanted."""
 
 
 def fail(message: str, hint: str | None = None) -> None:
     """Print an error, and a hint of what to try next."""
-    say(f"error: {message}")
+    if _json:
+        _write("error", message, hint=hint)
+        return
+    _write("error", message)
     if hint:
         _to_stderr(f"hint: {hint}")
 

@@ -16,18 +16,16 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import service_identity
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from OpenSSL import SSL, crypto
-from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
 
 from nts.base.errors import ALPNError, CertificateError, ConfigError, TLSError
 from nts.base.registry import ALPN, EXPORTER_LABEL
 from nts.base.text import is_ip_address, is_server_name
 from nts.codec.aead import Exporter
-from nts.system import files
+from nts.system import certs, files
 
 T = TypeVar("T")
 
@@ -186,18 +184,14 @@ class ClientChannel:
             self._check_name()
 
     def _check_name(self) -> None:
-        """The service identity (RFC 9525): a DNS or IP subject alternative name, never the common name."""
+        """The service identity (RFC 9525)."""
         certificate = self.connection.get_peer_certificate(as_cryptography=True)
-        by_address = is_ip_address(self._name)
-        try:
-            if certificate is None:  # TLS 1.3 rules this out, but "no certificate" must never pass
-                raise service_identity.CertificateError("no certificate")
-            (verify_certificate_ip_address if by_address else verify_certificate_hostname)(certificate, self._name)
-        except (service_identity.VerificationError, service_identity.CertificateError):
+        # TLS 1.3 rules out that there is none, but "no certificate" must never pass.
+        if certificate is None or not certs.is_for(certificate, self._name):
             raise CertificateError(
                 f"the server's certificate is not for {self._name}",
                 hint="connect to a name in it, or give such a name with -n",
-            ) from None
+            )
 
     def send(self, data: bytes) -> None:
         """Send all of `data`."""

@@ -33,9 +33,12 @@ def test_an_empty_file_gives_the_documented_defaults(tmp_path: Path) -> None:
         root_ca=tmp_path / "certs/ca.pem",
         auto_cert=False,
         workers=cpus,
+        name="",
         aeads=(Aead(15), Aead(17), Aead(16)),
+        metrics=None,
     )
-    assert loaded.ntpv4 == config.NtpConfig("", 4123, (), cpus, "auto", 10, "auto")
+    assert loaded.ntpv4 == config.NtpConfig("", 4123, (), cpus, "auto", 10, "auto", None)
+    assert loaded.server == config.ProcessConfig(user="", sandbox=True)
     assert loaded.keys == config.KeysConfig(tmp_path / "master_keys", 3, "EXPORTER-network-time-security")
 
 

@@ -60,7 +60,7 @@ def test_a_signal_stops_all(start: Start, number: signal.Signals) -> None:
     workers = workers_of(process, 3)
     assert process.stop(number) == 0
     assert not any(map(processes.is_running, workers))
-    assert said(process) == ["all run", "stopped"]
+    assert said(process) == ["all run", "stopping", "stopped"]
 
 
 def test_more_signals_do_not_cut_short_what_ends_in_order(start: Start) -> None:
@@ -70,7 +70,7 @@ def test_more_signals_do_not_cut_short_what_ends_in_order(start: Start) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
         process.popen.send_signal(number)
     assert ends(process) == 0
-    assert said(process) == ["all run", "stopped"]
+    assert said(process) == ["all run", "stopping", "stopped"]
 
 
 def test_a_worker_is_replaced_even_if_whoever_started_us_had_deaths_of_children_ignored(
@@ -128,6 +128,34 @@ def test_a_process_that_cannot_be_made_ends_the_start(start: Start, tmp_path: Pa
     error, hint = said(process)
     assert error == f"error: cannot start worker process 3 of 3: {os.strerror(errno.EAGAIN)}"
     assert hint.startswith("hint: ")
+
+
+# --- duties ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_hangs_is_killed_and_replaced(start: Start, tmp_path: Path) -> None:
+    process = start(2, 0.05)
+    process.wait_for("all run")
+    first, other = (int((tmp_path / f"worker{index}").read_text()) for index in range(2))
+    os.kill(other, signal.SIGSTOP)
+    (tmp_path / "hangs").write_text("1")
+    process.wait_for(f"warning: worker process {other} hangs: killed")
+    (tmp_path / "hangs").unlink()
+    process.wait_for("replaced")
+    assert first in children(process.popen.pid)
+    assert process.stop() == 0
+
+
+def test_signals_that_mean_something_to_the_parent_end_nobody(start: Start) -> None:
+    process = start(2, HOUR)
+    process.wait_for("all run")
+    workers = workers_of(process, 2)
+    for pid in (*workers, process.popen.pid):
+        os.kill(pid, signal.SIGUSR1)
+    process.wait_for("signalled")
+    assert workers_of(process, 2) == workers
+    assert process.stop() == 0
+    assert said(process) == ["all run", "signalled", "stopping", "stopped"]
 
 
 # --- deaths ----------------------------------------------------------------------------------------------------------
@@ -204,7 +232,7 @@ def test_an_error_after_the_start_ends_no_other_worker(start: Start, tmp_path: P
     workers_of(process, 2)
     assert first in children(process.popen.pid)
     assert process.stop() == 0
-    about = [line for line in said(process)[1:-1] if "ended with signal 9" not in line]
+    about = [line for line in said(process)[1:-2] if "ended with signal 9" not in line and line != "replaced"]
     assert about
     for line in about:
         assert line.startswith("warning: worker process ")
@@ -235,7 +263,7 @@ def test_an_engine_that_cannot_serve_ends_the_time_server_in_one_line(tmp_path: 
         assert ends(process) == 1
     finally:
         process.stop()
-    error, hint = process.output().splitlines()
+    error, hint = process.output().splitlines()[-2:]
     assert error == "-c: error: the native engine cannot serve these sockets"
     assert hint.startswith("hint: ")
 

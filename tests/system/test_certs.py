@@ -6,6 +6,7 @@ from __future__ import annotations
 import datetime
 import ssl
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,13 +88,26 @@ def test_unwritable_places_are_one_clear_error(tmp_path: Path) -> None:
         make(tmp_path / "file", "localhost")
 
 
-def test_problems_of_a_certificate_are_named() -> None:
+def test_problems_of_a_certificate_are_named(tmp_path: Path) -> None:
+    make(tmp_path, "localhost")
+    good = certs.describe(tmp_path / "c.pem")
     day = datetime.timedelta(days=1)
-    now = certs.now()
-    assert certs.Description(("a",), now - day, now + day).problem(now) is None
-    assert "expired on" in str(certs.Description(("a",), now - 2 * day, now - day).problem(now))
-    assert "not valid before" in str(certs.Description(("a",), now + day, now + 2 * day).problem(now))
-    assert "no subject alternative name" in str(certs.Description((), now - day, now + day).problem(now))
+    assert good.problem(certs.now()) is None
+    assert "expired on" in str(good.problem(good.not_after + day))
+    assert "not valid before" in str(good.problem(good.not_before - day))
+    assert "no subject alternative name" in str(replace(good, names=()).problem(certs.now()))
+
+
+@pytest.mark.parametrize(
+    ("name", "covered"),
+    [
+        ("time.example", True), ("TIME.example", True), ("a.wild.example", True), ("::1", True),
+        ("other.example", False), ("wild.example", False), ("a.b.wild.example", False), ("127.0.0.1", False),
+    ],
+)  # fmt: skip
+def test_names_are_compared_as_clients_do(tmp_path: Path, name: str, covered: bool) -> None:
+    make(tmp_path, "time.example", "*.wild.example", "::1")
+    assert certs.describe(tmp_path / "c.pem").covers(name) is covered
 
 
 def test_what_is_no_certificate_is_an_error(tmp_path: Path) -> None:
