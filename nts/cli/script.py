@@ -30,6 +30,7 @@ _DISTRIBUTIONS = {
     "service_identity": "service-identity",
     "rich": "rich",
     "dpkt": "dpkt",
+    "prometheus_client": "prometheus_client",
 }
 
 
