@@ -7,6 +7,7 @@
     foreign_cookies   keys and cookies of chronyd and NTPsec
     command_lines     the argument parsers of the scripts
     processes         the suite's scripts and servers as processes
+    activation        processes to which sockets are passed, as a service manager does
     engine            the native engine, step by step, without sockets and with them
     engine_packets    packets that it covers, bad ones, and those that it must hand over
     engine_parity     the native engine beside the reference

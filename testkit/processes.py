@@ -89,7 +89,9 @@ def one_error(done: subprocess.CompletedProcess[str], code: int, pattern: str) -
 class Process:
     """A program that runs until stopped, its output in a file."""
 
-    def __init__(self, command: list[str], log: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, command: list[str], log: Path, env: dict[str, str] | None = None, pass_fds: tuple[int, ...] = ()
+    ) -> None:
         self.log = log
         with log.open("ab") as f:
             self._start = f.tell()  # what an earlier process wrote into the same file is not this one's output
@@ -99,6 +101,7 @@ class Process:
                 stderr=f,
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **(env or {})},
+                pass_fds=pass_fds,
                 # A shell without job control starts things in the background with SIGINT ignored, which is inherited.
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )

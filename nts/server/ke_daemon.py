@@ -273,7 +273,7 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
         console.warn(f"{ke.server_cert} {problem}: clients will refuse it")
         if ke.auto_cert:
             console.warn("move the certificate and its key away, and the next start makes a new throwaway one")
-    listeners = listen.listening(socket.SOCK_STREAM, ke.listen, ke.port)
+    listeners = listen.for_key_exchange(ke.listen, ke.port)
     for listener in listeners:
         listener.listen(BACKLOG)
     first = keystore.ensure_key(keys.master_keys_dir, keys.max_keys, os.urandom)
@@ -297,7 +297,6 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
 
 def _announce(config: ServerConfig, certificate: certs.Description, listeners: list[socket.socket]) -> None:
     ke, ntp = config.ntske, config.ntpv4
-    where = ", ".join(addresses.format_address(s.getsockname()) for s in listeners)
-    console.say(f"NTS-KE on TCP {where}; {format_worker_count(ke.workers)}")
+    console.say(f"NTS-KE on TCP {listen.describe(listeners)}; {format_worker_count(ke.workers)}")
     console.say(f"certificate for {', '.join(certificate.names)}, valid until {certificate.not_after:%Y-%m-%d}")
     console.say(f"sends clients to {ntp.server or 'the address they used'}, UDP port {ntp.port}")

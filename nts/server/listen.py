@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Listening sockets."""
+"""Listening sockets: those that the service manager passed, or else our own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import errno
 import socket
 
 from nts.base.errors import ConfigError
+from nts.system import console, service
 from nts.system.addresses import family_of, format_address
 
 ANY = ("0.0.0.0", "::")
@@ -18,6 +19,43 @@ class AddressInUse(ConfigError):
     """Another process listens on this address and port."""
 
     hint = "another server (or this one already) is running there; stop it or choose another port"
+
+
+def for_key_exchange(addresses: tuple[str, ...], port: int) -> list[socket.socket]:
+    """TCP sockets for all workers of a key exchange server. Errors as of `listening`, or of a passed socket."""
+    return _passed(socket.SOCK_STREAM) or listening(socket.SOCK_STREAM, addresses, port)
+
+
+def for_time(addresses: tuple[str, ...], port: int, workers: int) -> tuple[str, list[list[socket.socket]]]:
+    """Where a time server listens, for a person, and the UDP sockets of each worker: its own, or shared if passed.
+
+    Errors as of `listening`, or of a passed socket.
+    """
+    if passed := _passed(socket.SOCK_DGRAM):
+        return describe(passed), [passed] * workers
+    # Shared sockets bind even if the port is in use: try without sharing first.
+    trial = listening(socket.SOCK_DGRAM, addresses, port)
+    where = describe(trial)
+    close_all(trial)
+    groups = []
+    for _ in range(workers):
+        if addresses:
+            groups.append(listening(socket.SOCK_DGRAM, addresses, port, share=True))
+        else:
+            groups.append(listening_everywhere(port))
+    return where, groups
+
+
+def describe(sockets: list[socket.socket]) -> str:
+    """The addresses and ports of these sockets, for a person."""
+    return ", ".join(format_address(s.getsockname()) for s in sockets)
+
+
+def _passed(kind: socket.SocketKind) -> list[socket.socket]:
+    found = service.inherited_sockets(kind)
+    if found:
+        console.say("listens where the service manager does; listen and port in server.ini do not count")
+    return found
 
 
 def listening(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The time server: sockets and clocks around `ts_server.respond`, or around the native engine.
 
-Each worker process has its own sockets, and the kernel spreads clients over them (SO_REUSEPORT). The kernel timestamps
-datagrams on arrival. A reply leaves from the address that the request was sent to. Datagrams are not logged: each
-verdict has a counter, which the server prints when it stops.
+Each worker process has its own sockets, and the kernel spreads clients over them (SO_REUSEPORT), unless the service
+manager passed sockets for all of them. The kernel timestamps datagrams on arrival. A reply leaves from the address that
+the request was sent to. Datagrams are not logged: each verdict has a counter, which the server prints when it stops.
 """
 
 from __future__ import annotations
@@ -150,17 +150,8 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     aead.check(config.ntske.aeads)
     native, engine_line = choose_engine(ntp_config.engine)
     keystore.load(keys.master_keys_dir)  # fail now if the folder is unreadable, instead of warning later
-    # Shared sockets bind even if the port is in use: try without sharing first.
-    trial = listen.listening(socket.SOCK_DGRAM, ntp_config.listen, ntp_config.port)
-    where = ", ".join(addresses.format_address(s.getsockname()) for s in trial)
-    listen.close_all(trial)
     _raise_descriptor_limit()
-    bound = [
-        listen.listening(socket.SOCK_DGRAM, ntp_config.listen, ntp_config.port, share=True)
-        if ntp_config.listen
-        else listen.listening_everywhere(ntp_config.port)
-        for _ in range(ntp_config.workers)
-    ]
+    where, bound = listen.for_time(ntp_config.listen, ntp_config.port, ntp_config.workers)
     for sock in itertools.chain(*bound):
         udp.enlarge_buffer(sock, RECEIVE_BUFFER)
     clock = Clock(ntp_config.clock, ntp_config.local_stratum)
