@@ -13,6 +13,7 @@ prints its counters.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from nts.base.errors import ExitCode
@@ -22,6 +23,8 @@ from nts.cli import options, script
 def main() -> int:
     args = options.server(__doc__, "session")
 
+    tls_settings = Path(__file__).resolve().parent / "nts/server/openssl.cnf"
+    os.environ.setdefault("OPENSSL_CONF", str(tls_settings))  # read when OpenSSL is loaded, by the next line
     from nts.server import config, ke_daemon
 
     ke_daemon.serve(config.load(Path(args.config or config.DEFAULT_PATH)), verbose=args.verbose)

@@ -44,7 +44,11 @@ class AlpnRefused(Exception):
 
 
 def _context(method: int) -> SSL.Context:
-    context = SSL.Context(method)
+    try:
+        context = SSL.Context(method)
+    except SSL.Error as e:
+        hint = "see the file that the environment variable OPENSSL_CONF names"
+        raise ConfigError(f"OpenSSL refuses its configuration: {reason(e)}", hint=hint) from None
     context.set_min_proto_version(SSL.TLS1_3_VERSION)  # section 3
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     # An end of file without close_notify is no error: End of Message delimits messages (section 4.1.1), and a
