@@ -48,7 +48,7 @@
 #include <stddef.h>
 
 #define AES_SIV_VERSION_MAJOR 1
-#define AES_SIV_VERSION_MINOR 1
+#define AES_SIV_VERSION_MINOR 2
 #define AES_SIV_VERSION_PATCH 0
 
 /* The same version, under the names that existing programs test. */
@@ -235,9 +235,28 @@ AES_SIV_API int AES_SIV_SealBatch(AES_SIV_MSG *msgs, size_t n);
  * function runs, the outputs hold text that is not verified yet. */
 AES_SIV_API int AES_SIV_OpenBatch(AES_SIV_MSG *msgs, size_t n);
 
+/* Seals one plaintext n times, each time under another nonce. The components are an empty ad and the nonce. It does
+ * what AES_SIV_SealBatch does, for callers that have no struct.
+ *   out                  receives n times V || C, plaintext_len + 16 bytes each, one after the other
+ *   key, key_len         as for AES_SIV_Init
+ *   nonces               n nonces, one after the other
+ *   nonce_len            of each; 0 is refused, since all copies would be the same
+ *   n                    any number, 0 included
+ *   plaintext            plaintext_len bytes, 0 included; must not overlap out
+ * Returns 1 when all are sealed. After a failure, out may hold some of the copies, and nothing
+ * else that was derived from the key. */
+AES_SIV_API int AES_SIV_SealCopies(unsigned char *out,
+                                   unsigned char const *key,
+                                   size_t key_len,
+                                   unsigned char const *nonces,
+                                   size_t nonce_len,
+                                   size_t n,
+                                   unsigned char const *plaintext,
+                                   size_t plaintext_len);
+
 /* ---- About the library --------------------------------------------------------------------------------- */
 
-/* The version of the running library, "1.1.0". The macros above give the version of the header. */
+/* The version of the running library, "1.2.0". The macros above give the version of the header. */
 AES_SIV_API char const *aes_siv_version(void);
 
 /* The AES implementation in use, "vaes", "aesni" or "libcrypto". The first call of this function, AES_SIV_CTX_new,

@@ -221,3 +221,26 @@ int AES_SIV_OpenBatch(AES_SIV_MSG *msgs, size_t n)
 {
     return siv_batch_run(siv_backend_chosen(), msgs, n, 0);
 }
+
+int AES_SIV_SealCopies(unsigned char *out, unsigned char const *key, size_t key_len, unsigned char const *nonces,
+                       size_t nonce_len, size_t n, unsigned char const *plaintext, size_t plaintext_len)
+{
+    AES_SIV_KEY *const scheduled = AES_SIV_KEY_new(key, key_len);
+    int ok = scheduled != NULL && nonce_len != 0 && (n == 0 || (nonces != NULL && out != NULL));
+
+    while (ok && n != 0) {
+        AES_SIV_MSG msgs[WINDOW];
+        size_t const count = n < WINDOW ? n : WINDOW;
+
+        for (size_t i = 0; i < count; i++) {
+            msgs[i] = (AES_SIV_MSG){.key = scheduled, .nonce = nonces, .nonce_len = nonce_len,
+                                    .in = plaintext, .in_len = plaintext_len, .out = out};
+            nonces += nonce_len;
+            out += plaintext_len + SIV_BLOCK;
+        }
+        ok = AES_SIV_SealBatch(msgs, count);
+        n -= count;
+    }
+    AES_SIV_KEY_free(scheduled);
+    return ok;
+}

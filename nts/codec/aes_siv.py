@@ -19,7 +19,7 @@ from nts.base.errors import AuthError, LibraryError
 LIBRARY = ROOT / "libaes_siv" / "libaes_siv.so"
 KEY_LENGTHS = (32, 48, 64)  # octets
 TAG_LENGTH = 16  # octets of the synthetic IV, which precedes the ciphertext (section 2.6)
-_MAJOR_VERSION = "1"
+_VERSION = (1, 2)  # the major version must be this one, the minor version at least
 
 _ffi = FFI()
 _ffi.cdef(
@@ -35,6 +35,9 @@ _ffi.cdef(
                         unsigned char const *key, size_t key_len, unsigned char const *nonce, size_t nonce_len,
                         unsigned char const *ciphertext, size_t ciphertext_len,
                         unsigned char const *ad, size_t ad_len);
+    int AES_SIV_SealCopies(unsigned char *out, unsigned char const *key, size_t key_len,
+                           unsigned char const *nonces, size_t nonce_len, size_t n,
+                           unsigned char const *plaintext, size_t plaintext_len);
     char const *aes_siv_version(void);
     char const *aes_siv_backend(void);
     """
@@ -50,8 +53,9 @@ def _library() -> Any:  # a cffi library object has no static type
         version = _text(library.aes_siv_version())
     except (OSError, AttributeError) as e:
         raise LibraryError(f"{LIBRARY} cannot be used: {e}") from None
-    if version.split(".")[0] != _MAJOR_VERSION:
-        raise LibraryError(f"{LIBRARY} has version {version}, but version {_MAJOR_VERSION} is needed")
+    major, minor = (int(part) for part in version.split(".")[:2])
+    if major != _VERSION[0] or minor < _VERSION[1]:
+        raise LibraryError(f"{LIBRARY} has version {version}, but version {_VERSION[0]}.{_VERSION[1]} is needed")
     return library
 
 
@@ -89,6 +93,17 @@ class AesSiv:
         if out is None:
             raise LibraryError("libaes_siv failed to encrypt")
         return out
+
+    def seal_copies(self, nonces: bytes, nonce_length: int, plaintext: bytes) -> list[bytes]:
+        """Return what `seal` does, without associated data, for each of the nonces, which follow one another."""
+        count, size = len(nonces) // nonce_length, len(plaintext) + TAG_LENGTH
+        out = _ffi.new("unsigned char[]", count * size)
+        if not self._lib.AES_SIV_SealCopies(
+            out, self._key, len(self._key), nonces, nonce_length, count, plaintext, len(plaintext)
+        ):
+            raise LibraryError("libaes_siv failed to encrypt")
+        sealed = _ffi.buffer(out)
+        return [sealed[i * size : (i + 1) * size] for i in range(count)]
 
     def open(self, nonce: bytes, ciphertext: bytes, associated: bytes) -> bytes:
         """Return the plaintext. AuthError when the ciphertext is not authentic, whatever its length."""

@@ -27,11 +27,21 @@ _SECOND_CONTEXT = u16(0) + u16(Aead.AES_SIV_CMAC_256)
 
 def seal(master: MasterKey, contents: Contents, nonce: bytes) -> bytes:
     """Make a cookie with these contents. The nonce has 16 random octets."""
+    return u16(master.id) + nonce + master.cipher.seal(nonce, _plaintext(contents), b"")
+
+
+def seal_many(master: MasterKey, contents: Contents, nonces: bytes) -> list[bytes]:
+    """Make a cookie with these contents for every 16 octets of the nonces: the same as `seal`, by one call of C."""
+    key_id, sealed = u16(master.id), master.cipher.seal_copies(nonces, NONCE_LENGTH, _plaintext(contents))
+    return [key_id + nonces[i * NONCE_LENGTH : (i + 1) * NONCE_LENGTH] + s for i, s in enumerate(sealed)]
+
+
+def _plaintext(contents: Contents) -> bytes:
     first, *others = contents
     plaintext = u16(first.aead) + first.s2c + first.c2s
     for keys in others:
         plaintext += _SECOND_CONTEXT + keys.s2c + keys.c2s
-    return u16(master.id) + nonce + master.cipher.seal(nonce, plaintext, b"")
+    return plaintext
 
 
 def open_cookie(ring: KeyRing, cookie: bytes) -> Contents:

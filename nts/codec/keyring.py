@@ -6,7 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from nts.codec.aead import Aead, Cipher
+from nts.codec.aead import Aead
+from nts.codec.aes_siv import AesSiv
 
 COOKIE_AEAD = Aead.AES_SIV_CMAC_256  # for all cookies, whatever AEAD the session uses
 MASTER_KEY_LENGTH = COOKIE_AEAD.key_length
@@ -21,9 +22,9 @@ class MasterKey:
     key: bytes = field(repr=False)
 
     @cached_property
-    def cipher(self) -> Cipher:
-        """Seals and opens cookies."""
-        return COOKIE_AEAD.cipher(self.key)
+    def cipher(self) -> AesSiv:
+        """Seals and opens cookies: COOKIE_AEAD."""
+        return AesSiv(self.key)
 
 
 class KeyRing:

@@ -251,7 +251,8 @@ def test_another_shared_object_is_not_taken_for_ours(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.usefixtures("_fresh_library")
-def test_a_library_of_another_major_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aes_siv, "_MAJOR_VERSION", "2")
-    with pytest.raises(LibraryError, match=r"has version 1\..*, but version 2 is needed"):
+@pytest.mark.parametrize("needed", [(2, 0), (1, 99)])
+def test_a_library_that_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch, needed: tuple[int, int]) -> None:
+    monkeypatch.setattr(aes_siv, "_VERSION", needed)
+    with pytest.raises(LibraryError, match=rf"has version 1\..*, but version {needed[0]}\.{needed[1]} is needed"):
         AesSiv(bytes(32))

@@ -56,6 +56,14 @@ def test_cookies_round_trip_under_every_key_of_the_ring(aead: Aead, nonce: bytes
     assert cookies.open_cookie(RING, sealed) == (keys,)
 
 
+@pytest.mark.parametrize("count", [0, 1, 8])
+def test_many_cookies_are_what_one_by_one_gives(count: int) -> None:
+    """A90, A93: each under the nonce of its place."""
+    nonces = bytes(range(16 * count))
+    one_by_one = [cookies.seal(OLD_KEY, BOTH, nonces[i : i + 16]) for i in range(0, len(nonces), 16)]
+    assert cookies.seal_many(OLD_KEY, BOTH, nonces) == one_by_one
+
+
 BOTH = (session_keys(Aead.AES_128_GCM_SIV), session_keys(Aead.AES_128_GCM_SIV, context=15))
 
 
