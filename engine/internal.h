@@ -69,6 +69,7 @@ struct request {
     uint8_t const *packet;
     size_t length;
     uint64_t received; /* NTP timestamp */
+    int misdirected;   /* sent to a broadcast or multicast address */
     enum nts_verdict verdict;
     unsigned unique_id, unique_id_len;
     unsigned cookie, cookie_len;

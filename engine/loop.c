@@ -94,7 +94,8 @@ static int set_fragmenting(int fd, int how)
     return setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &how, sizeof how) == 0;
 }
 
-/* Asks for kernel timestamps and, on a socket for all addresses, for the address to which each request was sent. */
+/* Asks for kernel timestamps and, on a socket for all addresses, for the address to which each request was sent. A socket
+ * for one address gets nothing that was sent to another, nor to a group. */
 static int set_options(int fd)
 {
     struct sockaddr_storage own = {0};
@@ -175,13 +176,14 @@ static int receive(struct loop *loop, int fd)
     return recvmmsg(fd, loop->in, NTS_BATCH, MSG_DONTWAIT, NULL);
 }
 
-/* Returns the receive timestamp from the control messages. Of these it leaves in `header` only the one that makes the
- * reply come from the address that was asked. */
-static uint64_t read_control(struct msghdr *header)
+/* Takes from the control messages when the request came, and whether it was sent to a group of hosts. Leaves in `header`
+ * only the one that makes the reply come from the address that was asked. */
+static void read_control(struct msghdr *header, struct request *r)
 {
     struct cmsghdr *source = NULL;
     struct timespec arrived = {0};
 
+    r->misdirected = 0;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c != NULL; c = CMSG_NXTHDR(header, c)) {
         if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_TIMESTAMPNS)
             memcpy(&arrived, CMSG_DATA(c), sizeof arrived);
@@ -189,17 +191,24 @@ static uint64_t read_control(struct msghdr *header)
             struct in_pktinfo info;
 
             memcpy(&info, CMSG_DATA(c), sizeof info);
+            /* The address asked, and the one to answer from: one of this host's. They differ for broadcast, multicast. */
+            r->misdirected = info.ipi_addr.s_addr != info.ipi_spec_dst.s_addr;
             info.ipi_ifindex = 0; /* through whichever interface leads to the client */
             memcpy(CMSG_DATA(c), &info, sizeof info);
             source = c;
-        } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO)
+        } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+            struct in6_pktinfo info;
+
+            memcpy(&info, CMSG_DATA(c), sizeof info);
+            r->misdirected = IN6_IS_ADDR_MULTICAST(&info.ipi6_addr);
             source = c;
+        }
     }
     header->msg_control = source;
     header->msg_controllen = source == NULL ? 0 : CMSG_ALIGN(source->cmsg_len);
     if (arrived.tv_sec == 0) /* the first datagrams after set_options may have no timestamp */
         clock_gettime(CLOCK_REALTIME, &arrived);
-    return ntp_time(ns_of(&arrived));
+    r->received = ntp_time(ns_of(&arrived));
 }
 
 /* ---- Sending ------------------------------------------------------------------------------------------- */
@@ -341,7 +350,7 @@ static size_t serve_batch(nts_engine *engine, int fd)
         return 0;
     for (size_t i = 0; i < (size_t)got; i++) {
         loop->requests[i].length = loop->in[i].msg_len;
-        loop->requests[i].received = read_control(&loop->in[i].msg_hdr);
+        read_control(&loop->in[i].msg_hdr, &loop->requests[i]);
     }
     nts_prepare(engine, loop->requests, (size_t)got);
     for (size_t i = 0; i < (size_t)got; i++) {

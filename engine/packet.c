@@ -62,7 +62,9 @@ static enum nts_verdict walk(struct request *r)
 
 void nts_classify(struct request *r)
 {
-    if (r->length < HEADER_LEN || r->length > NTS_MAX_REQUEST || r->length % 4 != 0) {
+    if (r->misdirected) {
+        r->verdict = NTS_DROP_DESTINATION;
+    } else if (r->length < HEADER_LEN || r->length > NTS_MAX_REQUEST || r->length % 4 != 0) {
         r->verdict = NTS_DROP_LENGTH;
     } else {
         unsigned const version = r->packet[0] >> 3 & 7;

@@ -158,6 +158,20 @@ static void check_lengths(void)
     }
 }
 
+/* A packet that was sent to a group is refused whatever it is. */
+static void check_misdirected(void)
+{
+    uint8_t packet[4096];
+    size_t const lengths[] = {0, HEADER_LEN, fields_of(packet, "UCA")};
+
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        struct request r = {.packet = packet, .length = lengths[i], .misdirected = 1};
+
+        nts_classify(&r);
+        CHECK(r.verdict == NTS_DROP_DESTINATION);
+    }
+}
+
 static void check_noise(void)
 {
     uint8_t packet[NTS_MAX_REQUEST];
@@ -176,6 +190,7 @@ int main(void)
     check_rows();
     check_header();
     check_lengths();
+    check_misdirected();
     check_noise();
     return check_report("classify", "any");
 }

@@ -254,6 +254,7 @@ static void check_missing_timestamp(void)
 static void check_source(void)
 {
     static uint8_t const packet[HEADER_LEN] = {0x23};
+    int const on = 1;
     struct bench b;
 
     open_bench(&b, INADDR_ANY);
@@ -264,6 +265,10 @@ static void check_source(void)
         CHECK(last_source.ipi_spec_dst.s_addr == htonl(address));
         CHECK(last_source.ipi_ifindex == 0); /* the route chooses the interface */
     }
+    CHECK(setsockopt(b.client, SOL_SOCKET, SO_BROADCAST, &on, sizeof on) == 0);
+    send_to(&b, 0x7fffffff, 0, packet, sizeof packet); /* 127.255.255.255 */
+    CHECK(all_alone(&b, 0));
+    CHECK(b.cells[NTS_DROP_DESTINATION] == 1 && b.cells[NTS_ANSWERED_PLAIN] == 3);
     close_bench(&b);
 }
 

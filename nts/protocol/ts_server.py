@@ -44,6 +44,8 @@ class Verdict(IntEnum):
     """NTS NAK: none of our master keys opens the cookie"""
     NAK_AUTH = auto()
     """NTS NAK: the cookie is good, the authenticator is not"""
+    DROP_DESTINATION = auto()
+    """only in the daemon: sent to a broadcast or multicast address, which many hosts would answer"""
     DROP_LENGTH = auto()
     """shorter than a header, longer than MAX_REQUEST, or not a multiple of four octets"""
     DROP_VERSION = auto()

@@ -16,6 +16,7 @@ import selectors
 import socket
 import struct
 from collections.abc import Callable
+from typing import NamedTuple
 
 from nts.base.errors import LibraryError
 from nts.base.registry import Stratum
@@ -36,7 +37,21 @@ RECEIVE_BUFFER = 1 << 20  # octets; a burst must wait in the kernel, not be lost
 _ROUND_MS = 500  # the longest time between checks of keys and clock, and between signs of life
 _ROOM = ts_server.MAX_REQUEST + 1  # so that longer datagrams are recognised
 _ANCILLARY_ROOM = 256
-_PKTINFO4 = struct.Struct("=I4s4s")  # in_pktinfo: interface, local address, destination in the header
+_PKTINFO4 = struct.Struct("=I4s4s")  # in_pktinfo: interface, address to answer from, destination in the header
+_MULTICAST6 = 0xFF  # the first octet of such an address
+
+
+class Datagram(NamedTuple):
+    """What a socket received."""
+
+    data: bytes
+    arrived_ns: int
+    """since 1970"""
+    peer: addresses.Address
+    source: udp.Ancillary
+    """control messages that make the reply come from the address that was asked"""
+    misdirected: bool
+    """sent to a broadcast or multicast address"""
 
 
 class Receiver:
@@ -51,17 +66,19 @@ class Receiver:
         else:
             sock.setsockopt(socket.IPPROTO_IP, udp.IP_PKTINFO, 1)
 
-    def receive(self) -> tuple[bytes, int, udp.Ancillary, addresses.Address]:
-        """A datagram, its arrival (ns since 1970), control messages to set the reply's source address, and the peer."""
+    def receive(self) -> Datagram:
+        """The oldest datagram. OSError when there is none."""
         data, ancillary, _, peer = self.sock.recvmsg(_ROOM, _ANCILLARY_ROOM)
-        source = []
+        source, misdirected = [], False
         for level, kind, value in ancillary:
             if (level, kind) == (socket.IPPROTO_IP, udp.IP_PKTINFO):
-                _, local, _ = _PKTINFO4.unpack_from(value)
+                _, local, asked = _PKTINFO4.unpack_from(value)
+                misdirected = asked != local
                 source.append((level, kind, _PKTINFO4.pack(0, local, bytes(4))))
             elif (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
+                misdirected = value[0] == _MULTICAST6
                 source.append((level, kind, value))
-        return data, udp.arrival_ns(ancillary), source, peer
+        return Datagram(data, udp.arrival_ns(ancillary), peer, source, misdirected)
 
 
 def _respond(datagram: bytes, received: int, keys: KeyRing, system: SystemVariables, cells: memoryview) -> bytes | None:
@@ -95,14 +112,18 @@ class PythonWorker:
         """Answer the datagrams that wait at one socket, up to a batch."""
         for _ in range(BATCH):
             try:
-                data, received_ns, source, peer = receiver.receive()
+                datagram = receiver.receive()
             except OSError:  # nothing left, or an ICMP error for an earlier reply
                 return
+            if datagram.misdirected:
+                self._cells[Verdict.DROP_DESTINATION] += 1
+                continue
             ring = self._watcher.ring()  # for each datagram: a rotation takes effect at once
-            reply = _respond(data, ntp.timestamp(received_ns), ring, self._clock.system(), self._cells)
+            received = ntp.timestamp(datagram.arrived_ns)
+            reply = _respond(datagram.data, received, ring, self._clock.system(), self._cells)
             if reply is not None:
                 with contextlib.suppress(OSError):  # no route or a full buffer: lost like any datagram
-                    receiver.sock.sendmsg([reply], source, 0, peer)
+                    receiver.sock.sendmsg([reply], datagram.source, 0, datagram.peer)
 
 
 class NativeWorker:

@@ -14,42 +14,32 @@ import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cffi import FFI
 
 from nts.codec import cookies
 from nts.codec.aead import Aead, SessionKeys
 from nts.protocol import ts_client
 from nts.server import keystore
 from nts.system.addresses import family_of
+from testkit.namespaces import own_network
 from testkit.processes import HAS_ENGINE, NO_ENGINE, V6_PARAM, Process, Suite, eventually, workers_of
 
 MTU = 1280
-CLONE_NEWNET = 0x40000000  # unshare(2)
 SIOCSIFFLAGS, SIOCSIFMTU, IFF_UP = 0x8914, 0x8922, 1  # netdevice(7)
 
 NATIVE = pytest.mark.skipif(not HAS_ENGINE, reason=NO_ENGINE)
 ANOTHER_WORKER = -1
-_ffi = FFI()
-_ffi.cdef("int unshare(int flags); int setns(int fd, int type);")
 
 
 @pytest.fixture
 def narrow_path() -> Iterator[None]:
-    """This thread, and what it starts, in a network namespace with a narrow loopback and nothing else."""
-    libc: Any = _ffi.dlopen(None)
-    with open("/proc/thread-self/ns/net", "rb") as home:  # noqa: PTH123 - a descriptor is all that is wanted
-        if libc.unshare(CLONE_NEWNET) != 0:
-            pytest.skip(f"no network namespace of one's own: {os.strerror(_ffi.errno)} (needs root)")
-        try:
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-                for request, value in ((SIOCSIFMTU, struct.pack("@i", MTU)), (SIOCSIFFLAGS, struct.pack("@h", IFF_UP))):
-                    fcntl.ioctl(sock, request, struct.pack("@16s24s", b"lo", value))
-            yield
-        finally:
-            assert libc.setns(home.fileno(), CLONE_NEWNET) == 0
+    """A network namespace with a narrow loopback and nothing else."""
+    with own_network():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            for request, value in ((SIOCSIFMTU, struct.pack("@i", MTU)), (SIOCSIFFLAGS, struct.pack("@h", IFF_UP))):
+                fcntl.ioctl(sock, request, struct.pack("@16s24s", b"lo", value))
+        yield
 
 
 def replace_worker(server: Process) -> None:
