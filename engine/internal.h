@@ -75,6 +75,7 @@ struct request {
     unsigned cookie, cookie_len;
     unsigned authenticator;
     unsigned cookies;                  /* to send back */
+    unsigned key_age;                  /* how many master keys are newer than the one that sealed the cookie */
     struct algorithm const *algorithm; /* of the cookie's keys */
     uint8_t keys[MAX_KEYS_LEN];        /* the cookie's plaintext */
     uint8_t nonce[NONCE_LEN];          /* of the reply's authenticator */
@@ -119,7 +120,7 @@ struct nts_engine {
     uint8_t header[HEADER_LEN]; /* of every reply, without version, poll interval and timestamps */
     struct generator generator;
     uint64_t *cells;
-    uint64_t own_cells[NTS_VERDICTS];
+    uint64_t own_cells[NTS_CELLS];
     struct loop *loop;
     AES_SIV_MSG messages[NTS_BATCH * MAX_COOKIES];
     struct request *owners[NTS_BATCH];

@@ -214,18 +214,20 @@ static void read_control(struct msghdr *header, struct request *r)
 /* ---- Sending ------------------------------------------------------------------------------------------- */
 
 /* The kernel spends less on sendto(), which needs no header and vector: 6 % of the CPU time of a reply, as much as
- * sendmmsg() saves by sparing system calls. A datagram that cannot be sent is lost. */
-static void send_one(int fd, struct msghdr const *message)
+ * sendmmsg() saves by sparing system calls. A datagram that cannot be sent is lost. Returns how many octets left. */
+static size_t send_one(int fd, struct msghdr const *message)
 {
-    if (message->msg_controllen == 0)
-        (void)!sendto(fd, message->msg_iov->iov_base, message->msg_iov->iov_len, MSG_DONTWAIT, message->msg_name,
-                      message->msg_namelen);
-    else
-        (void)!sendmsg(fd, message, MSG_DONTWAIT);
+    ssize_t const sent = message->msg_controllen != 0
+                             ? sendmsg(fd, message, MSG_DONTWAIT)
+                             : sendto(fd, message->msg_iov->iov_base, message->msg_iov->iov_len, MSG_DONTWAIT,
+                                      message->msg_name, message->msg_namelen);
+
+    return sent < 0 ? 0 : (size_t)sent;
 }
 
-static void send_all(int fd, struct msghdr const *out, size_t n)
+static void send_all(nts_engine *engine, int fd, struct msghdr const *out, size_t n)
 {
+    size_t sent = 0;
     int has_long = 0;
 
     for (size_t i = 0; i < n; i++)
@@ -233,7 +235,8 @@ static void send_all(int fd, struct msghdr const *out, size_t n)
     if (has_long)
         (void)set_fragmenting(fd, IP_PMTUDISC_OMIT); /* no effect on IPv6 */
     for (size_t i = 0; i < n; i++)
-        send_one(fd, &out[i]);
+        sent += send_one(fd, &out[i]);
+    engine->cells[NTS_OCTETS_SENT] += sent;
     if (has_long)
         (void)set_fragmenting(fd, IP_PMTUDISC_PROBE);
 }
@@ -252,6 +255,7 @@ static void hand_over(nts_engine *engine, int fd, size_t i)
         engine->cells[NTS_DROP_BUSY]++;
         return;
     }
+    engine->cells[NTS_HANDOVERS]++;
     loop->handover_count++;
     handover->length = (uint32_t)loop->requests[i].length;
     handover->received = loop->requests[i].received;
@@ -289,7 +293,7 @@ void nts_engine_handover_done(nts_engine *engine, uint8_t const *reply, size_t l
         return;
     memcpy(&vector.iov_base, &reply, sizeof reply); /* sendto only reads it */
     if (length != 0)
-        send_all(path->fd, &out, 1);
+        send_all(engine, path->fd, &out, 1);
     loop->first_handover = (loop->first_handover + 1) % NTS_MAX_HANDOVERS;
     loop->handover_count--;
 }
@@ -297,8 +301,9 @@ void nts_engine_handover_done(nts_engine *engine, uint8_t const *reply, size_t l
 /* ---- Serving ------------------------------------------------------------------------------------------- */
 
 /* Sends up to LONG_STEP replies. */
-static void send_replies(struct loop *loop, int fd, struct request *const *answered, size_t n)
+static void send_replies(nts_engine *engine, int fd, struct request *const *answered, size_t n)
 {
+    struct loop const *const loop = engine->loop;
     struct msghdr out[LONG_STEP];
     struct iovec vectors[LONG_STEP];
 
@@ -307,7 +312,7 @@ static void send_replies(struct loop *loop, int fd, struct request *const *answe
         out[i] = loop->in[answered[i] - loop->requests].msg_hdr;
         out[i].msg_iov = &vectors[i];
     }
-    send_all(fd, out, n);
+    send_all(engine, fd, out, n);
 }
 
 /* Moves `known` a little towards what was observed. */
@@ -330,10 +335,17 @@ static void send_step(nts_engine *engine, int fd, struct request *const *answere
     nts_finish(engine, answered, transmit, n);
     if (n != 1)
         clock_gettime(CLOCK_REALTIME, &sealed);
-    send_replies(loop, fd, answered, n);
+    send_replies(engine, fd, answered, n);
     clock_gettime(CLOCK_REALTIME, now);
     if (n != 1)
         learn(&loop->send_ns, (ns_of(now) - ns_of(&sealed)) / (int64_t)n);
+}
+
+static void count(uint64_t *cells, struct request const *r)
+{
+    cells[r->verdict]++;
+    if (r->verdict == NTS_ANSWERED_NTS)
+        cells[r->key_age < 7 ? NTS_KEY_AGE_0 + r->key_age : NTS_KEY_AGE_7]++;
 }
 
 /* Serves one batch from one socket. Returns how many datagrams it was. */
@@ -341,7 +353,7 @@ static size_t serve_batch(nts_engine *engine, int fd)
 {
     struct loop *const loop = engine->loop;
     struct request *answered[NTS_BATCH];
-    size_t count = 0;
+    size_t replies = 0, octets = 0;
     struct timespec now;
     int const got = receive(loop, fd);
     size_t const step = got == NTS_BATCH ? LONG_STEP : 1;
@@ -349,22 +361,23 @@ static size_t serve_batch(nts_engine *engine, int fd)
     if (got <= 0) /* nothing left, or the network reports an error of an earlier reply */
         return 0;
     for (size_t i = 0; i < (size_t)got; i++) {
-        loop->requests[i].length = loop->in[i].msg_len;
+        octets += loop->requests[i].length = loop->in[i].msg_len;
         read_control(&loop->in[i].msg_hdr, &loop->requests[i]);
     }
+    engine->cells[NTS_OCTETS_RECEIVED] += octets;
     nts_prepare(engine, loop->requests, (size_t)got);
     for (size_t i = 0; i < (size_t)got; i++) {
         if (loop->requests[i].verdict == NTS_HANDOVER) {
             hand_over(engine, fd, i);
             continue;
         }
-        engine->cells[loop->requests[i].verdict]++;
+        count(engine->cells, &loop->requests[i]);
         if (loop->requests[i].reply_len != 0)
-            answered[count++] = &loop->requests[i];
+            answered[replies++] = &loop->requests[i];
     }
     clock_gettime(CLOCK_REALTIME, &now);
     /* The first reply always goes alone, since it is the likeliest to wake up a CPU. */
-    for (size_t i = 0, n = 1; i < count; i += n, n = step < count - i ? step : count - i)
+    for (size_t i = 0, n = 1; i < replies; i += n, n = step < replies - i ? step : replies - i)
         send_step(engine, fd, answered + i, n, &now);
     return (size_t)got;
 }

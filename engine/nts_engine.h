@@ -43,6 +43,22 @@ enum nts_verdict {
     NTS_HANDOVER   /* for the reference to judge */
 };
 
+/* What the engine counts: verdicts, and after them the members of nts.server.ts_daemon.Cell, in the same order. */
+enum nts_cell {
+    NTS_HANDOVERS = NTS_VERDICTS, /* packets given to the reference */
+    NTS_OCTETS_RECEIVED,          /* of UDP payload, up to 2052 of each datagram */
+    NTS_OCTETS_SENT,
+    NTS_KEY_AGE_0, /* authenticated requests by how many master keys are newer than the one that sealed the cookie */
+    NTS_KEY_AGE_1,
+    NTS_KEY_AGE_2,
+    NTS_KEY_AGE_3,
+    NTS_KEY_AGE_4,
+    NTS_KEY_AGE_5,
+    NTS_KEY_AGE_6,
+    NTS_KEY_AGE_7, /* seven or more */
+    NTS_CELLS
+};
+
 enum {
     NTS_BATCH = 64,         /* packets in one batch and in one system call */
     NTS_MAX_REQUEST = 2048, /* octets; nts.protocol.ts_server.MAX_REQUEST */
@@ -87,7 +103,7 @@ int nts_engine_set_keys(nts_engine *engine, uint16_t const *ids, uint8_t const *
 
 void nts_engine_set_system(nts_engine *engine, nts_system const *system);
 
-/* Where to count verdicts: NTS_VERDICTS cells, which must outlive the engine. */
+/* Where to count: NTS_CELLS cells, which must outlive the engine. */
 void nts_engine_count_into(nts_engine *engine, uint64_t *cells);
 
 /* Serves these UDP sockets, which must be bound and non-blocking. A readable descriptor in `wake` ends a wait. Returns

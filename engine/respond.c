@@ -64,11 +64,14 @@ int nts_engine_set_keys(nts_engine *engine, uint16_t const *ids, uint8_t const *
 }
 
 /* Starts with the newest key, which most cookies use. */
-static AES_SIV_KEY const *find_key(nts_engine const *engine, unsigned id)
+static AES_SIV_KEY const *find_key(nts_engine const *engine, unsigned id, unsigned *age)
 {
-    for (size_t i = engine->key_count; i-- != 0;)
-        if (engine->keys[i].id == id)
+    for (size_t i = engine->key_count; i-- != 0;) {
+        if (engine->keys[i].id == id) {
+            *age = (unsigned)(engine->key_count - 1 - i);
             return engine->keys[i].siv;
+        }
+    }
     return NULL;
 }
 
@@ -153,7 +156,7 @@ static void open_cookies(nts_engine *engine, struct request *requests, size_t n)
         body_len = r->cookie_len - FIELD_HEADER_LEN;
         if (body_len < COOKIE_HEAD_LEN + TAG_LEN || body_len > COOKIE_HEAD_LEN + TAG_LEN + MAX_KEYS_LEN)
             continue;
-        key = find_key(engine, load16(body));
+        key = find_key(engine, load16(body), &r->key_age);
         if (key == NULL)
             continue;
         engine->owners[count] = r;

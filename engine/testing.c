@@ -27,7 +27,7 @@ void nts_test_draw_from(nts_engine *engine, nts_test_octets *source)
 
 void nts_test_answer(nts_engine *engine, uint8_t const *packets, size_t stride, size_t const *lengths,
                      uint64_t const *received, size_t n, uint64_t transmit, uint32_t *verdicts, uint8_t *replies,
-                     size_t *reply_lengths)
+                     size_t *reply_lengths, int32_t *key_ages)
 {
     struct request requests[NTS_BATCH];
     struct request *answered[NTS_BATCH] = {0};
@@ -54,6 +54,8 @@ void nts_test_answer(nts_engine *engine, uint8_t const *packets, size_t stride, 
     for (size_t i = 0; i < n; i++) {
         verdicts[i] = requests[i].verdict;
         reply_lengths[i] = requests[i].reply_len;
+        if (key_ages != NULL)
+            key_ages[i] = requests[i].verdict == NTS_ANSWERED_NTS ? (int32_t)requests[i].key_age : -1;
     }
     OPENSSL_cleanse(requests, sizeof requests);
 }

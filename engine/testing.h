@@ -23,10 +23,11 @@ void nts_test_draw_from(nts_engine *engine, nts_test_octets *source);
 
 /* Judges n <= NTS_BATCH packets as one batch. Packet i has lengths[i] octets, starts at packets + i * stride, and
  * arrived at received[i]. Every reply gets the transmit timestamp `transmit`. Reply i goes to
- * replies + i * NTS_MAX_REQUEST and has reply_lengths[i] octets, 0 for none. */
+ * replies + i * NTS_MAX_REQUEST and has reply_lengths[i] octets, 0 for none. key_ages, unless NULL, gets for each
+ * authenticated request how many master keys are newer than that of its cookie, and -1 for others. */
 void nts_test_answer(nts_engine *engine, uint8_t const *packets, size_t stride, size_t const *lengths,
                      uint64_t const *received, size_t n, uint64_t transmit, uint32_t *verdicts, uint8_t *replies,
-                     size_t *reply_lengths);
+                     size_t *reply_lengths, int32_t *key_ages);
 
 /* nts_wait and nts_serve of internal.h */
 int nts_test_wait(nts_engine *engine, int timeout_ms);

@@ -12,7 +12,7 @@
     engine_packets    packets that it covers, bad ones, and those that it must hand over
     engine_parity     the native engine beside the reference
     namespaces        network namespaces of a test's own
-    engine            the native engine, step by step and without sockets
+    time_workers      a worker of the time server in a thread, with its counters
     supervised        a server whose workers do nothing
     ke_sessions       sessions with our NTS-KE server
     ts_requests       requests to our time server, good ones and others

@@ -14,6 +14,7 @@ from nts.codec.ntp import Header
 from nts.protocol.ts_server import Outcome, Verdict
 from nts.server import listen
 from nts.server.engine import Engine, Handover
+from nts.server.ts_daemon import Cell
 from nts.system import udp
 from nts.system.addresses import family_of
 from testkit.packets import REQUEST, RING, SYSTEM, UNKNOWN_FIELD, raw_field
@@ -53,19 +54,20 @@ class EngineForTests(Engine):
         stride = max(map(len, datagrams), default=0)
         packets = b"".join(d.ljust(stride, b"\0") for d in datagrams)
         verdicts, replies = ffi.new("uint32_t[]", n), ffi.new("uint8_t[]", n * lib.NTS_MAX_REQUEST)
-        lengths = ffi.new("size_t[]", n)
+        lengths, key_ages = ffi.new("size_t[]", n), ffi.new("int32_t[]", n)
         source = ffi.new("nts_test_octets *", {"octets": (held := ffi.from_buffer(octets)), "length": len(held)})
         lib.nts_test_draw_from(self._engine, source)
         lib.nts_test_answer(
             self._engine, packets, stride, list(map(len, datagrams)), list(received), n, transmit,
-            verdicts, replies, lengths,
+            verdicts, replies, lengths, key_ages,
         )  # fmt: skip
         lib.nts_test_draw_from(self._engine, ffi.NULL)
         outcomes: list[Outcome | None] = []
         for i in range(n):
             reply = bytes(ffi.buffer(replies + i * lib.NTS_MAX_REQUEST, lengths[i])) if lengths[i] else None
             handed_over = verdicts[i] == lib.NTS_HANDOVER
-            outcomes.append(None if handed_over else Outcome(Verdict(verdicts[i]), reply))
+            key_age = key_ages[i] if key_ages[i] >= 0 else None
+            outcomes.append(None if handed_over else Outcome(Verdict(verdicts[i]), reply, key_age))
         return outcomes, int(source.drawn)
 
 
@@ -76,7 +78,7 @@ class Bench:
         self.servers = [bound(a) for a in addresses]
         self.client = bound(addresses[0])
         self.wake_read, self.wake_write = os.pipe()
-        self.cells = memoryview(bytearray(8 * len(Verdict))).cast("Q")
+        self.cells = memoryview(bytearray(8 * (len(Verdict) + len(Cell)))).cast("Q")
         self.engine = EngineForTests()
         self.engine.set_keys(RING)
         self.engine.set_system(SYSTEM)

@@ -130,7 +130,7 @@ static void check_alone(struct input const *in, uint32_t verdict, uint8_t const 
     require(copy != NULL, "memory");
     memcpy(copy, in->packet, in->len);
     memset(alone, CANARY, sizeof alone);
-    nts_test_answer(engine, copy, in->len, &in->len, &received, 1, TRANSMIT, &alone_verdict, alone, &alone_len);
+    nts_test_answer(engine, copy, in->len, &in->len, &received, 1, TRANSMIT, &alone_verdict, alone, &alone_len, NULL);
     require(memcmp(copy, in->packet, in->len) == 0, "a packet was changed");
     free(copy);
     require(alone_verdict == verdict && alone_len == reply_len, "another verdict or length alone");
@@ -160,7 +160,7 @@ int LLVMFuzzerTestOneInput(uint8_t const *data, size_t size)
         memset(replies + i * NTS_MAX_REQUEST, CANARY, NTS_MAX_REQUEST);
     }
     nts_test_answer(engine, inputs[0].packet, sizeof *inputs, lengths, received, count, TRANSMIT, verdicts, replies,
-                      reply_lengths);
+                      reply_lengths, NULL);
     for (size_t i = 0; i < count; i++) {
         uint32_t const verdict = verdicts[i];
 

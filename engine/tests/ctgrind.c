@@ -78,7 +78,7 @@ int main(int argc, char **argv)
         leak(engine);
     for (size_t n = 1; n <= KINDS; n++) { /* one message, and several interleaved */
         nts_test_answer(engine, packets[0], NTS_MAX_REQUEST, lengths, received, n, 1, verdicts, replies[0],
-                          reply_lengths);
+                          reply_lengths, NULL);
         for (size_t i = 0; i < n; i++)
             CHECK(verdicts[i] == expected[i] && reply_lengths[i] != 0);
     }

@@ -116,7 +116,7 @@ void __wrap_nts_finish(nts_engine *engine, struct request *const *requests, uint
 struct bench {
     nts_engine *engine;
     int servers[2], client;
-    uint64_t cells[NTS_VERDICTS];
+    uint64_t cells[NTS_CELLS];
 };
 
 static int socket_at(in_addr_t address)
@@ -333,9 +333,35 @@ static void check_refused(void)
         while (recv(b.client, reply, sizeof reply, 0) > 0)
             got++;
         CHECK(got == 2 * NTS_BATCH - 1);
+        CHECK(b.cells[NTS_OCTETS_SENT] == (uint64_t)got * HEADER_LEN); /* only what left */
         close_bench(&b);
     }
     refused = -1;
+}
+
+/* ---- Counters ------------------------------------------------------------------------------------------ */
+
+/* The ages of keys, all older ones than the seventh in the last cell. */
+static void check_key_ages(void)
+{
+    enum { KEYS = 10 };
+    uint16_t ids[KEYS] = {OLD_ID};
+    uint8_t keys[KEYS][32] = {{0}}, packet[NTS_MAX_REQUEST];
+    size_t const len = good_request(packet, 0, 15, 0);
+    struct bench b;
+
+    open_bench(&b, INADDR_LOOPBACK);
+    memcpy(keys[0], master_keys(), 32);
+    for (uint16_t count = 1; count <= KEYS; count++) {
+        ids[count - 1] = count == 1 ? OLD_ID : count;
+        CHECK(nts_engine_set_keys(b.engine, ids, keys[0], count) == 1);
+        send_to(&b, INADDR_LOOPBACK, 0, packet, len);
+        CHECK(all_alone(&b, 1));
+    }
+    for (size_t cell = NTS_KEY_AGE_0; cell <= NTS_KEY_AGE_7; cell++)
+        CHECK(b.cells[cell] == (cell == NTS_KEY_AGE_7 ? KEYS - 7 : 1));
+    CHECK(b.cells[NTS_OCTETS_RECEIVED] == KEYS * len && b.cells[NTS_OCTETS_SENT] == KEYS * len);
+    close_bench(&b);
 }
 
 int main(void)
@@ -346,5 +372,6 @@ int main(void)
     check_steps();
     check_fragmenting();
     check_refused();
+    check_key_ages();
     return check_report("loop", "sockets");
 }

@@ -32,7 +32,7 @@ static struct answer ask(uint8_t const *packet, size_t len)
         abort();
     memcpy(copy, packet, len);
     memset(replies, CANARY, sizeof replies);
-    nts_test_answer(engine, copy, len, &len, &received, 1, TRANSMIT, &a.verdict, replies, &a.len);
+    nts_test_answer(engine, copy, len, &len, &received, 1, TRANSMIT, &a.verdict, replies, &a.len, NULL);
     free(copy);
     CHECK(a.len <= len);
     CHECK((a.len != 0) == (a.verdict <= NTS_NAK_AUTH));
@@ -207,7 +207,7 @@ static void check_batches(void)
                 lengths[i] = HEADER_LEN;
         }
         nts_test_answer(engine, packets[0], NTS_MAX_REQUEST, lengths, received, n, TRANSMIT, verdicts, replies[0],
-                          reply_lengths);
+                          reply_lengths, NULL);
         for (size_t i = 0; i < n; i++) {
             struct answer const alone = ask(packets[i], lengths[i]);
 

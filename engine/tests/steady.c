@@ -140,25 +140,27 @@ static int loopback_socket(int family, struct sockaddr_storage *address, socklen
     return fd;
 }
 
-static unsigned long drain(int client)
+/* Returns how many replies have come, and adds up their octets. */
+static unsigned long drain(int client, uint64_t *octets)
 {
     uint8_t reply[NTS_MAX_REQUEST];
     unsigned long got = 0;
+    ssize_t len;
 
-    while (recv(client, reply, sizeof reply, 0) > 0)
-        got++;
+    for (; (len = recv(client, reply, sizeof reply, 0)) > 0; got++)
+        *octets += (uint64_t)len;
     return got;
 }
 
 static void run(nts_engine *engine, int family, unsigned long batches)
 {
-    static uint64_t cells[NTS_VERDICTS];
-    uint64_t expected[NTS_VERDICTS + 2] = {0};
+    static uint64_t cells[NTS_CELLS];
+    uint64_t expected[NTS_CELLS] = {0};
     struct sockaddr_storage to, own;
     socklen_t to_len, own_len;
     int const server = loopback_socket(family, &to, &to_len);
     int const client = loopback_socket(family, &own, &own_len);
-    unsigned long before, replies = 0, handovers = 0, silent = 0;
+    unsigned long before, replies = 0, uncovered = 0, handovers = 0, silent = 0;
     long alive_before;
     uint64_t answered;
     int wake[2];
@@ -177,10 +179,17 @@ static void run(nts_engine *engine, int family, unsigned long batches)
         size_t served;
 
         for (unsigned i = 0; i < BURST; i++) {
-            struct kind const *const kind = &kinds[check_random() % KINDS];
+            size_t const which = check_random() % KINDS;
+            struct kind const *const kind = &kinds[which];
 
             CHECK(sendto(client, kind->packet, kind->len, 0, (struct sockaddr *)&to, to_len) == (ssize_t)kind->len);
-            expected[kind->verdict]++;
+            expected[NTS_OCTETS_RECEIVED] += kind->len < NTS_MAX_REQUEST + 4 ? kind->len : NTS_MAX_REQUEST + 4;
+            if (kind->verdict == NTS_ANSWERED_NTS) /* make_kinds() takes the two master keys in turn */
+                expected[which % 2 == 0 ? NTS_KEY_AGE_1 : NTS_KEY_AGE_0]++;
+            if (kind->verdict == NTS_HANDOVER)
+                uncovered++;
+            else
+                expected[kind->verdict]++;
         }
         CHECK(nts_wait(engine, 1000) == 1);
         served = nts_serve(engine);
@@ -193,14 +202,15 @@ static void run(nts_engine *engine, int family, unsigned long batches)
             nts_engine_handover_done(engine, packet->packet, handovers % 8 == 7 ? 0 : HEADER_LEN);
             silent += handovers++ % 8 == 7;
         }
-        replies += drain(client);
+        replies += drain(client, &expected[NTS_OCTETS_SENT]);
     }
     CHECK(alive == alive_before);
     if (strcmp(aes_siv_backend(), "libcrypto") != 0 && !CHECK(allocations == before))
         fprintf(stderr, "%lu allocations in %lu batches\n", allocations - before, batches);
     for (; nts_engine_handover(engine) != NULL; handovers++, silent++)
         nts_engine_handover_done(engine, NULL, 0);
-    CHECK(cells[NTS_DROP_BUSY] + handovers == expected[NTS_HANDOVER]);
+    expected[NTS_HANDOVERS] = handovers;
+    CHECK(cells[NTS_DROP_BUSY] + handovers == uncovered);
     CHECK(batches < 200 || cells[NTS_DROP_BUSY] != 0);
     cells[NTS_DROP_BUSY] = 0;
     CHECK(memcmp(cells, expected, sizeof cells) == 0);

@@ -60,6 +60,11 @@ def open_cookie(ring: KeyRing, cookie: bytes) -> Contents:
         raise AuthError("the cookie has unknown contents") from None
 
 
+def key_id(cookie: bytes) -> int:
+    """The identifier of the master key that sealed a cookie, which must not be shorter than that."""
+    return Reader(cookie).u16()
+
+
 def _parse(plaintext: Reader) -> Contents:
     """Parse what `seal` encrypts. FormatError or ValueError when it is anything else."""
     aead = Aead(plaintext.u16())

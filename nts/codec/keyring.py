@@ -42,3 +42,7 @@ class KeyRing:
     def get(self, key_id: int) -> MasterKey | None:
         """The key with this identifier; None when it is not in the ring."""
         return self._by_id.get(key_id)
+
+    def age(self, key_id: int) -> int:
+        """How many keys are newer than the one with this identifier, which must be in the ring."""
+        return next(i for i, k in enumerate(reversed(self.keys)) if k.id == key_id)

@@ -68,10 +68,13 @@ class Verdict(IntEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The verdict, and the octets of the reply, if there is one."""
+    """What has become of a datagram."""
 
     verdict: Verdict
     reply: bytes | None = None
+    """octets, if there is one"""
+    key_age: int | None = None
+    """of an authenticated request: how many master keys are newer than the one that sealed its cookie"""
 
 
 @dataclass(frozen=True)
@@ -211,7 +214,8 @@ def _respond_nts(
     nonce = random(aead.nonce_length)
     head = replace(reply, transmit=now()).encode() + _echo(request.unique_id)
     body = extensions.encode_authenticator(nonce, keys.s2c_cipher.seal(nonce, minted, head))
-    return Outcome(Verdict.ANSWERED_NTS, head + extensions.encode(FieldType.AUTHENTICATOR, body))
+    key_age = ring.age(cookies.key_id(request.cookie.body))
+    return Outcome(Verdict.ANSWERED_NTS, head + extensions.encode(FieldType.AUTHENTICATOR, body), key_age)
 
 
 def _authenticate(request: _NtsRequest, contents: Contents) -> tuple[SessionKeys, bytes]:

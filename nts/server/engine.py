@@ -74,7 +74,8 @@ class Engine:
         self._lib.nts_engine_set_system(self._engine, values)
 
     def count_into(self, cells: memoryview) -> None:
-        """Count verdicts in these cells, 64 bits each, indexed by verdict."""
+        """Count in these cells of 64 bits, one for each `Verdict` and then for each `ts_daemon.Cell`."""
+        assert len(cells) == self._lib.NTS_CELLS
         pointer = self._ffi.from_buffer("uint64_t[]", cells, require_writable=True)
         self._kept_alive.append(pointer)
         self._lib.nts_engine_count_into(self._engine, pointer)

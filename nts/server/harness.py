@@ -3,51 +3,27 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 
 from nts.server import workers
 from nts.server.config import ServerConfig
+from nts.server.counters import Counters, Family, shared_cells
 from nts.server.keystore import KeyWatcher
 from nts.system import console, privileges, sandbox
 
 _HANGS = 30  # seconds without a sign of life from a worker
 
 
-def _shared_cells(count: int) -> memoryview:
-    """Numbers of 64 bits that this process shares with those forked from it."""
-    return memoryview(mmap.mmap(-1, 8 * count)).cast("Q")
-
-
-class Counters:
-    """A counter for each verdict and worker, in memory that parent and workers share."""
-
-    def __init__(self, verdicts: type[IntEnum], worker_count: int) -> None:
-        self._verdicts, self._worker_count = verdicts, worker_count
-        self._cells = _shared_cells(len(verdicts) * worker_count)
-
-    def of(self, worker: int) -> memoryview:
-        """The counters of one worker, indexed by verdict. Only that worker writes them."""
-        size = len(self._verdicts)
-        return self._cells[worker * size : (worker + 1) * size]
-
-    def totals(self) -> dict[str, int]:
-        """The sum over all workers for each verdict, zeros left out."""
-        sums = {v.name.lower(): sum(self.of(w)[v] for w in range(self._worker_count)) for v in self._verdicts}
-        return {name: count for name, count in sums.items() if count}
-
-
 class Board:
     """What parent and workers tell each other, in shared memory."""
 
     def __init__(self, worker_count: int) -> None:
-        self._cells = _shared_cells(2 + worker_count)
+        self._cells = shared_cells(2 + worker_count)
 
     @property
     def reloads(self) -> int:
@@ -83,7 +59,7 @@ class WorkerContext:
     index: int
     stop: workers.StopSignal
     counters: memoryview
-    """this worker's counters, indexed by verdict"""
+    """this worker's cells"""
     watcher: KeyWatcher
     log: Callable[..., None]
     """prints a line if --verbose is given"""
@@ -122,17 +98,17 @@ class Harness:
         self,
         config: ServerConfig,
         worker_count: int,
-        verdicts: type[IntEnum],
+        families: Sequence[Family],
         *,
         verbose: bool,
         files: Iterable[Path] = (),
     ) -> None:
-        """`files` are read again later, when they change."""
+        """The first of the families counts verdicts. `files` are read again later, when they change."""
         self._worker_count = worker_count
         self._log = console.say if verbose else console.ignore
         self._reports = True
         self._last_tick = time.monotonic()
-        self.counters = Counters(verdicts, worker_count)
+        self.counters = Counters(families, worker_count)
         self.board = Board(worker_count)
         self.watcher = KeyWatcher(config.keys.master_keys_dir, self._report)
         self.watcher.ring()  # read the keys, and report problems with them, while we may still be root
@@ -148,7 +124,7 @@ class Harness:
         look: Callable[[], None] = _nothing,
         stopping: Callable[[], None] = _nothing,
     ) -> None:
-        """Run `set_up(worker)()` in each worker until SIGINT or SIGTERM, then print the counters of the `unit`s.
+        """Run `set_up(worker)()` in each worker until SIGINT or SIGTERM, then print the verdicts on the `unit`s.
 
         `announce` is called when all workers are set up. `reload` is what SIGHUP prints. `look` is called every second.
         `stopping` is called before the workers are stopped. NTSError when a worker fails before all are set up.
@@ -174,8 +150,9 @@ class Harness:
             console.say(reload)
             self.board.reload()
 
-        def show() -> None:
-            console.say(f"{unit}: {console.counts(self.counters.totals())}", counters=self.counters.totals())
+        def show(prefix: str = "") -> None:
+            totals = {name: n for name, n in self.counters.totals(self.counters.families[0]).items() if n}
+            console.say(f"{prefix}{unit}: {console.counts(totals)}", counters=totals)
 
         was_terminal = os.isatty(2)
         duties = workers.Duties(
@@ -186,8 +163,7 @@ class Harness:
             stopping=stopping,
         )
         workers.supervise(self._worker_count, set_up_worker, duties)
-        totals = self.counters.totals()
-        console.say(f"stopped; {unit}: {console.counts(totals)}", counters=totals)
+        show("stopped; ")
 
     def _report(self, problem: str) -> None:
         """A problem with the master keys: one process of us is enough to print it."""

@@ -33,6 +33,7 @@ from nts.protocol.ke_server import KeServer, Outcome, Verdict
 from nts.server import keystore, listen, trial_certificate
 from nts.server.certificate import CertificateWatcher
 from nts.server.config import ServerConfig
+from nts.server.counters import Family
 from nts.server.harness import Harness, WorkerContext, format_worker_count
 from nts.system import addresses, certs, console, privileges, tls
 
@@ -42,6 +43,9 @@ MAX_SESSIONS = 400  # in one worker; file descriptors are limited to 1024 on man
 BACKLOG = 512
 _SWEEP = 0.25  # seconds between checks of the deadlines
 _DISCARDS = 16  # reads in one turn, so that a fast sender does not hold up the others
+
+
+FAMILIES = (Family.of("nts_ke_sessions", "Key exchange sessions, by what became of them.", "result", Verdict),)
 
 
 class State(Enum):
@@ -285,7 +289,7 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     def set_up(worker: WorkerContext) -> Callable[[], None]:
         return Worker(listeners, Shared(policy, certificate, keys.key_label, worker)).run
 
-    harness = Harness(config, ke.workers, Verdict, verbose=verbose, files=(ke.server_cert, ke.server_key))
+    harness = Harness(config, ke.workers, FAMILIES, verbose=verbose, files=(ke.server_cert, ke.server_key))
     harness.run(
         set_up,
         lambda: _announce(config, certificate.description, listeners),

@@ -16,6 +16,7 @@ import selectors
 import socket
 import struct
 from collections.abc import Callable
+from enum import IntEnum, auto
 from typing import NamedTuple
 
 from nts.base.errors import LibraryError
@@ -26,6 +27,7 @@ from nts.protocol import ts_server
 from nts.protocol.ts_server import SystemVariables, Verdict
 from nts.server import keystore, listen
 from nts.server.config import ServerConfig
+from nts.server.counters import Family
 from nts.server.engine import Engine, Handover
 from nts.server.harness import Harness, WorkerContext, format_worker_count
 from nts.system import addresses, console, udp
@@ -35,10 +37,44 @@ from nts.system.clock import now as clock_now
 BATCH = 64  # datagrams from one socket before the others get their turn
 RECEIVE_BUFFER = 1 << 20  # octets; a burst must wait in the kernel, not be lost
 _ROUND_MS = 500  # the longest time between checks of keys and clock, and between signs of life
-_ROOM = ts_server.MAX_REQUEST + 1  # so that longer datagrams are recognised
+_ROOM = ts_server.MAX_REQUEST + 4  # so that longer datagrams are recognised; the native engine has as much
 _ANCILLARY_ROOM = 256
 _PKTINFO4 = struct.Struct("=I4s4s")  # in_pktinfo: interface, address to answer from, destination in the header
 _MULTICAST6 = 0xFF  # the first octet of such an address
+
+
+class Cell(IntEnum):
+    """What each worker counts beside the verdicts, in the cells after theirs."""
+
+    HANDOVERS = len(Verdict)
+    """packets that the native engine gave to the reference"""
+    OCTETS_RECEIVED = auto()
+    """of UDP payload; of a datagram that is longer than any request, what was read"""
+    OCTETS_SENT = auto()
+    KEY_AGE_0 = auto()
+    """authenticated requests by `ts_server.Outcome.key_age`"""
+    KEY_AGE_1 = auto()
+    KEY_AGE_2 = auto()
+    KEY_AGE_3 = auto()
+    KEY_AGE_4 = auto()
+    KEY_AGE_5 = auto()
+    KEY_AGE_6 = auto()
+    KEY_AGE_7 = auto()
+    """seven or more"""
+
+
+FAMILIES = (  # in the order of `Verdict` and `Cell`
+    Family.of("nts_ntp_datagrams", "Datagrams received, by what became of them.", "result", Verdict),
+    Family("nts_ntp_handovers", "Datagrams that the native engine left to the Python reference."),
+    Family("nts_ntp_received_bytes", "UDP payload received."),
+    Family("nts_ntp_sent_bytes", "UDP payload sent."),
+    Family(
+        "nts_ntp_cookie_keys",
+        "Authenticated requests, by how many master keys are newer than the one that sealed their cookie (7: or more).",
+        "newer_keys",
+        tuple(map(str, range(8))),
+    ),
+)
 
 
 class Datagram(NamedTuple):
@@ -82,9 +118,11 @@ class Receiver:
 
 
 def _respond(datagram: bytes, received: int, keys: KeyRing, system: SystemVariables, cells: memoryview) -> bytes | None:
-    """Count the reference's verdict and return its reply, if any. `received` is the NTP timestamp of the arrival."""
+    """Count the reference's verdict and key age, and return its reply, if any. `received` is an NTP timestamp."""
     outcome = ts_server.respond(datagram, keys=keys, system=system, received=received, now=clock_now, random=os.urandom)
     cells[outcome.verdict] += 1
+    if outcome.key_age is not None:
+        cells[min(Cell.KEY_AGE_0 + outcome.key_age, Cell.KEY_AGE_7)] += 1
     return outcome.reply
 
 
@@ -115,6 +153,7 @@ class PythonWorker:
                 datagram = receiver.receive()
             except OSError:  # nothing left, or an ICMP error for an earlier reply
                 return
+            self._cells[Cell.OCTETS_RECEIVED] += len(datagram.data)
             if datagram.misdirected:
                 self._cells[Verdict.DROP_DESTINATION] += 1
                 continue
@@ -123,7 +162,8 @@ class PythonWorker:
             reply = _respond(datagram.data, received, ring, self._clock.system(), self._cells)
             if reply is not None:
                 with contextlib.suppress(OSError):  # no route or a full buffer: lost like any datagram
-                    receiver.sock.sendmsg([reply], datagram.source, 0, datagram.peer)
+                    sent = receiver.sock.sendmsg([reply], datagram.source, 0, datagram.peer)
+                    self._cells[Cell.OCTETS_SENT] += sent
 
 
 class NativeWorker:
@@ -185,7 +225,7 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
         console.say(_describe_clock(clock, ntp_config.clock))
         console.say(engine_line)
 
-    harness = Harness(config, ntp_config.workers, Verdict, verbose=verbose)
+    harness = Harness(config, ntp_config.workers, FAMILIES, verbose=verbose)
     harness.run(set_up, announce, "datagrams", reload="nothing to load: it follows the master keys by itself")
     for group in bound:
         listen.close_all(group)

@@ -27,6 +27,7 @@ from nts.codec.aead import Aead
 from nts.codec.keyring import KeyRing, MasterKey
 from nts.protocol.ts_server import MAX_REQUEST, Outcome, SystemVariables, Verdict
 from nts.server.engine import _module
+from nts.server.ts_daemon import FAMILIES, Cell
 from testkit.engine_packets import (
     ABSENT,
     SESSIONS,
@@ -78,6 +79,18 @@ def test_the_header_has_the_verdicts_of_the_reference_in_its_order() -> None:
     assert [getattr(lib, f"NTS_{v.name}") for v in Verdict] == list(Verdict)
     assert (len(Verdict), len(Verdict) + 1) == (lib.NTS_VERDICTS, lib.NTS_HANDOVER)
     assert (lib.NTS_MAX_REQUEST, lib.NTS_BATCH) == (MAX_REQUEST, BATCH)
+
+
+def test_the_header_has_the_other_cells_of_the_daemon_in_their_order() -> None:
+    text = (ROOT / "engine" / "nts_engine.h").read_text()
+    body = re.search(r"enum nts_cell \{(.*?)\}", text, re.DOTALL)
+    assert body is not None
+    names = re.findall(r"^ *NTS_(\w+)", re.sub(r"/\*.*?\*/", "", body[1], flags=re.DOTALL), re.MULTILINE)
+    assert names == [*Cell.__members__, "CELLS"]
+    lib = _module().lib
+    assert [getattr(lib, f"NTS_{c.name}") for c in Cell] == list(Cell)
+    assert list(Cell) == list(range(len(Verdict), lib.NTS_CELLS))
+    assert sum(len(family.values) for family in FAMILIES) == lib.NTS_CELLS
 
 
 def test_good_requests_of_all_sizes_are_answered() -> None:

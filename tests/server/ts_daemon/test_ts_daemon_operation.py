@@ -127,7 +127,7 @@ def test_stops_within_two_seconds_and_counts_what_came(tmp_path: Path, number: s
         assert process.stop(number) == 0
         assert time.monotonic() - started < 2
         assert process.output().startswith(quiet)
-        said = [line for line in process.output().splitlines() if "runs as process" not in line]
+        said = [line for line in process.output().splitlines() if "runs as " not in line]
         assert len(said) == 4, "no line for any datagram"
         assert last_line(process) == (
             "stopped; datagrams: answered plain 17, answered nts 3, nak cookie 1, nak auth 1, drop length 2, "
