@@ -92,7 +92,7 @@ def make(names: tuple[str, ...], *, cert: Path, key: Path, ca: Path) -> list[Pat
         raise ConfigError(f"the CA's key would overwrite the server's {ca_key_path}", hint="rename root_ca")
     try:
         for path in (cert, key, ca):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            files.make_folder(path.parent, 0o755)
         with files.locked(ca.with_name(f".{ca.name}.lock")):
             return _make(names, cert, key, ca, ca_key_path)
     except OSError as e:
@@ -185,9 +185,8 @@ def alternative_names(names: tuple[str, ...]) -> x509.SubjectAlternativeName:
 
 
 def write_pair(cert: Path, certificate: x509.Certificate, key: Path, private: ec.EllipticCurvePrivateKey) -> None:
-    """Write a certificate and its key, which only its owner may read. OSError, also when one exists."""
-    files.write_new(key, _pem_key(private), 0o600)
-    files.write_new(cert, _pem(certificate), 0o644)
+    """Write a certificate and its key, which only its owner may read; both or none. OSError, also when one exists."""
+    files.write_new((key, _pem_key(private), 0o600), (cert, _pem(certificate), 0o644))
 
 
 def _pem(certificate: x509.Certificate) -> bytes:

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Files: read, written whole or not at all, private to their owner, guarded by a lock."""
+"""Files: read, written whole or not at all, private to their owner, guarded by a lock.
+
+What root makes in a folder of another user is that user's: a server that runs as this user must be able to read it.
+No file or folder is open to others because of a lax umask.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from nts.base.errors import ConfigError
@@ -30,7 +34,7 @@ def write_private(path: Path, text: str, *, mtime_ns: int | None = None) -> None
     crash leaves at most one behind.
     """
     path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    descriptor = _create(path, os.O_WRONLY, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as f:
         f.write(text)
         f.flush()
@@ -45,13 +49,65 @@ def rename(temporary: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
-def write_new(path: Path, data: bytes, mode: int) -> None:
-    """Write a new file. FileExistsError when it exists."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as f:
-        f.write(data)
-        f.flush()
-        os.fsync(descriptor)
+def write_new(*new: tuple[Path, bytes, int]) -> None:
+    """Write new files, each with its mode: all of them or none. FileExistsError when one exists, else OSError.
+
+    The error names the file. Two callers must not write the same file at the same time.
+    """
+    temporary = {path: path.with_name(f".{path.name}.new") for path, _, _ in new}
+    placed: list[Path] = []
+    try:
+        for path, data, mode in new:
+            with _naming(path):
+                temporary[path].unlink(missing_ok=True)
+                descriptor = _create(temporary[path], os.O_WRONLY, mode)
+                with os.fdopen(descriptor, "wb") as f:
+                    f.write(data)
+                    f.flush()
+                    os.fsync(descriptor)
+        for path, _, _ in new:
+            with _naming(path):
+                os.link(temporary[path], path)  # unlike a rename, overwrites nothing
+                placed.append(path)
+                sync_folder(path.parent)
+    except OSError:
+        for path in placed:
+            path.unlink()
+        raise
+    finally:
+        for path in temporary.values():
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """An OSError from here is about this file: a full disk's names none."""
+    try:
+        yield
+    except OSError as e:
+        raise OSError(e.errno, e.strerror, str(path)) from None
+
+
+def _create(path: Path, access: int, mode: int) -> int:
+    """Create a file and open it. FileExistsError when there is anything of that name."""
+    descriptor = os.open(path, access | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        file, folder = os.fstat(descriptor), path.parent.stat()
+        if os.geteuid() == 0 and (file.st_uid, file.st_gid) != (folder.st_uid, folder.st_gid):
+            os.fchown(descriptor, folder.st_uid, folder.st_gid)
+    except OSError:
+        os.close(descriptor)
+        path.unlink()
+        raise
+    return descriptor
+
+
+def make_folder(folder: Path, mode: int) -> None:
+    """Make a folder with this mode if it is missing, and those above it for everyone to read."""
+    if not folder.is_dir():
+        make_folder(folder.parent, 0o755)
+        folder.mkdir(mode, exist_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -63,10 +119,13 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-@contextmanager
+@contextlib.contextmanager
 def locked(lock: Path) -> Iterator[None]:
     """Hold an exclusive lock on the file `lock`, which is created and never removed. A crash releases the lock."""
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = _create(lock, os.O_RDWR, 0o600)
+    except FileExistsError:
+        descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         end = time.monotonic() + LOCK_TIMEOUT
         while True:

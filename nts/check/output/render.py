@@ -117,12 +117,12 @@ def _check_writable(path: Path) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a report completely or not at all, with the user's usual permissions. ConfigError when it fails."""
+    """Write a report completely or not at all, for others to read. ConfigError when it fails."""
     place = path.resolve()
     temporary = place.with_name(f".{place.name}.{os.getpid()}")
     try:
         temporary.unlink(missing_ok=True)
-        files.write_new(temporary, text.encode(), 0o666)
+        files.write_new((temporary, text.encode(), 0o644))
         files.rename(temporary, place)
     except OSError as e:
         temporary.unlink(missing_ok=True)

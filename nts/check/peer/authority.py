@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from nts.system import certs
+from nts.system import certs, files
 
 Certificate = tuple[Path, Path]
 """PEM files: the chain and its key"""
@@ -22,7 +22,7 @@ class Authority:
     """A new CA in a folder, which is created if it is missing."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder, 0o755)
         self.folder, self.ca = folder, folder / "ca.pem"
         """`ca` is the file that a client must trust"""
         self.certificate: Certificate = (folder / "server.pem", folder / "server.key")
