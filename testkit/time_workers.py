@@ -14,8 +14,8 @@ from typing import cast
 
 from nts.protocol.ts_server import Verdict
 from nts.server import listen
-from nts.server.counters import Counters
-from nts.server.harness import Board, WorkerContext
+from nts.server.counters import Board, Counters
+from nts.server.harness import WorkerContext
 from nts.server.keystore import KeyWatcher
 from nts.server.ts_daemon import FAMILIES, Cell, NativeWorker, PythonWorker
 from nts.server.workers import StopSignal

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Counters of a server: what its workers count, in memory that they share with their parent.
+"""What the workers of a server count, and what they and their parent tell each other, in memory that they share.
 
 Each worker has a cell of 64 bits for every counter, which only it writes. So counting needs no lock, and reading them
 costs the workers nothing.
@@ -8,6 +8,7 @@ costs the workers nothing.
 from __future__ import annotations
 
 import mmap
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -55,3 +56,36 @@ class Counters:
             start += len(other.values)
         cells = [self.of(worker)[start : start + len(family.values)] for worker in range(self._worker_count)]
         return {value: sum(c[i] for c in cells) for i, value in enumerate(family.values)}
+
+
+class Board:
+    """What parent and workers tell each other, in shared memory."""
+
+    def __init__(self, worker_count: int) -> None:
+        self._cells = shared_cells(2 + worker_count)
+
+    @property
+    def reloads(self) -> int:
+        """How often the operator has asked to load files again."""
+        return self._cells[0]
+
+    @property
+    def restarts(self) -> int:
+        """How many workers have been replaced."""
+        return self._cells[1]
+
+    def reload(self) -> None:
+        """Ask the workers to load their files again."""
+        self._cells[0] += 1
+
+    def replaced(self) -> None:
+        """Count a worker that was replaced."""
+        self._cells[1] += 1
+
+    def beat(self, worker: int) -> None:
+        """Give a sign of life from a worker."""
+        self._cells[2 + worker] = int(time.monotonic())
+
+    def silent_since(self, then: float) -> list[int]:
+        """The workers that have given no sign of life since `then`."""
+        return [index for index, beat in enumerate(self._cells[2:]) if 0 < beat < then]

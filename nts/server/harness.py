@@ -8,48 +8,16 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from nts.server import workers
+from nts.server import metrics, workers
 from nts.server.config import ServerConfig
-from nts.server.counters import Counters, Family, shared_cells
+from nts.server.counters import Board, Counters, Family
 from nts.server.keystore import KeyWatcher
-from nts.system import console, privileges, sandbox
+from nts.system import console, privileges, sandbox, service
 
 _HANGS = 30  # seconds without a sign of life from a worker
-
-
-class Board:
-    """What parent and workers tell each other, in shared memory."""
-
-    def __init__(self, worker_count: int) -> None:
-        self._cells = shared_cells(2 + worker_count)
-
-    @property
-    def reloads(self) -> int:
-        """How often the operator has asked to load files again."""
-        return self._cells[0]
-
-    @property
-    def restarts(self) -> int:
-        """How many workers have been replaced."""
-        return self._cells[1]
-
-    def reload(self) -> None:
-        """Ask the workers to load their files again."""
-        self._cells[0] += 1
-
-    def replaced(self) -> None:
-        """Count a worker that was replaced."""
-        self._cells[1] += 1
-
-    def beat(self, worker: int) -> None:
-        """Give a sign of life from a worker."""
-        self._cells[2 + worker] = int(time.monotonic())
-
-    def silent_since(self, then: float) -> list[int]:
-        """The workers that have given no sign of life since `then`."""
-        return [index for index, beat in enumerate(self._cells[2:]) if 0 < beat < then]
 
 
 @dataclass(frozen=True)
@@ -102,16 +70,27 @@ class Harness:
         *,
         verbose: bool,
         files: Iterable[Path] = (),
+        metrics_at: tuple[str, int] | None = None,
+        sources: Iterable[metrics.Source] = (),
     ) -> None:
-        """The first of the families counts verdicts. `files` are read again later, when they change."""
+        """The first of the families counts verdicts. `files` are read again later, when they change.
+
+        Prometheus may ask at `metrics_at` for the counters and what else `sources` give.
+        """
         self._worker_count = worker_count
         self._log = console.say if verbose else console.ignore
         self._reports = True
         self._last_tick = time.monotonic()
         self.counters = Counters(families, worker_count)
-        self.board = Board(worker_count)
+        self.board = Board(worker_count + 1)
         self.watcher = KeyWatcher(config.keys.master_keys_dir, self._report)
         self.watcher.ring()  # read the keys, and report problems with them, while we may still be root
+        general = (
+            metrics.of_workers(self.board, worker_count),
+            metrics.of_counters(self.counters),
+            metrics.of_keys(self.watcher),
+        )
+        self._exporter = metrics.Exporter(metrics_at, (*general, *sources)) if metrics_at else None
         self._confine(config, [self.watcher.folder, *files])
 
     def run(
@@ -132,14 +111,23 @@ class Harness:
 
         def set_up_worker(index: int, stop: workers.StopSignal) -> Callable[[], None]:
             self._reports = index == 0
+            if index == self._worker_count:
+                assert self._exporter is not None
+                return partial(self._exporter.serve, stop, partial(self.board.beat, index))
             worker = WorkerContext(index, stop, self.counters.of(index), self.watcher, self._log, self.board)
             worker.beat()
             self._log(f"worker {index} runs as process {os.getpid()}")
             return set_up(worker)
 
+        def ready() -> None:
+            announce()
+            service.notify("READY=1")
+
         def tick() -> Iterable[int]:
             now, before, self._last_tick = time.monotonic(), self._last_tick, time.monotonic()
             look()
+            if watchdog is not None:
+                service.notify("WATCHDOG=1")
             # If we were stopped ourselves, so were the workers.
             return self.board.silent_since(now - _HANGS) if now - before < _HANGS / 2 else ()
 
@@ -147,22 +135,30 @@ class Harness:
             if was_terminal and not os.isatty(2):  # the terminal has been closed
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
+            service.notify_reloading()
             console.say(reload)
             self.board.reload()
+            service.notify("READY=1")
+
+        def stop_everything() -> None:
+            service.notify("STOPPING=1")
+            stopping()
 
         def show(prefix: str = "") -> None:
             totals = {name: n for name, n in self.counters.totals(self.counters.families[0]).items() if n}
             console.say(f"{prefix}{unit}: {console.counts(totals)}", counters=totals)
 
         was_terminal = os.isatty(2)
+        watchdog = service.watchdog_interval()
         duties = workers.Duties(
-            ready=announce,
+            ready=ready,
             signals={signal.SIGHUP: hang_up, signal.SIGUSR1: show},
             tick=tick,
             replaced=self.board.replaced,
-            stopping=stopping,
+            stopping=stop_everything,
         )
-        workers.supervise(self._worker_count, set_up_worker, duties)
+        count = self._worker_count + (self._exporter is not None)  # the last one answers Prometheus
+        workers.supervise(count, set_up_worker, duties)
         show("stopped; ")
 
     def _report(self, problem: str) -> None:

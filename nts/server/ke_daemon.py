@@ -21,9 +21,11 @@ import os
 import selectors
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
+
+from prometheus_client.core import Metric
 
 from nts.base.errors import FormatError
 from nts.codec import aead
@@ -35,6 +37,7 @@ from nts.server.certificate import CertificateWatcher
 from nts.server.config import ServerConfig
 from nts.server.counters import Family
 from nts.server.harness import Harness, WorkerContext, format_worker_count
+from nts.server.metrics import gauge
 from nts.system import addresses, certs, console, privileges, tls
 
 SESSION_TIMEOUT = 5.0  # seconds from accept to the end of the request
@@ -42,6 +45,7 @@ LINGER_TIMEOUT = 1.0  # seconds from the response to the close
 MAX_SESSIONS = 400  # in one worker; file descriptors are limited to 1024 on many systems
 BACKLOG = 512
 _SWEEP = 0.25  # seconds between checks of the deadlines
+_DAY = 86400.0  # seconds
 _DISCARDS = 16  # reads in one turn, so that a fast sender does not hold up the others
 
 
@@ -289,13 +293,38 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     def set_up(worker: WorkerContext) -> Callable[[], None]:
         return Worker(listeners, Shared(policy, certificate, keys.key_label, worker)).run
 
-    harness = Harness(config, ke.workers, FAMILIES, verbose=verbose, files=(ke.server_cert, ke.server_key))
+    harness = Harness(
+        config,
+        ke.workers,
+        FAMILIES,
+        verbose=verbose,
+        files=(ke.server_cert, ke.server_key),
+        metrics_at=ke.metrics,
+        sources=[lambda: _metrics(certificate)],
+    )
     harness.run(
         set_up,
         lambda: _announce(config, certificate.description, listeners),
         "sessions",
         reload="reads its certificate again",
+        look=lambda: _look(certificate),
         stopping=lambda: listen.close_all(listeners),
+    )
+
+
+def _look(certificate: CertificateWatcher) -> None:
+    """Warn once a day of a certificate that is about to expire. Called every second."""
+    certificate.follow(console.ignore, console.ignore)  # the workers' first has said it
+    if certificate.days_left() < certs.SOON_DAYS:
+        when = f"{certificate.description.not_after:%Y-%m-%d %H:%M} UTC"
+        console.warn_now_and_then("certificate", f"the certificate in use expires on {when}", _DAY)
+
+
+def _metrics(certificate: CertificateWatcher) -> Iterator[Metric]:
+    certificate.follow(console.ignore, console.ignore)
+    expiry = certificate.description.not_after.timestamp()
+    yield gauge(
+        "nts_ke_certificate_expiry_timestamp_seconds", "When the certificate in use expires, in Unix time.", expiry
     )
 
 

@@ -181,6 +181,11 @@ class KeyWatcher:
         return self._ring
 
     @property
+    def snapshot(self) -> Snapshot:
+        """What the last call of `ring` found, or the last good one."""
+        return self._snapshot
+
+    @property
     def seen(self) -> tuple[int, int]:
         """Change time (ns) and inode of the folder at the last look. While they do not change, `ring` is up to date.
 

@@ -21,7 +21,6 @@ from nts.server import keystore, listen
 from nts.server.config import ServerConfig
 from nts.system import addresses, certs, clock, privileges, tls
 
-_SOON = datetime.timedelta(days=14)
 _OLD_KEY = 7 * 86400  # seconds; RFC 8915 section 6 suggests a new one every day
 
 
@@ -134,7 +133,7 @@ def _check_certificate(config: ServerConfig) -> Iterator[Finding]:
         yield Finding("error", f"{ke.server_cert} {problem}")
     elif ke.name and not certificate.covers(ke.name):
         yield Finding("error", f"{ke.server_cert} is not for {ke.name}, the [ntske] name")
-    elif certificate.not_after - certs.now() < _SOON:
+    elif certificate.not_after - certs.now() < datetime.timedelta(days=certs.SOON_DAYS):
         yield Finding("warning", f"{ke.server_cert} expires on {certificate.not_after:%Y-%m-%d}")
     else:
         yield Finding("ok", f"it is for {', '.join(certificate.names)}, valid until {certificate.not_after:%Y-%m-%d}")

@@ -15,9 +15,12 @@ import resource
 import selectors
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import IntEnum, auto
 from typing import NamedTuple
+
+from prometheus_client.core import Metric
 
 from nts.base.errors import LibraryError
 from nts.base.registry import Stratum
@@ -30,6 +33,7 @@ from nts.server.config import ServerConfig
 from nts.server.counters import Family
 from nts.server.engine import Engine, Handover
 from nts.server.harness import Harness, WorkerContext, format_worker_count
+from nts.server.metrics import counter, gauge
 from nts.system import addresses, console, udp
 from nts.system.clock import Clock
 from nts.system.clock import now as clock_now
@@ -216,19 +220,71 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     for sock in itertools.chain(*bound):
         udp.enlarge_buffer(sock, RECEIVE_BUFFER)
     clock = Clock(ntp_config.clock, ntp_config.local_stratum)
+    watch = _Watch(clock, list(itertools.chain(*bound)), native)
 
     def set_up(worker: WorkerContext) -> Callable[[], None]:
         return (NativeWorker if native else PythonWorker)(bound[worker.index], clock, worker).run
 
     def announce() -> None:
         console.say(f"NTP on UDP {where}; {format_worker_count(ntp_config.workers)}")
-        console.say(_describe_clock(clock, ntp_config.clock))
+        watch.look()
+        if _is_synchronised(clock):
+            console.say(_describe_clock(clock))
         console.say(engine_line)
 
-    harness = Harness(config, ntp_config.workers, FAMILIES, verbose=verbose)
-    harness.run(set_up, announce, "datagrams", reload="nothing to load: it follows the master keys by itself")
+    harness = Harness(
+        config,
+        ntp_config.workers,
+        FAMILIES,
+        verbose=verbose,
+        metrics_at=ntp_config.metrics,
+        sources=[watch.metrics],
+    )
+    harness.run(
+        set_up,
+        announce,
+        "datagrams",
+        reload="nothing to load: it follows the master keys by itself",
+        look=watch.look,
+    )
     for group in bound:
         listen.close_all(group)
+
+
+@dataclass
+class _Watch:
+    """What an operator should know about a running time server, besides its counters."""
+
+    clock: Clock
+    sockets: list[socket.socket]
+    native: bool
+    _synchronised: bool = True
+    _dropped: int = 0
+
+    def dropped(self) -> int:
+        """How many datagrams the kernel had no room for."""
+        return sum(map(udp.drops, self.sockets))
+
+    def look(self) -> None:
+        """Print a line for whatever calls for action. Called every second."""
+        if (synchronised := _is_synchronised(self.clock)) != self._synchronised:
+            self._synchronised = synchronised
+            (console.say if synchronised else console.warn)(_describe_clock(self.clock))
+        if (dropped := self.dropped()) > self._dropped:
+            console.warn_now_and_then(
+                "drops", f"the receive queues were full: {dropped} datagrams lost since the start"
+            )
+            self._dropped = dropped
+
+    def metrics(self) -> Iterator[Metric]:
+        """For Prometheus."""
+        system = self.clock.system()
+        yield gauge("nts_ntp_stratum", "Stratum that the server announces; 16: not synchronised.", system.stratum)
+        yield gauge("nts_ntp_leap", "Leap indicator that the server announces; 3: not synchronised.", system.leap)
+        drops = Family("nts_ntp_receive_queue_drops", "Datagrams that found the receive queue full.")
+        yield counter(drops, {"": self.dropped()})
+        name, backend = "native" if self.native else "python", aes_siv.backend()
+        yield gauge("nts_ntp_engine_info", "What answers the common packets.", 1, engine=name, aes=backend)
 
 
 def _raise_descriptor_limit() -> None:
@@ -250,11 +306,15 @@ def choose_engine(wanted: str) -> tuple[bool, str]:
         return False, f"engine: python ({e}; {e.hint}); AES-SIV: {aes_siv.backend()}"
 
 
-def _describe_clock(clock: Clock, mode: str) -> str:
+def _is_synchronised(clock: Clock) -> bool:
+    return clock.system().stratum <= Stratum.MAX_SYNCHRONISED
+
+
+def _describe_clock(clock: Clock) -> str:
     system = clock.system()
-    if system.stratum > Stratum.MAX_SYNCHRONISED:
+    if not _is_synchronised(clock):
         return (
-            "warning: the kernel says its clock is not synchronised, so clients will not use this server; "
+            "the kernel says its clock is not synchronised, so clients will not use this server; "
             "clock = local in server.ini serves it anyway"
         )
-    return f"clock: {mode}, stratum {system.stratum}, precision 2^{system.precision} s"
+    return f"clock: {clock.mode}, stratum {system.stratum}, precision 2^{system.precision} s"

@@ -24,6 +24,7 @@ from nts.base.text import is_ip_address
 from nts.system import files
 
 VALID_DAYS = 365
+SOON_DAYS = 14  # before a certificate expires, warn
 CA_VALID_DAYS = 3650
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 

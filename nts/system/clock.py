@@ -67,7 +67,7 @@ class Clock:
     """
 
     def __init__(self, mode: str, stratum: int) -> None:
-        self._mode, self._stratum = mode, stratum
+        self.mode, self._stratum = mode, stratum
         self._precision = measure_precision()
         self._valid_until = 0
         self._variables = SystemVariables()
@@ -83,7 +83,7 @@ class Clock:
 
     def _compute(self, second: int) -> SystemVariables:
         # The clock is its own reference, so the reference time is the last whole second.
-        if self._mode == "local":
+        if self.mode == "local":
             leap, error = int(Leap.NONE), 0
         else:
             leap, error = kernel_status()
@@ -95,7 +95,7 @@ class Clock:
                 root_dispersion=_UNKNOWN_DISPERSION,
                 reference_id=_INIT_ID,
             )
-        own_id = _LOCAL_ID if self._mode == "local" else _KERNEL_ID
+        own_id = _LOCAL_ID if self.mode == "local" else _KERNEL_ID
         return SystemVariables(
             leap=leap,
             stratum=self._stratum,

@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-_QUIET = 60.0  # seconds between two warnings about the same thing
+_MINUTE = 60.0  # seconds
 
 _json = False
-_last_warned: dict[str, tuple[float, int]] = {}  # by subject: when, and how many were left out since
+_last_warned: dict[str, float] = {}  # when, by subject
 
 
 def use_json() -> None:
@@ -58,15 +58,12 @@ def warn(line: str) -> None:
     _write("warning", line)
 
 
-def warn_now_and_then(subject: str, line: str) -> None:
-    """Print a warning, unless there was one about the same subject within the last minute."""
+def warn_now_and_then(subject: str, line: str, pause: float = _MINUTE) -> None:
+    """Print a warning, unless there was one about the same subject within the last `pause` seconds."""
     now = time.monotonic()
-    last, left_out = _last_warned.get(subject, (-_QUIET, 0))
-    if now - last < _QUIET:
-        _last_warned[subject] = (last, left_out + 1)
-        return
-    _last_warned[subject] = (now, 0)
-    warn(f"{line} ({left_out} more such warnings in the last minute)" if left_out else line)
+    if now - _last_warned.get(subject, -pause) >= pause:
+        _last_warned[subject] = now
+        warn(line)
 
 
 def ignore(_line: str, **_more: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 import time
 
 from nts.codec.ntp import NS
@@ -13,6 +14,7 @@ SO_TIMESTAMPNS = 35  # <asm-generic/socket.h>; also the type of the control mess
 SO_RCVBUFFORCE = 33
 IP_MTU_DISCOVER, IP_PMTUDISC_OMIT = 10, 5  # <linux/in.h>
 IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
+_SO_MEMINFO, _MEMINFO_DROPS = 55, 8  # <asm-generic/socket.h>, <linux/sock_diag.h>: an array of 32-bit numbers
 
 Ancillary = list[tuple[int, int, bytes]]
 _TIMESPEC = struct.Struct("@ll")
@@ -24,6 +26,12 @@ def enlarge_buffer(sock: socket.socket, octets: int) -> None:
         sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, octets)
     except OSError:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, octets)
+
+
+def drops(sock: socket.socket) -> int:
+    """How many datagrams the kernel has dropped because the receive queue was full."""
+    info = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 4 * (_MEMINFO_DROPS + 1))
+    return int.from_bytes(info[4 * _MEMINFO_DROPS :], sys.byteorder)
 
 
 def allow_fragmentation(sock: socket.socket) -> None:
