@@ -15,6 +15,8 @@ SANITIZE_CFLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -
 # Tests wait more than they compute: more of them at a time than a small machine has CPUs.
 PYTEST := -m pytest -n 3 --dist loadfile
 BENCH_ARGS :=
+export PREFIX := /usr/local
+export DESTDIR :=
 # chronyd as ./bootstrap test unpacks it where the system has none; sbin is not on every user's path.
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbin
 
@@ -113,6 +115,14 @@ bench: build ## how fast AES-SIV and the time server are (BENCH_ARGS='nts --roun
 .PHONY: check
 check: ## what CI runs: lint, types, ctest, memcheck, sanitize, coverage (so all tests), localhost, fuzz
 	+@tools/stages.sh '$(MAKE)' $(STAGES)
+
+.PHONY: install
+install: build python ## for good: PREFIX (/usr/local), below DESTDIR if given; README.md, "Install"
+	@PYTHON='$(PYTHON)' tools/install.sh install
+
+.PHONY: uninstall
+uninstall: ## remove what install made; /etc/nts and the master keys stay
+	@tools/install.sh uninstall
 
 .PHONY: format
 format: dev ## put the code into ruff's format, and mend what it can

@@ -1,0 +1,66 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# install.sh install | uninstall: the suite in $DESTDIR$PREFIX, for `make`. Takes all from the built checkout: scripts,
+# package and C code, the Python packages of .venv in a new one of the same Python, and systemd's files.
+# $DESTDIR/etc/nts/server.ini is made if it is missing. Neither it nor master keys are ever changed or removed.
+set -eu
+: "${PREFIX:=/usr/local}" "${DESTDIR:=}" "${PYTHON:=.venv/bin/python}"
+usage() { echo 'usage: tools/install.sh install | uninstall   (PREFIX, DESTDIR and PYTHON from the environment)' >&2; exit 2; }
+
+[ $# -eq 1 ] || usage
+case $PREFIX in /*) ;; *) echo "install: error: PREFIX=$PREFIX is no absolute path" >&2; exit 2 ;; esac
+lib=$PREFIX/lib/nts # as the installed files know it
+config=/etc/nts/server.ini
+umask 022
+
+remove() {
+    rm -rf "$DESTDIR$lib"
+    for script in *.py; do rm -f "$DESTDIR$PREFIX/bin/$script"; done
+    (cd deploy && find systemd sysusers.d tmpfiles.d -type f) | while read -r file; do rm -f "$(place "$file")"; done
+}
+
+place() { # where a file of deploy/ goes
+    case $1 in
+        systemd/*) printf %s "$DESTDIR$PREFIX/lib/systemd/system/${1#*/}" ;;
+        *) printf %s "$DESTDIR$PREFIX/lib/$1" ;;
+    esac
+}
+
+copy() {
+    dest=$DESTDIR$lib
+    mkdir -p "$dest/libaes_siv" "$DESTDIR$PREFIX/bin"
+    find nts \( -name '*.py' -o -name '_engine*.so' \) | tar -cf - -T - | tar -xf - -C "$dest" --no-same-owner
+    cp -P libaes_siv/libaes_siv.so* "$dest/libaes_siv"
+    cp LICENSE "$dest"
+    ln -s "$config" "$dest/server.ini"
+    for script in *.py; do
+        { printf '#!%s/.venv/bin/python\n' "$lib" && tail -n +2 "$script"; } >"$dest/$script"
+        chmod 755 "$dest/$script"
+        ln -s "../lib/nts/$script" "$DESTDIR$PREFIX/bin/$script"
+    done
+
+    "$PYTHON" -m venv --without-pip "$dest/.venv"
+    rm -f "$dest"/.venv/bin/[Aa]ctivate* # they name $DESTDIR
+    "$PYTHON" -m tools.runtime_packages "$(echo "$dest"/.venv/lib/python*/site-packages)"
+    # The servers cannot write there.
+    "$dest/.venv/bin/python" -m compileall -q -s "$DESTDIR" -p / "$dest/nts" "$dest"/.venv/lib/python*/site-packages
+
+    (cd deploy && find systemd sysusers.d tmpfiles.d -type f) | while read -r file; do
+        mkdir -p "$(dirname -- "$(place "$file")")"
+        sed "s|/usr/local/lib/nts|$lib|g" "deploy/$file" >"$(place "$file")"
+    done
+    [ -e "$DESTDIR$config" ] || { mkdir -p "$DESTDIR/etc/nts" && cp deploy/server.ini "$DESTDIR$config"; }
+}
+
+case $1 in
+    install)
+        remove # what an older version had
+        copy
+        case $(readlink -f "$PYTHON") in
+            /home/* | /root/*) echo "install: warning: systemd's units hide $(readlink -f "$PYTHON") from the servers" >&2 ;;
+        esac
+        echo "installed in $DESTDIR$lib; README.md, \"Install\", says what to do next"
+        ;;
+    uninstall) remove ;;
+    *) usage ;;
+esac
