@@ -6,6 +6,7 @@
     captures          pcap files and TLS sessions, made by hand
     foreign_cookies   keys and cookies of chronyd and NTPsec
     command_lines     the argument parsers of the scripts
+    key_files         a folder of master keys
     processes         the suite's scripts and servers as processes
     activation        processes to which sockets are passed, as a service manager does
     engine            the native engine, step by step, without sockets and with them

@@ -28,15 +28,20 @@ class MasterKey:
 
 
 class KeyRing:
-    """An immutable set of master keys. The newest seals cookies, all of them open cookies."""
+    """An immutable set of master keys. The newest seals cookies. All of them open cookies, and so do the staged ones.
 
-    def __init__(self, oldest_first: tuple[MasterKey, ...] = ()) -> None:
+    A staged key becomes current later: until then it is only there to open the cookies of servers that are ahead.
+    """
+
+    def __init__(self, oldest_first: tuple[MasterKey, ...] = (), staged: tuple[MasterKey, ...] = ()) -> None:
         self.keys = oldest_first
-        self._by_id = {k.id: k for k in oldest_first}
+        self.openers = (*staged, *oldest_first) if oldest_first else ()
+        """every key that opens cookies, the current one last; none without a current one, which replies need"""
+        self._by_id = {k.id: k for k in self.openers}
 
     @property
     def current(self) -> MasterKey | None:
-        """The key for new cookies; None when the ring is empty."""
+        """The key for new cookies; None when there is none."""
         return self.keys[-1] if self.keys else None
 
     def get(self, key_id: int) -> MasterKey | None:
@@ -44,5 +49,5 @@ class KeyRing:
         return self._by_id.get(key_id)
 
     def age(self, key_id: int) -> int:
-        """How many keys are newer than the one with this identifier, which must be in the ring."""
-        return next(i for i, k in enumerate(reversed(self.keys)) if k.id == key_id)
+        """How many keys are newer than the one with this identifier, which must be in the ring. A staged one is oldest."""
+        return next(i for i, k in enumerate(reversed(self.openers)) if k.id == key_id)

@@ -46,6 +46,20 @@ def _number(low: int, high: int) -> Callable[[str], int]:
 _port = _number(1, 65535)
 
 
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # in seconds
+_MIN_ROTATION, _MAX_ROTATION = 60, 365 * 86400
+
+
+def _rotation(text: str) -> int | None:
+    if not text:
+        return None
+    number = whole_number(text[:-1], 1, _MAX_ROTATION)
+    seconds = (number or 0) * _UNITS.get(text[-1], 0)
+    if not _MIN_ROTATION <= seconds <= _MAX_ROTATION:
+        raise ValueError("must be a number with the unit s, m, h or d, from 1m to 365d, or empty")
+    return seconds
+
+
 def _yes_no(text: str) -> bool:
     if text.lower() not in ("yes", "no"):
         raise ValueError("must be yes or no")
@@ -176,6 +190,8 @@ class KeysConfig:
 
     master_keys_dir: Path = _option(_path, "master_keys")
     max_keys: int = _option(_number(2, 100), "3")
+    rotate_every: int | None = _option(_rotation, "")
+    """seconds; None: only server_helper.py rotates"""
     key_label: str = _option(_label, "")
 
 

@@ -57,7 +57,7 @@ class Engine:
 
     def set_keys(self, ring: KeyRing) -> None:
         """Use these master keys from now on, or the newest of them if there are too many."""
-        keys = ring.keys[-self._lib.NTS_MAX_KEYS :]
+        keys = ring.openers[-self._lib.NTS_MAX_KEYS :]
         ids = self._ffi.new("uint16_t[]", [k.id for k in keys])
         octets = b"".join(k.key for k in keys)
         assert len(octets) == len(keys) * MASTER_KEY_LENGTH

@@ -3,8 +3,11 @@
 
 The format is the ancestor's: the file `%04x.key` is named after the key identifier and holds 64 hexadecimal digits and
 a newline. The newest file by modification time, then by name, is the current key. Files have mode 0600, the folder has
-0700. `rotate` never leaves more than `max_keys` files, not even for an instant, and never removes the current key.
-Stray and damaged files are reported and left alone.
+0700. What root makes belongs to the owner of the folder. No rotation ever leaves more than `max_keys` of these files,
+not even for an instant, or removes the current key. Stray and damaged files are reported and left alone.
+
+A staged key, `%04x.staged`, opens cookies but seals none: there is time to bring it to other machines before the first
+cookie is sealed with it. The ancestor does not read it, and `max_keys` does not count it.
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ from nts.base.errors import ConfigError
 from nts.codec.keyring import MASTER_KEY_LENGTH, KeyRing, MasterKey
 from nts.system import files
 
-_NAME = re.compile(r"[0-9a-f]{4}\.key")
+_KEY, _STAGED = ".key", ".staged"
+_NAME = re.compile(r"[0-9a-f]{4}\.(key|staged)")
 _CONTENT = re.compile(rf"[0-9a-f]{{{2 * MASTER_KEY_LENGTH}}}\n?", re.IGNORECASE)
 _RESCAN = 1.0  # seconds
 _TICK_NS = 20_000_000  # longer than the granularity of file times on any kernel
@@ -41,27 +45,55 @@ class KeyFile:
 class Snapshot:
     """The contents of the folder."""
 
-    files: tuple[KeyFile, ...]
+    files: tuple[KeyFile, ...] = ()
     """oldest first"""
-    problems: tuple[str, ...]
+    problems: tuple[str, ...] = ()
     """a line for each invalid key file"""
+    staged: tuple[KeyFile, ...] = ()
+    """oldest first; `stage` makes only one"""
 
     @property
     def ring(self) -> KeyRing:
-        return KeyRing(tuple(f.key for f in self.files))
+        return KeyRing(tuple(f.key for f in self.files), tuple(f.key for f in self.staged))
+
+    def surplus(self, max_keys: int) -> tuple[KeyFile, ...]:
+        """The files that have to go before another key becomes current. Since max_keys >= 2, the current one stays."""
+        return self.files[: max(0, len(self.files) - (max_keys - 1))]
+
+    def may_stage(self) -> None:
+        """ConfigError when a key is staged."""
+        if self.staged:
+            raise ConfigError(
+                f"{self.staged[0].path} is staged already",
+                hint="activate that key, or delete the file if no server uses it",
+            )
+
+    def to_activate(self) -> KeyFile:
+        """The staged key. ConfigError when there is none or more than one."""
+        if not self.staged:
+            raise ConfigError("no key is staged", hint="server_helper.py rotate --stage makes one")
+        if len(self.staged) > 1:
+            names = ", ".join(f.path.name for f in self.staged)
+            raise ConfigError(
+                f"more than one key is staged: {names}", hint="delete all but the one that every server has"
+            )
+        return self.staged[0]
 
 
 def load(folder: Path) -> Snapshot:
     """Read the folder; a missing one counts as empty. ConfigError when it cannot be read."""
-    return _load(folder) or Snapshot((), ())
+    return _load(folder, Snapshot()) or Snapshot()
 
 
-def _load(folder: Path) -> Snapshot | None:
-    """Read the folder; None when it is missing. If it is replaced meanwhile, all files are still of the same one."""
+def _load(folder: Path, last: Snapshot) -> Snapshot | None:
+    """Read the folder; None when it is missing. If it is replaced meanwhile, all files are still of the same one.
+
+    A key of the `last` reading whose file is there and cannot be read is still taken: only deleting a file revokes it.
+    """
     try:
         opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return _load_files(folder, opened)
+            return _load_files(folder, opened, {f.path.name: f for f in (*last.files, *last.staged)})
         finally:
             os.close(opened)
     except FileNotFoundError:
@@ -70,26 +102,38 @@ def _load(folder: Path) -> Snapshot | None:
         raise ConfigError(f"cannot read the master keys in {folder}: {e.strerror}") from None
 
 
-def _load_files(folder: Path, opened: int) -> Snapshot:
+def _load_files(folder: Path, opened: int, last: dict[str, KeyFile]) -> Snapshot:
     """Read the folder that is open as descriptor `opened`. OSError when it cannot be listed."""
     found, problems = [], []
     for name in sorted(os.listdir(opened)):
-        if name.startswith(".") or not name.endswith(".key"):
+        if name.startswith(".") or not name.endswith((_KEY, _STAGED)):
             continue  # our lock and temporary file, the ancestor's `.key+`, the operator's notes
         try:
             found.append(_load_file(folder / name, opened))
         except FileNotFoundError:
-            continue  # removed since the folder was listed
+            if _is_link(name, opened):  # otherwise removed since the folder was listed
+                problems.append(f"{folder / name}: a symbolic link to a file that does not exist")
         except OSError as e:
-            problems.append(f"{folder / name}: {e.strerror}")
+            kept = f"{e.strerror}; the key read earlier stays in use" if name in last else e.strerror
+            problems.append(f"{folder / name}: {kept}")
+            found += [last[name]] if name in last else []
         except ValueError as e:
             problems.append(f"{folder / name}: {e}")
-    return Snapshot(tuple(sorted(found, key=lambda f: (f.mtime_ns, f.path.name))), tuple(problems))
+    found.sort(key=lambda f: (f.mtime_ns, f.path.name))
+    staged = tuple(f for f in found if f.path.suffix == _STAGED)
+    return Snapshot(tuple(f for f in found if f.path.suffix == _KEY), tuple(problems), staged)
+
+
+def _is_link(name: str, folder: int) -> bool:
+    try:
+        return stat.S_ISLNK(os.lstat(name, dir_fd=folder).st_mode)
+    except OSError:
+        return False
 
 
 def _load_file(path: Path, folder: int) -> KeyFile:
     if not _NAME.fullmatch(path.name):
-        raise ValueError("not named with 4 lower-case hexadecimal digits and .key")
+        raise ValueError(f"not named with 4 lower-case hexadecimal digits and {path.suffix}")
     # O_NONBLOCK: do not wait for the other end of a pipe.
     descriptor = os.open(path.name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     try:
@@ -104,13 +148,22 @@ def _load_file(path: Path, folder: int) -> KeyFile:
     return KeyFile(path, status.st_mtime_ns, MasterKey(int(path.stem, 16), bytes.fromhex(content)))
 
 
-def rotate(folder: Path, max_keys: int, random: Callable[[int], bytes]) -> tuple[KeyFile, tuple[int, ...]]:
+# --- changing --------------------------------------------------------------------------------------------------------
+
+Random = Callable[[int], bytes]
+Announce = Callable[[tuple[KeyFile, ...]], None]
+"""Gets the files that are about to be removed, while the folder is locked."""
+
+
+def rotate(
+    folder: Path, max_keys: int, random: Random, announce: Announce = lambda _: None
+) -> tuple[KeyFile, tuple[int, ...]]:
     """Add a master key and make it the current one. Returns it and the identifiers of the keys removed."""
     with _locked(folder):
-        return _add(folder, load(folder), max_keys, random)
+        return _add(folder, load(folder), max_keys, random, announce)
 
 
-def ensure_key(folder: Path, max_keys: int, random: Callable[[int], bytes]) -> KeyFile | None:
+def ensure_key(folder: Path, max_keys: int, random: Random) -> KeyFile | None:
     """Make the first master key if there is none. Returns None when there is one already."""
     if load(folder).files:
         return None
@@ -119,11 +172,69 @@ def ensure_key(folder: Path, max_keys: int, random: Callable[[int], bytes]) -> K
         return None if snapshot.files else _add(folder, snapshot, max_keys, random)[0]
 
 
+def seconds_to_rotation(folder: Path, every: int) -> float:
+    """How long until the current key is `every` seconds old and `rotate_if_due` has something to do; 0: it has now.
+
+    ConfigError when the folder cannot be read. A missing folder is no reason to rotate: it may be a mount that comes
+    back. The folder may change at any time, so ask again now and then.
+    """
+    return _seconds_to_rotation(load(folder), every) if folder.is_dir() else every
+
+
+def _seconds_to_rotation(snapshot: Snapshot, every: int) -> float:
+    age = (time.time_ns() - snapshot.files[-1].mtime_ns) / 1e9 if snapshot.files else every
+    return max(0.0, every - age) if age >= 0 else 0.0
+
+
+def rotate_if_due(folder: Path, max_keys: int, every: int, random: Random) -> KeyFile | None:
+    """Rotate if the current key is `every` seconds old. Returns the new key; None when another process was faster.
+
+    A time in the future dates from before the clock was set back, and says nothing of the age. Such keys count as made
+    now, and their files get this time, in the same order: so the next rotation comes after `every` seconds, as usual.
+    """
+    if seconds_to_rotation(folder, every) > 0:
+        return None
+    with _locked(folder):
+        snapshot, now = load(folder), time.time_ns()
+        future = [f for f in snapshot.files if f.mtime_ns > now]
+        for place, file in enumerate(future, start=1 - len(future)):
+            os.utime(file.path, ns=(now + place, now + place))
+        if future or _seconds_to_rotation(snapshot, every) > 0:
+            return None
+        return _add(folder, snapshot, max_keys, random)[0]
+
+
+def stage(folder: Path, random: Random) -> KeyFile:
+    """Make a staged key. ConfigError when there is one already."""
+    with _locked(folder):
+        load(folder).may_stage()
+        key, mtime_ns = _draw(folder, random), time.time_ns()
+        path = folder / f"{key.id:04x}{_STAGED}"
+        files.rename(_write(folder, key, mtime_ns), path)
+        return KeyFile(path, mtime_ns, key)
+
+
+def activate(folder: Path, max_keys: int, announce: Announce = lambda _: None) -> tuple[KeyFile, tuple[int, ...]]:
+    """Make the staged key the current one. Returns it and the identifiers of the keys removed, as `rotate` does.
+
+    ConfigError when not exactly one key is staged.
+    """
+    with _locked(folder):
+        snapshot = load(folder)
+        staged = snapshot.to_activate()
+        if os.path.lexists(staged.path.with_suffix(_KEY)):
+            raise ConfigError(f"{staged.path.with_suffix(_KEY)} exists already", hint=f"delete {staged.path}")
+        result = _put(folder, snapshot, staged.key, max_keys, announce)
+        staged.path.unlink()
+        files.sync_folder(folder)
+        return result
+
+
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Create the folder if necessary, and hold its lock. Turns OSError into ConfigError."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.make_folder(folder, 0o700)
         with files.locked(folder / ".lock"):
             yield
     except OSError as e:
@@ -131,33 +242,55 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _add(
-    folder: Path, snapshot: Snapshot, max_keys: int, random: Callable[[int], bytes]
+    folder: Path, snapshot: Snapshot, max_keys: int, random: Random, announce: Announce = lambda _: None
 ) -> tuple[KeyFile, tuple[int, ...]]:
-    taken = set(os.listdir(folder))  # noqa: PTH208 - including damaged files, which are not overwritten
+    return _put(folder, snapshot, _draw(folder, random), max_keys, announce)
+
+
+def _draw(folder: Path, random: Random) -> MasterKey:
+    """A random key. No file has its identifier yet, not even a damaged one."""
+    taken = {name.partition(".")[0] for name in os.listdir(folder)}  # noqa: PTH208 - names only
     while True:
         key = MasterKey(int.from_bytes(random(2), "big"), random(MASTER_KEY_LENGTH))
-        path = folder / f"{key.id:04x}.key"
-        if path.name not in taken:
-            break
+        if f"{key.id:04x}" not in taken:
+            return key
+
+
+def _put(
+    folder: Path, snapshot: Snapshot, key: MasterKey, max_keys: int, announce: Announce
+) -> tuple[KeyFile, tuple[int, ...]]:
+    """Make this key the current one."""
+    path = folder / f"{key.id:04x}{_KEY}"
     newest = snapshot.files[-1].mtime_ns if snapshot.files else 0
     mtime_ns = max(time.time_ns(), newest + 1)  # the newest even if the clock went back
     # Write the key before removing any: a full disk must not cost a key. Make room before putting it into place: the
-    # folder must never hold more than max_keys. Since max_keys >= 2, the current key stays.
-    fresh = folder / ".new"
-    files.write_private(fresh, key.key.hex() + "\n", mtime_ns=mtime_ns)
-    surplus = snapshot.files[: max(0, len(snapshot.files) - (max_keys - 1))]
+    # folder must never hold more than max_keys.
+    fresh = _write(folder, key, mtime_ns)
+    surplus = snapshot.surplus(max_keys)
+    if surplus:
+        announce(surplus)
     for file in surplus:
         file.path.unlink()
     files.rename(fresh, path)
     return KeyFile(path, mtime_ns, key), tuple(f.key.id for f in surplus)
 
 
+def _write(folder: Path, key: MasterKey, mtime_ns: int) -> Path:
+    """Write a key to the temporary file, and return its path."""
+    fresh = folder / ".new"
+    files.write_private(fresh, key.key.hex() + "\n", mtime_ns=mtime_ns)
+    return fresh
+
+
+# --- watching --------------------------------------------------------------------------------------------------------
+
+
 class KeyWatcher:
     """A key ring that follows the folder. Each call of `ring` costs a stat(); files are read only after a change.
 
     A rename changes the folder's times, so the next call sees a rotation. Files edited in place are seen within a
-    second. While the folder is missing or unreadable, the last good ring stays in use (to revoke a key, delete its
-    file). `report` gets a line for each new problem.
+    second. While the folder is missing or unreadable, the last good ring stays in use, and while a file is unreadable,
+    so does its key (to revoke a key, delete its file). `report` gets a line for each new problem.
     """
 
     def __init__(self, folder: Path, report: Callable[[str], None]) -> None:
@@ -165,7 +298,7 @@ class KeyWatcher:
         self._seen: tuple[int, int] | None = None
         self._next_scan = 0.0
         self._reported: set[str] = set()
-        self._snapshot = Snapshot((), ())
+        self._snapshot = Snapshot()
         self._ring = KeyRing()
 
     def ring(self) -> KeyRing:
@@ -202,16 +335,16 @@ class KeyWatcher:
 
     def _reload(self) -> None:
         try:
-            found = _load(self.folder)
+            found = _load(self.folder, self._snapshot)
             if found is None and self._snapshot.files:
                 raise ConfigError(f"{self.folder} is missing: its last keys stay in use")
-            snapshot = found or Snapshot((), ())
+            snapshot = found or Snapshot()
             problems = list(snapshot.problems)
         except ConfigError as e:
             snapshot, problems = self._snapshot, [str(e)]
         if not snapshot.files:
             problems.append(f"no master key in {self.folder}: cookies cannot be made or opened")
-        if snapshot.files != self._snapshot.files:
+        if (snapshot.files, snapshot.staged) != (self._snapshot.files, self._snapshot.staged):
             self._snapshot, self._ring = snapshot, snapshot.ring
         unreported, self._reported = set(problems) - self._reported, set(problems)
         for problem in sorted(unreported):

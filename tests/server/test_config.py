@@ -39,7 +39,7 @@ def test_an_empty_file_gives_the_documented_defaults(tmp_path: Path) -> None:
     )
     assert loaded.ntpv4 == config.NtpConfig("", 4123, (), cpus, "auto", 10, "auto", None)
     assert loaded.server == config.ProcessConfig(user="", sandbox=True)
-    assert loaded.keys == config.KeysConfig(tmp_path / "master_keys", 3, "EXPORTER-network-time-security")
+    assert loaded.keys == config.KeysConfig(tmp_path / "master_keys", 3, None, "EXPORTER-network-time-security")
 
 
 @pytest.mark.parametrize(("cpus", "workers"), [({5}, 1), ({0, 2, 9}, 3), (set(range(200)), 64)])
@@ -95,6 +95,14 @@ def test_values_are_read(tmp_path: Path) -> None:
     assert (loaded.keys.max_keys, loaded.keys.key_label) == (9, "EXPORTER-nts/1")
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("24h", 86400), ("90m", 5400), ("3600s", 3600), ("1d", 86400), ("60s", 60), ("365d", 31536000)],
+)
+def test_durations_have_a_unit(tmp_path: Path, text: str, seconds: int) -> None:
+    assert load(tmp_path, f"[keys]\nrotate_every = {text}\n").keys.rotate_every == seconds
+
+
 def test_an_address_given_twice_is_one(tmp_path: Path) -> None:
     """Two sockets for it would be taken for another server's."""
     loaded = load(tmp_path, "[ntpv4]\nlisten = ::1, 127.0.0.1, 0:0:0:0:0:0:0:1, 127.0.0.1\n")
@@ -122,6 +130,10 @@ def test_an_address_given_twice_is_one(tmp_path: Path) -> None:
         ("ntpv4", "clock", "gps", "auto or local"),
         ("ntpv4", "local_stratum", "16", "a number from 1 to 15"),
         ("keys", "max_keys", "1", "a number from 2 to 100"),
+        *(
+            ("keys", "rotate_every", value, "with the unit s, m, h or d, from 1m to 365d, or empty")
+            for value in ("24", "h", "59s", "366d", "-1d", "1.5h", "1 d", "1w", "1D", "9" * 5000 + "d", "\u0663m")
+        ),
         ("keys", "key_label", "\u00e9", "printable ASCII"),
     ],
 )

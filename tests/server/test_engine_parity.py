@@ -201,12 +201,15 @@ RINGS = {
     "same-id-reversed": KeyRing((CURRENT_KEY, STRANGER, OLD_KEY)),
     "extreme-ids": KeyRing((MasterKey(0xFFFF, bytes(32)), MasterKey(0, bytes([255]) * 32))),
     "128": KeyRing(tuple(MasterKey(257 * i, Counter(i)(32)) for i in range(128))),
+    "staged": KeyRing((OLD_KEY, CURRENT_KEY), (ABSENT,)),
+    "staged-same-id": KeyRing((OLD_KEY, CURRENT_KEY), (STRANGER,)),
+    "only-staged": KeyRing((), (CURRENT_KEY,)),
 }
 
 
 @pytest.mark.parametrize("ring", RINGS.values(), ids=RINGS)
 def test_key_rings(ring: KeyRing) -> None:
-    masters = dict.fromkeys((*ring.keys, OLD_KEY, CURRENT_KEY, ABSENT))
+    masters = dict.fromkeys((*ring.openers, OLD_KEY, CURRENT_KEY, ABSENT))
     packets = [nts(k, cookie=cookie_of(k, m), placeholders=1) for m in masters for k in SESSIONS.values()]
     seen = tally(judged_all(packets, ring))
     live = sum(ring.get(m.id) == m for m in masters)

@@ -16,25 +16,8 @@ import pytest
 from nts.base.errors import ConfigError
 from nts.server import keystore
 from nts.server.keystore import KeyWatcher
+from testkit.key_files import HEX, ids, key_names, put
 from testkit.processes import ROOT
-
-HEX = "0f" * 32
-
-
-def key_names(folder: Path) -> set[str]:
-    return {n for n in os.listdir(folder) if n.endswith(".key")}  # noqa: PTH208 - names only
-
-
-def ids(folder: Path) -> list[int]:
-    return [f.key.id for f in keystore.load(folder).files]
-
-
-def put(folder: Path, name: str, content: str, age: int = 0) -> Path:
-    folder.mkdir(exist_ok=True)
-    path = folder / name
-    path.write_text(content)
-    os.utime(path, ns=(0, time.time_ns() - age * 10**9))
-    return path
 
 
 @pytest.fixture
@@ -89,9 +72,17 @@ def test_folders_pipes_and_dangling_links_named_like_keys_are_reported(folder: P
     (folder / "0001.key").mkdir()
     (folder / "0003.key").symlink_to("nowhere")
     os.mkfifo(folder / "0004.key")  # opening it must not wait for somebody to write
-    problems = keystore.load(folder).problems
-    assert len(problems) == 2
-    assert all("not a regular file" in p for p in problems)
+    first, link, pipe = keystore.load(folder).problems
+    assert "0001.key: not a regular file" in first
+    assert "0003.key: a symbolic link to a file that does not exist" in link
+    assert "0004.key: not a regular file" in pipe
+
+
+def test_a_file_that_goes_while_the_folder_is_read_is_no_problem(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(folder, "0001.key")
+    monkeypatch.setattr(os, "listdir", lambda _: ["0000.key", "0001.key"])
+    snapshot = keystore.load(folder)
+    assert (len(snapshot.files), snapshot.problems) == (1, ())
 
 
 def test_other_names_are_nobodys_business(folder: Path) -> None:
@@ -368,7 +359,7 @@ def test_the_last_good_ring_stays_while_the_folder_cannot_be_read(
 ) -> None:
     before = watcher.ring().current
 
-    def refuse(_folder: Path) -> keystore.Snapshot:
+    def refuse(*_: object) -> keystore.Snapshot:
         raise ConfigError("cannot read the master keys: Permission denied")
 
     monkeypatch.setattr(keystore, "_load", refuse)
