@@ -6,6 +6,7 @@
 #define NTS_ENGINE_INTERNAL_H_
 
 #include <string.h>
+#include <sys/socket.h>
 
 #include "aes_siv.h"
 #include "nts_engine.h"
@@ -24,6 +25,15 @@
 static inline unsigned load16(uint8_t const *p)
 {
     return (unsigned)p[0] << 8 | p[1];
+}
+
+static inline uint64_t load64(uint8_t const *p)
+{
+    uint64_t x = 0;
+
+    for (int i = 0; i < 8; i++)
+        x = x << 8 | p[i];
+    return x;
 }
 
 static inline void store16(uint8_t *p, size_t x)
@@ -69,12 +79,13 @@ struct request {
     uint8_t const *packet;
     size_t length;
     uint64_t received; /* NTP timestamp */
-    int misdirected;   /* sent to a broadcast or multicast address */
+    struct sockaddr_storage const *peer;
+    int misdirected; /* sent to a broadcast or multicast address */
     enum nts_verdict verdict;
     unsigned unique_id, unique_id_len;
     unsigned cookie, cookie_len;
     unsigned authenticator;
-    unsigned cookies;                  /* to send back */
+    unsigned cookies;                  /* to send back; 0 for a plain request */
     unsigned key_age;                  /* how many master keys are newer than the one that sealed the cookie */
     struct algorithm const *algorithm; /* of the cookie's keys */
     uint8_t keys[MAX_KEYS_LEN];        /* the cookie's plaintext */
@@ -86,6 +97,12 @@ struct request {
 /* packet.c: sets verdict and offsets. NTS_ANSWERED_NTS means only that the fields are as expected: nothing has been
  * decrypted yet. */
 void nts_classify(struct request *request);
+
+/* Whether the reply is protected by NTS. */
+static inline int is_protected(struct request const *r)
+{
+    return r->verdict == NTS_ANSWERED_NTS || (r->verdict == NTS_KISS_RATE && r->cookies != 0);
+}
 
 /* ---- Random octets ------------------------------------------------------------------------------------- */
 
@@ -105,6 +122,14 @@ int nts_random_open(struct generator *generator);
 void nts_random_close(struct generator *generator);
 void nts_random(struct generator *generator, uint8_t *out, size_t n);
 
+/* ---- The limit of requests per prefix ------------------------------------------------------------------ */
+
+struct limiter;
+
+/* limit.c: what becomes of a request with this verdict from this peer. `now` is in ns, by a clock that is never set. */
+enum nts_verdict nts_limited(struct limiter *limiter, struct sockaddr_storage const *peer, int64_t now,
+                             enum nts_verdict verdict);
+
 /* ---- The engine ---------------------------------------------------------------------------------------- */
 
 struct master_key {
@@ -119,6 +144,7 @@ struct nts_engine {
     size_t key_count;           /* the last key is current */
     uint8_t header[HEADER_LEN]; /* of every reply, without version, poll interval and timestamps */
     struct generator generator;
+    struct limiter *limiter; /* NULL: no limit */
     uint64_t *cells;
     uint64_t own_cells[NTS_CELLS];
     struct loop *loop;
@@ -126,10 +152,10 @@ struct nts_engine {
     struct request *owners[NTS_BATCH];
 };
 
-/* respond.c: the two halves of answering a batch. nts_prepare opens cookies, authenticates requests, draws all random
- * octets and mints cookies. nts_finish fills in transmit timestamps and seals; the caller runs it just before it sends
- * those replies. */
-void nts_prepare(nts_engine *engine, struct request *requests, size_t n);
+/* respond.c: the two halves of answering a batch. nts_prepare opens cookies, authenticates requests, applies the limit,
+ * if there is one, at the time `now`, draws all random octets and mints cookies. nts_finish fills in transmit timestamps
+ * and seals; the caller runs it just before it sends those replies. */
+void nts_prepare(nts_engine *engine, struct request *requests, size_t n, int64_t now);
 void nts_finish(nts_engine *engine, struct request *const *requests, uint64_t const *transmit, size_t n);
 
 /* loop.c */

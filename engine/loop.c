@@ -82,6 +82,14 @@ static int64_t ns_of(struct timespec const *t)
     return (int64_t)t->tv_sec * NS_PER_S + t->tv_nsec;
 }
 
+static int64_t monotonic_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return ns_of(&now);
+}
+
 static uint64_t ntp_time(int64_t ns)
 {
     return (uint64_t)(ns / NS_PER_S + UNIX_EPOCH) << 32 | ((uint64_t)(ns % NS_PER_S) << 32) / NS_PER_S;
@@ -134,6 +142,7 @@ int nts_engine_attach(nts_engine *engine, int const *sockets, size_t n, int cons
         loop->in_vector[i] = (struct iovec){.iov_base = loop->slots[i].packet, .iov_len = PACKET_ROOM};
         loop->requests[i].packet = loop->slots[i].packet;
         loop->requests[i].reply = loop->slots[i].reply;
+        loop->requests[i].peer = &loop->slots[i].peer;
     }
     return 1;
 }
@@ -275,6 +284,16 @@ nts_handover const *nts_engine_handover(nts_engine const *engine)
     return loop->handover_count == 0 ? NULL : &loop->handovers[loop->first_handover];
 }
 
+uint32_t nts_engine_limit_handover(nts_engine *engine, uint32_t verdict)
+{
+    struct loop const *const loop = engine->loop;
+
+    if (engine->limiter == NULL || loop->handover_count == 0)
+        return verdict;
+    return nts_limited(engine->limiter, &loop->return_paths[loop->first_handover].peer, monotonic_ns(),
+                       (enum nts_verdict)verdict);
+}
+
 void nts_engine_handover_done(nts_engine *engine, uint8_t const *reply, size_t length)
 {
     struct loop *const loop = engine->loop;
@@ -344,7 +363,7 @@ static void send_step(nts_engine *engine, int fd, struct request *const *answere
 static void count(uint64_t *cells, struct request const *r)
 {
     cells[r->verdict]++;
-    if (r->verdict == NTS_ANSWERED_NTS)
+    if (is_protected(r))
         cells[r->key_age < 7 ? NTS_KEY_AGE_0 + r->key_age : NTS_KEY_AGE_7]++;
 }
 
@@ -365,7 +384,7 @@ static size_t serve_batch(nts_engine *engine, int fd)
         read_control(&loop->in[i].msg_hdr, &loop->requests[i]);
     }
     engine->cells[NTS_OCTETS_RECEIVED] += octets;
-    nts_prepare(engine, loop->requests, (size_t)got);
+    nts_prepare(engine, loop->requests, (size_t)got, engine->limiter == NULL ? 0 : monotonic_ns());
     for (size_t i = 0; i < (size_t)got; i++) {
         if (loop->requests[i].verdict == NTS_HANDOVER) {
             hand_over(engine, fd, i);
@@ -410,14 +429,6 @@ static int folder_differs(char const *folder, int64_t ctime_ns, uint64_t inode)
     if (stat(folder, &now) != 0)
         memset(&now, 0, sizeof now);
     return ns_of(&now.st_ctim) != ctime_ns || now.st_ino != inode;
-}
-
-static int64_t monotonic_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return ns_of(&now);
 }
 
 /* Gives the reference its turn, which lasts until the next call of nts_engine_run. */

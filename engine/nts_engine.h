@@ -10,7 +10,7 @@
  * NTS requests with a Unique Identifier, a cookie for an AES-SIV algorithm, placeholders as long as the cookie, and
  * finally an authenticator with a 16-octet nonce and nothing encrypted; and the NTS NAKs to those.
  *
- * An engine belongs to one thread. Only nts_engine_new, nts_engine_attach and nts_engine_set_keys allocate. (With the
+ * An engine belongs to one thread. Only nts_engine_new, nts_engine_attach and the nts_engine_set_ functions allocate. (With the
  * libcrypto backend, OpenSSL also allocates and frees memory for each client's key.) The engine knows nothing of
  * Python; nts/_engine_build.py reads the text between the two cffi markers.
  */
@@ -28,6 +28,7 @@ enum nts_verdict {
     NTS_ANSWERED_NTS,
     NTS_NAK_COOKIE,
     NTS_NAK_AUTH,
+    NTS_KISS_RATE,
     NTS_DROP_DESTINATION,
     NTS_DROP_LENGTH,
     NTS_DROP_VERSION,
@@ -38,6 +39,7 @@ enum nts_verdict {
     NTS_DROP_INCOMPLETE,
     NTS_DROP_PADDING,
     NTS_DROP_ENCRYPTED,
+    NTS_DROP_RATE,
     NTS_DROP_BUSY, /* a handover for which the queue has no room */
     NTS_VERDICTS,  /* the number of verdicts above */
     NTS_HANDOVER   /* for the reference to judge */
@@ -80,6 +82,14 @@ typedef struct {
     uint64_t reference_time;
 } nts_system;
 
+/* nts.protocol.rate_limit.Limit */
+typedef struct {
+    uint32_t rate;  /* requests per second and prefix; 0: no limit */
+    uint32_t burst; /* 1 or more */
+    uint32_t prefix4, prefix6; /* bits */
+    uint32_t nts;   /* 1: limit authenticated requests too */
+} nts_limit;
+
 /* A packet for the reference. */
 typedef struct {
     uint8_t packet[2052];
@@ -103,6 +113,10 @@ int nts_engine_set_keys(nts_engine *engine, uint16_t const *ids, uint8_t const *
 
 void nts_engine_set_system(nts_engine *engine, nts_system const *system);
 
+/* Limits how many requests a prefix may send, from now on, and forgets what was sent before. Returns 1. Returns 0 and
+ * keeps the old limit when memory is short. */
+int nts_engine_set_limit(nts_engine *engine, nts_limit const *limit);
+
 /* Where to count: NTS_CELLS cells, which must outlive the engine. */
 void nts_engine_count_into(nts_engine *engine, uint64_t *cells);
 
@@ -122,6 +136,10 @@ int nts_engine_run(nts_engine *engine, char const *folder, int64_t ctime_ns, uin
 
 /* The handover that has waited longest; NULL when there is none. */
 nts_handover const *nts_engine_handover(nts_engine const *engine);
+
+/* What becomes of that packet, on which the reference has this verdict, under the limit: the same, NTS_KISS_RATE or
+ * NTS_DROP_RATE. Call it once for each packet that is to get a reply. */
+uint32_t nts_engine_limit_handover(nts_engine *engine, uint32_t verdict);
 
 /* Sends the reference's reply to that packet, unless `length` is 0, and removes the packet from the queue. */
 void nts_engine_handover_done(nts_engine *engine, uint8_t const *reply, size_t length);

@@ -20,7 +20,7 @@ static enum nts_verdict walk(struct request *r)
     size_t offset = HEADER_LEN;
     unsigned placeholders = 0;
 
-    r->unique_id_len = r->cookie_len = 0;
+    r->cookie_len = 0;
     while (r->length - offset >= AUTH_LEN) {
         unsigned const type = load16(r->packet + offset);
         unsigned const len = load16(r->packet + offset + 2);
@@ -62,6 +62,7 @@ static enum nts_verdict walk(struct request *r)
 
 void nts_classify(struct request *r)
 {
+    r->unique_id_len = r->cookies = 0;
     if (r->misdirected) {
         r->verdict = NTS_DROP_DESTINATION;
     } else if (r->length < HEADER_LEN || r->length > NTS_MAX_REQUEST || r->length % 4 != 0) {

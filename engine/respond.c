@@ -16,6 +16,7 @@
 #define COOKIE_FIELD 0x0204
 #define AUTHENTICATOR_FIELD 0x0404
 #define MASTER_KEY_LEN 32
+#define KISS_POLL 6 /* as in nts/protocol/ts_server.py */
 
 /* ---- Algorithms ---------------------------------------------------------------------------------------- */
 
@@ -110,6 +111,7 @@ void nts_engine_free(nts_engine *engine)
     free_keys(engine->keys, engine->key_count);
     nts_random_close(&engine->generator);
     nts_loop_free(engine->loop);
+    free(engine->limiter);
     OPENSSL_cleanse(engine, sizeof *engine);
     free(engine);
 }
@@ -211,6 +213,13 @@ static void authenticate(nts_engine *engine, struct request *requests, size_t n)
             engine->owners[i]->verdict = NTS_NAK_AUTH;
 }
 
+/* Refuses what is above the limit. */
+static void limit(nts_engine *engine, struct request *requests, size_t n, int64_t now)
+{
+    for (size_t i = 0; i < n; i++)
+        requests[i].verdict = nts_limited(engine->limiter, requests[i].peer, now, requests[i].verdict);
+}
+
 /* Sealing fails only when libcrypto runs out of memory. Then the worker ends and is replaced: it must not send a reply
  * whose cookies are still in plaintext. */
 static void seal(AES_SIV_MSG *messages, size_t n)
@@ -238,7 +247,7 @@ static void mint(nts_engine *engine, struct request *requests, size_t n)
         struct master_key const *current;
         uint8_t *cookie;
 
-        if (r->verdict != NTS_ANSWERED_NTS)
+        if (!is_protected(r))
             continue;
         current = &engine->keys[engine->key_count - 1]; /* exists, since one of the keys opened the cookie */
         cookie = r->reply + HEADER_LEN + r->unique_id_len + auth_len(r);
@@ -261,6 +270,14 @@ static void mint(nts_engine *engine, struct request *requests, size_t n)
     seal(messages, count);
 }
 
+/* Turns the header of a reply into that of a kiss-o'-death; RFC 5905 section 7.4. */
+static void write_kiss(uint8_t *h, char const *code)
+{
+    h[0] |= LEAP_UNSYNCHRONISED << 6;
+    h[1] = 0;
+    memcpy(h + 12, code, 4);
+}
+
 /* Writes the header of a reply, except the transmit timestamp; RFC 5905 section 9.2. */
 static void write_header(nts_engine const *engine, struct request const *r)
 {
@@ -271,32 +288,33 @@ static void write_header(nts_engine const *engine, struct request const *r)
     h[2] = r->packet[2];               /* poll interval */
     memcpy(h + 24, r->packet + 40, 8); /* origin timestamp */
     store64(h + 32, r->received);
-    if (r->verdict == NTS_NAK_COOKIE || r->verdict == NTS_NAK_AUTH) { /* RFC 8915 section 5.7 */
-        h[0] |= LEAP_UNSYNCHRONISED << 6;
-        h[1] = 0;
-        memcpy(h + 12, "NTSN", 4);
+    if (r->verdict == NTS_NAK_COOKIE || r->verdict == NTS_NAK_AUTH)
+        write_kiss(h, "NTSN"); /* RFC 8915 section 5.7 */
+    if (r->verdict == NTS_KISS_RATE) {
+        write_kiss(h, "RATE");
+        if ((int8_t)h[2] < KISS_POLL)
+            h[2] = KISS_POLL;
     }
 }
 
-void nts_prepare(nts_engine *engine, struct request *requests, size_t n)
+void nts_prepare(nts_engine *engine, struct request *requests, size_t n, int64_t now)
 {
     for (size_t i = 0; i < n; i++)
         nts_classify(&requests[i]);
     open_cookies(engine, requests, n);
     authenticate(engine, requests, n);
+    if (engine->limiter != NULL)
+        limit(engine, requests, n, now);
     mint(engine, requests, n);
     for (size_t i = 0; i < n; i++) {
         struct request *const r = &requests[i];
 
         r->reply_len = 0;
-        if (r->verdict > NTS_NAK_AUTH)
+        if (r->verdict > NTS_KISS_RATE)
             continue;
         write_header(engine, r);
-        r->reply_len = HEADER_LEN;
-        if (r->verdict != NTS_ANSWERED_PLAIN) {
-            memcpy(r->reply + HEADER_LEN, r->packet + r->unique_id, r->unique_id_len);
-            r->reply_len += r->unique_id_len;
-        }
+        memcpy(r->reply + HEADER_LEN, r->packet + r->unique_id, r->unique_id_len);
+        r->reply_len = HEADER_LEN + r->unique_id_len;
     }
 }
 
@@ -311,7 +329,7 @@ void nts_finish(nts_engine *engine, struct request *const *requests, uint64_t co
         size_t nonce_len, plaintext_len;
 
         store64(r->reply + 40, transmit[i]);
-        if (r->verdict != NTS_ANSWERED_NTS)
+        if (!is_protected(r))
             continue;
         nonce_len = r->algorithm->nonce_len;
         plaintext_len = (size_t)r->cookies * r->cookie_len;

@@ -34,6 +34,17 @@ class EngineForTests(Engine):
         """How many packets can wait for the reference."""
         return int(self._lib.NTS_MAX_HANDOVERS)
 
+    def limited(self, verdict: Verdict, address: bytes, now: int) -> Verdict:
+        """What becomes of a request from this address; `RateLimiter.judge`."""
+        return Verdict(self._lib.nts_test_limited(self._engine, address, len(address), now, verdict))
+
+    def draw_from(self, octets: bytes) -> None:
+        """Draw these in place of random octets, or random ones again if there are none."""
+        self._source = self._ffi.new(
+            "nts_test_octets *", {"octets": (held := self._ffi.from_buffer(octets)), "length": len(held)}
+        )
+        self._lib.nts_test_draw_from(self._engine, self._source if octets else self._ffi.NULL)
+
     def wait(self, timeout_ms: int) -> int:
         """1 when there are datagrams, 0 when none came in time, -1 when one of `wake` is readable."""
         return int(self._lib.nts_test_wait(self._engine, timeout_ms))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from nts.protocol.rate_limit import Limit
 from nts.protocol.ts_server import Verdict
 from nts.server import listen
 from nts.server.counters import Board, Counters
@@ -22,6 +23,7 @@ from nts.server.workers import StopSignal
 from nts.system import console
 from nts.system.clock import Clock
 
+NO_LIMIT = Limit(rate=0)
 WORKERS: dict[str, type[NativeWorker | PythonWorker]] = {"native": NativeWorker, "python": PythonWorker}
 
 
@@ -55,7 +57,7 @@ class TimeWorker:
 
 
 @contextlib.contextmanager
-def time_worker(engine: str, master_keys: Path) -> Iterator[TimeWorker]:
+def time_worker(engine: str, master_keys: Path, limit: Limit = NO_LIMIT) -> Iterator[TimeWorker]:
     """A worker of either engine, until the end of the block."""
     lifeline, hold = os.pipe()
     (server,) = listen.listening(socket.SOCK_DGRAM, ("127.0.0.1",), 0)
@@ -68,7 +70,7 @@ def time_worker(engine: str, master_keys: Path) -> Iterator[TimeWorker]:
         console.ignore,
         Board(1),
     )
-    thread = threading.Thread(target=WORKERS[engine]([server], Clock("local", 10), context).run)
+    thread = threading.Thread(target=WORKERS[engine]([server], Clock("local", 10), limit, context).run)
     with server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(10)
         client.connect(server.getsockname())

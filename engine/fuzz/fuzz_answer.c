@@ -165,7 +165,7 @@ int LLVMFuzzerTestOneInput(uint8_t const *data, size_t size)
         uint32_t const verdict = verdicts[i];
 
         require(verdict < NTS_DROP_BUSY || verdict == NTS_HANDOVER, "no such verdict");
-        require((reply_lengths[i] != 0) == (verdict <= NTS_NAK_AUTH), "a reply where none is due, or none at all");
+        require((reply_lengths[i] != 0) == (verdict <= NTS_KISS_RATE), "a reply where none is due, or none at all");
         require(reply_lengths[i] <= lengths[i], "a reply longer than its request");
         require(!inputs[i].good || verdict == NTS_ANSWERED_NTS, "a good request is not answered");
         check_alone(&inputs[i], verdict, replies + i * NTS_MAX_REQUEST, reply_lengths[i]);

@@ -53,7 +53,7 @@ static void leak(nts_engine *engine)
     static uint8_t reply[NTS_MAX_REQUEST];
 
     request.reply = reply;
-    nts_prepare(engine, &request, 1);
+    nts_prepare(engine, &request, 1, 0);
     if (request.keys[2] != 0)
         puts("branched on a secret");
 }

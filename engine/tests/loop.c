@@ -364,6 +364,45 @@ static void check_key_ages(void)
     close_bench(&b);
 }
 
+/* ---- The limit ----------------------------------------------------------------------------------------- */
+
+/* With time under control: a burst, a kiss, silence, and a token for each second that passes. Handovers take tokens from
+ * the same bucket, when the reference has judged them. */
+static void check_limit(void)
+{
+    static nts_limit const limit = {.rate = 1, .burst = 2, .prefix4 = 32, .prefix6 = 64};
+    uint8_t const odd[HEADER_LEN + 28] = {0x23, [HEADER_LEN] = 0xf1, 0x23, 0, 28};
+    uint8_t reply[HEADER_LEN];
+    struct bench b;
+
+    open_bench(&b, INADDR_LOOPBACK);
+    CHECK(nts_engine_set_limit(b.engine, &limit) == 1);
+    ask(&b, 0, 5);
+    CHECK(all_alone(&b, 3));
+    CHECK(b.cells[NTS_ANSWERED_PLAIN] == 2 && b.cells[NTS_KISS_RATE] == 1 && b.cells[NTS_DROP_RATE] == 2);
+    for (int i = 0; i < 3; i++)
+        CHECK(recv(b.client, reply, sizeof reply, 0) == sizeof reply && (reply[1] == 0) == (i == 2));
+    CHECK(memcmp(reply + 12, "RATE", 4) == 0 && reply[2] == 6);
+    clock_ns += NS_PER_S;
+    send_to(&b, INADDR_LOOPBACK, 0, odd, sizeof odd);
+    CHECK(all_alone(&b, 0));
+    CHECK(nts_engine_limit_handover(b.engine, NTS_DROP_FIELDS) == NTS_DROP_FIELDS);
+    CHECK(nts_engine_limit_handover(b.engine, NTS_ANSWERED_NTS) == NTS_ANSWERED_NTS);
+    CHECK(nts_engine_limit_handover(b.engine, NTS_ANSWERED_PLAIN) == NTS_ANSWERED_PLAIN);
+    CHECK(nts_engine_limit_handover(b.engine, NTS_ANSWERED_PLAIN) == NTS_DROP_RATE);
+    clock_ns += 7 * (int64_t)NS_PER_S;
+    CHECK(nts_engine_limit_handover(b.engine, NTS_NAK_AUTH) == NTS_NAK_AUTH);
+    CHECK(nts_engine_limit_handover(b.engine, NTS_NAK_AUTH) == NTS_NAK_AUTH);
+    CHECK(nts_engine_limit_handover(b.engine, NTS_NAK_AUTH) == NTS_DROP_RATE);
+    CHECK(nts_engine_limit_handover(b.engine, NTS_ANSWERED_PLAIN) == NTS_KISS_RATE);
+    nts_engine_handover_done(b.engine, NULL, 0);
+    CHECK(nts_engine_limit_handover(b.engine, NTS_NAK_AUTH) == NTS_NAK_AUTH); /* there is none */
+    CHECK(nts_engine_set_limit(b.engine, &(nts_limit){.rate = 0}) == 1);
+    ask(&b, 0, 5);
+    CHECK(all_alone(&b, 5));
+    close_bench(&b);
+}
+
 int main(void)
 {
     check_folder();
@@ -373,5 +412,6 @@ int main(void)
     check_fragmenting();
     check_refused();
     check_key_ages();
+    check_limit();
     return check_report("loop", "sockets");
 }

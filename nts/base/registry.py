@@ -140,4 +140,5 @@ FIELD_NAMES: dict[int, str] = {
 }
 
 
+KISS_RATE = b"RATE"  # RFC 5905 section 7.4
 KISS_NTSN = b"NTSN"  # section 7.4: NTS NAK

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum, auto
 
 from nts.base.errors import AuthError, FormatError, LibraryError
-from nts.base.registry import KISS_NTSN, MAX_PLACEHOLDERS, MIN_UNIQUE_ID, FieldType, Leap, Mode, Stratum
+from nts.base.registry import KISS_NTSN, KISS_RATE, MAX_PLACEHOLDERS, MIN_UNIQUE_ID, FieldType, Leap, Mode, Stratum
 from nts.codec import cookies, extensions
 from nts.codec.aead import SessionKeys
 from nts.codec.cookies import Contents
@@ -31,6 +31,7 @@ from nts.codec.keyring import KeyRing, MasterKey
 from nts.codec.ntp import HEADER_LENGTH, Header
 
 VERSIONS = (3, 4)
+KISS_POLL = 6  # log2 of 64 s: the shortest interval that RFC 5905 section 7.3 suggests
 MAX_REQUEST = 2048  # octets of UDP payload; a request with a 1000-octet identifier and 8 of everything is shorter
 NTS_FIELDS = (FieldType.COOKIE, FieldType.COOKIE_PLACEHOLDER, FieldType.AUTHENTICATOR)
 
@@ -44,6 +45,8 @@ class Verdict(IntEnum):
     """NTS NAK: none of our master keys opens the cookie"""
     NAK_AUTH = auto()
     """NTS NAK: the cookie is good, the authenticator is not"""
+    KISS_RATE = auto()
+    """above the limit of requests (`rate_limit`), so the reply is a kiss-o'-death"""
     DROP_DESTINATION = auto()
     """only in the daemon: sent to a broadcast or multicast address, which many hosts would answer"""
     DROP_LENGTH = auto()
@@ -62,8 +65,18 @@ class Verdict(IntEnum):
     """a nonce and Additional Padding that are too short together (section 5.6)"""
     DROP_ENCRYPTED = auto()
     """authentic, but with malformed or forbidden encrypted fields"""
+    DROP_RATE = auto()
+    """above the limit of requests"""
     DROP_BUSY = auto()
     """only in the native engine: its queue of packets for the reference was full"""
+
+
+Limiter = Callable[[Verdict], Verdict]
+
+
+def unlimited(verdict: Verdict) -> Verdict:
+    """Do not limit requests."""
+    return verdict
 
 
 @dataclass(frozen=True)
@@ -118,23 +131,26 @@ def respond(
     received: int,
     now: Callable[[], int],
     random: Callable[[int], bytes],
+    limit: Limiter = unlimited,
 ) -> Outcome:
     """Process a datagram. Never raises.
 
     `received` is the NTP timestamp of its arrival. `now()` reads the clock as an NTP timestamp, once for each reply.
-    `random(n)` returns n octets fit for nonces.
+    `random(n)` returns n octets fit for nonces. `limit(verdict)` is called once for each datagram that is to get a
+    reply, and returns the verdict, KISS_RATE or DROP_RATE.
     """
     try:
         header, fields = _parse(datagram)
         unique_id = _unique_id(fields)
         reply = _reply_header(header, system, received)
         if any(f.type in NTS_FIELDS for f in fields):
-            return _respond_nts(_nts_request(datagram, unique_id, fields), keys, reply, now, random)
+            return _respond_nts(_nts_request(datagram, unique_id, fields), keys, reply, now, random, limit)
+        verdict, reply = _limited(Verdict.ANSWERED_PLAIN, reply, limit)
     except _Drop as e:
         return Outcome(e.verdict)
     # Section 5.3: echo the identifier without NTS too. Other fields are unknown and are ignored.
     echo = _echo(unique_id) if unique_id else b""
-    return Outcome(Verdict.ANSWERED_PLAIN, replace(reply, transmit=now()).encode() + echo)
+    return Outcome(verdict, replace(reply, transmit=now()).encode() + echo)
 
 
 def _parse(datagram: bytes) -> tuple[Header, list[Field]]:
@@ -193,21 +209,27 @@ def _count_placeholders(fields: list[Field], cookie: Field) -> int:
 
 
 def _respond_nts(
-    request: _NtsRequest, ring: KeyRing, reply: Header, now: Callable[[], int], random: Callable[[int], bytes]
+    request: _NtsRequest,
+    ring: KeyRing,
+    reply: Header,
+    now: Callable[[], int],
+    random: Callable[[int], bytes],
+    limit: Limiter,
 ) -> Outcome:
     """Open the cookie, authenticate, and answer with time or with a NAK (section 5.7)."""
     try:
         contents = cookies.open_cookie(ring, request.cookie.body)
     except AuthError:
-        return _nak(Verdict.NAK_COOKIE, request, reply, now)
+        return _nak(Verdict.NAK_COOKIE, request, reply, now, limit)
     aead = contents[0].aead
     if request.authenticator.nonce_room < aead.nonce_length:  # section 5.6: room for the response's nonce
         raise _Drop(Verdict.DROP_PADDING)
     try:
         keys, plaintext = _authenticate(request, contents)
     except AuthError:
-        return _nak(Verdict.NAK_AUTH, request, reply, now)
+        return _nak(Verdict.NAK_AUTH, request, reply, now, limit)
     placeholders = request.placeholders + _encrypted_placeholders(plaintext, request.cookie)
+    verdict, reply = _limited(Verdict.ANSWERED_NTS, reply, limit)
     master = ring.current
     assert master is not None  # the ring has just opened a cookie
     minted = _mint(master, contents, 1 + min(placeholders, MAX_PLACEHOLDERS), random)
@@ -215,7 +237,7 @@ def _respond_nts(
     head = replace(reply, transmit=now()).encode() + _echo(request.unique_id)
     body = extensions.encode_authenticator(nonce, keys.s2c_cipher.seal(nonce, minted, head))
     key_age = ring.age(cookies.key_id(request.cookie.body))
-    return Outcome(Verdict.ANSWERED_NTS, head + extensions.encode(FieldType.AUTHENTICATOR, body), key_age)
+    return Outcome(verdict, head + extensions.encode(FieldType.AUTHENTICATOR, body), key_age)
 
 
 def _authenticate(request: _NtsRequest, contents: Contents) -> tuple[SessionKeys, bytes]:
@@ -249,10 +271,26 @@ def _mint(master: MasterKey, contents: Contents, count: int, random: Callable[[i
     )
 
 
-def _nak(verdict: Verdict, request: _NtsRequest, reply: Header, now: Callable[[], int]) -> Outcome:
+def _nak(verdict: Verdict, request: _NtsRequest, reply: Header, now: Callable[[], int], limit: Limiter) -> Outcome:
     """An NTS NAK: a kiss-o'-death with the Unique Identifier and no other field (section 5.7)."""
-    header = replace(reply, leap=Leap.UNSYNCHRONISED, stratum=Stratum.KISS, reference_id=KISS_NTSN, transmit=now())
+    verdict, reply = _limited(verdict, reply, limit)
+    header = replace(_kiss(reply, KISS_NTSN), transmit=now())
     return Outcome(verdict, header.encode() + _echo(request.unique_id))
+
+
+def _limited(verdict: Verdict, reply: Header, limit: Limiter) -> tuple[Verdict, Header]:
+    """Verdict and reply under the limit of requests. A kiss says that one request in 64 s is a good pace."""
+    verdict = limit(verdict)
+    if verdict is Verdict.DROP_RATE:
+        raise _Drop(verdict)
+    if verdict is Verdict.KISS_RATE:
+        reply = replace(_kiss(reply, KISS_RATE), poll=max(reply.poll, KISS_POLL))
+    return verdict, reply
+
+
+def _kiss(reply: Header, code: bytes) -> Header:
+    """A reply's header as that of a kiss-o'-death (RFC 5905 section 7.4)."""
+    return replace(reply, leap=Leap.UNSYNCHRONISED, stratum=Stratum.KISS, reference_id=code)
 
 
 def _reply_header(request: Header, system: SystemVariables, received: int) -> Header:

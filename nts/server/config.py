@@ -23,6 +23,7 @@ from nts.base.errors import ConfigError
 from nts.base.registry import EXPORTER_LABEL
 from nts.base.text import is_ip_address, is_server_name, whole_number
 from nts.codec.aead import Aead
+from nts.protocol.rate_limit import Limit
 from nts.system import inifile
 
 DEFAULT_PATH = ROOT / "server.ini"
@@ -182,6 +183,19 @@ class NtpConfig:
     engine: str = _option(_one_of("auto", "native", "python"), "auto")
     """native; python; auto: native if it has been built, else python"""
     metrics: tuple[str, int] | None = _option(_endpoint, "")
+    rate_limit: int = _option(_number(0, 1_000_000), "0")
+    """requests per second from a prefix; 0: no limit"""
+    rate_burst: int = _option(_number(1, 10_000), "16")
+    """requests at once after a pause"""
+    rate_prefix4: int = _option(_number(8, 32), "32")
+    """bits of an IPv4 address"""
+    rate_prefix6: int = _option(_number(16, 128), "64")
+    rate_limit_nts: bool = _option(_yes_no, "no")
+    """limit authenticated requests too"""
+
+    @property
+    def limit(self) -> Limit:
+        return Limit(self.rate_limit, self.rate_burst, self.rate_prefix4, self.rate_prefix6, self.rate_limit_nts)
 
 
 @dataclass(frozen=True)

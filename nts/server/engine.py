@@ -14,6 +14,7 @@ from typing import Any
 from nts._engine_build import fingerprint
 from nts.base.errors import LibraryError
 from nts.codec.keyring import MASTER_KEY_LENGTH, KeyRing
+from nts.protocol.rate_limit import Limit
 from nts.protocol.ts_server import SystemVariables, Verdict
 
 
@@ -73,6 +74,12 @@ class Engine:
         values.reference_time = system.reference_time
         self._lib.nts_engine_set_system(self._engine, values)
 
+    def set_limit(self, limit: Limit) -> None:
+        """Limit from now on how many requests a prefix may send."""
+        wanted = self._ffi.new("nts_limit *", (limit.rate, limit.burst, limit.prefix4, limit.prefix6, limit.nts))
+        if not self._lib.nts_engine_set_limit(self._engine, wanted):
+            raise LibraryError("the native engine cannot allocate the table of its limit", hint="set rate_limit = 0")
+
     def count_into(self, cells: memoryview) -> None:
         """Count in these cells of 64 bits, one for each `Verdict` and then for each `ts_daemon.Cell`."""
         assert len(cells) == self._lib.NTS_CELLS
@@ -101,6 +108,10 @@ class Engine:
         if found == self._ffi.NULL:
             return None
         return Handover(bytes(self._ffi.buffer(found.packet, found.length)), found.received)
+
+    def limit_handover(self, verdict: Verdict) -> Verdict:
+        """What becomes of the oldest handover, on which the reference has this verdict, under the limit."""
+        return Verdict(self._lib.nts_engine_limit_handover(self._engine, verdict))
 
     def handover_done(self, reply: bytes | None) -> None:
         """Remove the oldest handover from the queue, and send the reference's reply to it if there is one."""

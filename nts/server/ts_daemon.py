@@ -15,6 +15,7 @@ import resource
 import selectors
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum, auto
@@ -27,7 +28,8 @@ from nts.base.registry import Stratum
 from nts.codec import aead, aes_siv, ntp
 from nts.codec.keyring import KeyRing
 from nts.protocol import ts_server
-from nts.protocol.ts_server import SystemVariables, Verdict
+from nts.protocol.rate_limit import Limit, RateLimiter
+from nts.protocol.ts_server import Limiter, SystemVariables, Verdict
 from nts.server import keystore, listen
 from nts.server.config import ServerConfig
 from nts.server.counters import Family
@@ -121,9 +123,13 @@ class Receiver:
         return Datagram(data, udp.arrival_ns(ancillary), peer, source, misdirected)
 
 
-def _respond(datagram: bytes, received: int, keys: KeyRing, system: SystemVariables, cells: memoryview) -> bytes | None:
+def _respond(
+    datagram: bytes, received: int, keys: KeyRing, system: SystemVariables, limit: Limiter, cells: memoryview
+) -> bytes | None:
     """Count the reference's verdict and key age, and return its reply, if any. `received` is an NTP timestamp."""
-    outcome = ts_server.respond(datagram, keys=keys, system=system, received=received, now=clock_now, random=os.urandom)
+    outcome = ts_server.respond(
+        datagram, keys=keys, system=system, received=received, now=clock_now, random=os.urandom, limit=limit
+    )
     cells[outcome.verdict] += 1
     if outcome.key_age is not None:
         cells[min(Cell.KEY_AGE_0 + outcome.key_age, Cell.KEY_AGE_7)] += 1
@@ -133,8 +139,9 @@ def _respond(datagram: bytes, received: int, keys: KeyRing, system: SystemVariab
 class PythonWorker:
     """The event loop of one process, all in Python."""
 
-    def __init__(self, sockets: list[socket.socket], clock: Clock, worker: WorkerContext) -> None:
+    def __init__(self, sockets: list[socket.socket], clock: Clock, limit: Limit, worker: WorkerContext) -> None:
         self._clock, self._watcher, self._cells, self._beat = clock, worker.watcher, worker.counters, worker.beat
+        self._limiter = RateLimiter(limit, os.urandom) if limit.rate else None
         self._selector = selectors.DefaultSelector()
         for descriptor in worker.stop.descriptors():
             self._selector.register(descriptor, selectors.EVENT_READ, None)
@@ -163,22 +170,32 @@ class PythonWorker:
                 continue
             ring = self._watcher.ring()  # for each datagram: a rotation takes effect at once
             received = ntp.timestamp(datagram.arrived_ns)
-            reply = _respond(datagram.data, received, ring, self._clock.system(), self._cells)
+            limit = self._limit_for(datagram.peer)
+            reply = _respond(datagram.data, received, ring, self._clock.system(), limit, self._cells)
             if reply is not None:
                 with contextlib.suppress(OSError):  # no route or a full buffer: lost like any datagram
                     sent = receiver.sock.sendmsg([reply], datagram.source, 0, datagram.peer)
                     self._cells[Cell.OCTETS_SENT] += sent
 
+    def _limit_for(self, peer: addresses.Address) -> Limiter:
+        """The limit of requests for one from this peer."""
+        limiter = self._limiter
+        if limiter is None:
+            return ts_server.unlimited
+        address = addresses.packed(peer[0])
+        return lambda verdict: limiter.judge(verdict, address, time.monotonic_ns())
+
 
 class NativeWorker:
     """The event loop of one process around the native engine: updates keys and system variables, answers handovers."""
 
-    def __init__(self, sockets: list[socket.socket], clock: Clock, worker: WorkerContext) -> None:
+    def __init__(self, sockets: list[socket.socket], clock: Clock, limit: Limit, worker: WorkerContext) -> None:
         self._clock, self._watcher, self._cells, self._beat = clock, worker.watcher, worker.counters, worker.beat
         self._ring: KeyRing | None = None
         self._system: SystemVariables | None = None
         self._engine = Engine()
         self._engine.count_into(worker.counters)
+        self._engine.set_limit(limit)
         self._engine.attach(sockets, worker.stop.descriptors())
         self._refresh()
 
@@ -205,7 +222,9 @@ class NativeWorker:
         """Let the reference answer a packet that the engine does not handle."""
         assert self._ring is not None
         assert self._system is not None
-        reply = _respond(handover.datagram, handover.received, self._ring, self._system, self._cells)
+        reply = _respond(
+            handover.datagram, handover.received, self._ring, self._system, self._engine.limit_handover, self._cells
+        )
         self._engine.handover_done(reply)
 
 
@@ -223,7 +242,7 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     watch = _Watch(clock, list(itertools.chain(*bound)), native)
 
     def set_up(worker: WorkerContext) -> Callable[[], None]:
-        return (NativeWorker if native else PythonWorker)(bound[worker.index], clock, worker).run
+        return (NativeWorker if native else PythonWorker)(bound[worker.index], clock, ntp_config.limit, worker).run
 
     def announce() -> None:
         console.say(f"NTP on UDP {where}; {format_worker_count(ntp_config.workers)}")

@@ -29,6 +29,11 @@ def family_of(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
+def packed(address: str) -> bytes:
+    """The 4 or 16 octets of a numeric address, which may have a zone."""
+    return socket.inet_pton(family_of(address), address.partition("%")[0])
+
+
 def resolve(host: str, port: int, kind: socket.SocketKind, family: socket.AddressFamily) -> list[Endpoint]:
     """The addresses of a host in the order to try them. AF_UNSPEC: of both families. ResolveError if there is none."""
     try:

@@ -12,6 +12,7 @@ import pytest
 
 from nts.base.errors import ConfigError, ExitCode
 from nts.codec.aead import Aead
+from nts.protocol.rate_limit import Limit
 from nts.server import config
 from testkit.processes import ROOT
 
@@ -37,7 +38,7 @@ def test_an_empty_file_gives_the_documented_defaults(tmp_path: Path) -> None:
         aeads=(Aead(15), Aead(17), Aead(16)),
         metrics=None,
     )
-    assert loaded.ntpv4 == config.NtpConfig("", 4123, (), cpus, "auto", 10, "auto", None)
+    assert loaded.ntpv4 == config.NtpConfig("", 4123, (), cpus, "auto", 10, "auto", None, 0, 16, 32, 64, False)
     assert loaded.server == config.ProcessConfig(user="", sandbox=True)
     assert loaded.keys == config.KeysConfig(tmp_path / "master_keys", 3, None, "EXPORTER-network-time-security")
 
@@ -86,12 +87,14 @@ def test_values_are_read(tmp_path: Path) -> None:
         "[ntske]\nport = 4460\nlisten = 127.0.0.1, ::1\nserver_cert = /abs/x.pem\nroot_ca =\nworkers = 7\n"
         "aeads = 17 15\n"
         "[ntpv4]\nserver = ntp.example.net\nport = 123\nclock = auto\nlocal_stratum = 3\n"
+        "rate_limit = 1000000\nrate_burst = 1\nrate_prefix4 = 24\nrate_prefix6 = 48\nrate_limit_nts = yes\n"
         "[keys]\nmax_keys = 9\nkey_label = EXPORTER-nts/1\n",
     )
     assert (loaded.ntske.port, loaded.ntske.listen, loaded.ntske.workers) == (4460, ("127.0.0.1", "::1"), 7)
     assert (loaded.ntske.server_cert, loaded.ntske.root_ca) == (Path("/abs/x.pem"), None)
     assert loaded.ntske.aeads == (Aead(17), Aead(15))
     assert (loaded.ntpv4.server, loaded.ntpv4.port, loaded.ntpv4.local_stratum) == ("ntp.example.net", 123, 3)
+    assert loaded.ntpv4.limit == Limit(rate=1_000_000, burst=1, prefix4=24, prefix6=48, nts=True)
     assert (loaded.keys.max_keys, loaded.keys.key_label) == (9, "EXPORTER-nts/1")
 
 
@@ -129,6 +132,11 @@ def test_an_address_given_twice_is_one(tmp_path: Path) -> None:
         ("ntpv4", "server", "a b", "an IP address, a domain name, or empty"),
         ("ntpv4", "clock", "gps", "auto or local"),
         ("ntpv4", "local_stratum", "16", "a number from 1 to 15"),
+        ("ntpv4", "rate_limit", "1/s", "a number from 0 to 1000000"),
+        ("ntpv4", "rate_burst", "0", "a number from 1 to 10000"),
+        ("ntpv4", "rate_prefix4", "33", "a number from 8 to 32"),
+        ("ntpv4", "rate_prefix6", "0", "a number from 16 to 128"),
+        ("ntpv4", "rate_limit_nts", "1", "yes or no"),
         ("keys", "max_keys", "1", "a number from 2 to 100"),
         *(
             ("keys", "rotate_every", value, "with the unit s, m, h or d, from 1m to 365d, or empty")

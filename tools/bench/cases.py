@@ -119,6 +119,24 @@ def nak(bench: Bench) -> None:
     tables.compare(title, figures, [*_rivals(bench)[:-1], good], _lost(measured) + notes)
 
 
+def limit(bench: Bench) -> None:
+    """a limit of requests that is never reached, and none"""
+    limited = bench.suite_server(
+        "with a limit",
+        bench.cpus.server,
+        engine="native",
+        rate_limit=1_000_000,
+        rate_burst=10_000,
+        rate_limit_nts="yes",
+    )
+    for kind in (Kind.PLAIN, Kind.NTS):
+        measured = _in_turns(bench, _serving(bench, kind, limited, bench.native, bench.chrony))
+        figures = _per_cpu_second(measured)
+        rivals = [bench.native.name, *_rivals(bench)[:-1]]
+        title = f"limit: {kind.name.lower()} requests per CPU second, from a single address"
+        tables.compare(title, figures, rivals, _lost(measured))
+
+
 # --- odd packets -----------------------------------------------------------------------------------------------------
 
 _ALONE, _STEADY, _FLOOD = "alone", "beside 100,000/s", "beside a flood"
@@ -335,5 +353,5 @@ def _kib(octets: Sequence[int]) -> list[str]:
 
 
 CASES: dict[str, Callable[[Bench], None]] = {
-    case.__name__: case for case in (nts, refill, plain, nak, odd, scale, timestamps, memory)
+    case.__name__: case for case in (nts, refill, plain, nak, limit, odd, scale, timestamps, memory)
 }
