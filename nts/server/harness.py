@@ -70,10 +70,13 @@ class Harness:
         *,
         verbose: bool,
         files: Iterable[Path] = (),
+        writable: list[Path] | None = None,
         metrics_at: tuple[str, int] | None = None,
         sources: Iterable[metrics.Source] = (),
     ) -> None:
         """The first of the families counts verdicts. `files` are read again later, when they change.
+
+        Files in the folders `writable` are made and removed later.
 
         Prometheus may ask at `metrics_at` for the counters and what else `sources` give.
         """
@@ -91,7 +94,7 @@ class Harness:
             metrics.of_keys(self.watcher),
         )
         self._exporter = metrics.Exporter(metrics_at, (*general, *sources)) if metrics_at else None
-        self._confine(config, [self.watcher.folder, *files])
+        self._confine(config, [self.watcher.folder, *files], writable or [])
 
     def run(
         self,
@@ -166,7 +169,7 @@ class Harness:
         if self._reports:
             console.warn(problem)
 
-    def _confine(self, config: ServerConfig, followed: list[Path]) -> None:
+    def _confine(self, config: ServerConfig, followed: list[Path], writable: list[Path]) -> None:
         """Give up root and whatever else serving does not need."""
         server = config.server
         if server.user:
@@ -178,7 +181,7 @@ class Harness:
             console.warn("runs as root: name another user in server.ini, [server] user")
         privileges.harden()
         if server.sandbox:
-            self._log(f"confined by {sandbox.enter([])}")
+            self._log(f"confined by {sandbox.enter(writable)}")
 
 
 def format_worker_count(count: int) -> str:

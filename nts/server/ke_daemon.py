@@ -27,14 +27,14 @@ from enum import Enum, auto
 
 from prometheus_client.core import Metric
 
-from nts.base.errors import FormatError
+from nts.base.errors import FormatError, NTSError
 from nts.codec import aead
 from nts.codec.records import MessageReader
 from nts.protocol import ke_server
 from nts.protocol.ke_server import KeServer, Outcome, Verdict
 from nts.server import keystore, listen, trial_certificate
 from nts.server.certificate import CertificateWatcher
-from nts.server.config import ServerConfig
+from nts.server.config import KeysConfig, ServerConfig
 from nts.server.counters import Family
 from nts.server.harness import Harness, WorkerContext, format_worker_count
 from nts.server.metrics import gauge
@@ -299,6 +299,7 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
         FAMILIES,
         verbose=verbose,
         files=(ke.server_cert, ke.server_key),
+        writable=[keys.master_keys_dir] if keys.rotate_every else [],
         metrics_at=ke.metrics,
         sources=[lambda: _metrics(certificate)],
     )
@@ -307,13 +308,21 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
         lambda: _announce(config, certificate.description, listeners),
         "sessions",
         reload="reads its certificate again",
-        look=lambda: _look(certificate),
+        look=lambda: _look(certificate, keys),
         stopping=lambda: listen.close_all(listeners),
     )
 
 
-def _look(certificate: CertificateWatcher) -> None:
-    """Warn once a day of a certificate that is about to expire. Called every second."""
+def _look(certificate: CertificateWatcher, keys: KeysConfig) -> None:
+    """Rotate the master key when its time has come, and warn of a certificate that is about to expire."""
+    if keys.rotate_every is not None:
+        try:
+            made = keystore.rotate_if_due(keys.master_keys_dir, keys.max_keys, keys.rotate_every, os.urandom)
+        except NTSError as e:
+            console.warn_now_and_then("rotation", f"the master key is due for rotation, but {e}")
+        else:
+            if made:
+                console.say(f"new master key {made.key.id:04x}: the last one was {keys.rotate_every} seconds old")
     certificate.follow(console.ignore, console.ignore)  # the workers' first has said it
     if certificate.days_left() < certs.SOON_DAYS:
         when = f"{certificate.description.not_after:%Y-%m-%d %H:%M} UTC"

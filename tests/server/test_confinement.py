@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -163,6 +164,34 @@ def test_nobody_else_can_become_another_user(folder: Path) -> None:
         "-c: error: cannot become user daemon",
         "hint: start the server as root or as daemon",
     ]
+
+
+@needs_root
+def test_keys_are_rotated_in_the_sandbox_and_by_one_process_alone(folder: Path) -> None:
+    """Two servers share the folder of keys, which are made to look old. Nobody rotates twice."""
+    sections: dict[str, dict[str, object]] = {
+        "ntske": {"workers": 2},
+        "keys": {"rotate_every": "1h", "master_keys_dir": folder / "master_keys", "max_keys": 9},
+        "server": {"user": "nobody", "sandbox": "yes"},
+    }
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for name in ("one", "two"):
+            (folder / name).mkdir()
+            servers.append(Suite(folder / name, options=sections))
+            stack.callback(servers[-1].stop)
+            servers[-1].start_ke()
+        keys = folder / "master_keys"
+        for count in (2, 3, 4):
+            newest = keystore.load(keys).files[-1]
+            old = newest.mtime_ns - 3601 * 1_000_000_000
+            os.utime(newest.path, ns=(old, old))
+            assert eventually(lambda n=count: len(keystore.load(keys).files) == n)  # type: ignore[misc]
+            time.sleep(2.2)  # two looks of each
+            assert len(keystore.load(keys).files) == count
+        said = [line for server in servers for line in server_of(server).output().splitlines() if "master key" in line]
+        assert len([line for line in said if "the last one was 3600 seconds old" in line]) == 3
+        assert all(works(server) for server in servers)
 
 
 # --- the sandbox ------------------------------------------------------------------------------------------------------
