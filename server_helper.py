@@ -4,7 +4,10 @@
 
 examples:
   server_helper.py                        add a master key, make it current, and remove the oldest
-  server_helper.py my-server.ini rotate   the same, with another configuration
+  server_helper.py --dry-run              say what that would do, and do nothing
+  server_helper.py my-server.ini rotate   the same as the first, with another configuration
+  server_helper.py rotate --stage         make a key whose cookies servers accept, before any server makes them
+  server_helper.py rotate --activate      make that key current, once every time server has it
   server_helper.py status                 show keys, certificate and advertised server (--json for machines)
   server_helper.py check                  find mistakes before starting the servers; exit code 1 on errors
   server_helper.py make-cert time.lan     make a throwaway certificate for these names, in the files of server.ini
@@ -16,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 from nts.base.errors import ExitCode
@@ -28,9 +30,14 @@ COMMANDS = ("rotate", "status", "check", "make-cert")
 
 def arguments() -> argparse.Namespace:
     parser = options.parser(__doc__)
-    parser.usage = "%(prog)s [-h] [--json] [server.ini] [rotate | status | check | make-cert NAME...]"
+    commands = "rotate [--stage | --activate] [--dry-run] | status | check | make-cert NAME..."
+    parser.usage = f"%(prog)s [-h] [--json] [server.ini] [{commands}]"
     parser.add_argument("words", nargs="*", metavar="...", help="configuration file, command (default: rotate), names")
     parser.add_argument("--json", action="store_true", help="print status and check as JSON")
+    how = parser.add_mutually_exclusive_group()
+    for name, text in (("stage", "make a key that is not used yet"), ("activate", "use the staged key from now on")):
+        how.add_argument(f"--{name}", dest="how", action="store_const", const=name, help=f"rotate: {text}")
+    parser.add_argument("--dry-run", action="store_true", help="rotate: say what it would do, and do nothing")
     args = parser.parse_args()
     words = args.words
     if words and words[0] not in COMMANDS and not {".", "/"} & set(words[0]) and not Path(words[0]).exists():
@@ -39,6 +46,8 @@ def arguments() -> argparse.Namespace:
     args.command = words.pop(0) if words else "rotate"
     if args.command not in COMMANDS:
         parser.error(f"unknown command {args.command!r}; the commands are {', '.join(COMMANDS)}")
+    if args.command != "rotate" and (args.how or args.dry_run):
+        parser.error("--stage, --activate and --dry-run are for rotate")
     if args.command != "make-cert" and words and args.config is None:
         args.config = words.pop(0)
     if args.command != "make-cert" and words:
@@ -50,16 +59,12 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = arguments()
-    from nts.server import config, keystore, preflight, trial_certificate
+    from nts.cli import rotation
+    from nts.server import config, preflight, trial_certificate
 
     settings = config.load(Path(args.config or config.DEFAULT_PATH))
-    keys = settings.keys
     if args.command == "rotate":
-        new, removed = keystore.rotate(keys.master_keys_dir, keys.max_keys, os.urandom)
-        removal = f", removed {', '.join(f'{i:04x}' for i in removed)}" if removed else ""
-        print(f"new master key {new.key.id:04x} in {keys.master_keys_dir}{removal}")
-        for problem in keystore.load(keys.master_keys_dir).problems:
-            console.warn(problem)
+        rotation.rotate(settings, args.how or "add", dry_run=args.dry_run)
     elif args.command == "make-cert":
         for path in trial_certificate.make(args.words, settings.ntske):
             print(f"made {path}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import socket
+import sys
 from typing import TYPE_CHECKING, Any
 
 from nts.base.text import whole_number
@@ -14,9 +15,19 @@ if TYPE_CHECKING:
     from nts.codec.aead import Aead
 
 
+class _Parser(argparse.ArgumentParser):
+    """Refuses an empty argument. What a shell makes of an unset variable must not stand for a default."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = sys.argv[1:] if args is None else list(args)
+        if any(word == "" or (word.startswith("--") and word.endswith("=")) for word in words):
+            self.error("an argument is empty: is a variable of the shell unset?")
+        return super().parse_known_args(words, namespace)
+
+
 def parser(doc: str | None) -> argparse.ArgumentParser:
-    """A parser whose help is the script's docstring: a description, then examples."""
-    return argparse.ArgumentParser(prog=console.prog(), **_described(doc))
+    """A parser whose help is the script's docstring: a description, then examples. It refuses empty arguments."""
+    return _Parser(prog=console.prog(), **_described(doc))
 
 
 def subcommand(subparsers: Any, name: str, doc: str | None) -> argparse.ArgumentParser:

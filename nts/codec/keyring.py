@@ -49,5 +49,8 @@ class KeyRing:
         return self._by_id.get(key_id)
 
     def age(self, key_id: int) -> int:
-        """How many keys are newer than the one with this identifier. A staged one counts as the oldest."""
+        """How many keys are newer than the one with this identifier, which must be in the ring.
+
+        A staged one counts as the oldest.
+        """
         return next(i for i, k in enumerate(reversed(self.openers)) if k.id == key_id)

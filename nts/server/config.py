@@ -78,12 +78,19 @@ def _workers(text: str) -> int:
 
 def _addresses(text: str) -> tuple[str, ...]:
     try:
-        found = tuple(dict.fromkeys(str(ipaddress.ip_address(a)) for a in text.replace(",", " ").split()))
+        found = tuple(dict.fromkeys(ipaddress.ip_address(a) for a in text.replace(",", " ").split()))
     except ValueError:
         raise ValueError("must be IPv4 and IPv6 addresses, or empty for all") from None
     if len(found) > MAX_LISTEN:
         raise ValueError(f"must be at most {MAX_LISTEN} addresses, not {len(found)}, or empty for all")
-    return found
+    for address in found:
+        if address.is_unspecified and sum(a.version == address.version for a in found) > 1:
+            raise ValueError(
+                f"must not have other addresses beside {address}, which is all IPv{address.version} addresses"
+            )
+        if address.version == 6 and address.is_link_local and address.scope_id is None:
+            raise ValueError(f"must name the interface of {address}, as in {address}%eth0")
+    return tuple(map(str, found))
 
 
 def _aeads(text: str) -> tuple[Aead, ...]:
@@ -207,6 +214,15 @@ class KeysConfig:
     rotate_every: int | None = _option(_rotation, "")
     """seconds; None: only server_helper.py rotates"""
     key_label: str = _option(_label, "")
+
+    @property
+    def label_problem(self) -> str | None:
+        """What is wrong with the label, in a line; None with that of RFC 8915."""
+        if self.key_label == EXPORTER_LABEL:
+            return None
+        return (
+            f"key_label = {self.key_label}: clients that follow RFC 8915 use another, so all their time requests fail"
+        )
 
 
 @dataclass(frozen=True)

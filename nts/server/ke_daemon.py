@@ -234,9 +234,10 @@ class Worker:
                     self._step(number, Session.expire)
 
     def _follow(self) -> None:
-        """Give a sign of life, and follow the certificate's files."""
+        """Give a sign of life, and follow the files of master keys and certificate, also while no client comes."""
         worker = self._shared.worker
         worker.beat()
+        worker.watcher.ring()
         asked, self._reloads = worker.board.reloads != self._reloads, worker.board.reloads
         self._shared.certificate.follow(worker.say, worker.warn, at_once=asked)
 
@@ -275,6 +276,8 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     ke, ntp, keys = config.ntske, config.ntpv4, config.keys
     aead.check(ke.aeads)
     trial_certificate.make_if_missing(ke, config.server.user)
+    if keys.label_problem:
+        console.warn(keys.label_problem)
     certificate = CertificateWatcher(ke)
     problem = certificate.problem()
     if problem:

@@ -3,8 +3,9 @@
 
 The format is the ancestor's: the file `%04x.key` is named after the key identifier and holds 64 hexadecimal digits and
 a newline. The newest file by modification time, then by name, is the current key. Files have mode 0600, the folder has
-0700. What root makes belongs to the owner of the folder. No rotation ever leaves more than `max_keys` of these files,
-not even for an instant, or removes the current key. Stray and damaged files are reported and left alone.
+0700; in a folder that its group may read and nobody else, files have 0640. What root makes belongs to the owner of the
+folder. No rotation ever leaves more than `max_keys` of these files, not even for an instant, or removes the current
+key. Stray and damaged files are reported and left alone.
 
 A staged key, `%04x.staged`, opens cookies but seals none: there is time to bring it to other machines before the first
 cookie is sealed with it. The ancestor does not read it, and `max_keys` does not count it.
@@ -26,6 +27,7 @@ from nts.codec.keyring import MASTER_KEY_LENGTH, KeyRing, MasterKey
 from nts.system import files
 
 _KEY, _STAGED = ".key", ".staged"
+LOCK = ".lock"
 _NAME = re.compile(r"[0-9a-f]{4}\.(key|staged)")
 _CONTENT = re.compile(rf"[0-9a-f]{{{2 * MASTER_KEY_LENGTH}}}\n?", re.IGNORECASE)
 _RESCAN = 1.0  # seconds
@@ -102,12 +104,21 @@ def _load(folder: Path, last: Snapshot) -> Snapshot | None:
         raise ConfigError(f"cannot read the master keys in {folder}: {e.strerror}") from None
 
 
+def key_paths(folder: Path) -> list[Path]:
+    """Whatever is named like a key file, by name. OSError when the folder cannot be listed."""
+    return sorted(folder / name for name in _key_names(folder))
+
+
+def _key_names(folder: Path | int) -> Iterator[str]:
+    """Leaves out our lock and temporary file, the ancestor's `.key+`, and the operator's notes."""
+    names = os.listdir(folder)  # noqa: PTH208 - or of a descriptor
+    return (n for n in names if n.endswith((_KEY, _STAGED)) and not n.startswith("."))
+
+
 def _load_files(folder: Path, opened: int, last: dict[str, KeyFile]) -> Snapshot:
     """Read the folder that is open as descriptor `opened`. OSError when it cannot be listed."""
     found, problems = [], []
-    for name in sorted(os.listdir(opened)):
-        if name.startswith(".") or not name.endswith((_KEY, _STAGED)):
-            continue  # our lock and temporary file, the ancestor's `.key+`, the operator's notes
+    for name in sorted(_key_names(opened)):
         try:
             found.append(_load_file(folder / name, opened))
         except FileNotFoundError:
@@ -235,7 +246,7 @@ def _locked(folder: Path) -> Iterator[None]:
     """Create the folder if necessary, and hold its lock. Turns OSError into ConfigError."""
     try:
         files.make_folder(folder, 0o700)
-        with files.locked(folder / ".lock"):
+        with files.locked(folder / LOCK):
             yield
     except OSError as e:
         raise ConfigError(f"cannot write master keys in {folder}: {e.strerror}") from None
@@ -278,8 +289,13 @@ def _put(
 def _write(folder: Path, key: MasterKey, mtime_ns: int) -> Path:
     """Write a key to the temporary file, and return its path."""
     fresh = folder / ".new"
-    files.write_private(fresh, key.key.hex() + "\n", mtime_ns=mtime_ns)
+    files.write_private(fresh, key.key.hex() + "\n", mtime_ns=mtime_ns, for_group=is_for_group(folder.stat().st_mode))
     return fresh
+
+
+def is_for_group(mode: int) -> bool:
+    """Whether a folder of this mode is for its group to read and for nobody else: somebody has meant it to be."""
+    return mode & 0o057 == 0o050
 
 
 # --- watching --------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import socket
 
 from nts.base.errors import ConfigError
 from nts.system import console, service
-from nts.system.addresses import family_of, format_address
+from nts.system.addresses import family_of, format_address, to_bind
 
 ANY = ("0.0.0.0", "::")
 TARGETS = ("127.0.0.1", "192.0.2.1", "::1", "2001:db8::1")  # this machine, and addresses for documentation elsewhere
@@ -78,7 +78,7 @@ def listening(
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if share:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            sock.bind((address, port))
+            sock.bind(to_bind(address, port, kind))
             sock.setblocking(False)
         except OSError as e:
             if not addresses and family == socket.AF_INET6 and e.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
@@ -117,6 +117,8 @@ def _bind_error(address: str, port: int, kind: socket.SocketKind, e: OSError) ->
     message = f"cannot listen on {protocol} {format_address((address, port))}: {e.strerror}"
     if e.errno == errno.EADDRINUSE:
         return AddressInUse(message)
+    if isinstance(e, socket.gaierror):
+        message = f"cannot listen on {address}: this machine has no interface {address.partition('%')[2]}"
     hints = {
         errno.EACCES: "ports below 1024 need root or CAP_NET_BIND_SERVICE",
         errno.EADDRNOTAVAIL: "this machine does not have that address; choose another one to listen on",

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import datetime
+import grp
 import json
 import os
+import pwd
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from nts.server.config import ServerConfig
 from nts.system import addresses, certs, clock, privileges, tls
 
 _OLD_KEY = 7 * 86400  # seconds; RFC 8915 section 6 suggests a new one every day
+_ROOT = 0
+_READ = 4
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,8 @@ class Finding:
 def status(config: ServerConfig) -> dict[str, Any]:
     """Keys, certificate and advertised server, for JSON. No secrets."""
     snapshot = keystore.load(config.keys.master_keys_dir)
-    now_ns = time.time_ns()
-    keys = [{"id": f"{f.key.id:04x}", "age_seconds": (now_ns - f.mtime_ns) // ntp.NS} for f in snapshot.files]
+    keys = [{"id": f"{f.key.id:04x}", "age_seconds": _age(f)} for f in snapshot.files]
+    label_problem = config.keys.label_problem
     try:
         description = certs.describe(config.ntske.server_cert)
         certificate: dict[str, Any] = {
@@ -54,9 +58,11 @@ def status(config: ServerConfig) -> dict[str, Any]:
         "keys": {
             "folder": str(config.keys.master_keys_dir),
             "max_keys": config.keys.max_keys,
+            "rotate_every": config.keys.rotate_every,
             "oldest_first": keys,
             "current": keys[-1]["id"] if keys else None,
-            "problems": list(snapshot.problems),
+            "staged": [{"id": f"{f.key.id:04x}", "age_seconds": _age(f)} for f in snapshot.staged],
+            "problems": [*snapshot.problems, *([label_problem] if label_problem else ())],
         },
         "certificate": certificate,
         "advertised": {"server": config.ntpv4.server or None, "port": config.ntpv4.port},
@@ -66,10 +72,12 @@ def status(config: ServerConfig) -> dict[str, Any]:
 def status_lines(status: dict[str, Any]) -> list[str]:
     """The same for a person."""
     keys, certificate = status["keys"], status["certificate"]
-    lines = [f"master keys in {keys['folder']} (at most {keys['max_keys']}):"]
+    rotation = f", rotated every {_span(keys['rotate_every'])}" if keys["rotate_every"] else ""
+    lines = [f"master keys in {keys['folder']} (at most {keys['max_keys']}{rotation}):"]
     for key in keys["oldest_first"]:
-        current = "  current" if key["id"] == keys["current"] else ""
-        lines.append(f"  {key['id']}  {_age(key['age_seconds'])} old{current}")
+        place = "current" if key["id"] == keys["current"] else "previous"
+        lines.append(f"  {key['id']}  {place}, {_dated(key['age_seconds'])}")
+    lines += [f"  {key['id']}  staged, {_dated(key['age_seconds'])}" for key in keys["staged"]]
     if not keys["oldest_first"]:
         lines.append("  none yet: the first is made when ntske_server.py starts")
     lines += [f"  problem: {p}" for p in keys["problems"]]
@@ -84,7 +92,16 @@ def status_lines(status: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _age(seconds: int) -> str:
+def _age(file: keystore.KeyFile) -> int:
+    """In seconds; negative for a time in the future."""
+    return (time.time_ns() - file.mtime_ns) // ntp.NS
+
+
+def _dated(age: int) -> str:
+    return f"{_span(age)} old" if age >= 0 else f"dated {_span(-age)} in the future"
+
+
+def _span(seconds: int) -> str:
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds // size} {unit}"
@@ -150,9 +167,12 @@ def _check_user(config: ServerConfig) -> Iterator[Finding]:
     user, ke = config.server.user, config.ntske
     if not user:
         return
-    privileges.account(user)
-    paths = [p for p in (ke.server_cert, ke.server_key, config.keys.master_keys_dir) if p.exists()]
-    paths += [f.path for f in keystore.load(config.keys.master_keys_dir).files]
+    account, folder = privileges.account(user), config.keys.master_keys_dir
+    if config.keys.rotate_every and folder.exists() and folder.stat().st_uid != account.pw_uid:
+        yield Finding("warning", f"{folder} does not belong to user {user}: can that user write it, to rotate keys?")
+    paths = [p for p in (ke.server_cert, ke.server_key, folder) if p.exists()]
+    snapshot = keystore.load(folder)
+    paths += [f.path for f in (*snapshot.files, *snapshot.staged)]
     if not privileges.is_root():
         yield Finding("warning", f"only root can check whether user {user} can read its files")
         return
@@ -170,38 +190,93 @@ def _check_mode(path: Path, forbidden: int) -> Iterator[Finding]:
 
 def _check_keys(config: ServerConfig) -> Iterator[Finding]:
     folder = config.keys.master_keys_dir
+    if config.keys.label_problem:
+        yield Finding("error", config.keys.label_problem)
     if not folder.exists():
         yield Finding("warning", f"{folder} does not exist yet: ntske_server.py will create it")
         return
     snapshot = keystore.load(folder)
     yield from (Finding("warning", p) for p in snapshot.problems)
-    for file in (folder, *(f.path for f in snapshot.files)):
-        yield from _check_mode(file, 0o077)
+    yield from _check_access(folder)
     if not os.access(folder, os.W_OK | os.X_OK):
         yield Finding("error", f"{folder} is not writable: keys cannot be rotated")
     if len(snapshot.files) > config.keys.max_keys:
         yield Finding("warning", f"{len(snapshot.files)} master keys, more than max_keys = {config.keys.max_keys}")
+    for file in (*snapshot.files, *snapshot.staged):
+        if _age(file) < 0:
+            yield Finding("warning", f"{file.path} is {_dated(_age(file))}: was the clock wrong, or is it wrong now?")
     if not snapshot.files:
         yield Finding("warning", f"no master key in {folder} yet: ntske_server.py will make one")
         return
-    newest = snapshot.files[-1]
-    age = (time.time_ns() - newest.mtime_ns) // ntp.NS
-    level = "warning" if age > _OLD_KEY else "ok"
-    yield Finding(level, f"{len(snapshot.files)} master keys, the current one, {newest.key.id:04x}, {_age(age)} old")
+    newest, every = snapshot.files[-1], config.keys.rotate_every
+    level = "warning" if _age(newest) > (2 * every if every else _OLD_KEY) else "ok"
+    dated = f"{newest.key.id:04x}, is {_dated(_age(newest))}"
+    yield Finding(level, f"{len(snapshot.files)} master keys; the current one, {dated}")
+
+
+def _check_access(folder: Path) -> Iterator[Finding]:
+    """Whoever the folder is for must be able to use what is in it, for so do the servers run. Others must not."""
+    status = folder.stat()
+    for_group = keystore.is_for_group(status.st_mode)
+    wanted = {folder: 0o5, folder / keystore.LOCK: 0o6, **dict.fromkeys(keystore.key_paths(folder), 0o4)}
+    for path, rights in wanted.items():
+        try:
+            file = path.stat()
+        except OSError:  # there is no lock yet, or it is a problem reported above
+            continue
+        mode = stat.S_IMODE(file.st_mode)
+        described = f"{path} belongs to {_owner(file)} and has mode {mode:04o}"
+        if mode & (0o027 if for_group else 0o077):
+            yield Finding("warning", f"{described}: others can use it")
+        if status.st_uid != _ROOT and not _allows(file, rights, user=status.st_uid, group=status.st_gid):
+            yield Finding("error", f"{described}: a server of {_owner(status)}, as the folder is, cannot use it")
+        elif for_group and rights == _READ and not _allows(file, rights, group=status.st_gid):
+            yield Finding("error", f"{described}: the group of {folder}, which may read that, cannot read it")
+
+
+def _allows(file: os.stat_result, rights: int, *, user: int = -1, group: int) -> bool:
+    """Whether this user, or a member of this group, has these rights (4 read, 2 write, 1 search)."""
+    shift = 6 if file.st_uid == user else 3 if file.st_gid == group else 0
+    return file.st_mode >> shift & rights == rights
+
+
+def _owner(status: os.stat_result) -> str:
+    """USER:GROUP."""
+    return f"{_name(pwd.getpwuid, status.st_uid)}:{_name(grp.getgrgid, status.st_gid)}"
+
+
+def _name(look_up: Callable[[int], Sequence[Any]], number: int) -> str:
+    try:
+        return str(look_up(number)[0])
+    except KeyError:
+        return str(number)
 
 
 def _check_ports(config: ServerConfig) -> Iterator[Finding]:
-    for name, kind, section in (
-        ("TCP", socket.SOCK_STREAM, config.ntske),
-        ("UDP", socket.SOCK_DGRAM, config.ntpv4),
+    """What would happen at each address, tried out."""
+    for script, name, kind, section in (
+        ("ntske_server.py", "TCP", socket.SOCK_STREAM, config.ntske),
+        ("ntsts_server.py", "UDP", socket.SOCK_DGRAM, config.ntpv4),
     ):
-        try:
-            listen.close_all(listen.listening(kind, section.listen, section.port))
-            yield Finding("ok", f"{name} port {section.port} is free")
-        except listen.AddressInUse:
-            yield Finding("ok", f"{name} port {section.port} is in use, by the server itself if it is running")
-        except NTSError as e:
-            yield _error(e)
+        for address in section.listen or ("",):
+            where = f"{name} port {section.port}" + (f" of {address}" if address else "")
+            try:
+                listen.close_all(listen.listening(kind, (address,) if address else (), section.port))
+                root = section.port < _first_free_port()
+                yield Finding("ok", f"{where} is free" + (", for root or with CAP_NET_BIND_SERVICE" if root else ""))
+            except listen.AddressInUse:
+                text = f"{where} is in use: by {script} if that runs, else by a program that keeps it from starting"
+                yield Finding("warning", text)
+            except NTSError as e:
+                yield _error(e)
+
+
+def _first_free_port() -> int:
+    """The lowest port that everyone may listen on."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    except FileNotFoundError:  # a sandbox without it
+        return 1024
 
 
 def _check_clock(config: ServerConfig) -> Iterator[Finding]:

@@ -152,6 +152,7 @@ class PythonWorker:
         """Serve until a descriptor of the stop signal is readable."""
         while True:
             self._beat()
+            self._watcher.ring()  # says what is wrong with the keys, also while no datagram comes
             for key, _ in self._selector.select(_ROUND_MS / 1000):
                 if key.data is None:
                     return
@@ -233,6 +234,8 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     ntp_config, keys = config.ntpv4, config.keys
     aead.check(config.ntske.aeads)
     native, engine_line = choose_engine(ntp_config.engine)
+    if keys.label_problem:
+        console.warn(keys.label_problem)
     keystore.load(keys.master_keys_dir)  # fail now if the folder is unreadable, instead of warning later
     _raise_descriptor_limit()
     where, bound = listen.for_time(ntp_config.listen, ntp_config.port, ntp_config.workers)

@@ -44,6 +44,12 @@ def resolve(host: str, port: int, kind: socket.SocketKind, family: socket.Addres
     return [Endpoint(socket.AddressFamily(f), a) for f, _, _, _, a in found]  # type: ignore[arg-type]
 
 
+def to_bind(address: str, port: int, kind: socket.SocketKind) -> Address:
+    """What to bind a socket to for an IP address, maybe with a zone (fe80::1%eth0). gaierror: there is no such zone."""
+    found = socket.getaddrinfo(address, port, family_of(address), kind, 0, socket.AI_NUMERICHOST)
+    return found[0][4]  # type: ignore[return-value]
+
+
 def absolute(name: str) -> str:
     """Make a name from a Server Negotiation record fully qualified for look-up (RFC 8915 section 4.1.7)."""
     is_name = any(c.isalpha() for c in name) and ":" not in name
@@ -57,6 +63,6 @@ def numeric_host(address: tuple[Any, ...]) -> str:
 
 
 def format_address(address: tuple[Any, ...]) -> str:
-    """A socket address as HOST:PORT or [HOST]:PORT."""
-    host, port = address[:2]
+    """A socket address as HOST:PORT or [HOST]:PORT, with the zone of a link-local one."""
+    host, port = numeric_host(address) if address[3:] > (0,) else address[0], address[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -27,8 +27,10 @@ def read(path: Path, *, hint: str | None = None) -> bytes:
         raise ConfigError(f"cannot read {path}: {e.strerror}", hint=hint) from None
 
 
-def write_private(path: Path, text: str, *, mtime_ns: int | None = None) -> None:
+def write_private(path: Path, text: str, *, mtime_ns: int | None = None, for_group: bool = False) -> None:
     """Write a file of mode 0600 and wait until it is on disk. Replaces a file of that name.
+
+    `for_group`: the group of the folder may read the file too, if it is the file's group as well.
 
     For temporary files that `rename` then puts into place. Callers hold a lock and always use the same name, so a
     crash leaves at most one behind.
@@ -38,6 +40,8 @@ def write_private(path: Path, text: str, *, mtime_ns: int | None = None) -> None
     with os.fdopen(descriptor, "w", encoding="utf-8") as f:
         f.write(text)
         f.flush()
+        if for_group and os.fstat(descriptor).st_gid == path.parent.stat().st_gid:
+            os.fchmod(descriptor, 0o640)
         if mtime_ns is not None:
             os.utime(descriptor, ns=(mtime_ns, mtime_ns))
         os.fsync(descriptor)

@@ -106,6 +106,11 @@ def test_durations_have_a_unit(tmp_path: Path, text: str, seconds: int) -> None:
     assert load(tmp_path, f"[keys]\nrotate_every = {text}\n").keys.rotate_every == seconds
 
 
+@pytest.mark.parametrize("text", ["0.0.0.0, ::", "0.0.0.0, ::1", "fe80::1%eth0, fe80::1%eth1"])
+def test_addresses_that_do_not_overlap_go_together(tmp_path: Path, text: str) -> None:
+    assert load(tmp_path, f"[ntske]\nlisten = {text}\n").ntske.listen == tuple(text.split(", "))
+
+
 def test_an_address_given_twice_is_one(tmp_path: Path) -> None:
     """Two sockets for it would be taken for another server's."""
     loaded = load(tmp_path, "[ntpv4]\nlisten = ::1, 127.0.0.1, 0:0:0:0:0:0:0:1, 127.0.0.1\n")
@@ -120,6 +125,10 @@ def test_an_address_given_twice_is_one(tmp_path: Path) -> None:
         ("ntske", "port", "4446 # no", "a number from 1 to 65535"),
         ("ntske", "port", "\u0663", "a number from 1 to 65535"),
         ("ntske", "listen", "localhost", "IPv4 and IPv6 addresses"),
+        ("ntske", "listen", "0.0.0.0, 127.0.0.1", "must not have other addresses beside 0.0.0.0, which is all IPv4"),
+        ("ntpv4", "listen", "::1, ::", "must not have other addresses beside ::, which is all IPv6 addresses"),
+        ("ntske", "listen", "fe80::1", "must name the interface of fe80::1, as in fe80::1%eth0"),
+        ("ntske", "listen", "127.0.0.1%lo", "IPv4 and IPv6 addresses"),
         ("ntske", "server_cert", "", "a path"),
         ("ntske", "auto_cert", "maybe", "yes or no"),
         ("ntske", "workers", "0", "auto or a number from 1 to 64"),
