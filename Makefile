@@ -112,6 +112,10 @@ bench: build ## how fast AES-SIV and the time server are (BENCH_ARGS='nts --roun
 	@echo
 	@$(PYTHON) -m tools.bench $(BENCH_ARGS)
 
+.PHONY: container
+container: ## try deploy/Containerfile in chroots (as root, with debootstrap): no container engine is needed
+	@tools/container_try.sh
+
 .PHONY: check
 check: ## what CI runs: lint, types, ctest, memcheck, sanitize, coverage (so all tests), localhost, fuzz
 	+@tools/stages.sh '$(MAKE)' $(STAGES)
