@@ -8,6 +8,7 @@
     command_lines     the argument parsers of the scripts
     key_files         a folder of master keys
     processes         the suite's scripts and servers as processes
+    machine           a machine of a test's own, with system folders that forget what was written
     activation        processes to which sockets are passed, as a service manager does
     engine            the native engine, step by step, without sockets and with them
     engine_packets    packets that it covers, bad ones, and those that it must hand over

@@ -59,14 +59,15 @@ def of_workers(board: Board, count: int) -> Source:
 
 
 def of_keys(watcher: KeyWatcher) -> Source:
-    """Number and age of the master keys."""
+    """Number of the master keys; identifier, which every cookie shows, and age of the current one."""
 
     def read() -> Iterator[Metric]:
         watcher.ring()
         files = watcher.snapshot.files
         yield gauge("nts_master_keys", "Master keys that open cookies.", len(files))
         if files:
-            age = time.time() - files[-1].mtime_ns / _NS
+            identifier, age = f"{files[-1].key.id:04x}", time.time() - files[-1].mtime_ns / _NS
+            yield gauge("nts_master_key_info", "Which master key seals cookies.", 1, id=identifier)
             yield gauge("nts_master_key_age_seconds", "Age of the master key that seals cookies.", age)
 
     return read

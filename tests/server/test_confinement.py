@@ -149,7 +149,8 @@ def test_unknown_user_is_an_error(tmp_path: Path) -> None:
 def test_nobody_else_can_become_another_user(folder: Path) -> None:
     suite = Suite(folder, options={"server": {"user": "daemon"}})
     code = (
-        "import encodings.idna, os; from pathlib import Path; from nts.cli import script; from nts.server import config, ts_daemon\n"
+        "import encodings.idna, os  # the first is in a folder that only root can read\n"
+        "from pathlib import Path; from nts.cli import script; from nts.server import config, ts_daemon\n"
         f"settings = config.load(Path({str(suite.ini)!r}))\n"
         f"os.setgid({NOBODY.pw_gid}); os.setuid({NOBODY.pw_uid})\n"
         "script.run(lambda: ts_daemon.serve(settings, verbose=False))"
