@@ -139,7 +139,7 @@ clean: ## remove what all this made; .venv and .tools stay
 	for d in $(NATIVE); do \
 	  if [ -f "$$d/Makefile" ] && [ -f "$$d/CMakeCache.txt" ]; then cmake --build "$$d" --target clean || exit; fi; \
 	  find "$$d" \( -name CMakeCache.txt -o -name CMakeFiles -o -name cmake_install.cmake -o -name Testing \
-	    -o -name 'CTestTestfile.cmake' -o -name DartConfiguration.tcl -o -name Makefile \) -prune -exec rm -rf {} +; \
+	    -o -name 'CTestTestfile.cmake' -o -name DartConfiguration.tcl -o -name Makefile -o -name hardening.flags \) -prune -exec rm -rf {} +; \
 	done
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 

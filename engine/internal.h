@@ -88,7 +88,8 @@ struct request {
     unsigned cookies;                  /* to send back; 0 for a plain request */
     unsigned key_age;                  /* how many master keys are newer than the one that sealed the cookie */
     struct algorithm const *algorithm; /* of the cookie's keys */
-    uint8_t keys[MAX_KEYS_LEN];        /* the cookie's plaintext */
+    uint8_t keys[MAX_KEYS_LEN];        /* the cookie's plaintext, until nts_forget() */
+    size_t keys_len;
     uint8_t nonce[NONCE_LEN];          /* of the reply's authenticator */
     uint8_t *reply;                    /* room for NTS_MAX_REQUEST octets */
     size_t reply_len;                  /* 0: no reply */
@@ -157,6 +158,9 @@ struct nts_engine {
  * and seals; the caller runs it just before it sends those replies. */
 void nts_prepare(nts_engine *engine, struct request *requests, size_t n, int64_t now);
 void nts_finish(nts_engine *engine, struct request *const *requests, uint64_t const *transmit, size_t n);
+
+/* respond.c: wipes the keys of the clients. */
+void nts_forget(struct request *requests, size_t n);
 
 /* loop.c */
 void nts_loop_free(struct loop *loop);

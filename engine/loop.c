@@ -398,6 +398,7 @@ static size_t serve_batch(nts_engine *engine, int fd)
     /* The first reply always goes alone, since it is the likeliest to wake up a CPU. */
     for (size_t i = 0, n = 1; i < replies; i += n, n = step < replies - i ? step : replies - i)
         send_step(engine, fd, answered + i, n, &now);
+    nts_forget(loop->requests, (size_t)got);
     return (size_t)got;
 }
 

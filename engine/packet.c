@@ -63,6 +63,7 @@ static enum nts_verdict walk(struct request *r)
 void nts_classify(struct request *r)
 {
     r->unique_id_len = r->cookies = 0;
+    r->keys_len = 0;
     if (r->misdirected) {
         r->verdict = NTS_DROP_DESTINATION;
     } else if (r->length < HEADER_LEN || r->length > NTS_MAX_REQUEST || r->length % 4 != 0) {

@@ -129,13 +129,13 @@ void nts_engine_count_into(nts_engine *engine, uint64_t *cells)
 /* ---- The steps of a batch ------------------------------------------------------------------------------ */
 
 /* Whether the engine can answer a request with the keys that its authentic cookie holds: algorithm, S2C, C2S. */
-static int keys_are_usable(struct request *r, size_t keys_len)
+static int keys_are_usable(struct request *r)
 {
-    if (keys_len < 2)
+    if (r->keys_len < 2)
         return 0;
     nts_declassify(r->keys, 2); /* the length of the cookie tells the algorithm anyway */
     r->algorithm = find_algorithm(load16(r->keys));
-    return r->algorithm != NULL && keys_len == 2 + 2 * r->algorithm->key_len &&
+    return r->algorithm != NULL && r->keys_len == 2 + 2 * r->algorithm->key_len &&
            load16(r->packet + r->authenticator + 4) == r->algorithm->nonce_len;
 }
 
@@ -174,10 +174,11 @@ static void open_cookies(nts_engine *engine, struct request *requests, size_t n)
     AES_SIV_OpenBatch(messages, count);
     for (size_t i = 0; i < count; i++) {
         struct request *const r = engine->owners[i];
-        size_t const keys_len = messages[i].in_len - TAG_LEN;
 
-        if (messages[i].ok)
-            r->verdict = keys_are_usable(r, keys_len) ? NTS_ANSWERED_NTS : NTS_HANDOVER;
+        if (!messages[i].ok)
+            continue;
+        r->keys_len = messages[i].in_len - TAG_LEN;
+        r->verdict = keys_are_usable(r) ? NTS_ANSWERED_NTS : NTS_HANDOVER;
     }
 }
 
@@ -352,4 +353,10 @@ void nts_finish(nts_engine *engine, struct request *const *requests, uint64_t co
         r->reply_len += auth_len(r) + plaintext_len;
     }
     seal(messages, count);
+}
+
+void nts_forget(struct request *requests, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        OPENSSL_cleanse(requests[i].keys, requests[i].keys_len);
 }

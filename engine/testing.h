@@ -2,6 +2,7 @@
  *
  * testing.h - what only tests and fuzzers call: a batch without sockets, and the two halves of nts_engine_run.
  *
+ * It is part of the module that the time server loads, so that tests drive the same one; nobody else calls it.
  * testkit/engine.py binds it; nts/_engine_build.py reads the text between the two cffi markers.
  */
 #ifndef NTS_ENGINE_TESTING_H_

@@ -3,8 +3,9 @@
 
     python -m nts._engine_build [MODULE [LIBRARY]]
 
-Needs a C compiler, the headers of Python and OpenSSL, and libaes_siv/libaes_siv.a. The result fits only the Python that
-runs this. MODULE overrides the file to write, LIBRARY the libaes_siv to link.
+Needs a C compiler, the headers of Python and OpenSSL, and libaes_siv/libaes_siv.a, beside which its build left the
+options that harden the result. This fits only the Python that runs this. MODULE overrides the file to write, LIBRARY
+the libaes_siv to link.
 """
 
 from __future__ import annotations
@@ -55,14 +56,16 @@ def main(target: str = "", library: str = "") -> int:
     ffi.set_source("nts._engine", f'#include "testing.h"\n{own}')
     binding = ROOT / "build" / "_engine_binding.c"
     ffi.emit_c_code(str(binding))
+    archive = Path(library) if library else ROOT / "libaes_siv" / "libaes_siv.a"
     command: list[str | Path] = [
         *shlex.split(os.environ.get("CC", "cc")),
         *shlex.split(os.environ.get("CFLAGS", "-O2")),
+        *archive.with_name("hardening.flags").read_text().split(),
         *("-std=gnu11", "-shared", "-fPIC", "-fvisibility=hidden"),
         *(f"-I{folder}" for folder in (ROOT / "engine", ROOT / "libaes_siv", sysconfig.get_path("include"))),
         *("-o", target or ROOT / "nts" / f"_engine{sysconfig.get_config_var('EXT_SUFFIX')}", binding),
         *(ROOT / "engine" / source for source in SOURCES),
-        *(library or ROOT / "libaes_siv" / "libaes_siv.a", "-lcrypto"),
+        *(archive, "-lcrypto"),
     ]
     return subprocess.run(command, check=False).returncode
 
