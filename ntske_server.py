@@ -21,13 +21,14 @@ from nts.cli import options, script
 
 
 def main() -> int:
-    args = options.server(__doc__, "session")
+    args = options.server(__doc__, "session", log_addresses=True)
 
     tls_settings = Path(__file__).resolve().parent / "nts/server/openssl.cnf"
     os.environ.setdefault("OPENSSL_CONF", str(tls_settings))  # read when OpenSSL is loaded, by the next line
     from nts.server import config, ke_daemon
 
-    ke_daemon.serve(config.load(Path(args.config or config.DEFAULT_PATH)), verbose=args.verbose)
+    settings = config.load(Path(args.config or config.DEFAULT_PATH))
+    ke_daemon.serve(settings, verbose=args.verbose, log_addresses=args.log_addresses)
     return ExitCode.OK
 
 

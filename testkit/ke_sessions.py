@@ -81,10 +81,13 @@ def own_server(folder: Path, *arguments: str, **options: dict[str, object]) -> I
 
 
 @contextlib.contextmanager
-def silent_connections(port: int, count: int) -> Iterator[list[socket.socket]]:
-    """So many TCP connections on which nothing is sent."""
+def silent_connections(port: int, count: int, sends: bytes = b"") -> Iterator[list[socket.socket]]:
+    """So many TCP connections on which no more is sent. Without any octet the kernel holds them back for a while."""
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(socket.create_connection(("127.0.0.1", port), 20)) for _ in range(count)]
+        made = [stack.enter_context(socket.create_connection(("127.0.0.1", port), 20)) for _ in range(count)]
+        for sock in made:
+            sock.sendall(sends)
+        yield made
 
 
 def reset(sock: socket.socket) -> None:
@@ -93,9 +96,9 @@ def reset(sock: socket.socket) -> None:
     sock.close()
 
 
-def garbage(port: int, data: bytes) -> None:
+def garbage(port: int, data: bytes, *, host: str = "127.0.0.1") -> None:
     """Send something other than TLS, and read until the server closes."""
-    with socket.create_connection(("127.0.0.1", port), 20) as sock, contextlib.suppress(OSError):
+    with socket.create_connection((host, port), 20) as sock, contextlib.suppress(OSError):
         sock.sendall(data)
         sock.shutdown(socket.SHUT_WR)
         while sock.recv(4096):

@@ -18,7 +18,7 @@ from nts.server import listen
 from nts.server.counters import Board, Counters
 from nts.server.harness import WorkerContext
 from nts.server.keystore import KeyWatcher
-from nts.server.ts_daemon import FAMILIES, Cell, NativeWorker, PythonWorker
+from nts.server.ts_daemon import LAYOUT, Cell, NativeWorker, PythonWorker
 from nts.server.workers import StopSignal
 from nts.system import console
 from nts.system.clock import Clock
@@ -61,7 +61,7 @@ def time_worker(engine: str, master_keys: Path, limit: Limit = NO_LIMIT) -> Iter
     """A worker of either engine, until the end of the block."""
     lifeline, hold = os.pipe()
     (server,) = listen.listening(socket.SOCK_DGRAM, ("127.0.0.1",), 0)
-    counters = Counters(FAMILIES, 1)
+    counters = Counters(LAYOUT, 1)
     context = WorkerContext(
         0,
         cast(StopSignal, _Stop(lifeline)),

@@ -48,14 +48,19 @@ def _described(doc: str | None) -> dict[str, Any]:
     }
 
 
-def server(doc: str | None, verbose: str) -> argparse.Namespace:
-    """The arguments of a server: `config` (a path or None), `verbose`. Sets the format of the log."""
+def server(doc: str | None, verbose: str, *, log_addresses: bool = False) -> argparse.Namespace:
+    """The arguments of a server: `config` (a path or None), `verbose`. Sets the format of the log.
+
+    `log_addresses` adds an option of that name.
+    """
     made = parser(doc)
     made.add_argument("config", nargs="?", metavar="server.ini", help="configuration (default: beside this script)")
     made.add_argument("--verbose", action="store_true", help=f"print a line on stderr for each {verbose}")
     made.add_argument(
         "--log-format", choices=("text", "json"), default="text", help="how lines on stderr look (default: text)"
     )
+    if log_addresses:
+        made.add_argument("--log-addresses", action="store_true", help="name clients' addresses in those lines")
     args = made.parse_args()
     if args.log_format == "json":
         console.use_json()

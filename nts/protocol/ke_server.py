@@ -2,7 +2,7 @@
 """The server's side of NTS-KE as pure functions: a request in, the response's octets and a verdict out.
 
 `KeServer` holds the policy of one server. `answer` responds to a complete message, `fail` to one that never became
-complete. `ke_daemon` does TLS, sockets and time-outs.
+complete. `ke_connection` does TLS, sockets and time-outs.
 """
 
 from __future__ import annotations
@@ -46,8 +46,12 @@ class Verdict(IntEnum):
     """closed: the TLS handshake failed, or the connection broke"""
     TLS_TIMED_OUT = auto()
     """closed: the handshake was not complete in time"""
+    CLOSED_EARLY = auto()
+    """the client closed before the handshake was complete"""
     EVICTED = auto()
-    """closed: the oldest session, to make room for a new one"""
+    """closed: to make room for a new one"""
+    REFUSED = auto()
+    """closed at once: too many connections a second from the client's prefix"""
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,15 @@ class KeConfig:
     aeads: tuple[Aead, ...] = _option(_aeads, "15, 17, 16")
     metrics: tuple[str, int] | None = _option(_endpoint, "")
     """address and port for Prometheus; None: no metrics"""
+    max_sessions: int = _option(_number(1, 100_000), "400")
+    """connections in one worker"""
+    max_per_prefix: int = _option(_number(1, 100_000), "300")
+    """of those, from one prefix of addresses"""
+    rate_per_prefix: int = _option(_number(0, 100_000), "0")
+    """new connections a second from one prefix, in one worker; 0: any number"""
+    prefix4: int = _option(_number(8, 32), "32")
+    """bits of an IPv4 address that tell clients apart"""
+    prefix6: int = _option(_number(16, 128), "64")
 
 
 @dataclass(frozen=True)

@@ -1,32 +1,52 @@
 # SPDX-License-Identifier: MIT
-"""What the workers of a server count, and what they and their parent tell each other, in memory that they share.
+"""Memory that all processes of a server share: what its workers count, laid out by families, and a board for notes.
 
-Each worker has a cell of 64 bits for every counter, which only it writes. So counting needs no lock, and reading them
-costs the workers nothing.
+Each worker has a block of cells that only it writes. A `Layout` says what the cells of a block are, so that whoever
+shows them can go through them without knowing any: name, help, label, and the value of the label for each cell.
 """
 
 from __future__ import annotations
 
 import mmap
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
 
 @dataclass(frozen=True)
 class Family:
-    """Counters of the same thing, one for each value of a label; the metric of a name with `_total`."""
+    """Counters that differ in the value of one label."""
 
     name: str
+    """of the metric, without `_total`"""
     help: str
     label: str = ""
+    """empty: there is only one cell"""
     values: tuple[str, ...] = ("",)
+    """the label of each cell, in their order"""
 
-    @classmethod
-    def of(cls, name: str, help: str, label: str, members: type[IntEnum]) -> Family:
-        """A counter for each member of an enumeration that starts with 0, in its order."""
-        return cls(name, help, label, tuple(m.name.lower() for m in members))
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+def by_verdict(name: str, help: str, verdicts: type[IntEnum]) -> Family:
+    """A family with a cell for each verdict, which is its index."""
+    return Family(name, help, "verdict", tuple(v.name.lower() for v in verdicts))
+
+
+class Histogram(Family):
+    """Durations. Cells: how many were at most so long, but longer than the value before; the last one is their sum.
+
+    The values are upper bounds in seconds, then "+Inf", then "sum", which is in microseconds.
+    """
+
+    def __init__(self, name: str, help: str, bounds: tuple[float, ...]) -> None:
+        super().__init__(name, help, "le", (*(f"{b:g}" for b in bounds), "+Inf", "sum"))
+
+
+class Gauge(Family):
+    """Numbers that also become smaller."""
 
 
 def shared_cells(count: int) -> memoryview:
@@ -34,28 +54,42 @@ def shared_cells(count: int) -> memoryview:
     return memoryview(mmap.mmap(-1, 8 * count)).cast("Q")
 
 
-class Counters:
-    """The cells of all workers: those of each family, one family after the other."""
+class Layout:
+    """Families one after the other. The first one's cells count the verdicts."""
 
-    def __init__(self, families: Sequence[Family], worker_count: int) -> None:
+    def __init__(self, *families: Family) -> None:
         self.families = families
-        self._size = sum(len(f.values) for f in families)
-        self._worker_count = worker_count
-        self._cells = shared_cells(self._size * worker_count)
+        self.offsets: dict[str, int] = {}
+        """of each family's first cell, by name"""
+        self.size = 0
+        for family in families:
+            self.offsets[family.name] = self.size
+            self.size += len(family)
+
+
+class Counters:
+    """The cells of all workers. They can be read at any time."""
+
+    def __init__(self, layout: Layout, worker_count: int) -> None:
+        self.layout, self._worker_count = layout, worker_count
+        self._cells = shared_cells(layout.size * worker_count)
 
     def of(self, worker: int) -> memoryview:
-        """The cells of one worker."""
-        return self._cells[worker * self._size : (worker + 1) * self._size]
+        """The cells of one worker. Only that worker writes them."""
+        size = self.layout.size
+        return self._cells[worker * size : (worker + 1) * size]
 
-    def totals(self, family: Family) -> dict[str, int]:
-        """The sum over all workers for each value of the label."""
-        start = 0
-        for other in self.families:
-            if other is family:
-                break
-            start += len(other.values)
-        cells = [self.of(worker)[start : start + len(family.values)] for worker in range(self._worker_count)]
-        return {value: sum(c[i] for c in cells) for i, value in enumerate(family.values)}
+    def sums(self) -> Iterator[tuple[Family, list[int]]]:
+        """Each family with its cells, summed over all workers."""
+        blocks = [self.of(w) for w in range(self._worker_count)]
+        for family in self.layout.families:
+            start = self.layout.offsets[family.name]
+            yield family, [sum(block[i] for block in blocks) for i in range(start, start + len(family))]
+
+    def totals(self) -> dict[str, int]:
+        """The sums of the first family, by the value of its label, zeros left out."""
+        family, cells = next(self.sums())
+        return {name: count for name, count in zip(family.values, cells, strict=True) if count}
 
 
 class Board:

@@ -6,14 +6,14 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from nts.server import metrics, workers
 from nts.server.config import ServerConfig
-from nts.server.counters import Board, Counters, Family
+from nts.server.counters import Board, Counters, Layout
 from nts.server.keystore import KeyWatcher
 from nts.system import console, privileges, sandbox, service
 
@@ -27,7 +27,7 @@ class WorkerContext:
     index: int
     stop: workers.StopSignal
     counters: memoryview
-    """this worker's cells"""
+    """this worker's cells; those of the verdicts come first"""
     watcher: KeyWatcher
     log: Callable[..., None]
     """prints a line if --verbose is given"""
@@ -66,7 +66,7 @@ class Harness:
         self,
         config: ServerConfig,
         worker_count: int,
-        families: Sequence[Family],
+        layout: Layout,
         *,
         verbose: bool,
         files: Iterable[Path] = (),
@@ -74,7 +74,7 @@ class Harness:
         metrics_at: tuple[str, int] | None = None,
         sources: Iterable[metrics.Source] = (),
     ) -> None:
-        """The first of the families counts verdicts. `files` are read again later, when they change.
+        """`files` are read again later, when they change.
 
         Files in the folders `writable` are made and removed later.
 
@@ -84,7 +84,7 @@ class Harness:
         self._log = console.say if verbose else console.ignore
         self._reports = True
         self._last_tick = time.monotonic()
-        self.counters = Counters(families, worker_count)
+        self.counters = Counters(layout, worker_count)
         self.board = Board(worker_count + 1)
         self.watcher = KeyWatcher(config.keys.master_keys_dir, self._report)
         self.watcher.ring()  # read the keys, and report problems with them, while we may still be root
@@ -148,7 +148,7 @@ class Harness:
             stopping()
 
         def show(prefix: str = "") -> None:
-            totals = {name: n for name, n in self.counters.totals(self.counters.families[0]).items() if n}
+            totals = self.counters.totals()
             console.say(f"{prefix}{unit}: {console.counts(totals)}", counters=totals)
 
         was_terminal = os.isatty(2)

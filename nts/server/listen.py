@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import resource
 import socket
 
 from nts.base.errors import ConfigError
@@ -100,6 +101,13 @@ def listening_everywhere(port: int) -> list[socket.socket]:
         with contextlib.suppress(ConfigError):  # gone again
             found += listening(socket.SOCK_DGRAM, (address,), port, share=True)
     return found
+
+
+def raise_descriptor_limit() -> None:
+    """Raise this process's limit of descriptors as far as possible."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # the inherited limit is above what the kernel grants
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def usual_addresses() -> list[str]:

@@ -10,15 +10,16 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
 from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from nts.server import listen
-from nts.server.counters import Board, Counters, Family
+from nts.server.counters import Board, Counters, Family, Gauge, Histogram
 from nts.server.keystore import KeyWatcher
 from nts.server.workers import StopSignal
 
@@ -28,25 +29,34 @@ Source = Callable[[], Iterable[Metric]]
 """metrics at the moment of the call"""
 
 
-def counter(family: Family, totals: dict[str, int]) -> Metric:
-    """The counters of a family."""
+def metric(family: Family, cells: list[int]) -> Metric:
+    """A family with the sums of its cells."""
+    if isinstance(family, Histogram):
+        *counts, microseconds = cells
+        return HistogramMetricFamily(
+            family.name,
+            family.help,
+            buckets=list(zip(family.values, map(float, accumulate(counts)), strict=False)),
+            sum_value=microseconds / 1e6,
+        )
     labels = [family.label] if family.label else []
-    metric = CounterMetricFamily(family.name, family.help, labels=labels)
-    for value, count in totals.items():
-        metric.add_metric([value] if labels else [], count)
-    return metric
+    make = GaugeMetricFamily if isinstance(family, Gauge) else CounterMetricFamily
+    made = make(family.name, family.help, labels=labels)
+    for value, count in zip(family.values, cells, strict=True):
+        made.add_metric([value] if labels else [], count)
+    return made
 
 
 def gauge(name: str, help: str, value: float, **labels: str) -> Metric:
     """One number, with fixed labels."""
-    metric = GaugeMetricFamily(name, help, labels=list(labels))
-    metric.add_metric(list(labels.values()), value)
-    return metric
+    made = GaugeMetricFamily(name, help, labels=list(labels))
+    made.add_metric(list(labels.values()), value)
+    return made
 
 
 def of_counters(counters: Counters) -> Source:
     """What the workers count."""
-    return lambda: [counter(f, counters.totals(f)) for f in counters.families]
+    return lambda: [metric(family, cells) for family, cells in counters.sums()]
 
 
 def of_workers(board: Board, count: int) -> Source:
@@ -54,7 +64,7 @@ def of_workers(board: Board, count: int) -> Source:
     restarts = Family("nts_worker_restarts", "Worker processes that ended and were replaced.")
     return lambda: [
         gauge("nts_workers", "Worker processes.", count),
-        counter(restarts, {"": board.restarts}),
+        metric(restarts, [board.restarts]),
     ]
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import resource
 import selectors
 import socket
 import struct
@@ -32,10 +31,10 @@ from nts.protocol.rate_limit import Limit, RateLimiter
 from nts.protocol.ts_server import Limiter, SystemVariables, Verdict
 from nts.server import keystore, listen
 from nts.server.config import ServerConfig
-from nts.server.counters import Family
+from nts.server.counters import Family, Layout, by_verdict
 from nts.server.engine import Engine, Handover
 from nts.server.harness import Harness, WorkerContext, format_worker_count
-from nts.server.metrics import counter, gauge
+from nts.server.metrics import gauge, metric
 from nts.system import addresses, console, udp
 from nts.system.clock import Clock
 from nts.system.clock import now as clock_now
@@ -69,8 +68,8 @@ class Cell(IntEnum):
     """seven or more"""
 
 
-FAMILIES = (  # in the order of `Verdict` and `Cell`
-    Family.of("nts_ntp_datagrams", "Datagrams received, by what became of them.", "result", Verdict),
+LAYOUT = Layout(  # in the order of `Verdict` and `Cell`
+    by_verdict("nts_ntp_datagrams", "Datagrams received, by what became of them.", Verdict),
     Family("nts_ntp_handovers", "Datagrams that the native engine left to the Python reference."),
     Family("nts_ntp_received_bytes", "UDP payload received."),
     Family("nts_ntp_sent_bytes", "UDP payload sent."),
@@ -237,7 +236,7 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     if keys.label_problem:
         console.warn(keys.label_problem)
     keystore.load(keys.master_keys_dir)  # fail now if the folder is unreadable, instead of warning later
-    _raise_descriptor_limit()
+    listen.raise_descriptor_limit()
     where, bound = listen.for_time(ntp_config.listen, ntp_config.port, ntp_config.workers)
     for sock in itertools.chain(*bound):
         udp.enlarge_buffer(sock, RECEIVE_BUFFER)
@@ -257,7 +256,7 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     harness = Harness(
         config,
         ntp_config.workers,
-        FAMILIES,
+        LAYOUT,
         verbose=verbose,
         metrics_at=ntp_config.metrics,
         sources=[watch.metrics],
@@ -281,7 +280,6 @@ class _Watch:
     sockets: list[socket.socket]
     native: bool
     _synchronised: bool = True
-    _dropped: int = 0
 
     def dropped(self) -> int:
         """How many datagrams the kernel had no room for."""
@@ -292,11 +290,8 @@ class _Watch:
         if (synchronised := _is_synchronised(self.clock)) != self._synchronised:
             self._synchronised = synchronised
             (console.say if synchronised else console.warn)(_describe_clock(self.clock))
-        if (dropped := self.dropped()) > self._dropped:
-            console.warn_now_and_then(
-                "drops", f"the receive queues were full: {dropped} datagrams lost since the start"
-            )
-            self._dropped = dropped
+        dropped = self.dropped()
+        console.warn_of_more("drops", f"the receive queues were full: {dropped} datagrams lost so far", dropped)
 
     def metrics(self) -> Iterator[Metric]:
         """For Prometheus."""
@@ -304,16 +299,9 @@ class _Watch:
         yield gauge("nts_ntp_stratum", "Stratum that the server announces; 16: not synchronised.", system.stratum)
         yield gauge("nts_ntp_leap", "Leap indicator that the server announces; 3: not synchronised.", system.leap)
         drops = Family("nts_ntp_receive_queue_drops", "Datagrams that found the receive queue full.")
-        yield counter(drops, {"": self.dropped()})
+        yield metric(drops, [self.dropped()])
         name, backend = "native" if self.native else "python", aes_siv.backend()
         yield gauge("nts_ntp_engine_info", "What answers the common packets.", 1, engine=name, aes=backend)
-
-
-def _raise_descriptor_limit() -> None:
-    """Raise the limit of descriptors as far as possible: workers times addresses may exceed the usual 1024."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):  # the inherited limit is above what the kernel grants
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def choose_engine(wanted: str) -> tuple[bool, str]:

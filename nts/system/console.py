@@ -20,6 +20,7 @@ _MINUTE = 60.0  # seconds
 
 _json = False
 _last_warned: dict[str, float] = {}  # when, by subject
+_last_counts: dict[str, int] = {}
 
 
 def use_json() -> None:
@@ -58,12 +59,20 @@ def warn(line: str) -> None:
     _write("warning", line)
 
 
-def warn_now_and_then(subject: str, line: str, pause: float = _MINUTE) -> None:
+def warn_now_and_then(subject: str, line: str, pause: float = _MINUTE) -> bool:
     """Print a warning, unless there was one about the same subject within the last `pause` seconds."""
     now = time.monotonic()
-    if now - _last_warned.get(subject, -pause) >= pause:
+    due = now - _last_warned.get(subject, -pause) >= pause
+    if due:
         _last_warned[subject] = now
         warn(line)
+    return due
+
+
+def warn_of_more(subject: str, line: str, count: int) -> None:
+    """Print a warning when `count` has grown since the last one about the subject, at most once a minute."""
+    if count > _last_counts.get(subject, 0) and warn_now_and_then(subject, line):
+        _last_counts[subject] = count
 
 
 def ignore(_line: str, **_more: Any) -> None:

@@ -51,6 +51,7 @@ def _context(method: int) -> SSL.Context:
         raise ConfigError(f"OpenSSL refuses its configuration: {reason(e)}", hint=hint) from None
     context.set_min_proto_version(SSL.TLS1_3_VERSION)  # section 3
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # saves 16 KB for each connection that waits
     # An end of file without close_notify is no error: End of Message delimits messages (section 4.1.1), and a
     # truncated request must still get its Error record.
     context.set_options(SSL.OP_IGNORE_UNEXPECTED_EOF | SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)
@@ -99,6 +100,11 @@ def exporter(connection: SSL.Connection, label: str = EXPORTER_LABEL) -> Exporte
 def speaks_ntske(connection: SSL.Connection) -> bool:
     """Whether ntske/1 was negotiated. Without it nothing may be sent (section 4)."""
     return connection.get_alpn_proto_negotiated() == ALPN
+
+
+def is_lost(error: Exception) -> bool:
+    """Whether the peer is gone, rather than at odds with the protocol."""
+    return isinstance(error, SSL.ZeroReturnError | SSL.SysCallError | OSError)
 
 
 def reason(error: Exception) -> str:

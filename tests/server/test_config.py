@@ -37,6 +37,11 @@ def test_an_empty_file_gives_the_documented_defaults(tmp_path: Path) -> None:
         name="",
         aeads=(Aead(15), Aead(17), Aead(16)),
         metrics=None,
+        max_sessions=400,
+        max_per_prefix=300,
+        rate_per_prefix=0,
+        prefix4=32,
+        prefix6=64,
     )
     assert loaded.ntpv4 == config.NtpConfig("", 4123, (), cpus, "auto", 10, "auto", None, 0, 16, 32, 64, False)
     assert loaded.server == config.ProcessConfig(user="", sandbox=True)

@@ -27,7 +27,7 @@ from nts.codec.aead import Aead
 from nts.codec.keyring import KeyRing, MasterKey
 from nts.protocol.ts_server import MAX_REQUEST, Outcome, SystemVariables, Verdict
 from nts.server.engine import _module
-from nts.server.ts_daemon import FAMILIES, Cell
+from nts.server.ts_daemon import LAYOUT, Cell
 from testkit.engine_packets import (
     ABSENT,
     SESSIONS,
@@ -90,7 +90,7 @@ def test_the_header_has_the_other_cells_of_the_daemon_in_their_order() -> None:
     lib = _module().lib
     assert [getattr(lib, f"NTS_{c.name}") for c in Cell] == list(Cell)
     assert list(Cell) == list(range(len(Verdict), lib.NTS_CELLS))
-    assert sum(len(family.values) for family in FAMILIES) == lib.NTS_CELLS
+    assert LAYOUT.size == lib.NTS_CELLS
 
 
 def test_good_requests_of_all_sizes_are_answered() -> None:

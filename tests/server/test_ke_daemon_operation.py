@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import resource
@@ -17,7 +19,7 @@ from OpenSSL import SSL
 
 from nts.codec import aes_siv
 from nts.codec.aead import Aead
-from nts.server import keystore
+from nts.server import ke_daemon, keystore
 from testkit import processes
 from testkit.ke_sessions import (
     AEAD,
@@ -92,7 +94,7 @@ def test_unreadable_key_folder_keeps_the_last_keys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_stops_within_two_seconds_with_clients_connected(tmp_path: Path, number: signal.Signals) -> None:
+def test_stops_in_time_with_clients_connected(tmp_path: Path, number: signal.Signals) -> None:
     """Exit code 0, no worker left, and what became of the sessions in the last line."""
     with own_server(tmp_path, ntske={"workers": 2}) as own, silent_connections(own.ke_port, 20):
         process = server_of(own)
@@ -103,10 +105,36 @@ def test_stops_within_two_seconds_with_clients_connected(tmp_path: Path, number:
             half_way.handshake().send(GOOD_REQUEST[:5])
             started = time.monotonic()
             assert process.stop(number) == 0
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < ke_daemon.DRAIN_TIME + 1
+            assert half_way.receive() == BAD_REQUEST
         assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
         last = process.output().splitlines()[-1]
-        assert last == "ntske_server.py: stopped; sessions: agreed 1, bad request 1"
+        assert last.startswith("ntske_server.py: stopped; sessions: agreed 1, bad request 1, timed out 1")
+
+
+def test_sessions_in_hand_are_answered_while_the_next_instance_serves(tmp_path: Path) -> None:
+    """The stopping server listens no more, so that another can take over at once."""
+    with own_server(tmp_path, ntske={"workers": 2}) as own, RawKe(own.ke_port) as slow, RawKe(own.ke_port) as slower:
+        first = server_of(own)
+        slow.handshake().send(GOOD_REQUEST[:5])
+        slower.sock.send(b"\x16")  # the first octet of a ClientHello
+        assert works(own)
+        started = time.monotonic()
+        running(first).send_signal(signal.SIGTERM)
+        assert eventually(lambda: not listens(own.ke_port), 1)
+        own.start_ke()
+        assert works(own)
+        slow.send(GOOD_REQUEST[5:])
+        check_agreement(slow.receive(), own.ntp_port)
+        assert first.popen.wait(5) == 0
+        assert time.monotonic() - started < ke_daemon.DRAIN_TIME + 1
+        assert "stopped; sessions: agreed 2, tls timed out 1" in first.output()
+
+
+def listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5):
+        return True
+    return False
 
 
 def test_interrupt_from_the_terminal_reaches_all_processes_and_stops_cleanly(tmp_path: Path) -> None:
@@ -204,7 +232,7 @@ def test_two_servers_on_one_port_are_refused(tmp_path: Path) -> None:
 
 
 def test_verbose_prints_a_line_for_each_session_and_no_secret(tmp_path: Path) -> None:
-    with own_server(tmp_path, "--verbose") as own:
+    with own_server(tmp_path, "--verbose", "--log-addresses") as own:
         process = server_of(own)
         before = len(process.output().splitlines())
         with RawKe(own.ke_port, own.ca) as peer:
@@ -219,7 +247,13 @@ def test_verbose_prints_a_line_for_each_session_and_no_secret(tmp_path: Path) ->
         process.wait_for("tls failed")
         lines = process.output().splitlines()[before:]
         peer_name = r"ntske_server\.py: 127\.0\.0\.1:\d+: "
-        expected = [r"agreed \(AEAD 15\)", "bad request", "unknown critical", "no alpn", r"tls failed \(.+\)"]
+        expected = [
+            r"agreed \(AEAD 15, X25519MLKEM768\)",
+            "bad request",
+            "unknown critical",
+            "no alpn",
+            r"tls failed \(.+\)",
+        ]
         assert len(lines) == len(expected), lines
         for line, pattern in zip(lines, expected, strict=True):
             assert re.fullmatch(peer_name + pattern, line)
@@ -227,6 +261,19 @@ def test_verbose_prints_a_line_for_each_session_and_no_secret(tmp_path: Path) ->
         master = [f.read_text().strip() for f in own.keys.glob("*.key")]
         for secret in [*master, keys.c2s.hex(), keys.s2c.hex(), *(c.hex() for c in cookies)]:
             assert secret[:16] not in process.output().lower()
+
+
+def test_no_line_has_a_clients_address_unless_asked_for(tmp_path: Path) -> None:
+    with own_server(tmp_path, "--verbose", "--log-format", "json", ntske={"listen": "127.0.0.9"}) as own:
+        check_agreement(ask(own.ke_port, GOOD_REQUEST, host="127.0.0.9"), own.ntp_port)
+        garbage(own.ke_port, b"GET / HTTP/1.0\r\n\r\n", host="127.0.0.9")
+        server_of(own).wait_for("tls failed")
+        lines = [json.loads(line) for line in server_of(own).output().splitlines()]
+    assert [(x["verdict"], x["detail"]) for x in lines if "verdict" in x] == [
+        ("agreed", "AEAD 15, X25519MLKEM768"), ("tls_failed", "http request"),
+    ]  # fmt: skip
+    sessions = [x["message"] for x in lines if "verdict" in x]
+    assert [m for m in sessions if "127.0.0." in m] == []
 
 
 def test_aead_preference_is_the_servers(tmp_path: Path) -> None:

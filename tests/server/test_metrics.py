@@ -56,16 +56,16 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Suite, i
 
 def test_all_workers_count_into_the_same_metrics(watched: tuple[Suite, int, int]) -> None:
     suite, ke_port, ntp_port = watched
-    before = value(ke_port, "nts_ke_sessions_total", result="agreed")
+    before = value(ke_port, "nts_ke_sessions_total", verdict="agreed")
     for _ in range(20):
         assert works(suite)
-    assert value(ke_port, "nts_ke_sessions_total", result="agreed") == before + 20
+    assert value(ke_port, "nts_ke_sessions_total", verdict="agreed") == before + 20
     assert suite.fetch().returncode == 0
     assert suite.ask().returncode == 0
     for _ in range(20):
         assert ask_udp(suite.ntp_port, plain())
-    assert value(ntp_port, "nts_ntp_datagrams_total", result="answered_nts") == 1
-    assert value(ntp_port, "nts_ntp_datagrams_total", result="answered_plain") == 20
+    assert value(ntp_port, "nts_ntp_datagrams_total", verdict="answered_nts") == 1
+    assert value(ntp_port, "nts_ntp_datagrams_total", verdict="answered_plain") == 20
     assert value(ntp_port, "nts_ntp_sent_bytes_total") >= 20 * 48
     assert value(ntp_port, "nts_ntp_cookie_keys_total", newer_keys="0") == 1
 
@@ -77,7 +77,7 @@ def test_every_verdict_is_there_before_it_happens(watched: tuple[Suite, int, int
         (ke_port, "nts_ke_sessions_total", ke_server.Verdict),
         (ntp_port, "nts_ntp_datagrams_total", ts_server.Verdict),
     ):
-        results = {dict(labels)["result"] for metric, labels in samples(port) if metric == name}
+        results = {dict(labels)["verdict"] for metric, labels in samples(port) if metric == name}
         assert results == {v.name.lower() for v in verdicts}
 
 
@@ -109,13 +109,13 @@ def test_a_replaced_worker_is_counted_and_its_counters_stay(watched: tuple[Suite
     assert works(suite)
     before, sessions = (
         value(ke_port, "nts_worker_restarts_total"),
-        value(ke_port, "nts_ke_sessions_total", result="agreed"),
+        value(ke_port, "nts_ke_sessions_total", verdict="agreed"),
     )
     victim = workers_of(process, 3)[0]
     os.kill(victim, signal.SIGKILL)
     assert eventually(lambda: victim not in children(process.popen.pid) and len(children(process.popen.pid)) == 3)
     assert value(ke_port, "nts_worker_restarts_total") == before + 1
-    assert value(ke_port, "nts_ke_sessions_total", result="agreed") == sessions
+    assert value(ke_port, "nts_ke_sessions_total", verdict="agreed") == sessions
     assert value(ke_port, "nts_workers") == 2
 
 
