@@ -59,7 +59,7 @@ def start(name):
             command, env={**os.environ, "NOTIFY_SOCKET": address}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True,
         )
-        ready.settimeout(30)
+        ready.settimeout(60)
         try:
             assert ready.recv(100) == b"READY=1"
         except TimeoutError:
