@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nts.base.errors import ConfigError
+from nts.codec import ntp
 from nts.codec.keyring import MASTER_KEY_LENGTH, KeyRing, MasterKey
 from nts.system import files
 
@@ -183,36 +184,28 @@ def ensure_key(folder: Path, max_keys: int, random: Random) -> KeyFile | None:
         return None if snapshot.files else _add(folder, snapshot, max_keys, random)[0]
 
 
-def seconds_to_rotation(folder: Path, every: int) -> float:
-    """How long until the current key is `every` seconds old and `rotate_if_due` has something to do; 0: it has now.
-
-    ConfigError when the folder cannot be read. A missing folder is no reason to rotate: it may be a mount that comes
-    back. The folder may change at any time, so ask again now and then.
-    """
-    return _seconds_to_rotation(load(folder), every) if folder.is_dir() else every
-
-
-def _seconds_to_rotation(snapshot: Snapshot, every: int) -> float:
-    age = (time.time_ns() - snapshot.files[-1].mtime_ns) / 1e9 if snapshot.files else every
-    return max(0.0, every - age) if age >= 0 else 0.0
-
-
 def rotate_if_due(folder: Path, max_keys: int, every: int, random: Random) -> KeyFile | None:
-    """Rotate if the current key is `every` seconds old. Returns the new key; None when another process was faster.
+    """Rotate if the current key is `every` seconds old, or there is none. Returns the new key; None: it was not due.
 
     A time in the future dates from before the clock was set back, and says nothing of the age. Such keys count as made
     now, and their files get this time, in the same order: so the next rotation comes after `every` seconds, as usual.
+    A missing folder is no reason to rotate: it may be a mount that comes back.
     """
-    if seconds_to_rotation(folder, every) > 0:
+    if not folder.is_dir() or not _is_due(load(folder), every):
         return None
     with _locked(folder):
         snapshot, now = load(folder), time.time_ns()
         future = [f for f in snapshot.files if f.mtime_ns > now]
         for place, file in enumerate(future, start=1 - len(future)):
             os.utime(file.path, ns=(now + place, now + place))
-        if future or _seconds_to_rotation(snapshot, every) > 0:
+        if future or not _is_due(snapshot, every):  # not any more: another process was faster
             return None
         return _add(folder, snapshot, max_keys, random)[0]
+
+
+def _is_due(snapshot: Snapshot, every: int) -> bool:
+    """Whether `rotate_if_due` has something to do, which may be to mend times."""
+    return not snapshot.files or not 0 <= time.time_ns() - snapshot.files[-1].mtime_ns < every * ntp.NS
 
 
 def stage(folder: Path, random: Random) -> KeyFile:

@@ -384,7 +384,7 @@ def test_command_line_explains_its_cases() -> None:
         (("--recipe", "ours", "--again", "true"), "--again goes with --command"),
         (("--recipe", "ours", "--only", "nonsense"), "no check is called 'nonsense'"),
         (("--command", " "), "--command is empty"),
-        (("--command", ""), "--command is empty"),
+        (("--command", ""), "an argument is empty"),
     ],
 )
 def test_command_line_mistakes_are_told(arguments: tuple[str, ...], words: str) -> None:
