@@ -83,14 +83,14 @@ class Session:
         """Go on until the socket would block."""
         self.wants_write = False
         try:
+            if self.state is State.LINGERING:
+                self._discard()
             if self.state is State.HANDSHAKE:
                 self._handshake()
             if self.state is State.REQUEST:
                 self._read_request()
             if self.state is State.CLOSING:
                 self._write_response()
-            if self.state is State.LINGERING:
-                self._discard()
         except (tls.WantRead, BlockingIOError):
             if self.state is State.REQUEST:
                 # Acknowledge now: until then, a client without TCP_NODELAY does not send its request.
@@ -189,8 +189,9 @@ class Session:
             self._shared.count(verdict, self._peer, detail)
 
     def _write_response(self) -> None:
-        if self._response:  # in one write, hence one TLS record: some clients read only one
-            self._tls.send(self._response)
+        if self._response:
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)  # until SHUT_WR: all in one segment
+            self._tls.send(self._response)  # in one write, hence one TLS record: some clients read only one
             self._response = b""
         self._tls.shutdown()  # close_notify (section 4)
         self._sock.shutdown(socket.SHUT_WR)
