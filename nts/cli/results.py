@@ -17,7 +17,7 @@ def ke_dict(result: Result, server: str, stored: str, *, secrets: bool) -> dict[
     agreement = result.agreement
     return {
         "address": result.address,
-        "tls": {"version": result.tls_version, "cipher": result.tls_cipher},
+        "tls": {"version": result.tls_version, "cipher": result.tls_cipher, "group": result.tls_group},
         "aead": {"id": int(agreement.aead), "name": aead_name(agreement.aead)},
         "ntp": {"server": server, "port": agreement.port},
         "cookies": {"count": len(agreement.cookies), "lengths": sorted({len(c) for c in agreement.cookies})},
@@ -38,9 +38,8 @@ def ke_lines(result: Result, server: str, stored: str, *, verbose: bool) -> list
     if len(result.keys) > 1:
         lines.insert(1, "the server does not say which exporter context it uses: the time client will find out")
     if verbose:
-        lines.insert(
-            0, f"{result.tls_version} {result.tls_cipher} with {result.address}, {result.response_length} octets"
-        )
+        session = f"{result.tls_version} {result.tls_cipher} {result.tls_group}"
+        lines.insert(0, f"{session} with {result.address}, {result.response_length} octets")
     return lines
 
 

@@ -52,6 +52,8 @@ class Result:
     """the server's IP address"""
     tls_version: str
     tls_cipher: str
+    tls_group: str
+    """of the TLS key exchange, by OpenSSL's name"""
     response: Message = field(repr=False)
     response_length: int = 0
 
@@ -106,7 +108,8 @@ def exchange(options: Options, on_message: Callable[[Message], None] = lambda _m
         keys = tuple(export_keys(export, agreement.aead, c) for c in contexts)
         connection = channel.connection
         version, cipher = connection.get_protocol_version_name(), connection.get_cipher_name() or "?"
-    return Result(agreement, keys, address, version, cipher, message, length)
+        group = connection.get_group_name() or "?"
+    return Result(agreement, keys, address, version, cipher, group, message, length)
 
 
 def connect(host: str, endpoints: list[addresses.Endpoint], deadline: float) -> socket.socket:

@@ -116,6 +116,7 @@ def test_json_is_machine_readable_for_every_algorithm(suite: Suite, tmp_path: Pa
     done = suite.fetch("--aead", aead, "--json", output=file)
     ke = json.loads(done.stdout)
     assert ke["aead"]["id"] == aead
+    assert ke["tls"] == {"version": "TLSv1.3", "cipher": "TLS_AES_128_GCM_SHA256", "group": "X25519MLKEM768"}
     assert ke["cookies"] == {"count": 8, "lengths": [{15: 100, 16: 132, 17: 164}[aead]]}
     assert ke["ntp"] == {"server": ke["address"], "port": suite.ntp_port}
     assert [r["type"] for r in ke["records"]] == [1, 4, 7, *[5] * 8, 0]
@@ -125,6 +126,14 @@ def test_json_is_machine_readable_for_every_algorithm(suite: Suite, tmp_path: Pa
     assert abs(first["offset"]) <= first["error"] < 1
     assert (first["stratum"], first["leap"]) == (10, 0)
     assert second["cookies"] == {"received": 1, "stock": 8}
+
+
+def test_verbose_tells_how_the_session_is_protected(suite: Suite, tmp_path: Path) -> None:
+    shown = suite.fetch("--verbose", output=tmp_path / "c.ini").stdout
+    assert (
+        "TLSv1.3 TLS_AES_128_GCM_SHA256 X25519MLKEM768 with 127.0.0.1, " in shown
+        or "X25519MLKEM768 with ::1, " in shown
+    )
 
 
 def test_several_queries_end_with_a_summary(suite: Suite, tmp_path: Path) -> None:
@@ -180,7 +189,7 @@ def test_no_secret_is_printed_unless_asked_for(own_suite: Suite) -> None:
     outputs += [own_suite.ke.log.read_text(), own_suite.ts.log.read_text()]
     everything = "".join(outputs)
     assert len(secrets) > 20
-    assert "agreed (AEAD 15)" in everything, "the servers did say something"
+    assert "agreed (AEAD 15, X25519MLKEM768)" in everything, "the servers did say something"
     for secret in secrets:
         assert secret not in everything
         assert secret[36:68] not in everything, "nor a part of one"
