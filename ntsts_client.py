@@ -46,11 +46,14 @@ def main() -> int:
     from nts.cli import results
     from nts.client import ts_session
     from nts.client.state import DEFAULT_PATH, ClientState
+    from nts.codec import aead
 
     store = ClientState(Path(args.file or DEFAULT_PATH))
     association = store.load()
     if not association.verify:
         console.warn("the keys come from a key exchange without certificate verification: anyone could answer")
+    if args.verbose and (note := aead.substitute([association.keys.aead])):
+        console.say(note)
     endpoints = ts_session.locate(association, args.host, args.port, args.family)
     answers, failure = [], None
     for i in range(args.count):

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nts.cli.dump import aead_name, packet_lines, record_dicts, reference_id, secret
-from nts.client.ke_session import Result
-from nts.client.ts_session import Answer, Exchange
 from nts.codec import ntp
+
+if TYPE_CHECKING:  # neither client loads what only the other one needs: for the time client, that would be TLS
+    from nts.client.ke_session import Result
+    from nts.client.ts_session import Answer, Exchange
 
 
 def ke_dict(result: Result, server: str, stored: str, *, secrets: bool) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from nts.system import console
 _OLDEST_PYTHON = (3, 10)
 _DISTRIBUTIONS = {
     "cffi": "cffi",
+    "_cffi_backend": "cffi",
     "OpenSSL": "pyOpenSSL",
     "cryptography": "cryptography",
     "service_identity": "service-identity",

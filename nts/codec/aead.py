@@ -13,14 +13,12 @@ from enum import IntEnum
 from functools import cache, cached_property
 from typing import Protocol
 
-from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
-
 from nts.base.errors import AuthError, LibraryError
 from nts.base.registry import AeadId, Direction
 from nts.base.registry import Protocol as NextProtocol
 from nts.base.wire import u16
-from nts.codec.aes_siv import AesSiv
+from nts.codec import aes_siv
+from nts.codec.aes_siv import AesSiv, SubstituteAesSiv
 
 
 class Cipher(Protocol):
@@ -34,11 +32,17 @@ class Cipher(Protocol):
 
 
 class AesGcmSiv:
-    """AES-GCM-SIV (RFC 8452): the nonce has 12 octets, and a tag of 16 octets follows the ciphertext."""
+    """AES-GCM-SIV (RFC 8452): the nonce has 12 octets, and a tag of 16 octets follows the ciphertext.
+
+    The package cryptography is loaded here and not before: it is slow to load, and other algorithms do not need it.
+    """
 
     def __init__(self, key: bytes) -> None:
         check_gcm_siv()
-        self._cipher = AESGCMSIV(key)
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
+
+        self._cipher, self._invalid = AESGCMSIV(key), InvalidTag
 
     def seal(self, nonce: bytes, plaintext: bytes, associated: bytes) -> bytes:
         return self._cipher.encrypt(nonce, plaintext, associated)
@@ -46,7 +50,7 @@ class AesGcmSiv:
     def open(self, nonce: bytes, ciphertext: bytes, associated: bytes) -> bytes:
         try:
             return self._cipher.decrypt(nonce, ciphertext, associated)
-        except (InvalidTag, ValueError):  # ValueError: the nonce does not have 12 octets
+        except (self._invalid, ValueError):  # ValueError: the nonce does not have 12 octets
             raise AuthError("the AEAD tag does not match") from None
 
 
@@ -56,6 +60,13 @@ def check_gcm_siv() -> None:
 
     NTS requests have an empty plaintext, for which some releases of OpenSSL accept any tag (CVE-2026-45446).
     """
+    try:
+        from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
+    except ModuleNotFoundError:
+        raise  # the package is missing, which scripts explain
+    except ImportError:
+        raise LibraryError("this package cryptography is too old for AES-GCM-SIV", hint="update it") from None
     try:
         cipher = AESGCMSIV(b"\x01".ljust(16, b"\0"))
     except UnsupportedAlgorithm:
@@ -72,12 +83,16 @@ def check_gcm_siv() -> None:
         raise LibraryError("this OpenSSL's AES-GCM-SIV accepts forged tags", hint="update the package cryptography")
 
 
+def _aes_siv(key: bytes) -> Cipher:
+    return AesSiv(key) if aes_siv.is_built() else SubstituteAesSiv(key)
+
+
 class Aead(IntEnum):
     """The algorithms that this suite supports."""
 
-    AES_SIV_CMAC_256 = AeadId.AES_SIV_CMAC_256, 32, 16, AesSiv
-    AES_SIV_CMAC_384 = AeadId.AES_SIV_CMAC_384, 48, 16, AesSiv
-    AES_SIV_CMAC_512 = AeadId.AES_SIV_CMAC_512, 64, 16, AesSiv
+    AES_SIV_CMAC_256 = AeadId.AES_SIV_CMAC_256, 32, 16, _aes_siv
+    AES_SIV_CMAC_384 = AeadId.AES_SIV_CMAC_384, 48, 16, _aes_siv
+    AES_SIV_CMAC_512 = AeadId.AES_SIV_CMAC_512, 64, 16, _aes_siv
     AES_128_GCM_SIV = AeadId.AES_128_GCM_SIV, 16, 12, AesGcmSiv
 
     key_length: int
@@ -88,7 +103,7 @@ class Aead(IntEnum):
     """makes the cipher for a key. LibraryError when its library is missing or broken"""
 
     def __new__(
-        cls, number: int, key_length: int = 0, nonce_length: int = 0, cipher: Callable[[bytes], Cipher] = AesSiv
+        cls, number: int, key_length: int = 0, nonce_length: int = 0, cipher: Callable[[bytes], Cipher] = _aes_siv
     ) -> Aead:  # fmt: skip
         # The defaults satisfy type checkers, which mistake the look-up Aead(15) for a call of this.
         self = int.__new__(cls, number)
@@ -107,9 +122,25 @@ class Aead(IntEnum):
 
 
 def check(aeads: Iterable[Aead]) -> None:
-    """Raise LibraryError when one of these algorithms does not work on this machine. Servers call it as they start."""
+    """Raise LibraryError when one of these algorithms does not work here, or there is no libaes_siv.
+
+    Servers call it as they start: whatever the algorithm, libaes_siv seals their cookies.
+    """
+    aes_siv.backend()
+    check_usable(aeads)
+
+
+def check_usable(aeads: Iterable[Aead]) -> None:
+    """Raise LibraryError when one of these algorithms does not work here. Clients call it before they need it."""
     for aead in aeads:
         aead.cipher(bytes(aead.key_length))
+
+
+def substitute(aeads: Iterable[Aead]) -> str:
+    """What stands in for libaes_siv with these algorithms, for a person; empty when nothing has to."""
+    if aes_siv.is_built() or not any(aead.cipher is _aes_siv for aead in aeads):
+        return ""
+    return "libaes_siv has not been built: the package cryptography does AES-SIV"
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""AES-SIV-CMAC (RFC 5297) as an AEAD, over our C library libaes_siv.
+"""AES-SIV-CMAC (RFC 5297) as an AEAD, over our C library libaes_siv; `SubstituteAesSiv` is for clients without it.
 
 The library is in the checkout (`libaes_siv/libaes_siv.so`), whatever the current directory. It is bound in cffi's ABI
 mode: only pointers and lengths cross, never a struct. The input of S2V is the associated data (one component, even
@@ -8,50 +8,33 @@ when it is empty), then the nonce, then the plaintext.
 
 from __future__ import annotations
 
+import contextlib
 from functools import lru_cache
 from typing import Any
 
-from cffi import FFI
-
 from nts import ROOT
 from nts.base.errors import AuthError, LibraryError
+from nts.codec._aes_siv_abi import ffi as _ffi
 
 LIBRARY = ROOT / "libaes_siv" / "libaes_siv.so"
 KEY_LENGTHS = (32, 48, 64)  # octets
 TAG_LENGTH = 16  # octets of the synthetic IV, which precedes the ciphertext (section 2.6)
 _VERSION = (1, 2)  # the major version must be this one, the minor version at least
 
-_ffi = FFI()
-_ffi.cdef(
-    """
-    typedef struct AES_SIV_CTX_st AES_SIV_CTX;
-    AES_SIV_CTX *AES_SIV_CTX_new(void);
-    void AES_SIV_CTX_free(AES_SIV_CTX *ctx);
-    int AES_SIV_Encrypt(AES_SIV_CTX *ctx, unsigned char *out, size_t *out_len,
-                        unsigned char const *key, size_t key_len, unsigned char const *nonce, size_t nonce_len,
-                        unsigned char const *plaintext, size_t plaintext_len,
-                        unsigned char const *ad, size_t ad_len);
-    int AES_SIV_Decrypt(AES_SIV_CTX *ctx, unsigned char *out, size_t *out_len,
-                        unsigned char const *key, size_t key_len, unsigned char const *nonce, size_t nonce_len,
-                        unsigned char const *ciphertext, size_t ciphertext_len,
-                        unsigned char const *ad, size_t ad_len);
-    int AES_SIV_SealCopies(unsigned char *out, unsigned char const *key, size_t key_len,
-                           unsigned char const *nonces, size_t nonce_len, size_t n,
-                           unsigned char const *plaintext, size_t plaintext_len);
-    char const *aes_siv_version(void);
-    char const *aes_siv_backend(void);
-    """
-)
+
+def is_built() -> bool:
+    """Whether libaes_siv is there."""
+    return LIBRARY.exists()
 
 
 @lru_cache(maxsize=1)
 def _library() -> Any:  # a cffi library object has no static type
-    if not LIBRARY.exists():
+    if not is_built():
         raise LibraryError(f"{LIBRARY} has not been built")
     try:
         library: Any = _ffi.dlopen(str(LIBRARY))
         version = _text(library.aes_siv_version())
-    except (OSError, AttributeError) as e:
+    except (OSError, AttributeError, _ffi.error) as e:
         raise LibraryError(f"{LIBRARY} cannot be used: {e}") from None
     major, minor = (int(part) for part in version.split(".")[:2])
     if major != _VERSION[0] or minor < _VERSION[1]:
@@ -73,12 +56,16 @@ def _text(pointer: Any) -> str:
     return octets.decode()
 
 
+def _check_length(key: bytes) -> None:
+    if len(key) not in KEY_LENGTHS:
+        raise ValueError(f"an AES-SIV key of {len(key)} octets")
+
+
 class AesSiv:
     """AES-SIV-CMAC with a key of 32, 48 or 64 octets. Not thread-safe."""
 
     def __init__(self, key: bytes) -> None:
-        if len(key) not in KEY_LENGTHS:
-            raise ValueError(f"an AES-SIV key of {len(key)} octets")
+        _check_length(key)
         backend()
         self._key = key
         self._lib = _library()
@@ -121,3 +108,34 @@ class AesSiv:
             text, len(text), associated, len(associated),
         )  # fmt: skip
         return bytes(_ffi.buffer(out, out_length[0])) if ok else None
+
+
+class SubstituteAesSiv:
+    """The same by the package cryptography, which is slower to start and to run."""
+
+    def __init__(self, key: bytes) -> None:
+        from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm  # here: only who needs it loads it
+        from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+        _check_length(key)
+        try:
+            self._cipher = AESSIV(key)
+        except UnsupportedAlgorithm:
+            raise LibraryError("there is no libaes_siv, and this OpenSSL has no AES-SIV") from None
+        self._invalid = InvalidTag
+        with contextlib.suppress(AuthError):  # on an empty plaintext, some releases of OpenSSL accept any tag
+            self.open(bytes(16), bytes(TAG_LENGTH), b"\0")
+            raise LibraryError("there is no libaes_siv, and this OpenSSL's AES-SIV accepts forged tags")
+
+    def seal(self, nonce: bytes, plaintext: bytes, associated: bytes) -> bytes:
+        """As `AesSiv.seal`."""
+        return self._cipher.encrypt(plaintext, [associated, nonce])
+
+    def open(self, nonce: bytes, ciphertext: bytes, associated: bytes) -> bytes:
+        """As `AesSiv.open`."""
+        if len(ciphertext) < TAG_LENGTH:
+            raise AuthError("a ciphertext shorter than its tag")
+        try:
+            return self._cipher.decrypt(ciphertext, [associated, nonce])
+        except self._invalid:
+            raise AuthError("the AEAD tag does not match") from None

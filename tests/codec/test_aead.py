@@ -5,15 +5,26 @@ from __future__ import annotations
 
 import importlib.resources
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.ciphers import aead as ciphers
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
 from nts.base.errors import AuthError, LibraryError
 from nts.base.registry import AEAD_NAMES
-from nts.codec import aead
-from nts.codec.aead import Aead, SessionKeys, check, check_gcm_siv, export_keys, possible_contexts
+from nts.codec import aes_siv
+from nts.codec.aead import (
+    Aead,
+    SessionKeys,
+    check,
+    check_gcm_siv,
+    check_usable,
+    export_keys,
+    possible_contexts,
+    substitute,
+)
 from testkit import packets
 from testkit.packets import Counter
 
@@ -140,11 +151,74 @@ REAL = AESGCMSIV
 def test_a_broken_library_is_refused_before_a_server_starts(
     monkeypatch: pytest.MonkeyPatch, library: type, complaint: str
 ) -> None:
-    monkeypatch.setattr(aead, "AESGCMSIV", library)
+    monkeypatch.setattr(ciphers, "AESGCMSIV", library)
     check_gcm_siv.cache_clear()
     check([Aead.AES_SIV_CMAC_256])  # needs it not
     with pytest.raises(LibraryError, match=complaint):
         check([Aead.AES_SIV_CMAC_256, Aead.AES_128_GCM_SIV])
+
+
+def test_a_package_without_aes_gcm_siv_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(ciphers, "AESGCMSIV")
+    check_gcm_siv.cache_clear()
+    with pytest.raises(LibraryError, match="cryptography is too old"):
+        check([Aead.AES_128_GCM_SIV])
+
+
+# --- without libaes_siv ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _not_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.setattr(aes_siv, "LIBRARY", tmp_path / "libaes_siv.so")
+    aes_siv._library.cache_clear()
+    yield
+    aes_siv._library.cache_clear()
+
+
+@pytest.mark.usefixtures("_not_built")
+def test_clients_do_without_libaes_siv_and_servers_do_not() -> None:
+    check_usable(Aead)
+    assert "cryptography does AES-SIV" in substitute(Aead)
+    assert not substitute([Aead.AES_128_GCM_SIV])
+    with pytest.raises(LibraryError, match="has not been built"):
+        check([Aead.AES_128_GCM_SIV])
+
+
+def test_nothing_stands_in_for_a_library_that_is_there() -> None:
+    assert not substitute(Aead)
+    assert isinstance(Aead.AES_SIV_CMAC_256.cipher(bytes(32)), aes_siv.AesSiv)
+
+
+@pytest.mark.usefixtures("_not_built")
+@pytest.mark.parametrize("algorithm", list(Aead)[:3])
+def test_the_substitute_seals_the_same(algorithm: Aead) -> None:
+    test_an_algorithm_seals_as_an_independent_implementation_does(algorithm)
+    for part in ("nonce", "sealed", "associated"):
+        for size in (0, 9):
+            test_no_bit_can_be_changed(algorithm, size, part)
+    for size in range(16):
+        test_a_ciphertext_shorter_than_its_tag_is_not_authentic(algorithm, size)
+    with pytest.raises(ValueError, match="key of 31 octets"):
+        algorithm.cipher(bytes(31))
+
+
+class ForgeableSiv:
+    """An AES-SIV that takes any tag."""
+
+    def __init__(self, key: bytes) -> None:
+        pass
+
+    def decrypt(self, data: bytes, associated: list[bytes]) -> bytes:
+        return b""
+
+
+@pytest.mark.usefixtures("_not_built")
+@pytest.mark.parametrize(("library", "complaint"), [(ForgeableSiv, "accepts forged tags"), (Missing, "no AES-SIV")])
+def test_a_broken_substitute_is_refused(monkeypatch: pytest.MonkeyPatch, library: type, complaint: str) -> None:
+    monkeypatch.setattr(ciphers, "AESSIV", library)
+    with pytest.raises(LibraryError, match=complaint):
+        check_usable([Aead.AES_SIV_CMAC_256])
 
 
 # --- keys ------------------------------------------------------------------------------------------------------------

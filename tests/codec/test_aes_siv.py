@@ -25,6 +25,7 @@ from nts.codec import aes_siv
 from nts.codec.aes_siv import AesSiv
 from testkit.packets import Counter, bounded
 from testkit.processes import ROOT
+from tools import aes_siv_abi
 
 A2_KEY = bytes.fromhex("7f7e7d7c7b7a79787776757473727170404142434445464748494a4b4c4d4e4f")
 A2_AD = bytes.fromhex("00112233445566778899aabbccddeeffdeaddadadeaddadaffeeddccbbaa99887766554433221100")
@@ -49,6 +50,10 @@ def test_rfc5297_a2_in_the_shape_of_nts(plaintext: bytes, sealed: str) -> None:
     siv = AesSiv(A2_KEY)
     assert siv.seal(A2_NONCE, plaintext, A2_AD).hex() == sealed
     assert siv.open(A2_NONCE, bytes.fromhex(sealed), A2_AD) == plaintext
+
+
+def test_the_prepared_binding_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
+    assert aes_siv_abi.PATH.read_text(encoding="utf-8") == aes_siv_abi.text(), "python -m tools.aes_siv_abi"
 
 
 # --- the published set of OpenSSL, which cryptography carries, through the step-by-step functions ---------------------
