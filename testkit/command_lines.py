@@ -25,6 +25,7 @@ def parser_of(script: Path) -> argparse.ArgumentParser:
     environ = {k: v for k, v in os.environ.items() if k != "SSLKEYLOGFILE"}  # a default of --keylog
     with (
         mock.patch.object(argparse.ArgumentParser, "parse_args", caught),
+        mock.patch.object(argparse.ArgumentParser, "parse_intermixed_args", caught),
         mock.patch.dict(os.environ, environ, clear=True),
         pytest.raises(Caught) as caught_parser,
     ):

@@ -32,6 +32,10 @@ class ExitCode(IntEnum):
     UNUSABLE_SERVER = 25
 
 
+NO_HINT = ""
+"""for errors of a class that has a hint, where that would not help"""
+
+
 class NTSError(Exception):
     """The base class. A script prints the message and the `hint` (what to try next), and exits with `exit_code`."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Strict parsing of numbers, addresses and names that people and peers send."""
+"""Strict parsing of numbers, addresses and names that people and peers send, and words to show them."""
 
 from __future__ import annotations
 
@@ -35,3 +35,27 @@ def is_ip_address(text: str) -> bool:
         return "%" not in text and bool(ipaddress.ip_address(text))
     except ValueError:
         return False
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun: 1 cookie, 2 cookies."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def clipped(text: str, limit: int) -> str:
+    """`text`, or its beginning and how much was left out: a peer may send more than anybody would read."""
+    return text if len(text) <= limit else f"{text[:limit]}... ({counted(len(text) - limit, 'more character')})"
+
+
+def harmless(text: str, limit: int = 200) -> str:
+    """What a peer sent, fit for a terminal: one line without control codes or direction marks, and not too long."""
+    return clipped("".join(c if c.isprintable() else "?" for c in text), limit)
+
+
+def place_hint(host: str) -> str | None:
+    """What to write instead of [ADDRESS], HOST:PORT or [ADDRESS]:PORT, which are no names; None for anything else."""
+    bracketed = re.fullmatch(r"\[(.*)\](?::(\d+))?", host)
+    name, port = bracketed.groups() if bracketed else host.rpartition(":")[::2]
+    if not bracketed and (not name or ":" in name or not port.isdigit()):
+        return None
+    return f"write HOST PORT, here {name} {port}" if port else f"write HOST PORT without brackets, here {name}"

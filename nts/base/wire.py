@@ -7,6 +7,7 @@ Every read returns exactly what was asked for, or raises FormatError.
 from __future__ import annotations
 
 from nts.base.errors import FormatError
+from nts.base.text import counted
 
 
 class Reader:
@@ -25,7 +26,7 @@ class Reader:
     def take(self, count: int) -> bytes:
         """The next `count` octets."""
         if count > self.remaining:
-            raise FormatError(f"{count} octets expected at offset {self.position}, {self.remaining} left")
+            raise FormatError(f"{counted(count, 'octet')} expected at offset {self.position}, {self.remaining} left")
         self.position += count
         return self._data[self.position - count : self.position]
 

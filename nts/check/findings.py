@@ -6,14 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from nts.base.text import counted as counted  # one of the words, for judgements too
 from nts.check.model import Finding, Grade
 
 _MAX_LISTED = 12
-
-
-def counted(number: int, noun: str) -> str:
-    """A number and its noun: 1 cookie, 2 cookies."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def listed(things: Iterable[object]) -> str:

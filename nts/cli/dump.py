@@ -13,34 +13,38 @@ from typing import Any
 
 from nts.base.errors import FormatError
 from nts.base.registry import AEAD_NAMES, ERROR_NAMES, FIELD_NAMES, FieldType, Protocol, RecordType, Stratum
+from nts.base.text import counted
 from nts.codec import extensions, ntp, records
 from nts.codec.ntp import Header
 from nts.codec.records import Message, Record
 
+_MAX_NUMBERS = 100  # of a record
 _COOKIE_FIELDS = (FieldType.COOKIE, FieldType.COOKIE_PLACEHOLDER)
 
 
 def secret(data: bytes, show: bool) -> str:
     """Octets in hex if they may be shown, else only their number."""
-    return data.hex() if show else f"<{len(data)} octets>"
+    return data.hex() if show else f"<{counted(len(data), 'octet')}>"
 
 
-def record_lines(message: Message, *, secrets: bool) -> list[str]:
-    """A line for each record of an NTS-KE message: offset, critical bit, type, meaning."""
+def record_lines(message: Message, *, secrets: bool, limit: int | None = None) -> list[str]:
+    """A line for each record of an NTS-KE message: offset, critical bit, type, meaning. At most `limit` records."""
     lines = []
-    for r in record_dicts(message, secrets=secrets):
+    for r in record_dicts(message, secrets=secrets, limit=limit):
         mark = "critical" if r["critical"] else ""
         lines.append(f"{r['offset']:5}  {mark:8}  {r['type']:5} {r['name']:<29} {r['value']}".rstrip())
+    if len(lines) < len(message.records):
+        lines.append(f"  ... {counted(len(message.records) - len(lines), 'more record')}")
     if message.trailing:
         end = sum(records.HEADER_LENGTH + len(r.body) for r in message.records)
-        lines.append(f"{end:5}            {message.trailing} octets after the end")
+        lines.append(f"{end:5}            {counted(message.trailing, 'octet')} after the end")
     return lines
 
 
-def record_dicts(message: Message, *, secrets: bool) -> list[dict[str, Any]]:
+def record_dicts(message: Message, *, secrets: bool, limit: int | None = None) -> list[dict[str, Any]]:
     """The same for JSON."""
     rows, offset = [], 0
-    for r in message.records:
+    for r in message.records[:limit]:
         rows.append(
             {
                 "offset": offset,
@@ -75,13 +79,15 @@ def _record_value(record: Record, secrets: bool) -> str:
                 return ""
     except FormatError as e:
         return f"malformed: {e}"
-    return f"<{len(record.body)} octets>"
+    return secret(record.body, False)
 
 
 def _with_names(numbers: list[int], name: Callable[[int], str]) -> str:
     """Numbers with their names. A run of the same number is shown once, with its length."""
     runs = [(number, len(list(run))) for number, run in itertools.groupby(numbers)]
-    return ", ".join(f"{n} {name(n)}{f' ({count} times)' if count > 1 else ''}" for n, count in runs) or "none"
+    texts = [f"{n} {name(n)}{f' ({count} times)' if count > 1 else ''}" for n, count in runs[:_MAX_NUMBERS]]
+    more = [f"and {len(runs) - _MAX_NUMBERS} more"] if len(runs) > _MAX_NUMBERS else []
+    return ", ".join(texts + more) or "none"
 
 
 def aead_name(number: int) -> str:
@@ -119,7 +125,7 @@ def packet_lines(packet: bytes, *, secrets: bool, plaintext: bytes | None = None
     if problem:
         lines.append(f"       malformed: {problem}")
     elif rest:
-        lines.append(f"{len(packet) - rest:5}  {rest} octets of MAC or remains")
+        lines.append(f"{len(packet) - rest:5}  {counted(rest, 'octet')} of MAC or remains")
     return lines
 
 
@@ -189,8 +195,8 @@ def _field_value(f: extensions.Field, secrets: bool) -> list[str]:
         except FormatError as e:
             return [f"malformed: {e}"]
         return [
-            f"nonce of {len(parts.nonce)} octets: {parts.nonce.hex()}",
-            f"ciphertext of {len(parts.ciphertext)} octets, with the tag",
-            *([f"Additional Padding of {parts.padding} octets"] if parts.padding else []),
+            f"nonce of {counted(len(parts.nonce), 'octet')}: {parts.nonce.hex()}",
+            f"ciphertext of {counted(len(parts.ciphertext), 'octet')}, with the tag",
+            *([f"Additional Padding of {counted(parts.padding, 'octet')}"] if parts.padding else []),
         ]
     return [f.body.hex()]

@@ -6,8 +6,10 @@ from __future__ import annotations
 import argparse
 import socket
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nts import __version__
 from nts.base.text import whole_number
 from nts.system import console
 
@@ -27,7 +29,9 @@ class _Parser(argparse.ArgumentParser):
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
     """A parser whose help is the script's docstring: a description, then examples. It refuses empty arguments."""
-    return _Parser(prog=console.prog(), **_described(doc))
+    made = _Parser(prog=console.prog(), **_described(doc))
+    made.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    return made
 
 
 def subcommand(subparsers: Any, name: str, doc: str | None) -> argparse.ArgumentParser:
@@ -81,6 +85,18 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--verbose", action="store_true", help="print more")
     parser.add_argument("--show-secrets", action="store_true", help="print keys and cookies, which are secret")
+
+
+def text(text: str) -> str:
+    """A command-line argument that must not be empty."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
+def path(text_: str) -> Path:
+    """A command-line argument: the path of a file."""
+    return Path(text(text_))
 
 
 def port(text: str) -> int:

@@ -6,34 +6,51 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
-from nts.cli.dump import aead_name, packet_lines, record_dicts, reference_id, secret
+from nts.base.errors import ExitCode, NTSError
+from nts.base.text import clipped, counted
+from nts.cli.dump import aead_name, packet_dict, packet_lines, record_dicts, reference_id, secret
 from nts.codec import ntp
+from nts.codec.records import Message
+from nts.system import addresses
+
+MAX_RECORDS, MAX_FIELDS = 64, 64  # to show of a message or packet: more than honest servers send
+MAX_LINES, MAX_LINE = 200, 3000  # lines of a packet, characters of a line
 
 if TYPE_CHECKING:  # neither client loads what only the other one needs: for the time client, that would be TLS
     from nts.client.ke_session import Result
-    from nts.client.ts_session import Answer, Exchange
+    from nts.client.ts_session import Answer, Attempt, Exchange
 
 
 def ke_dict(result: Result, server: str, stored: str, *, secrets: bool) -> dict[str, Any]:
-    """A key exchange for JSON."""
+    """A key exchange for JSON. Keys have the names that they have in client.ini."""
     agreement = result.agreement
+    keys: dict[str, str] = {}
+    for pair, suffix in zip(result.keys, ("", "_context_15"), strict=False):
+        keys |= {f"c2s{suffix}": secret(pair.c2s, secrets), f"s2c{suffix}": secret(pair.s2c, secrets)}
     return {
         "address": result.address,
         "tls": {"version": result.tls_version, "cipher": result.tls_cipher, "group": result.tls_group},
         "aead": {"id": int(agreement.aead), "name": aead_name(agreement.aead)},
         "ntp": {"server": server, "port": agreement.port},
         "cookies": {"count": len(agreement.cookies), "lengths": sorted({len(c) for c in agreement.cookies})},
-        "records": record_dicts(result.response, secrets=secrets),
-        "keys": {"c2s": secret(result.keys[0].c2s, secrets), "s2c": secret(result.keys[0].s2c, secrets)},
+        **records_dict(result.response, secrets=secrets),
+        "keys": keys,
         "stored": stored,
     }
 
 
+def records_dict(message: Message, *, secrets: bool) -> dict[str, Any]:
+    """The records of a response for JSON, and how many were left out if there were too many."""
+    rows = record_dicts(message, secrets=secrets, limit=MAX_RECORDS)
+    left_out = len(message.records) - len(rows)
+    return {"records": rows, **({"records_left_out": left_out} if left_out else {})}
+
+
 def ke_lines(result: Result, server: str, stored: str, *, verbose: bool) -> list[str]:
     """A key exchange for a person."""
-    agreement, count = result.agreement, len(result.agreement.cookies)
+    agreement = result.agreement
     lines = [
-        f"{count} cookie{'s' * (count != 1)} and keys for {aead_name(agreement.aead)}, "
+        f"{counted(len(agreement.cookies), 'cookie')} and keys for {aead_name(agreement.aead)}, "
         f"good for {server} UDP port {agreement.port}",
         f"stored in {stored}",
     ]
@@ -62,17 +79,32 @@ def seconds(ns: int, *, sign: bool = False) -> str:
 
 def answer_line(answer: Answer) -> str:
     """The server's time at the instant when its answer arrived, for a person."""
-    m = answer.measurement
-    when = utc(answer.received_ns + m.offset)
-    return f"{when}  offset {seconds(m.offset, sign=True)} +/- {seconds(m.error)}, delay {seconds(m.delay)}"
+    m, header = answer.measurement, answer.judgement.header
+    assert header is not None
+    when, where = utc(answer.received_ns + m.offset), addresses.format_address(answer.endpoint.address)
+    offset = f"offset {seconds(m.offset, sign=True)} +/- {seconds(m.error)}, delay {seconds(m.delay)}"
+    return f"{when}  {offset}, {where} stratum {header.stratum}"
 
 
-def answer_dict(answer: Answer, stock: int, *, server_verified: bool) -> dict[str, Any]:
-    """The same for JSON. All durations are in seconds."""
+def exchange_dict(exchange: Exchange, *, dump: bool, secrets: bool) -> dict[str, Any]:
+    """A query for JSON: its answer or its error, and with `dump` its packets. All durations are in seconds."""
+    if exchange.answer:
+        values = _answer_dict(exchange.answer)
+    else:
+        assert exchange.failure is not None
+        values = {"error": error_dict(exchange.failure)}
+    received = sum(len(j.cookies) for a in exchange.attempts for _, j in a.datagrams)
+    values["server_verified"] = exchange.association.verify
+    values["cookies"] = {"received": received, "stock": exchange.stock}
+    return {**values, "dump": [_attempt_dict(a, secrets) for a in exchange.attempts]} if dump else values
+
+
+def _answer_dict(answer: Answer) -> dict[str, Any]:
     header, m = answer.judgement.header, answer.measurement
     assert header is not None
     return {
         "server": answer.endpoint.host,
+        "port": answer.endpoint.address[1],
         "time": utc(answer.received_ns + m.offset),
         "offset": m.offset / ntp.NS,
         "error": m.error / ntp.NS,
@@ -83,18 +115,71 @@ def answer_dict(answer: Answer, stock: int, *, server_verified: bool) -> dict[st
         "root_delay": ntp.short_to_ns(header.root_delay) / ntp.NS,
         "root_dispersion": ntp.short_to_ns(header.root_dispersion) / ntp.NS,
         "authenticated": True,  # otherwise there is no answer
-        "server_verified": server_verified,
-        "cookies": {"received": len(answer.judgement.cookies), "stock": stock},
     }
 
 
-def summary_line(answers: list[Answer], count: int) -> str:
-    """A summary of several queries. The sample with the least delay is the best (RFC 5905 section 10)."""
+def _attempt_dict(attempt: Attempt, secrets: bool) -> dict[str, Any]:
+    answers = [
+        {
+            "kind": judgement.kind.name.lower(),
+            "reason": judgement.reason,
+            "cookies": [secret(c, secrets) for c in judgement.cookies],
+            **_packet_dict(datagram, secrets),
+        }
+        for datagram, judgement in attempt.datagrams
+    ]
+    where = addresses.format_address(attempt.endpoint.address)
+    request = _packet_dict(attempt.request.packet, secrets)
+    return {"address": where, "refused": attempt.refused, "request": request, "answers": answers}
+
+
+def _packet_dict(packet: bytes, secrets: bool) -> dict[str, Any]:
+    values = packet_dict(packet, secrets=secrets)
+    fields = values.get("fields", [])
+    if len(fields) > MAX_FIELDS:
+        values |= {"fields": fields[:MAX_FIELDS], "fields_left_out": len(fields) - MAX_FIELDS}
+    for field in values.get("fields", []):
+        field["value"] = [clipped(text, MAX_LINE) for text in field["value"]]
+    return values
+
+
+_STAGES = {
+    ExitCode.RESOLVE: "name", ExitCode.CONNECT: "connect", ExitCode.TLS: "tls", ExitCode.CERTIFICATE: "tls",
+    ExitCode.ALPN: "tls", ExitCode.KE_RESPONSE: "key exchange", ExitCode.KE_ERROR_RECORD: "key exchange",
+    ExitCode.NO_ANSWER: "time", ExitCode.NTS_NAK: "time", ExitCode.NOT_AUTHENTIC: "time", ExitCode.MISMATCH: "time",
+    ExitCode.UNUSABLE_SERVER: "time",
+}  # fmt: skip
+
+
+def error_dict(e: NTSError) -> dict[str, Any]:
+    """An error for JSON: `code` is the exit code, `stage` how far things went."""
+    return {
+        "code": int(e.exit_code),
+        "stage": _STAGES.get(e.exit_code, "local"),
+        "message": str(e),
+        "hint": e.hint or "",
+    }
+
+
+def summary_lines(answers: list[Answer], queries: int) -> list[str]:
+    """What several queries amount to. The sample with the least delay is the best (RFC 5905 section 10)."""
+    made = f"{queries} {'query' if queries == 1 else 'queries'}"
     if not answers:
-        return f"{count} queries, no answers"
+        return [f"{made}, no answers"]
     best = min((a.measurement for a in answers), key=lambda m: m.delay)
     offset, error = seconds(best.offset, sign=True), seconds(best.error)
-    return f"{count} queries, {len(answers)} answers; best offset {offset} +/- {error}"
+    offsets, delays = [a.measurement.offset for a in answers], [a.measurement.delay for a in answers]
+    jitter = round((sum((o - best.offset) ** 2 for o in offsets) / max(len(offsets) - 1, 1)) ** 0.5)
+    return [
+        f"{made}, {counted(len(answers), 'answer')}; best offset {offset} +/- {error}",
+        f"loss {1 - len(answers) / queries:.0%}; offset {_spread(offsets, sign=True)}, jitter {seconds(jitter)}; "
+        f"delay {_spread(delays)}",
+    ]
+
+
+def _spread(values: list[int], *, sign: bool = False) -> str:
+    figures = {"min": min(values), "mean": round(sum(values) / len(values)), "max": max(values)}
+    return ", ".join(f"{name} {seconds(value, sign=sign)}" for name, value in figures.items())
 
 
 def exchange_lines(exchange: Exchange, *, secrets: bool) -> list[str]:
@@ -104,7 +189,10 @@ def exchange_lines(exchange: Exchange, *, secrets: bool) -> list[str]:
         lines += ["request:", *packet_lines(attempt.request.packet, secrets=secrets), ""]
         for datagram, judgement in attempt.datagrams:
             lines.append(f"answer: {judgement.kind.name.lower()}{judgement.reason and f' ({judgement.reason})'}")
-            lines += packet_lines(datagram, secrets=secrets)
+            packet = packet_lines(datagram, secrets=secrets)
+            lines += [clipped(line, MAX_LINE) for line in packet[:MAX_LINES]]
+            if len(packet) > MAX_LINES:
+                lines.append(f"       ... {counted(len(packet) - MAX_LINES, 'more line')}")
             lines += [f"       decrypted: NTS Cookie {secret(c, secrets)}" for c in judgement.cookies]
             lines.append("")
     return lines

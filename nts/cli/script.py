@@ -55,15 +55,31 @@ def run(main: Callable[[], int]) -> None:
             raise
         console.fail(f"this Python has no {_DISTRIBUTIONS[e.name]}", _interpreter_hint())
         code = ExitCode.USAGE
+    except ImportError as e:
+        name = (e.name or "").partition(".")[0]
+        if name not in _DISTRIBUTIONS:
+            raise
+        console.fail(f"this Python has another {_DISTRIBUTIONS[name]} than is needed: {e.msg}", _interpreter_hint())
+        code = ExitCode.USAGE
     except KeyboardInterrupt:
         code = 130
     except (OSError, UnicodeError, RuntimeError) as e:  # what the machine refuses and nothing else handles
         if not isinstance(e, BrokenPipeError):
-            console.fail(f"{e.filename}: {e.strerror}" if isinstance(e, OSError) and e.filename else str(e))
+            console.fail(_explained(e))
         with contextlib.suppress(OSError):  # there may be no descriptors left
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not fail
         code = ExitCode.USAGE if isinstance(e, OSError) and e.filename else ExitCode.FAILURE
     sys.exit(code)
+
+
+def _explained(e: OSError | UnicodeError | RuntimeError) -> str:
+    if not isinstance(e, OSError):
+        return str(e)
+    try:
+        sys.stdout.flush()  # fails again if that is what failed
+    except OSError:
+        return f"cannot write to standard output: {e.strerror}"
+    return f"{e.filename}: {e.strerror}" if e.filename else e.strerror or str(e)
 
 
 def _open_standard_streams() -> None:

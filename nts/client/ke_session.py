@@ -11,15 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nts.base.errors import ConfigError, ConnectError, FormatError, KeResponseError, TLSError
+from nts.base.errors import NO_HINT, ConfigError, ConnectError, FormatError, KeResponseError, TLSError
 from nts.base.registry import COOKIES_WANTED
 from nts.client.state import Association
-from nts.codec.aead import Aead, SessionKeys, export_keys, possible_contexts
+from nts.codec.aead import Aead, SessionKeys, check_usable, export_keys, possible_contexts
 from nts.codec.records import Message, MessageReader
 from nts.protocol import ke_client
 from nts.protocol.ke_client import Agreement
 from nts.system import addresses, tls
 
+Shower = Callable[[Message], None]
+"""shows a response, before it is judged"""
 CLOSE_GRACE = 0.5  # seconds to wait for the server's close_notify after its response
 
 
@@ -72,24 +74,26 @@ class Result:
         )
 
 
-def exchange(options: Options, on_message: Callable[[Message], None] = lambda _message: None) -> Result:
+def exchange(options: Options, on_message: Shower = lambda _message: None) -> Result:
     """Run a key exchange. `on_message` is called with the response before it is judged.
 
-    Raises the exception of the stage that failed: ConfigError, ResolveError, ConnectError, TLSError,
+    Raises the exception of the stage that failed: LibraryError, ConfigError, ResolveError, ConnectError, TLSError,
     CertificateError, ALPNError, KeResponseError or KeErrorRecord.
     """
+    check_usable(options.aeads)
+    keylog = _KeyLog(options.keylog) if options.keylog else None
     channel = tls.ClientChannel(
-        name=options.verify_name or options.host,
-        verify=options.verify,
-        ca=options.ca,
-        keylog=_keylog_writer(options.keylog),
-    )
+        name=options.verify_name or options.host, verify=options.verify, ca=options.ca,
+        keylog=keylog.write if keylog else None,
+    )  # fmt: skip
     endpoints = addresses.resolve(options.host, options.port, socket.SOCK_STREAM, options.family)
     deadline = time.monotonic() + options.timeout
     with connect(options.host, endpoints, deadline) as sock:
         address = addresses.numeric_host(sock.getpeername())
         channel.open(sock, deadline)
         channel.handshake()
+        if keylog and keylog.problem:
+            raise ConfigError(keylog.problem, hint=NO_HINT)
         try:
             channel.send(ke_client.build_request(options.aeads))
             message, length = _receive(channel)
@@ -144,20 +148,27 @@ def _receive(channel: tls.ClientChannel) -> tuple[Message, int]:
             return message, reader.octets
 
 
-def _keylog_writer(path: Path | None) -> Callable[[bytes], None] | None:
-    """A function that appends NSS key log lines to a file. Makes the file readable only by its owner."""
-    if path is None:
-        return None
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.fchmod(descriptor, 0o600)
-        os.close(descriptor)
-    except OSError as e:
-        raise ConfigError(f"cannot write the key log {path}: {e.strerror}") from None
+class _KeyLog:
+    """Appends NSS key log lines to a file. Makes the file readable only by its owner."""
 
-    def write(line: bytes) -> None:
-        with path.open("ab") as f:
-            f.write(line + b"\n")
+    def __init__(self, path: Path) -> None:
+        """ConfigError when the file cannot be written."""
+        self._path, self.problem = path, ""
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.fchmod(descriptor, 0o600)
+            os.close(descriptor)
+        except OSError as e:
+            raise ConfigError(self._complaint(e), hint=NO_HINT) from None
 
-    return write
+    def write(self, line: bytes) -> None:
+        """Append a line. Sets `problem` when that fails: OpenSSL, which calls this, cannot pass on an exception."""
+        try:
+            with self._path.open("ab") as f:
+                f.write(line + b"\n")
+        except OSError as e:
+            self.problem = self._complaint(e)
+
+    def _complaint(self, e: OSError) -> str:
+        return f"cannot write the key log {self._path}: {e.strerror}"

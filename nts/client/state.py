@@ -7,7 +7,7 @@ hex. We add [ntske] host, port, ca, verify, and [keys] aead, c2s_context_15, s2c
 Invariants:
 
 - The file on disk is always whole and of mode 0600.
-- Unknown sections and options stay. Comments do not.
+- Unknown sections and options stay, as they are written. Comments do not.
 - `take_cookie` removes the cookie from the disk before it returns, so that no crash and no second client can send it
   twice.
 """
@@ -16,21 +16,23 @@ from __future__ import annotations
 
 import configparser
 import io
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nts import ROOT
-from nts.base.errors import ConfigError, NoCookies
-from nts.base.registry import COOKIES_WANTED, KE_PORT
-from nts.base.text import whole_number
+from nts.base.errors import NO_HINT, ConfigError, NoCookies
+from nts.base.registry import COOKIES_WANTED, KE_PORT, MAX_COOKIE
+from nts.base.text import counted, whole_number
 from nts.codec.aead import Aead, SessionKeys
 from nts.protocol import ts_client
 from nts.system import files, inifile
 
 DEFAULT_PATH = ROOT / "client.ini"
 _OTHER_KEYS = ("c2s_context_15", "s2c_context_15")
+_SLOTS = [str(i) for i in range(COOKIES_WANTED)]
 _HEADER = "# Written by ntske_client.py and ntsts_client.py. Keep it secret. Each cookie is good for one request.\n\n"
 
 
@@ -52,6 +54,11 @@ class Association:
     other_keys: SessionKeys | None = None
     """the keys that the server uses if its exporter context for AEAD 30 holds 15 (`aead.possible_contexts`)"""
 
+    def is_like(self, other: Association) -> bool:
+        """Whether both come from the same key exchange: all but the cookies and the choice of keys is the same."""
+        same_place = (self.server, self.port) == (other.server, other.port)
+        return same_place and bool({self.keys, self.other_keys} & {other.keys, other.other_keys} - {None})
+
 
 class ClientState:
     """The file `client.ini`. All methods raise ConfigError when it cannot be read or written."""
@@ -63,10 +70,15 @@ class ClientState:
                 raise ConfigError(f"{self.path} is not a regular file", hint="give another one with -o or -f")
         except (OSError, RuntimeError, ValueError) as e:
             why = e.strerror if isinstance(e, OSError) else str(e)
-            raise ConfigError(f"cannot use {path}: {why}") from None
+            raise ConfigError(f"cannot use {path}: {why}", hint="give another one with -o or -f") from None
 
-    def check_writable(self) -> None:
-        """Raise ConfigError when `save` would fail, or would overwrite a file that is no client.ini."""
+    def check_writable(self, ca: Path | None = None) -> None:
+        """Raise ConfigError when `save` would fail, for this `ca` too, or would overwrite what is no client.ini."""
+        if ca is not None and not _is_storable(str(ca)):
+            raise ConfigError(
+                f"client.ini cannot hold the path {str(ca)!a}",
+                hint="copy the file: its path must be UTF-8 without control characters, and must not end with a space",
+            )
         with self._locked():
             self._parse()
 
@@ -111,11 +123,11 @@ class ClientState:
             with files.locked(self.path.with_name(f".{self.path.name}.lock")):
                 yield
         except OSError as e:
-            raise ConfigError(f"cannot write {self.path}: {e.strerror}") from None
+            raise ConfigError(f"cannot write {self.path}: {e.strerror}", hint=NO_HINT) from None
 
     def _parse(self) -> configparser.ConfigParser:
         """Parse the file, which may not exist yet. ConfigError when it is not an INI file."""
-        return inifile.parse(inifile.read_text(self.path) if self.path.exists() else "", self.path)
+        return inifile.parse(inifile.read_text(self.path) if self.path.exists() else "", self.path, exact=True)
 
     def _write(self, association: Association) -> None:
         temporary = self.path.with_name(f".{self.path.name}.tmp")
@@ -123,9 +135,15 @@ class ClientState:
         files.rename(temporary, self.path)
 
 
+def _is_storable(value: str) -> bool:
+    """Whether a value comes back from an INI file as it was."""
+    control = any(unicodedata.category(c) == "Cc" for c in value)
+    return not control and value == value.strip() and value.encode("utf-8", "replace").decode() == value
+
+
 def _encode(a: Association, parser: configparser.ConfigParser) -> str:
     """The text of the parsed file with this association in it."""
-    for section in ("ntske", "ntpv4", "keys"):
+    for section in ("ntske", "ntpv4", "keys", "cookies"):
         if not parser.has_section(section):
             parser.add_section(section)
     parser["ntske"].update(host=a.ke_host, port=str(a.ke_port), ca=a.ca, verify="yes" if a.verify else "no")
@@ -135,7 +153,9 @@ def _encode(a: Association, parser: configparser.ConfigParser) -> str:
         parser.remove_option("keys", option)
     if a.other_keys:
         parser["keys"].update(zip(_OTHER_KEYS, (a.other_keys.c2s.hex(), a.other_keys.s2c.hex()), strict=True))
-    parser["cookies"] = {str(i): c.hex() for i, c in enumerate(a.cookies)}
+    for slot in _SLOTS:
+        parser.remove_option("cookies", slot)
+    parser["cookies"].update({str(i): c.hex() for i, c in enumerate(a.cookies)})
     text = io.StringIO()
     parser.write(text)
     return _HEADER + text.getvalue()
@@ -156,13 +176,14 @@ def _decode(parser: configparser.ConfigParser, path: Path) -> Association:
             raise ConfigError(f"{path}: [{section}] {option} is not a number from 1 to 65535")
         return value
 
-    def octets(section: str, option: str, length: int | None = None) -> bytes:
+    def octets(section: str, option: str, *lengths: int) -> bytes:
         try:
             value = bytes.fromhex(text(section, option))
         except ValueError:
             raise ConfigError(f"{path}: [{section}] {option} is not hexadecimal") from None
-        if not value or (length and len(value) != length):
-            raise ConfigError(f"{path}: [{section}] {option} has {len(value)} octets, which is the wrong length")
+        if len(value) not in (lengths or range(1, MAX_COOKIE + 1)):
+            size = counted(len(value), "octet")
+            raise ConfigError(f"{path}: [{section}] {option} has {size}, which is the wrong length")
         return value
 
     number_of_aead = number("keys", "aead", str(int(Aead.AES_SIV_CMAC_256)))  # the ancestor supports only 15
@@ -173,8 +194,7 @@ def _decode(parser: configparser.ConfigParser, path: Path) -> Association:
     def pair(c2s: str, s2c: str) -> SessionKeys:
         return SessionKeys(aead, octets("keys", c2s, aead.key_length), octets("keys", s2c, aead.key_length))
 
-    slots = [str(i) for i in range(COOKIES_WANTED)]
-    cookies = tuple(octets("cookies", i) for i in slots if parser.has_option("cookies", i))
+    cookies = tuple(octets("cookies", i) for i in _SLOTS if parser.has_option("cookies", i))
     return Association(
         ke_host=text("ntske", "host", ""),
         ke_port=number("ntske", "port", str(KE_PORT)),

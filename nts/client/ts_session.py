@@ -2,7 +2,7 @@
 """One time query over the network: send requests, wait for the answer, and explain why there is none.
 
 A server's name may have several addresses, and the server may use one of two key pairs (`aead.possible_contexts`).
-`ask` tries them in turn until an authentic answer arrives. Each attempt spends a cookie. Forged, replayed and
+`ask` tries them in turn until one gives the time. Each attempt spends a cookie. Forged, replayed and
 unprotected datagrams are recorded and ignored (RFC 8915 section 5.7). An NTS NAK, an unprotected kiss-o'-death or an
 ICMP error only shortens the wait, since a genuine answer would already be on its way.
 """
@@ -14,18 +14,29 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from nts.base.errors import ConfigError, Mismatch, NoAnswer, NoCookies, NotAuthentic, NTSError, NtsNak, UnusableServer
+from nts.base.errors import (
+    ConfigError,
+    Mismatch,
+    NoAnswer,
+    NoCookies,
+    NotAuthentic,
+    NTSError,
+    NtsNak,
+    ResolveError,
+    UnusableServer,
+)
 from nts.client.state import Association, ClientState
+from nts.codec import aead
 from nts.codec.aead import Aead
 from nts.protocol import ts_client
 from nts.protocol.ts_client import AnswerKind, Judgement, Measurement, Query
 from nts.system import addresses, udp
 from nts.system.addresses import Endpoint
 
-NAK_GRACE = 1.0  # seconds
+NAK_GRACE = 1.0  # seconds to wait for a genuine answer after one that may be forged
+REFUSAL_GRACE = 0.25  # seconds, likewise after an ICMP error where there is more to try
 _MAX_RECORDED = 16  # datagrams of an attempt
 _ROOM = 65535
 _ANCILLARY_ROOM = 64
@@ -73,6 +84,8 @@ class Attempt:
 class Exchange:
     """One query: its attempts, and its answer or failure."""
 
+    association: Association
+    """the one whose cookies were spent"""
     attempts: list[Attempt] = field(default_factory=list)
     stock: int = 0
     """cookies in client.ini afterwards"""
@@ -88,49 +101,92 @@ class Exchange:
         return self.attempts[-1].answer
 
 
-def locate(
-    association: Association, host: str | None, port: int | None, family: socket.AddressFamily
-) -> list[Endpoint]:
-    """The addresses of `host` and `port`, by default the association's. ResolveError if there is none."""
-    name = host or addresses.absolute(association.server)
-    return addresses.resolve(name, port or association.port, socket.SOCK_DGRAM, family)
+class Route:
+    """The way to the time server of an association: its addresses, and which of them answered last."""
+
+    def __init__(
+        self, host: str | None = None, port: int | None = None, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> None:
+        """`host` and `port` override what the association says."""
+        self._host, self._port, self._family = host, port, family
+        self._place: tuple[str, int] | None = None
+        self._endpoints: list[Endpoint] = []
+
+    def endpoints(self, association: Association) -> list[Endpoint]:
+        """The addresses to try, in this order. Looks the name up when it is not the last one. ResolveError."""
+        place = self._host or association.server, self._port or association.port
+        if place != self._place:
+            name = self._host or addresses.absolute(association.server)
+            try:
+                found = addresses.resolve(name, place[1], socket.SOCK_DGRAM, self._family)
+            except ResolveError as e:
+                raise ResolveError(str(e), hint=_ABSOLUTE_HINT if name != place[0] else e.hint) from None
+            self._place, self._endpoints = place, found
+        return list(self._endpoints)
+
+    def prefer(self, endpoint: Endpoint) -> None:
+        """Try this address first from now on."""
+        self._endpoints.sort(key=endpoint.__ne__)
 
 
-def ask(store: ClientState, endpoints: Sequence[Endpoint], timeout: float) -> Exchange:
-    """Query these addresses, one after the other, within `timeout` seconds in total.
+_ABSOLUTE_HINT = (
+    "the key exchange server named it, so it must be in the DNS as it is: hosts files and search lists do not count; "
+    "give HOST to ask another name or an address"
+)
 
-    Each attempt spends a cookie of client.ini. The fresh cookies of an authentic answer are stored there. Raises
-    ConfigError when client.ini is unusable, and NoCookies when it has none for the first attempt. Without an answer,
-    the result's `failure` is a NoAnswer, NtsNak, NotAuthentic, Mismatch or UnusableServer.
+
+def ask(store: ClientState, route: Route, timeout: float) -> Exchange:
+    """Query the time server's addresses, one after the other, within `timeout` seconds in total.
+
+    Each attempt spends a cookie of client.ini. The fresh cookies of an authentic answer are stored there. Before any is
+    spent, raises ConfigError when client.ini is unusable, ResolveError, NoCookies, and LibraryError when the algorithm
+    does not work on this machine. Without an answer, the result's `failure` is a NoAnswer, NtsNak, NotAuthentic,
+    Mismatch or UnusableServer.
     """
-    exchange, end = Exchange(), time.monotonic() + timeout
-    remaining, use_other_keys = deque(endpoints), False
-    while remaining and (time.monotonic() < end or not exchange.attempts):
+    association = store.load()
+    aead.check_usable([association.keys.aead])
+    tries = _tries(association, route)
+    exchange, end = Exchange(association), time.monotonic() + timeout
+    while tries and (time.monotonic() < end or not exchange.attempts):
         try:
-            association, cookie = store.take_cookie()
+            taken, cookie = store.take_cookie()
         except NoCookies:
             if exchange.attempts:
                 break
             raise
+        if not taken.is_like(association):  # another key exchange has replaced it meanwhile
+            tries = _tries(taken, route)
+        association = exchange.association = taken
         exchange.stock = len(association.cookies)
+        endpoint, use_other_keys = tries.popleft()
         keys = (association.other_keys if use_other_keys else None) or association.keys
         placeholders = ts_client.count_placeholders(exchange.stock, len(cookie))
-        attempt = Attempt(remaining[0], ts_client.build_query(keys, cookie, placeholders, os.urandom))
+        attempt = Attempt(endpoint, ts_client.build_query(keys, cookie, placeholders, os.urandom))
         exchange.attempts.append(attempt)
-        # A silent address must leave time for the others. After an ICMP error, wait only at the last address.
-        share = (end - time.monotonic()) / len(remaining)
-        query(attempt, share, refusal_grace=NAK_GRACE if len(remaining) == 1 else 0.0)
+        # Silence must leave time for the others.
+        share = (end - time.monotonic()) / (len(tries) + 1)
+        query(attempt, share, refusal_grace=REFUSAL_GRACE if tries else NAK_GRACE)
         if attempt.is_authentic:
             if association.other_keys:
                 exchange.context = Aead.AES_SIV_CMAC_256 if use_other_keys else keys.aead
+                tries = deque(t for t in tries if t[1] is use_other_keys)
             _store(store, exchange, attempt)
-            break
-        use_other_keys = not use_other_keys and attempt.has(AnswerKind.NAK) and association.other_keys is not None
-        if not use_other_keys:
-            remaining.popleft()
+            if attempt.answer:
+                route.prefer(endpoint)
+                break
+        elif attempt.has(AnswerKind.NAK) and (endpoint, True) in tries:  # it is there, but may use the other keys
+            tries.remove((endpoint, True))
+            tries.appendleft((endpoint, True))
     if exchange.answer is None:
         exchange.failure = _explain(exchange.attempts, timeout)
     return exchange
+
+
+def _tries(association: Association, route: Route) -> deque[tuple[Endpoint, bool]]:
+    """What to try: each address, and then, where the server may use another pair of keys, each address with that."""
+    endpoints = route.endpoints(association)
+    pairs = (False, True) if association.other_keys else (False,)
+    return deque((endpoint, use_other_keys) for use_other_keys in pairs for endpoint in endpoints)
 
 
 def _store(store: ClientState, exchange: Exchange, attempt: Attempt) -> None:
@@ -145,7 +201,7 @@ def query(attempt: Attempt, timeout: float, *, refusal_grace: float = NAK_GRACE)
     """Send the request and wait up to `timeout` seconds for its answer, or `refusal_grace` after an ICMP error."""
     try:
         with socket.socket(attempt.endpoint.family, socket.SOCK_DGRAM) as sock:
-            udp.enable_timestamps(sock)
+            udp.stamp_both_ways(sock)
             sock.setblocking(False)
             sock.connect(attempt.endpoint.address)
             sent_ns = time.time_ns()
@@ -158,12 +214,16 @@ def query(attempt: Attempt, timeout: float, *, refusal_grace: float = NAK_GRACE)
 def _await_answer(
     sock: socket.socket, attempt: Attempt, sent_ns: int, timeout: float, refusal_grace: float
 ) -> None:  # fmt: skip
-    """Judge the datagrams that arrive, until one is authentic or the time is up."""
+    """Judge the datagrams that arrive, until one is authentic or the time is up.
+
+    `sent_ns` counts unless the kernel knows better when it sent the request.
+    """
     deadline = time.monotonic() + timeout
     while (left := deadline - time.monotonic()) > 0 and select.select([sock], [], [], left)[0]:
+        sent_ns = udp.departure_ns(sock) or sent_ns
         try:
             datagram, ancillary, _, _ = sock.recvmsg(_ROOM, _ANCILLARY_ROOM)
-        except BlockingIOError:  # the kernel dropped the datagram for its checksum
+        except BlockingIOError:  # there was only that timestamp, or a datagram that the kernel dropped for its checksum
             continue
         except OSError as e:  # an ICMP error, which anybody could have sent
             attempt.refused = e.strerror or str(e)
@@ -171,12 +231,14 @@ def _await_answer(
             continue
         received_ns = udp.arrival_ns(ancillary)
         judgement = ts_client.judge(datagram, attempt.request)
-        attempt.record(datagram, judgement)
         if judgement.kind is AnswerKind.TIME and judgement.header:
             measurement = ts_client.measure(judgement.header, sent_ns, received_ns)
-            attempt.answer = Answer(judgement, measurement, attempt.endpoint, received_ns)
-            return
-        if judgement.kind is AnswerKind.UNUSABLE:
+            if measurement:
+                attempt.answer = Answer(judgement, measurement, attempt.endpoint, received_ns)
+            else:
+                judgement = replace(judgement, kind=AnswerKind.UNUSABLE, reason="its timestamps contradict our clock's")
+        attempt.record(datagram, judgement)
+        if judgement.kind in (AnswerKind.TIME, AnswerKind.UNUSABLE):
             return
         if judgement.kind in (AnswerKind.NAK, AnswerKind.KISS):
             deadline = min(deadline, time.monotonic() + NAK_GRACE)

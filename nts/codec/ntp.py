@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass
 
 from nts.base.errors import FormatError
+from nts.base.text import counted
 
 HEADER_LENGTH = 48
 VERSION = 4
@@ -63,7 +64,7 @@ class Header:
     def decode(cls, packet: bytes) -> Header:
         """The header at the start of `packet`. FormatError when the packet is shorter than a header."""
         if len(packet) < HEADER_LENGTH:
-            raise FormatError(f"an NTP packet of {len(packet)} octets")
+            raise FormatError(f"an NTP packet of {counted(len(packet), 'octet')}")
         first, *rest = _LAYOUT.unpack_from(packet)
         return cls(first >> 6, first >> 3 & 7, first & 7, *rest)
 

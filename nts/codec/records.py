@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from nts.base.errors import FormatError
 from nts.base.registry import RECORD_NAMES, RecordType
-from nts.base.text import is_server_name
+from nts.base.text import counted, is_server_name
 from nts.base.wire import Reader, u16
 
 HEADER_LENGTH = 4
@@ -119,7 +119,7 @@ def check_end_of_message(message: Message) -> None:
     if end.body:
         raise FormatError("the End of Message record has a body")
     if message.trailing:
-        raise FormatError(f"{message.trailing} octets after the End of Message record")
+        raise FormatError(f"{counted(message.trailing, 'octet')} after the End of Message record")
 
 
 def u16_list(record: Record) -> list[int]:
@@ -130,7 +130,7 @@ def u16_list(record: Record) -> list[int]:
 def single_u16(record: Record) -> int:
     """The body of an Error, Warning or Port Negotiation record (sections 4.1.3, 4.1.4, 4.1.8)."""
     if len(record.body) != 2:
-        raise FormatError(f"a {record.name} record with a body of {len(record.body)} octets")
+        raise FormatError(f"a {record.name} record with a body of {counted(len(record.body), 'octet')}")
     return int.from_bytes(record.body, "big")
 
 

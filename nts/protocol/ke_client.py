@@ -12,6 +12,7 @@ from nts.codec.aead import Aead
 from nts.codec.records import Message, Record
 
 MAX_RESPONSE = 131072  # octets; section 4 asks for at least 65536
+_MAX_SHOWN = 8  # numbers of a list in an error
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,10 @@ def _judge(found: dict[int, Record], cookies: list[bytes], offered: tuple[Aead, 
     protocols = records.u16_list(found[RecordType.NEXT_PROTOCOL])
     if not protocols:
         raise KeResponseError("the server does not offer NTPv4")
-    if Protocol.NTPV4 not in protocols:
-        raise FormatError(f"next protocols {protocols}, which were not offered")  # 4.1.2: must be a subset
+    others = [p for p in protocols if p != Protocol.NTPV4]
+    if others:  # 4.1.2: must be a subset
+        shown = ", ".join(map(str, others[:_MAX_SHOWN])) + (", and more" if len(others) > _MAX_SHOWN else "")
+        raise FormatError(f"the next protocols {shown}, which were not offered")
     aead = _judge_aead(found.get(RecordType.AEAD_ALGORITHM), offered)
     if not cookies:
         raise FormatError("no cookies")  # 4.1.6

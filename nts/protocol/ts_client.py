@@ -177,18 +177,21 @@ def kiss_code(header: Header) -> str:
     return "".join(chr(o) if 32 < o < 127 else "?" for o in header.reference_id)
 
 
-def measure(header: Header, sent: int, received: int) -> Measurement:
+def measure(header: Header, sent: int, received: int) -> Measurement | None:
     """Offset, delay and error bound of an answer (RFC 5905 section 8).
 
-    `sent` and `received` are readings of our clock in nanoseconds since 1970.
+    `sent` and `received` are readings of our clock in nanoseconds since 1970. None when the delay is less than what the
+    precisions of both clocks can explain: then a timestamp is wrong, and the error would be no bound.
     """
     arrived = ntp.unix_ns(header.receive, received)
     left = ntp.unix_ns(header.transmit, received)
     offset = ((arrived - sent) + (left - received)) // 2
     delay = (received - sent) - (left - arrived)
     root = ntp.short_to_ns(header.root_delay) // 2 + ntp.short_to_ns(header.root_dispersion)
-    precision = int(2.0 ** min(header.precision, 6) * ntp.NS)
-    return Measurement(offset, delay, root + max(delay, 0) // 2 + precision + _PRECISION_NS)
+    precision = int(2.0 ** min(header.precision, 6) * ntp.NS) + _PRECISION_NS
+    if delay < -precision:
+        return None
+    return Measurement(offset, delay, root + max(delay, 0) // 2 + precision)
 
 
 def restock(stock: tuple[bytes, ...], fresh: tuple[bytes, ...]) -> tuple[bytes, ...]:

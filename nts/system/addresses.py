@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from dataclasses import dataclass
 from typing import Any
 
 from nts.base.errors import ResolveError
+from nts.base.text import is_ip_address, place_hint
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 
@@ -35,12 +37,18 @@ def packed(address: str) -> bytes:
 
 
 def resolve(host: str, port: int, kind: socket.SocketKind, family: socket.AddressFamily) -> list[Endpoint]:
-    """The addresses of a host in the order to try them. AF_UNSPEC: of both families. ResolveError if there is none."""
+    """The addresses of a host in the order to try them. AF_UNSPEC: of both families.
+
+    ResolveError if there is none, or it is a link-local address without a zone, which is nowhere.
+    """
+    if is_ip_address(host) and ":" in host and ipaddress.ip_address(host).is_link_local:
+        hint = f"write the interface after it, such as {host}%eth0"
+        raise ResolveError(f"{host} is a link-local address without a zone", hint=hint)
     try:
         found = socket.getaddrinfo(host, port, family, kind)
     except (socket.gaierror, UnicodeError) as e:
         why = e.strerror if isinstance(e, socket.gaierror) else "not a valid name"
-        raise ResolveError(f"cannot resolve {host}: {why}") from None
+        raise ResolveError(f"cannot resolve {host}: {why}", hint=place_hint(host)) from None
     return [Endpoint(socket.AddressFamily(f), a) for f, _, _, _, a in found]  # type: ignore[arg-type]
 
 

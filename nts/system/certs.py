@@ -70,12 +70,17 @@ def describe(chain: Path) -> Description:
         certificate = x509.load_pem_x509_certificates(files.read(chain))[0]
     except ValueError:
         raise ConfigError(f"{chain} holds no usable PEM certificate") from None
+    dates = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return Description(names(certificate), *dates, certificate)
+
+
+def names(certificate: x509.Certificate) -> tuple[str, ...]:
+    """The DNS names and IP addresses that a certificate is for."""
     try:
         san = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        names = [*san.get_values_for_type(x509.DNSName), *map(str, san.get_values_for_type(x509.IPAddress))]
+        return (*san.get_values_for_type(x509.DNSName), *map(str, san.get_values_for_type(x509.IPAddress)))
     except (x509.ExtensionNotFound, ValueError):
-        names = []
-    return Description(tuple(names), certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate)
+        return ()
 
 
 def now() -> datetime.datetime:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from nts.base.errors import ConfigError
+from nts.base.errors import NO_HINT, ConfigError
 
 LOCK_TIMEOUT = 10.0  # seconds; a lock is held only while a file is written
 
@@ -138,7 +138,7 @@ def locked(lock: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > end:
-                    raise ConfigError(f"{lock} is locked by another process") from None
+                    raise ConfigError(f"{lock} is locked by another process", hint=NO_HINT) from None
                 time.sleep(0.01)
         yield
     finally:

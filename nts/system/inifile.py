@@ -20,9 +20,18 @@ def read_text(path: Path) -> str:
         raise ConfigError(f"cannot read {path}: {reason}") from None
 
 
-def parse(text: str, path: Path) -> configparser.ConfigParser:
-    """The sections and options of `text`. ConfigError names the file and the line, never the value."""
-    parser = configparser.ConfigParser(interpolation=None, default_section="", empty_lines_in_values=False)
+class _ExactParser(configparser.ConfigParser):
+    def optionxform(self, optionstr: str) -> str:
+        return optionstr
+
+
+def parse(text: str, path: Path, *, exact: bool = False) -> configparser.ConfigParser:
+    """The sections and options of `text`. ConfigError names the file and the line, never the value.
+
+    Names of options are in lower case afterwards, unless `exact`.
+    """
+    kind = _ExactParser if exact else configparser.ConfigParser
+    parser = kind(interpolation=None, default_section="", empty_lines_in_values=False)
     try:
         parser.read_string(text)
     except configparser.DuplicateSectionError as e:

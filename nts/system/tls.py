@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from OpenSSL import SSL, crypto
 
-from nts.base.errors import ALPNError, CertificateError, ConfigError, TLSError
+from nts.base.errors import NO_HINT, ALPNError, CertificateError, ConfigError, TLSError
 from nts.base.registry import ALPN, EXPORTER_LABEL
-from nts.base.text import is_ip_address, is_server_name
+from nts.base.text import harmless, is_ip_address, is_server_name, place_hint
 from nts.codec.aead import Exporter
 from nts.system import certs, files
 
@@ -149,6 +149,7 @@ class ClientChannel:
         """
         self._name, self._verify = identity(name), verify
         self._verify_error = 0
+        self._seen = ""  # the certificate with that error
         self._deadline = 0.0
         self._sock: socket.socket
         self.connection: SSL.Connection
@@ -169,8 +170,9 @@ class ClientChannel:
             self.connection.set_tlsext_host_name(self._name.encode("ascii"))  # RFC 6066: never an address
         self.connection.set_connect_state()
 
-    def _on_certificate(self, _connection: object, _certificate: object, error: int, _depth: int, ok: int) -> bool:
-        self._verify_error = self._verify_error or error
+    def _on_certificate(self, _connection: object, found: crypto.X509, error: int, _depth: int, ok: int) -> bool:
+        if error and not self._verify_error:
+            self._verify_error, self._seen = error, _describe(found.to_cryptography())
         return bool(ok)
 
     def handshake(self) -> None:
@@ -182,7 +184,9 @@ class ClientChannel:
             if self._verify_error:
                 problem = _VERIFY_ERRORS.get(self._verify_error, f"X.509 error {self._verify_error}")
                 hint = _VERIFY_HINTS.get(self._verify_error, _CA_HINT)
-                raise CertificateError(f"the server's certificate is not acceptable: {problem}", hint=hint) from None
+                raise CertificateError(
+                    f"the server's certificate is not acceptable: {problem} ({self._seen})", hint=hint
+                ) from None
             if "no application protocol" in why:
                 raise ALPNError("the server refused the protocol ntske/1 (TLS alert 120)") from None
             raise TLSError(f"TLS handshake failed: {why}") from None
@@ -198,8 +202,9 @@ class ClientChannel:
         certificate = self.connection.get_peer_certificate(as_cryptography=True)
         # TLS 1.3 rules out that there is none, but "no certificate" must never pass.
         if certificate is None or not certs.is_for(certificate, self._name):
+            seen = f" ({_describe(certificate)})" if certificate else ""
             raise CertificateError(
-                f"the server's certificate is not for {self._name}",
+                f"the server's certificate is not for {self._name}{seen}",
                 hint="connect to a name in it, or give such a name with -n",
             )
 
@@ -231,6 +236,18 @@ class ClientChannel:
         return run_to_completion(self._sock, self._deadline, step)
 
 
+def _describe(certificate: x509.Certificate) -> str:
+    """What a person needs to know a certificate by. The server may have put anything into it."""
+    try:
+        names = certs.names(certificate)
+        subject = f"for {', '.join(names)}" if names else f"of {certificate.subject.rfc4514_string() or 'nobody'}"
+        dates = f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M} to {certificate.not_valid_after_utc:%Y-%m-%d %H:%M}"
+        issuer = harmless(certificate.issuer.rfc4514_string())
+    except ValueError:
+        return "a malformed one"
+    return f"{harmless(subject)}; issued by {issuer}; valid from {dates} UTC"
+
+
 def run_to_completion(sock: socket.socket, deadline: float, step: Callable[[], T]) -> T:
     """Repeat a TLS operation on a non-blocking socket until it completes. TimeoutError at the deadline."""
     while True:
@@ -253,7 +270,7 @@ def identity(name: str) -> str:
     except UnicodeError:
         bare = ""
     if not is_server_name(bare):
-        raise ConfigError(f"{name!r} is neither an IP address nor a domain name")
+        raise ConfigError(f"{name!r} is neither an IP address nor a domain name", hint=place_hint(name) or NO_HINT)
     return bare.removesuffix(".")
 
 
@@ -265,7 +282,7 @@ def _load_trust(context: SSL.Context, ca: Path | None) -> None:
     try:
         context.load_verify_locations(os.fsencode(ca))
     except SSL.Error as e:
-        raise ConfigError(f"{ca} holds no usable PEM certificate: {reason(e)}") from None
+        raise ConfigError(f"{ca} holds no usable PEM certificate: {reason(e)}", hint=_CA_HINT) from None
 
 
 def chain_problem(chain: Path, root: Path) -> str | None:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""UDP socket options that Python does not name, and the kernel's receive timestamps."""
+"""UDP socket options that Python does not name, and the kernel's timestamps."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import sys
@@ -11,6 +12,10 @@ import time
 from nts.codec.ntp import NS
 
 SO_TIMESTAMPNS = 35  # <asm-generic/socket.h>; also the type of the control message
+SO_TIMESTAMPING = 37  # likewise
+_STAMP_SENT, _STAMP_SOFTWARE, _STAMP_ALONE = 1 << 1, 1 << 4, 1 << 11  # <linux/net_tstamp.h>: SOF_TIMESTAMPING_...
+_MSG_ERRQUEUE = getattr(socket, "MSG_ERRQUEUE", 0)
+_STAMP_ROOM = 256  # octets of control messages
 SO_RCVBUFFORCE = 33
 IP_MTU_DISCOVER, IP_PMTUDISC_OMIT = 10, 5  # <linux/in.h>
 IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
@@ -59,3 +64,32 @@ def arrival_ns(ancillary: Ancillary) -> int:
             seconds, nanoseconds = _TIMESPEC.unpack_from(value)
             return int(seconds * NS + nanoseconds)
     return time.time_ns()
+
+
+def stamp_both_ways(sock: socket.socket) -> None:
+    """Make the kernel timestamp what is received and what is sent, where it can. Elsewhere, nothing happens."""
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError):
+        enable_timestamps(sock)
+        flags = _STAMP_SENT | _STAMP_SOFTWARE | _STAMP_ALONE  # ALONE: without a copy of the datagram
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, flags)
+
+
+def departure_ns(sock: socket.socket) -> int | None:
+    """When the kernel handed a datagram to the network, in nanoseconds since 1970, by the socket's error queue.
+
+    None when the queue is empty: the timestamp is not there yet, this kernel or driver makes none, or it was read
+    already. Before the timestamp is read, select() reports the socket as readable.
+    """
+    if not _MSG_ERRQUEUE:
+        return None
+    try:
+        _, ancillary, _, _ = sock.recvmsg(1, _STAMP_ROOM, _MSG_ERRQUEUE)
+    except OSError:
+        return None
+    for level, kind, value in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPING):
+            seconds, nanoseconds = _TIMESPEC.unpack_from(value)
+            return int(seconds * NS + nanoseconds)
+    return None

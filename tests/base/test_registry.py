@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-import ntske_client
 from nts.base import registry
 from nts.base.registry import Direction, ErrorCode, FieldType, RecordType
+from nts.cli import ke_client
 from nts.codec.aead import Aead, exporter_context
 
 
@@ -28,7 +28,7 @@ def test_numbers_are_the_registered_ones() -> None:
 def test_the_client_takes_the_registered_port_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     """A05."""
     monkeypatch.setattr(sys, "argv", ["ntske_client.py", "host.example"])
-    assert ntske_client.arguments().port == 4460
+    assert ke_client.arguments(None).port == 4460
 
 
 def test_the_exporter_context_has_five_octets() -> None:

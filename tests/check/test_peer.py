@@ -44,7 +44,7 @@ def ask(servers: Pair, folder: Path, timeout: float = 5) -> ts_session.Exchange:
     options = ke_session.Options("localhost", servers.ke.port, tuple(Aead), ca=servers.authority.ca)
     store = ClientState(folder / "client.ini")
     store.save(ke_session.exchange(options).association(options))
-    return ts_session.ask(store, ts_session.locate(store.load(), None, None, socket.AF_UNSPEC), timeout)
+    return ts_session.ask(store, ts_session.Route(), timeout)
 
 
 def test_our_clients_get_the_time_from_a_sound_pair(sound: Pair, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ C01 to C06, C08 to C12 and C18 of nts_check's cases, among others. Cases run as 
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -273,10 +274,14 @@ def test_silence_is_reported_within_the_time_out(ntp: Outcomes[str, NtpOutcome])
 def test_two_queries_print_two_samples(ntp: Outcomes[str, NtpOutcome]) -> None:
     outcome = ntp["two queries"]
     check_success(outcome.completed)
-    *samples, summary = outcome.completed.stdout.splitlines()
+    *samples, summary, statistics = outcome.completed.stdout.splitlines()
     assert len(samples) == len(outcome.server.requests) == 2
-    assert all("offset" in line for line in samples)
+    where = f"127.0.0.1:{outcome.server.port} stratum 2"
+    assert all("offset" in line and line.endswith(where) for line in samples)
     assert summary.startswith("2 queries, 2 answers; best offset")
+    assert re.fullmatch(
+        r"loss 0%; offset min .*, mean .*, max .*, jitter .*s; delay min .*, mean .*, max .*", statistics
+    )
 
 
 def test_flood_of_junk_does_not_prolong_the_wait(ntp: Outcomes[str, NtpOutcome]) -> None:
@@ -302,7 +307,7 @@ def test_flood_does_not_prolong_the_wait_on_a_slow_machine(tmp_path: Path, monke
         write_association(ini, keys, server.port, random_cookies(8))
         started = time.monotonic()
         store = ClientState(ini)
-        exchange = ts_session.ask(store, ts_session.locate(store.load(), None, None, socket.AF_INET), 0.5)
+        exchange = ts_session.ask(store, ts_session.Route(), 0.5)
         assert time.monotonic() - started < 4
     assert isinstance(exchange.failure, Mismatch)
 

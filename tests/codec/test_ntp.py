@@ -52,7 +52,7 @@ def test_a_header_on_the_wire() -> None:
 @pytest.mark.parametrize("size", [0, 1, 47])
 def test_less_than_a_header_is_refused(size: int) -> None:
     """B05."""
-    with pytest.raises(FormatError, match=f"{size} octets"):
+    with pytest.raises(FormatError, match=f"packet of {size} octet"):
         Header.decode(bytes(size))
 
 

@@ -135,7 +135,7 @@ def test_a_limit_holds_for_a_record_header_that_is_cut_off() -> None:
         (record(0, critical=False), "not critical"),
         (record(0, b"x"), "has a body"),
         (END + END, "4 octets after"),
-        (END + b"\0", "1 octets after"),
+        (END + b"\0", "1 octet after"),
     ],
 )
 def test_end_of_message_is_critical_empty_and_last(octets: bytes, complaint: str) -> None:

@@ -175,7 +175,9 @@ def test_our_pure_code_judges_chronyds_answers(server: Server, host: str, count:
     assert judgement.kind is AnswerKind.TIME, judgement
     assert [len(c) for c in judgement.cookies] == [length] * (1 + count)
     assert judgement.header is not None
-    assert abs(ts_client.measure(judgement.header, sent_ns, received_ns).offset) < SANE * ntp.NS
+    measured = ts_client.measure(judgement.header, sent_ns, received_ns)
+    assert measured is not None
+    assert abs(measured.offset) < SANE * ntp.NS
     other = ts_client.build_query(result.keys[0], result.agreement.cookies[1], count, os.urandom)
     assert ts_client.judge(datagram, other).kind is AnswerKind.MISMATCH
 

@@ -44,7 +44,6 @@ def test_a_request_offers_ntpv4_and_the_algorithms_in_order_and_holds_nothing_el
         pytest.param(NEXT_PROTOCOL_NTPV4 + AEAD_15 + b"".join(record(5, c) for c in COOKIES), id="cookies-critical"),
         pytest.param(record(0x3FFF, b"odd", critical=False) + GOOD, id="C15-unknown"),
         pytest.param(GOOD + record(0x4001, b"", critical=False) * 2, id="unknown-twice"),
-        pytest.param(record(1, b"\0\0\x80\x01") + AEAD_15 + COOKIE_RECORDS, id="C17-ntpv4-among-others"),
     ],
 )  # fmt: skip
 def test_legal_responses_are_accepted(records: bytes) -> None:
@@ -69,6 +68,12 @@ def test_records_may_come_in_any_order() -> None:
         pytest.param(record(1, b"\0") + AEAD_15 + COOKIE_RECORDS, "odd length", id="npn-odd"),
         pytest.param(record(1) + END[:0], "does not offer NTPv4", id="C17-npn-empty"),
         pytest.param(record(1, b"\x80\x01") + AEAD_15 + COOKIE_RECORDS, "not offered", id="C17-npn-unoffered"),
+        pytest.param(
+            record(1, b"\0\0\x80\x01") + AEAD_15 + COOKIE_RECORDS, "32769, which were", id="C17-ntpv4-among-others"
+        ),
+        pytest.param(
+            record(1, u16s(range(30000))) + AEAD_15, "protocols 1, 2, 3, 4, 5, 6, 7, 8, and more, which", id="npn-many"
+        ),
         pytest.param(NEXT_PROTOCOL_NTPV4 + COOKIE_RECORDS, "no AEAD", id="no-aead"),
         pytest.param(AEAD_15 + GOOD, "two AEAD", id="two-aead-records"),
         pytest.param(NEXT_PROTOCOL_NTPV4 + record(4), "supports none of", id="C17-aead-empty"),
@@ -79,7 +84,7 @@ def test_records_may_come_in_any_order() -> None:
         pytest.param(NEXT_PROTOCOL_NTPV4 + AEAD_15, "no cookies", id="no-cookies"),
         pytest.param(GOOD + record(5, b"", critical=False), "empty cookie", id="empty-cookie"),
         pytest.param(GOOD + record(7, b"\0\0"), "port 0", id="C20-port-0"),
-        pytest.param(GOOD + record(7, b"\x7b"), "1 octets", id="C20-port-1-octet"),
+        pytest.param(GOOD + record(7, b"\x7b"), "1 octet", id="C20-port-1-octet"),
         pytest.param(GOOD + record(7, b"\0\0\x7b"), "3 octets", id="port-3-octets"),
         pytest.param(GOOD + record(7, b"\0\x7b") * 2, "two NTPv4 Port", id="two-ports"),
         pytest.param(GOOD + record(6, b"a.example") * 2, "two NTPv4 Server", id="C19-two-servers"),
@@ -96,7 +101,7 @@ def test_illegal_responses_are_refused(records: bytes, complaint: str) -> None:
 
 @pytest.mark.parametrize(
     ("end", "complaint"),
-    [(record(0, critical=False), "not critical"), (record(0, b"x"), "has a body"), (END + b"x", "1 octets after")],
+    [(record(0, critical=False), "not critical"), (record(0, b"x"), "has a body"), (END + b"x", "1 octet after")],
 )
 def test_a_malformed_end_of_message_is_refused(end: bytes, complaint: str) -> None:
     """A14, C16."""

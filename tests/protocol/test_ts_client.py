@@ -407,6 +407,7 @@ def test_the_true_offset_lies_within_the_error_bound(start: int, offset: int, ou
     arrived = start + out + offset
     header = replace(PRECISE, receive=ntp.timestamp(arrived), transmit=ntp.timestamp(arrived + inside))
     measured = measure(header, start, start + out + inside + back)
+    assert measured is not None
     assert abs(measured.offset - offset) <= measured.error
     assert measured.delay == out + back
 
@@ -415,14 +416,29 @@ def test_the_error_bound_counts_root_distance_and_precision() -> None:
     """RFC 5905 section 8 and appendix A: half the root delay, the dispersion, the precision, half the delay."""
     stamp = ntp.timestamp(T0)
     header = Header(precision=-1, root_delay=2 << 16, root_dispersion=3 << 16, receive=stamp, transmit=stamp)
-    assert measure(header, T0, T0).error == NS + 3 * NS + NS // 2 + 1000
+    measured = measure(header, T0, T0)
+    assert measured is not None
+    assert measured.error == NS + 3 * NS + NS // 2 + 1000
 
 
 @pytest.mark.parametrize("precision", [-128, 127])
 def test_absurd_precisions_do_no_harm(precision: int) -> None:
     stamp = ntp.timestamp(T0)
     header = Header(precision=precision, receive=stamp, transmit=stamp)
-    assert 1000 <= measure(header, T0, T0).error <= 64 * NS + 1000
+    measured = measure(header, T0, T0)
+    assert measured is not None
+    assert 1000 <= measured.error <= 64 * NS + 1000
+
+
+@pytest.mark.parametrize(("precision", "slack"), [(-30, 1000), (-20, 1000 + 953), (-1, NS // 2 + 1000)])
+def test_a_delay_that_no_precision_explains_is_refused(precision: int, slack: int) -> None:
+    """A server whose timestamps are further apart than the answer took would get a tiny error for any offset."""
+    for beyond in (0, 1):
+        late = T0 + slack + beyond
+        header = Header(precision=precision, receive=ntp.timestamp(T0), transmit=ntp.timestamp(late))
+        measured = measure(header, T0, T0)
+        assert (measured is None) == bool(beyond)
+        assert measured is None or measured.error >= slack
 
 
 def test_the_stock_keeps_the_newest_eight() -> None:
