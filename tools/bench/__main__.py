@@ -37,7 +37,7 @@ def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tools.bench",
-        description="Measures the time server on this machine, beside chronyd where there is one.",
+        description="Measures the servers on this machine, beside chronyd where there is one.",
         epilog="cases:\n" + "\n".join(f"  {name:12}{case.__doc__}" for name, case in CASES.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

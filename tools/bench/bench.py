@@ -73,7 +73,8 @@ class Bench:
 
     # --- servers ----------------------------------------------------------------------------------------------------
 
-    def _started(self, start: Callable[[], Server], cpus: frozenset[int]) -> Server:
+    def started(self, start: Callable[[], Server], cpus: frozenset[int]) -> Server:
+        """What `start` starts, on these CPUs; stopped in the end."""
         with machine.running_on(cpus):
             server = start()
         self._stack.callback(server.process.stop)
@@ -82,7 +83,7 @@ class Bench:
     def suite_server(self, name: str, cpus: frozenset[int], **ntpv4: object) -> Server:
         """A time server of this suite with these options of [ntpv4]."""
         folder = self.folder / name.replace(" ", "-")
-        return self._started(lambda: servers.time_server(name, folder, self._key_exchange, **ntpv4), cpus)
+        return self.started(lambda: servers.time_server(name, folder, self._key_exchange, **ntpv4), cpus)
 
     @cached_property
     def _key_exchange(self) -> Suite:
@@ -104,7 +105,7 @@ class Bench:
     def floor(self) -> Server:
         """The echo server."""
         program, folder = PROGRAMS / "echo", self.folder / "echo"
-        return self._started(lambda: servers.echo(FLOOR, program, folder, self._key_exchange), self.cpus.server)
+        return self.started(lambda: servers.echo(FLOOR, program, folder, self._key_exchange), self.cpus.server)
 
     @cached_property
     def chrony(self) -> Server | None:
@@ -113,7 +114,7 @@ class Bench:
             return None
         try:
             chronyd = servers.Chronyd.find()
-            return self._started(lambda: chronyd.start(self.folder / "chrony"), self.cpus.server)
+            return self.started(lambda: chronyd.start(self.folder / "chrony"), self.cpus.server)
         except BenchError as e:
             self.no_chrony = str(e)
             return None

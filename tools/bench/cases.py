@@ -12,7 +12,7 @@ from functools import partial
 from statistics import median
 from typing import TypeVar
 
-from tools.bench import machine, tables
+from tools.bench import machine, sessions, tables
 from tools.bench.bench import FLOOR, SOCKETS, WINDOW, Bench, Load, Measurement, answers, result
 from tools.bench.requests import Kind
 from tools.bench.servers import BenchError, Server, last_line
@@ -321,6 +321,27 @@ def _range(values: Sequence[float]) -> tuple[str, str]:
     return f"{median(values):.2f}", f"{min(values):.2f} to {max(values):.2f}"
 
 
+# --- key exchange ----------------------------------------------------------------------------------------------------
+
+
+def ke(bench: Bench) -> None:
+    """key exchanges, by TLS group"""
+    usual, post_quantum = (sessions.server(bench, group) for group in ("X25519", "X25519MLKEM768"))
+    running = [s for s in (usual, post_quantum, bench.chrony) if s is not None]
+    figures = _in_turns(bench, {s.name: partial(sessions.sessions_per_cpu_second, bench, s) for s in running})
+    notes = (
+        [tables.goal(f"{usual.name} / {bench.chrony.name}", 0.85, tables.ratio(figures, usual.name, bench.chrony.name))]
+        if bench.chrony
+        else []
+    )
+    tables.compare(
+        f"ke: NTS-KE sessions per CPU second ({sessions.CLIENTS} at a time)",
+        figures,
+        [usual.name, *_rivals(bench)],
+        notes,
+    )
+
+
 # --- memory ----------------------------------------------------------------------------------------------------------
 
 
@@ -353,5 +374,5 @@ def _kib(octets: Sequence[int]) -> list[str]:
 
 
 CASES: dict[str, Callable[[Bench], None]] = {
-    case.__name__: case for case in (nts, refill, plain, nak, limit, odd, scale, timestamps, memory)
+    case.__name__: case for case in (nts, refill, plain, nak, limit, odd, scale, timestamps, ke, memory)
 }
