@@ -107,7 +107,7 @@ fuzz: build dev ## every fuzzer for a few seconds (FUZZ_SECONDS=600 for longer)
 	$(PYTHON) -m fuzz.run --seconds $(FUZZ_SECONDS)
 
 .PHONY: bench
-bench: build ## how fast AES-SIV and the time server are (BENCH_ARGS='nts --rounds 3' for a part of the latter)
+bench: build ## how fast AES-SIV and the servers are (BENCH_ARGS='nts --rounds 3' for a part of the latter)
 	libaes_siv/aes_siv_bench
 	@echo
 	@$(PYTHON) -m tools.bench $(BENCH_ARGS)

@@ -42,6 +42,14 @@ def test_one_short_round_without_chrony() -> None:
     assert goals == ["native engine / floor (echo) at least 0.85", "NTS NAK / good cookies at least 1.00"]
 
 
+def test_key_exchanges_without_chrony() -> None:
+    done = bench("ke", "--no-chrony", "--rounds", "1", "--seconds", "0.3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = re.findall(r"^  (X25519\w*) +([\d,]+) ", done.stdout, re.MULTILINE)
+    assert [name for name, _ in rows] == ["X25519", "X25519MLKEM768"]
+    assert all(int(count.replace(",", "")) > 0 for _, count in rows)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [(["speed"], "no case 'speed'; the cases are nts, "), (["--rounds", "0"], "a number above 0 is needed")],

@@ -329,17 +329,12 @@ def ke(bench: Bench) -> None:
     usual, post_quantum = (sessions.server(bench, group) for group in ("X25519", "X25519MLKEM768"))
     running = [s for s in (usual, post_quantum, bench.chrony) if s is not None]
     figures = _in_turns(bench, {s.name: partial(sessions.sessions_per_cpu_second, bench, s) for s in running})
-    notes = (
-        [tables.goal(f"{usual.name} / {bench.chrony.name}", 0.85, tables.ratio(figures, usual.name, bench.chrony.name))]
-        if bench.chrony
-        else []
-    )
-    tables.compare(
-        f"ke: NTS-KE sessions per CPU second ({sessions.CLIENTS} at a time)",
-        figures,
-        [usual.name, *_rivals(bench)],
-        notes,
-    )
+    notes = []
+    if bench.chrony:
+        found = tables.ratio(figures, usual.name, bench.chrony.name)
+        notes.append(tables.goal(f"{usual.name} / {bench.chrony.name}", 0.85, found))
+    title = f"ke: NTS-KE sessions per CPU second ({sessions.CLIENTS} at a time)"
+    tables.compare(title, figures, [usual.name, *_rivals(bench)], notes)
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------
