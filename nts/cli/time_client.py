@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable
 
 from nts.base.errors import ExitCode, Mismatch, NoAnswer, NotAuthentic, NTSError
+from nts.base.registry import KE_PORT
 from nts.base.text import counted
 from nts.cli import options, results
-from nts.client import ts_session
-from nts.client.state import DEFAULT_PATH, ClientState
+from nts.client import rekey, ts_session
+from nts.client.state import DEFAULT_AEADS, DEFAULT_PATH, ClientState, path_of
 from nts.client.ts_session import Answer, Exchange
 from nts.codec import aead
 from nts.system import console
@@ -28,8 +29,18 @@ def arguments(doc: str | None) -> argparse.Namespace:
     parser.add_argument(
         "-f", "--file", type=options.path, metavar="FILE", help="file written by ntske_client.py (default: client.ini)"
     )
+    parser.add_argument(
+        "--ke", type=options.text, metavar="HOST",
+        help="key exchange server: its file is client.HOST.ini, which is made by a key exchange if it is missing",
+    )  # fmt: skip
+    parser.add_argument("--ke-port", type=options.port, default=KE_PORT, metavar="PORT", help="(default: 4460)")
+    parser.add_argument("-c", "--ca", type=options.path, metavar="FILE", help="for --ke: CA certificates to trust")
+    parser.add_argument("--verify-name", type=options.text, metavar="NAME", help="for --ke: name in the certificate")
     parser.add_argument("-n", "--count", type=options.count, default=1, metavar="N", help="queries (default: 1)")
     parser.add_argument("-i", "--interval", type=options.duration, default=1.0, metavar="S", help="pause (default: 1)")
+    parser.add_argument(
+        "--no-rekey", action="store_true", help="no new key exchange when cookies are used up or refused"
+    )
     parser.add_argument("--dump", action="store_true", help="show both packets")
     parser.add_argument("--timeout", type=options.duration, default=5.0, metavar="S", help="seconds (default: 5)")
     options.add_family(parser)
@@ -40,12 +51,31 @@ def arguments(doc: str | None) -> argparse.Namespace:
 def main(doc: str | None) -> int:
     """Run the script with this docstring; the exit code."""
     args = arguments(doc)
-    store = ClientState(args.file or DEFAULT_PATH)
+    store = ClientState(args.file or (path_of(args.ke) if args.ke else DEFAULT_PATH))
+    if args.ke and not store.path.exists():
+        _begin(args, store)
     route = ts_session.Route(args.host, args.port, args.family)
     with Series(args) as series:
-        while series.add(lambda: ts_session.ask(store, route, args.timeout)):
+        while series.add(lambda: _ask(args, store, route)):
             time.sleep(args.interval)
     return series.conclude()
+
+
+def _begin(args: argparse.Namespace, store: ClientState) -> None:
+    from nts.client import ke_session  # here: most queries need no TLS
+
+    wanted = ke_session.Options(
+        host=args.ke, port=args.ke_port, aeads=DEFAULT_AEADS, ca=args.ca.resolve() if args.ca else None,
+        verify_name=args.verify_name, family=args.family, timeout=args.timeout,
+    )  # fmt: skip
+    rekey.begin(store, wanted)
+    console.say(f"key exchange with {args.ke}; stored in {store.path}")
+
+
+def _ask(args: argparse.Namespace, store: ClientState, route: ts_session.Route) -> Exchange:
+    if args.no_rekey:
+        return ts_session.ask(store, route, args.timeout)
+    return rekey.ask(store, route, args.timeout, pause=args.interval, say=console.warn)
 
 
 class Series:

@@ -70,6 +70,8 @@ class Result:
             port=self.agreement.port,
             keys=self.keys[0],
             other_keys=self.keys[1] if len(self.keys) > 1 else None,
+            verify_name=options.verify_name or "",
+            aeads=options.aeads,
             cookies=self.agreement.cookies[:COOKIES_WANTED],
         )
 

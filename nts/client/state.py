@@ -2,7 +2,8 @@
 """client.ini: the result of a key exchange, and the stock of cookies (RFC 8915 section 5.7).
 
 The ancestor's client can read the file. It knows [ntpv4] server, port; [keys] c2s, s2c in hex; [cookies] 0 to 7 in
-hex. We add [ntske] host, port, ca, verify, and [keys] aead, c2s_context_15, s2c_context_15.
+hex. We add [ntske] host, port, ca, verify, verify_name, aeads, so that the key exchange can be repeated as it was;
+attempts and not_before, so that it is not repeated too often; and [keys] aead, c2s_context_15, s2c_context_15.
 
 Invariants:
 
@@ -16,8 +17,9 @@ from __future__ import annotations
 
 import configparser
 import io
+import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,8 +34,14 @@ from nts.system import files, inifile
 
 DEFAULT_PATH = ROOT / "client.ini"
 _OTHER_KEYS = ("c2s_context_15", "s2c_context_15")
+DEFAULT_AEADS = (Aead.AES_SIV_CMAC_256, Aead.AES_SIV_CMAC_384, Aead.AES_SIV_CMAC_512)
 _SLOTS = [str(i) for i in range(COOKIES_WANTED)]
 _HEADER = "# Written by ntske_client.py and ntsts_client.py. Keep it secret. Each cookie is good for one request.\n\n"
+
+
+def path_of(host: str) -> Path:
+    """The file for the associations with a key exchange server, where each has its own."""
+    return DEFAULT_PATH.with_name(f"client.{host.replace('/', '_')}.ini")
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,14 @@ class Association:
     """oldest first"""
     other_keys: SessionKeys | None = None
     """the keys that the server uses if its exporter context for AEAD 30 holds 15 (`aead.possible_contexts`)"""
+    verify_name: str = ""
+    """the name that the certificate was verified for; empty: `ke_host`"""
+    aeads: tuple[Aead, ...] = DEFAULT_AEADS
+    """what was offered to the server"""
+    attempts: int = 0
+    """key exchanges that `rekey` began since both a key exchange and a query succeeded (section 4.2)"""
+    not_before: int = 0
+    """when the next one may begin, in seconds since 1970"""
 
     def is_like(self, other: Association) -> bool:
         """Whether both come from the same key exchange: all but the cookies and the choice of keys is the same."""
@@ -93,6 +109,28 @@ class ClientState:
         with self._locked():
             self._write(association)
 
+    def changed_within(self, seconds: float) -> bool:
+        """Whether the file has been written in the last seconds, perhaps by another process that takes cookies."""
+        try:
+            return abs(time.time() - self.path.stat().st_mtime) < seconds
+        except OSError:
+            return False
+
+    def begin_key_exchange(self, now: int, wait: Callable[[int], float]) -> int:
+        """Note that another key exchange begins, if it may. Returns in how many seconds it may; 0: it may begin now.
+
+        `wait(n)` is the time from the nth to the next. A time further away than any wait dates from a clock that was
+        wrong, and does not count.
+        """
+        with self._locked():
+            association = self.load()
+            left = association.not_before - now
+            if 0 < left <= wait(association.attempts):
+                return left
+            attempts = association.attempts + 1
+            self._write(replace(association, attempts=attempts, not_before=now + int(wait(attempts))))
+        return 0
+
     def take_cookie(self) -> tuple[Association, bytes]:
         """Take the oldest cookie out of the file. Returns it with the association. NoCookies if there is none."""
         with self._locked():
@@ -107,15 +145,30 @@ class ClientState:
     def add_cookies(self, keys: SessionKeys, fresh: tuple[bytes, ...]) -> int:
         """Store the fresh cookies of an authentic answer, and settle on `keys`, which the answer has confirmed.
 
+        Key exchanges may again follow each other as at first.
+
         Does nothing if the association has been replaced meanwhile. Returns the number of cookies in stock.
         """
         with self._locked():
             association = self.load()
-            if keys in (association.keys, association.other_keys) and (fresh or association.other_keys):
+            if keys in (association.keys, association.other_keys):
                 stock = ts_client.restock(association.cookies, fresh)
-                association = replace(association, keys=keys, other_keys=None, cookies=stock)
-                self._write(association)
+                settled = replace(
+                    association, keys=keys, other_keys=None, cookies=stock, attempts=0, not_before=0
+                )  # fmt: skip
+                if settled != association:
+                    self._write(settled)
+                association = settled
         return len(association.cookies)
+
+    @contextmanager
+    def locked_for_key_exchange(self, seconds: float) -> Iterator[None]:
+        """Keep other processes from a key exchange for this file. Waits up to so long for one that runs."""
+        try:
+            with files.locked(self.path.with_name(f".{self.path.name}.ke.lock"), seconds):
+                yield
+        except OSError as e:
+            raise ConfigError(f"cannot write {self.path}: {e.strerror}", hint=NO_HINT) from None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -147,6 +200,15 @@ def _encode(a: Association, parser: configparser.ConfigParser) -> str:
         if not parser.has_section(section):
             parser.add_section(section)
     parser["ntske"].update(host=a.ke_host, port=str(a.ke_port), ca=a.ca, verify="yes" if a.verify else "no")
+    for option, value in (
+        ("verify_name", a.verify_name),
+        ("aeads", ", ".join(str(int(x)) for x in a.aeads) if a.aeads != DEFAULT_AEADS else ""),
+        ("attempts", str(a.attempts or "")),
+        ("not_before", str(a.not_before or "")),
+    ):
+        parser.remove_option("ntske", option)
+        if value:
+            parser["ntske"][option] = value
     parser["ntpv4"].update(server=a.server, port=str(a.port))
     parser["keys"].update(aead=str(int(a.keys.aead)), c2s=a.keys.c2s.hex(), s2c=a.keys.s2c.hex())
     for option in _OTHER_KEYS:
@@ -170,11 +232,18 @@ def _decode(parser: configparser.ConfigParser, path: Path) -> Association:
             raise ConfigError(f"{path}: [{section}] {option} is missing", hint="run ntske_client.py again")
         return value
 
-    def number(section: str, option: str, default: str | None = None) -> int:
-        value = whole_number(text(section, option, default), 1, 65535)
+    def number(section: str, option: str, default: str | None = None, *, low: int = 1, high: int = 65535) -> int:
+        value = whole_number(text(section, option, default), low, high)
         if value is None:
-            raise ConfigError(f"{path}: [{section}] {option} is not a number from 1 to 65535")
+            raise ConfigError(f"{path}: [{section}] {option} is not a number from {low} to {high}")
         return value
+
+    def aeads() -> tuple[Aead, ...]:
+        listed = text("ntske", "aeads", "")
+        try:
+            return Aead.parse_list(listed) if listed else DEFAULT_AEADS
+        except ValueError as e:
+            raise ConfigError(f"{path}: [ntske] aeads {e}") from None
 
     def octets(section: str, option: str, *lengths: int) -> bytes:
         try:
@@ -205,4 +274,8 @@ def _decode(parser: configparser.ConfigParser, path: Path) -> Association:
         keys=pair("c2s", "s2c"),
         cookies=cookies,
         other_keys=pair(*_OTHER_KEYS) if parser.has_option("keys", _OTHER_KEYS[0]) else None,
+        verify_name=text("ntske", "verify_name", ""),
+        aeads=aeads(),
+        attempts=number("ntske", "attempts", "0", low=0),
+        not_before=number("ntske", "not_before", "0", low=0, high=2**62),
     )

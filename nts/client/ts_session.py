@@ -94,6 +94,8 @@ class Exchange:
     """why the fresh cookies could not be stored; empty: they were"""
     context: int | None = None
     """the AEAD number in the server's exporter context, if this query found it out"""
+    renewed: bool = False
+    """whether a new key exchange came before it"""
 
     @property
     def answer(self) -> Answer | None:

@@ -14,6 +14,10 @@ from nts.codec.records import Message, Record
 MAX_RESPONSE = 131072  # octets; section 4 asks for at least 65536
 _MAX_SHOWN = 8  # numbers of a list in an error
 
+LONGEST_RETRY = 432000  # seconds: five days
+_FIRST_RETRY, _RETRY_GROWTH = 10.0, 1.5
+_MOST_GROWTHS = 30  # more than it takes to the longest
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -27,6 +31,11 @@ class Agreement:
     cookies: tuple[bytes, ...] = field(repr=False)
     compliant_context: bool = False
     """whether the server confirmed the registered exporter context of AEAD 30 (record 1024)"""
+
+
+def retry_interval(attempts: int) -> float:
+    """Seconds to wait before another key exchange with a server, after so many in a row (section 4.2)."""
+    return float(min(_FIRST_RETRY * _RETRY_GROWTH ** min(attempts - 1, _MOST_GROWTHS), LONGEST_RETRY))
 
 
 def build_request(aeads: tuple[Aead, ...]) -> bytes:

@@ -124,14 +124,17 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(lock: Path) -> Iterator[None]:
-    """Hold an exclusive lock on the file `lock`, which is created and never removed. A crash releases the lock."""
+def locked(lock: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
+    """Hold an exclusive lock on the file `lock`, which is created and never removed. A crash releases the lock.
+
+    ConfigError when another process holds it for `timeout` seconds.
+    """
     try:
         descriptor = _create(lock, os.O_RDWR, 0o600)
     except FileExistsError:
         descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        end = time.monotonic() + LOCK_TIMEOUT
+        end = time.monotonic() + timeout
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
