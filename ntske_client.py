@@ -13,16 +13,18 @@ exit codes: 0 ok, 2 usage or file, 10 name, 11 connect, 12 TLS, 13 certificate, 
 response, 16 the server sent an Error or Warning record, 130 Ctrl-C, 1 anything else
 """
 
-from __future__ import annotations
-
-from nts.cli import script
-
 
 def main() -> int:
-    from nts.cli import ke_client  # here, where `script.run` handles Ctrl-C and missing packages
+    from nts.cli import ke_client  # here, where `script.run` reports missing packages
 
     return ke_client.main(__doc__)
 
 
 if __name__ == "__main__":
+    import signal
+
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `heed_ctrl_c`, it ends this without a word
+    from nts.cli import script
+
     script.run(main)

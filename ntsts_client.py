@@ -14,16 +14,18 @@ request, 24 no cookies left, 25 the server is not synchronised or refuses to ser
 Of several queries, one answer makes a success; without one, the last failure counts.
 """
 
-from __future__ import annotations
-
-from nts.cli import script
-
 
 def main() -> int:
-    from nts.cli import time_client  # here, where `script.run` handles Ctrl-C and missing packages
+    from nts.cli import time_client  # here, where `script.run` reports missing packages
 
     return time_client.main(__doc__)
 
 
 if __name__ == "__main__":
+    import signal
+
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `heed_ctrl_c`, it ends this without a word
+    from nts.cli import script
+
     script.run(main)

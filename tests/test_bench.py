@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from testkit.processes import ROOT, Process
-from tools.bench import cases, tables
+from tools.bench import cases, clients, tables
 from tools.bench.bench import FLOOR, PROGRAMS, Bench, Load, Measurement, Settings
 from tools.bench.requests import Kind
 from tools.bench.servers import BenchError, Exchange, Server
@@ -48,6 +48,19 @@ def test_key_exchanges_without_chrony() -> None:
     rows = re.findall(r"^  (X25519\w*) +([\d,]+) ", done.stdout, re.MULTILINE)
     assert [name for name, _ in rows] == ["X25519", "X25519MLKEM768"]
     assert all(int(count.replace(",", "")) > 0 for _, count in rows)
+
+
+def test_the_cases_of_the_clients(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(clients, "RUNS", 1)
+    monkeypatch.setattr(clients, "SAMPLES", 5)
+    with Bench(Settings(rounds=1, chrony=False), tmp_path) as bench:
+        clients.start(bench)
+        clients.samples(bench)
+    rows = dict(re.findall(r"^  (\S.*?)  +([\d.]+)  +[\d.]+  +[\d.]+$", capsys.readouterr().out, re.MULTILINE))
+    assert list(rows) == ["python3 -c pass", "key exchange", "one query", "ntsts_client.py"]
+    assert all(float(figure) > 0 for figure in rows.values())
 
 
 @pytest.mark.parametrize(

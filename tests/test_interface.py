@@ -140,6 +140,9 @@ def json_products(suite: Suite) -> dict[str, Any]:
         commands: list[tuple[str, list[object]]] = [
             ("ntske_client.py", [*where, "-o", state]),
             ("ntsts_client.py", ["-f", state]),
+            ("ntsts_client.py, packets", ["-f", state, "--dump"]),
+            ("ntsts_client.py, failed", ["-f", folder / "none.ini"]),
+            ("ntske_client.py, failed", ["-c", folder / "none.pem", "localhost", "-o", state]),
             ("server_helper.py status", [suite.ini]),
             ("server_helper.py status, no certificate", [bare]),
             ("server_helper.py check", [suite.ini]),

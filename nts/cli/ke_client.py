@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nts.base.errors import ExitCode, NTSError
 from nts.base.registry import KE_PORT
-from nts.cli import dump, options, results
+from nts.cli import dump, options, results, script
 from nts.codec.records import Message
 from nts.system import console
 
@@ -62,14 +62,15 @@ def main(doc: str | None) -> int:
     def show(message: Message) -> None:
         seen.append(message)
         if not args.json:
-            print("\n".join(dump.record_lines(message, secrets=args.show_secrets)), flush=True)
+            lines = dump.record_lines(message, secrets=args.show_secrets, limit=results.MAX_RECORDS)
+            print("\n".join(lines), flush=True)
 
     try:
         _exchange(args, show)
     except NTSError as e:
         if args.json:
             records = [results.records_dict(m, secrets=args.show_secrets) for m in seen]
-            print(json.dumps({"error": results.error_dict(e), **(records[0] if records else {})}, indent=2))
+            print(json.dumps({"failure": results.failure_dict(e), **(records[0] if records else {})}, indent=2))
         raise
     return ExitCode.OK
 
@@ -77,6 +78,7 @@ def main(doc: str | None) -> int:
 def _exchange(args: argparse.Namespace, show: Shower) -> None:
     from nts.client import ke_session, state  # here: --help needs no TLS
 
+    script.heed_ctrl_c()
     ca = args.ca or args.ca_file
     store = state.ClientState(args.output or state.DEFAULT_PATH)
     wanted = ke_session.Options(

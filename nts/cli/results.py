@@ -87,12 +87,12 @@ def answer_line(answer: Answer) -> str:
 
 
 def exchange_dict(exchange: Exchange, *, dump: bool, secrets: bool) -> dict[str, Any]:
-    """A query for JSON: its answer or its error, and with `dump` its packets. All durations are in seconds."""
+    """A query for JSON: its answer or its failure, and with `dump` its packets. All durations are in seconds."""
     if exchange.answer:
         values = _answer_dict(exchange.answer)
     else:
         assert exchange.failure is not None
-        values = {"error": error_dict(exchange.failure)}
+        values = {"failure": failure_dict(exchange.failure)}
     received = sum(len(j.cookies) for a in exchange.attempts for _, j in a.datagrams)
     values["server_verified"] = exchange.association.verify
     values["cookies"] = {"received": received, "stock": exchange.stock}
@@ -151,8 +151,8 @@ _STAGES = {
 }  # fmt: skip
 
 
-def error_dict(e: NTSError) -> dict[str, Any]:
-    """An error for JSON: `code` is the exit code, `stage` how far things went."""
+def failure_dict(e: NTSError) -> dict[str, Any]:
+    """An error for JSON: `code` is the exit code, `stage` is how far things went."""
     return {
         "code": int(e.exit_code),
         "stage": _STAGES.get(e.exit_code, "local"),

@@ -14,8 +14,9 @@ import atexit
 import contextlib
 import io
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from nts import ROOT
@@ -23,6 +24,7 @@ from nts.base.errors import ExitCode, NTSError
 from nts.system import console
 
 _OLDEST_PYTHON = (3, 10)
+_STANDARD_OUTPUT = "cannot write to standard output"
 _DISTRIBUTIONS = {
     "cffi": "cffi",
     "_cffi_backend": "cffi",
@@ -65,21 +67,39 @@ def run(main: Callable[[], int]) -> None:
         code = 130
     except (OSError, UnicodeError, RuntimeError) as e:  # what the machine refuses and nothing else handles
         if not isinstance(e, BrokenPipeError):
-            console.fail(_explained(e))
+            console.fail(f"{e.filename}: {e.strerror}" if isinstance(e, OSError) and e.filename else str(e))
         with contextlib.suppress(OSError):  # there may be no descriptors left
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not fail
-        code = ExitCode.USAGE if isinstance(e, OSError) and e.filename else ExitCode.FAILURE
+        named = isinstance(e, OSError) and e.filename not in (None, _STANDARD_OUTPUT)
+        code = ExitCode.USAGE if named else ExitCode.FAILURE
     sys.exit(code)
 
 
-def _explained(e: OSError | UnicodeError | RuntimeError) -> str:
-    if not isinstance(e, OSError):
-        return str(e)
+def heed_ctrl_c() -> None:
+    """Make Ctrl-C a KeyboardInterrupt again. The clients start without: in an import it would leave a traceback."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class _StandardOutput(io.TextIOWrapper):
+    """stdout, whose errors name it: those of other files name these."""
+
+    def write(self, text: str) -> int:
+        with _named():
+            return super().write(text)
+
+    def flush(self) -> None:
+        with _named():
+            super().flush()
+
+
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
     try:
-        sys.stdout.flush()  # fails again if that is what failed
-    except OSError:
-        return f"cannot write to standard output: {e.strerror}"
-    return f"{e.filename}: {e.strerror}" if e.filename else e.strerror or str(e)
+        yield
+    except OSError as e:
+        e.filename = _STANDARD_OUTPUT
+        raise
 
 
 def _open_standard_streams() -> None:
@@ -96,6 +116,10 @@ def _open_standard_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for paths and names that the locale cannot encode
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        old = sys.stdout
+        encoding, errors, by_line = old.encoding, old.errors, old.line_buffering
+        sys.stdout = _StandardOutput(old.detach(), encoding, errors, line_buffering=by_line)
 
 
 def _give_up_on_stderr() -> None:

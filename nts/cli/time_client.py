@@ -11,7 +11,7 @@ from collections.abc import Callable
 from nts.base.errors import ExitCode, Mismatch, NoAnswer, NotAuthentic, NTSError
 from nts.base.registry import KE_PORT
 from nts.base.text import counted
-from nts.cli import options, results
+from nts.cli import options, results, script
 from nts.client import rekey, ts_session
 from nts.client.state import DEFAULT_AEADS, DEFAULT_PATH, ClientState, path_of
 from nts.client.ts_session import Answer, Exchange
@@ -51,6 +51,7 @@ def arguments(doc: str | None) -> argparse.Namespace:
 def main(doc: str | None) -> int:
     """Run the script with this docstring; the exit code."""
     args = arguments(doc)
+    script.heed_ctrl_c()
     store = ClientState(args.file or (path_of(args.ke) if args.ke else DEFAULT_PATH))
     if args.ke and not store.path.exists():
         _begin(args, store)
@@ -107,7 +108,7 @@ class Series:
             exchange = ask()
         except NTSError as e:
             self._failure = e
-            self._print({"error": results.error_dict(e)})
+            self._print({"failure": results.failure_dict(e)})
         else:
             self._failure = exchange.failure
             self._show(exchange)

@@ -97,14 +97,16 @@ def test_a_new_association_replaces_all_of_the_old_one(store: ClientState) -> No
 
 
 def test_unknown_sections_and_options_and_links_survive(tmp_path: Path) -> None:
-    mine = "# my notes\n[mine]\nx = %(y)s\n\n[ntpv4]\n; the server\nserver = old\nextra = 1\n"
+    mine = "# my notes\n[mine]\nx = %(y)s\n\n[ntpv4]\n; the server\nserver = old\nExtra = 1\nextra = 2\n"
+    mine += f"\n[cookies]\n0 = ab\n8 = cd\nNote = 3\n\n[Mine]\n{'X' * 20} = Y\n"
     (tmp_path / "real.ini").write_text(mine)
     (tmp_path / "client.ini").symlink_to("real.ini")
     store = ClientState(tmp_path / "client.ini")
     store.save(ASSOCIATION)
     store.take_cookie()
     text = (tmp_path / "real.ini").read_text()
-    for kept in ("[mine]\nx = %(y)s", "extra = 1", "server = 192.0.2.1"):
+    assert "0 = ab\n" not in text
+    for kept in ("[mine]\nx = %(y)s", "Extra = 1\nextra = 2\n", "server = 192.0.2.1", "8 = cd\nNote = 3\n", "X = Y\n"):
         assert kept in text
     assert (tmp_path / "client.ini").is_symlink()
 

@@ -92,6 +92,20 @@ class Bench:
         return suite
 
     @cached_property
+    def suite(self) -> Suite:
+        """Both servers of this suite, and a client.ini from them."""
+        folder = self.folder / "suite"
+        folder.mkdir()
+        suite = Suite(folder)
+        self._stack.callback(suite.stop)
+        with machine.running_on(self.cpus.server), servers.starting("the suite"):
+            suite.start_ke()
+            suite.start_ts()
+        if (done := suite.fetch()).returncode:
+            raise BenchError(f"ntske_client.py fails: {done.stderr.strip()}")
+        return suite
+
+    @cached_property
     def native(self) -> Server:
         """The native engine, with one worker."""
         return self.suite_server("native engine", self.cpus.server, engine="native")

@@ -12,7 +12,7 @@ from functools import partial
 from statistics import median
 from typing import TypeVar
 
-from tools.bench import machine, sessions, tables
+from tools.bench import clients, machine, sessions, tables
 from tools.bench.bench import FLOOR, SOCKETS, WINDOW, Bench, Load, Measurement, answers, result
 from tools.bench.requests import Kind
 from tools.bench.servers import BenchError, Server, last_line
@@ -369,5 +369,19 @@ def _kib(octets: Sequence[int]) -> list[str]:
 
 
 CASES: dict[str, Callable[[Bench], None]] = {
-    case.__name__: case for case in (nts, refill, plain, nak, limit, odd, scale, timestamps, ke, memory)
+    case.__name__: case
+    for case in (
+        nts,
+        refill,
+        plain,
+        nak,
+        limit,
+        odd,
+        scale,
+        timestamps,
+        ke,
+        clients.samples,
+        clients.start,
+        memory,
+    )
 }

@@ -114,27 +114,33 @@ class Chronyd:
         return cls(program, found[1])
 
     def start(self, folder: Path) -> Server:
-        """It runs with -x, so it never touches the clock. BenchError when it does not run here."""
+        """A time server with NTS. BenchError when it does not run here."""
         folder.mkdir(mode=0o700)
-        ca, cert, key, conf = (folder / name for name in ("ca.pem", "cert.pem", "cert.key", "chrony.conf"))
+        ca, cert, key = (folder / name for name in ("ca.pem", "cert.pem", "cert.key"))
         certs.make(certs.LOCAL_NAMES, cert=cert, key=key, ca=ca)
         ntp_port, ke_port = free_port(socket.SOCK_DGRAM), free_port()
-        conf.write_text(
-            f"bindaddress 127.0.0.1\nallow 127.0.0.1\nlocal stratum 10\nport {ntp_port}\nntsport {ke_port}\n"
-            f"ntsservercert {cert}\nntsserverkey {key}\nmaxntsconnections 1000\n"
-            f"cmdport 0\nbindcmdaddress /\npidfile {folder / 'pid'}\n"
+        process = self.run(
+            folder,
+            f"bindaddress 127.0.0.1\nallow 127.0.0.1\nlocal stratum 10\nport {ntp_port}\nntsport {ke_port}",
+            f"ntsservercert {cert}\nntsserverkey {key}\nmaxntsconnections 1000",
         )
+        if not eventually(lambda: process.popen.poll() is not None or _accepts(ke_port)) or process.popen.poll():
+            process.stop()
+            raise BenchError(f"chronyd does not start: {last_line(process)}")
+        return Server(f"chrony {self.version}", ntp_port, process, Exchange(ke_port, ca))
+
+    def run(self, folder: Path, *lines: str) -> Process:
+        """A chronyd with this configuration. It runs with -x, so it never touches the clock."""
+        own = f"cmdport 0\nbindcmdaddress /\npidfile {folder / 'pid'}"
+        conf = folder / "chrony.conf"
+        conf.write_text("\n".join([*lines, own, ""]))
         try:
             user = pwd.getpwuid(os.geteuid()).pw_name
         except KeyError:
             raise BenchError("chronyd runs only as a user with a name") from None
         own_user = ["-U"] if os.geteuid() else []
         command = [self.program, "-x", "-d", *own_user, "-u", user, "-f", str(conf)]
-        process = Process(command, folder / "chronyd.log")
-        if not eventually(lambda: process.popen.poll() is not None or _accepts(ke_port)) or process.popen.poll():
-            process.stop()
-            raise BenchError(f"chronyd does not start: {last_line(process)}")
-        return Server(f"chrony {self.version}", ntp_port, process, Exchange(ke_port, ca))
+        return Process(command, folder / "chronyd.log")
 
 
 def _accepts(port: int) -> bool:
