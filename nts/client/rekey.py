@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nts.base.errors import ConfigError, NoCookies, NTSError, NtsNak
+from nts.base.errors import NoCookies, NTSError, NtsNak
 from nts.client import ts_session
 from nts.client.state import Association, ClientState
 from nts.client.ts_session import Exchange, Route
@@ -33,25 +33,27 @@ def ask(store: ClientState, route: Route, timeout: float, *, pause: float, say: 
 
     When the server refuses our cookies, ask again after `pause` seconds; the NTS NAK may be forged. Only if it refuses
     them again does a key exchange follow (section 5.7). `say` gets a line for each of these steps. Raises what
-    `ts_session.ask` and `ke_session.exchange` raise, and NoCookies or NtsNak when it is too early for another key
-    exchange (section 4.2).
+    `ts_session.ask` and `ke_session.exchange` raise. When it is too early for another key exchange (section 4.2), the
+    hint of NoCookies or of the result's `failure` says so.
     """
-    why: NTSError
     try:
         exchange = ts_session.ask(store, route, timeout)
         if isinstance(exchange.failure, NtsNak):
             say(f"{exchange.failure}; asking again in {pause:g} s")
             time.sleep(pause)
             exchange = ts_session.ask(store, route, timeout)
+    except NoCookies as e:
+        renewed = renew(store, store.load(), timeout, e, say)
+    else:
         if not isinstance(exchange.failure, NtsNak):
             return exchange
-        before, why = exchange.association, exchange.failure
-    except NoCookies as e:
-        before, why = store.load(), e
-    if renew(store, before, timeout, why):
-        say(f"{why}: there was a new key exchange with {before.ke_host}")
+        try:
+            renewed = renew(store, exchange.association, timeout, exchange.failure, say)
+        except NtsNak as e:
+            exchange.failure = e
+            return exchange
     exchange = ts_session.ask(store, route, timeout)
-    exchange.renewed = True
+    exchange.renewed = renewed
     return exchange
 
 
@@ -65,14 +67,14 @@ def begin(store: ClientState, options: Options) -> None:
             store.save(ke_session.exchange(options).association(options))
 
 
-def renew(store: ClientState, before: Association, timeout: float, why: NTSError) -> bool:
+def renew(store: ClientState, before: Association, timeout: float, why: NTSError, say: Say) -> bool:
     """Repeat the key exchange that led to the association `before`.
 
     Returns False when another process has done so meanwhile, or has brought cookies. Raises `why`, with the time in its
     hint, if it is too early. Until the key exchange has succeeded, the old keys and cookies stay.
     """
     if not before.ke_host:
-        raise ConfigError(f"{store.path} does not name the key exchange server", hint="run ntske_client.py")
+        raise type(why)(str(why), hint=f"{store.path} does not name the key exchange server: run ntske_client.py")
     from nts.client import ke_session  # here: most queries need no TLS
 
     with store.locked_for_key_exchange(timeout + ts_session.NAK_GRACE):
@@ -95,4 +97,5 @@ def renew(store: ClientState, before: Association, timeout: float, why: NTSError
         fresh = ke_session.exchange(options).association(options)
         tried = store.load()
         store.save(replace(fresh, attempts=tried.attempts, not_before=tried.not_before))
+    say(f"{why}: there was a new key exchange with {before.ke_host}")
     return True

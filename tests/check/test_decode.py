@@ -108,7 +108,7 @@ def test_json_says_the_same(files: Path, capsys: pytest.CaptureFixture[str]) -> 
         (("--hex", GOOD_REQUEST.hex()), 0, "NTS-KE message"),
         (("--hex", PACKET.hex()), 0, "NTP request, 228 octets"),
         (("--hex", PACKET[:-4].hex()), 1, "malformed: "),
-        (("--hex", (GOOD_REQUEST + b"x").hex()), 1, "1 octets after the End of Message record"),
+        (("--hex", (GOOD_REQUEST + b"x").hex()), 1, "1 octet after the End of Message record"),
         (("--hex", GOOD_REQUEST.hex(), "--as", "ntp"), 1, "16 octets, although a header has 48"),
         (("--hex", PACKET.hex(), "--as", "ke"), 1, "no End of Message record"),
     ],

@@ -327,7 +327,7 @@ KE_RESPONSES = {
     "critical cookie": (NEXT_PROTOCOL_NTPV4 + AEAD_15 + COOKIES[104:] + record(5, b"x") + END, "that is critical"),
     "empty cookie": (NEXT_PROTOCOL_NTPV4 + AEAD_15 + COOKIES[104:] + record(5) + END, "an empty cookie"),
     "port 0": (NEXT_PROTOCOL_NTPV4 + AEAD_15 + record(7, b"\0\0") + COOKIES + END, "UDP port 0"),
-    "error form": (record(2, b"\0") + END, "with a body of 1 octets"),
+    "error form": (record(2, b"\0") + END, "with a body of 1 octet"),
     "soft error": (record(2, b"\0\1", critical=False) + END, "the Error record is not critical"),
     "no EOM": (NEXT_PROTOCOL_NTPV4 + AEAD_15 + COOKIES, "no End of Message"),
 }  # fmt: skip

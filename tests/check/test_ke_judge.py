@@ -67,7 +67,7 @@ CASES: list[tuple[Judge, KeAnswer, Grade, str]] = [
     (judge_ke.agreed, answer(response()[:-1]), FAIL, "octets without an End of Message"),
     (judge_ke.agreed, answer(response(protocols=None)), FAIL, "no Next Protocol"),
     (judge_ke.agreed, answer(response(more=NTPV4)), FAIL, "two NTS Next Protocol"),
-    (judge_ke.agreed, answer(response(protocols=b"\0\0\0\1")), FAIL, "next protocols 0, 1"),
+    (judge_ke.agreed, answer(response(protocols=b"\0\0\0\1")), FAIL, "the next protocols 1, which were not offered"),
     (judge_ke.agreed, answer(response(protocols=b"")), FAIL, "does not offer NTPv4"),
     (judge_ke.agreed, answer(response(protocols=None, more=protocols(0, critical=False))), FAIL, "not critical"),
     (judge_ke.agreed, answer(response(aeads=b"\0\x0f\0\x10")), FAIL, "more than one AEAD"),

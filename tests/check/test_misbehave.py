@@ -50,7 +50,7 @@ def start_clients(process: Process, folder: Path) -> tuple[subprocess.CompletedP
     assert found is not None
     state = folder / "client.ini"
     exchange = processes.run("ntske_client.py", "-c", found[1], "-o", state, found[2], found[3])
-    return exchange, processes.run("ntsts_client.py", "-f", state, "--timeout", "0.5")
+    return exchange, processes.run("ntsts_client.py", "-f", state, "--timeout", "0.5", "--no-rekey")
 
 
 def test_all_that_people_ask_for_is_there() -> None:

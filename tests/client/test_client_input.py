@@ -49,7 +49,7 @@ from testkit.raw_ke import END, record
 def test_an_empty_argument_is_an_error(script: str, arguments: list[str]) -> None:
     done = processes.run(script, *arguments)
     assert done.returncode == 2
-    assert "error: argument " in done.stderr.splitlines()[-1]
+    assert "error: an argument is empty" in done.stderr.splitlines()[-1]
 
 
 def test_options_may_stand_between_the_other_arguments(suite: Suite, tmp_path: Path) -> None:
