@@ -48,10 +48,11 @@ def key_exchanges(suite: Suite) -> int:
 
 
 def forget_keys(suite: Suite) -> None:
-    """The servers lose the keys of all cookies, and get another one."""
-    keystore.rotate(suite.keys, 9, os.urandom)
-    for file in keystore.load(suite.keys).files[:-1]:
-        file.path.unlink()
+    """The servers lose the keys of all cookies and get another one, at the same instant: none bridges the gap."""
+    new, old = (suite.folder / f"{name}-{time.monotonic_ns()}" for name in ("new", "old"))
+    keystore.ensure_key(new, 9, os.urandom)
+    suite.keys.rename(old)
+    new.rename(suite.keys)
 
 
 def edit(path: Path, **options: str) -> None:
