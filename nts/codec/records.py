@@ -9,14 +9,17 @@ body. `ke_server` and `ke_client` decide which records a request or a response m
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from struct import Struct
+from typing import NamedTuple
 
 from nts.base.errors import FormatError
 from nts.base.registry import RECORD_NAMES, RecordType
 from nts.base.text import counted, is_server_name
 from nts.base.wire import Reader, u16
 
-HEADER_LENGTH = 4
+_HEADER = Struct(">HH")  # critical bit and type, length of the body
+HEADER_LENGTH = _HEADER.size
 _CRITICAL = 0x8000
 AT_MOST_ONCE = frozenset(
     {
@@ -30,17 +33,19 @@ AT_MOST_ONCE = frozenset(
 """record types that a message may hold once (sections 4.1.2, 4.1.5, 4.1.7, 4.1.8)"""
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One record. The body may be a cookie, so repr() omits it."""
 
     type: int
     critical: bool
-    body: bytes = field(repr=False)
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"Record(type={self.type}, critical={self.critical})"
 
     def encode(self) -> bytes:
         """The octets on the wire."""
-        return u16(self.type | (_CRITICAL if self.critical else 0)) + u16(len(self.body)) + self.body
+        return _HEADER.pack(self.type | (_CRITICAL if self.critical else 0), len(self.body)) + self.body
 
     @property
     def name(self) -> str:
@@ -87,9 +92,9 @@ class MessageReader:
         """
         self._buffer += data
         while not self._complete and len(self._buffer) - self._parsed >= HEADER_LENGTH:
-            head = int.from_bytes(self._buffer[self._parsed : self._parsed + 2], "big")
+            head, length = _HEADER.unpack_from(self._buffer, self._parsed)
             start = self._parsed + HEADER_LENGTH
-            end = start + int.from_bytes(self._buffer[self._parsed + 2 : start], "big")
+            end = start + length
             if end > self._limit:
                 raise FormatError(f"a message of more than {self._limit} octets")
             if end > len(self._buffer):
