@@ -120,10 +120,11 @@ def test_our_time_client_asks_chronyd_five_times_and_chronyd_counts_them_as_auth
     before = server.chronyd.serverstats()["Authenticated NTP packets"]
     result = run("ntsts_client.py", "-f", ini, "-n", 5, "-i", 0.05)
     assert (result.returncode, result.stderr) == (ExitCode.OK, "")
-    *lines, summary = result.stdout.splitlines()
+    *lines, summary, statistics = result.stdout.splitlines()
     assert len(lines) == 5
     assert all(re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z  offset [+-]", line) for line in lines)
     assert summary.startswith("5 queries, 5 answers; best offset ")
+    assert statistics.startswith("loss 0%; offset min ")
     assert len(ClientState(ini).load().cookies) == 8
     assert server.chronyd.serverstats()["Authenticated NTP packets"] == before + 5
 
