@@ -84,7 +84,6 @@ FLAWS: tuple[tuple[str, FlawedClient, str], ...] = (  # case, client, evidence
 )  # fmt: skip
 UNSEEN = {  # what a client that does not poll cannot show
     "C11": {"whether the client polls less after a kiss: it does not poll by itself"},
-    "C12": {"whoever starts the client must run the key exchange that should follow"},
     "C19": {"a name without dots: we cannot see what the client asks the DNS"},
 }
 

@@ -256,6 +256,7 @@ def test_eight_processes_share_a_file_while_keys_are_lost(own: Suite) -> None:
 
 
 def test_intervals_are_those_of_the_rfc() -> None:
+    """A38."""
     assert [ke_client.retry_interval(n) for n in (1, 2, 3, 4)] == [10, 15, 22.5, 33.75]
     assert ke_client.retry_interval(27) < 432000 == ke_client.retry_interval(28) == ke_client.retry_interval(10**9)
 
