@@ -67,6 +67,7 @@ def time_worker(engine: str, master_keys: Path, limit: Limit = NO_LIMIT) -> Iter
         cast(StopSignal, _Stop(lifeline)),
         counters.of(0),
         KeyWatcher(master_keys, console.warn),
+        False,
         console.ignore,
         Board(1),
     )

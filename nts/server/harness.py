@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -29,6 +30,7 @@ class WorkerContext:
     counters: memoryview
     """this worker's cells; those of the verdicts come first"""
     watcher: KeyWatcher
+    verbose: bool
     log: Callable[..., None]
     """prints a line if --verbose is given"""
     board: Board
@@ -81,6 +83,7 @@ class Harness:
         Prometheus may ask at `metrics_at` for the counters and what else `sources` give.
         """
         self._worker_count = worker_count
+        self._verbose = verbose
         self._log = console.say if verbose else console.ignore
         self._reports = True
         self._last_tick = time.monotonic()
@@ -117,7 +120,9 @@ class Harness:
             if index == self._worker_count:
                 assert self._exporter is not None
                 return partial(self._exporter.serve, stop, partial(self.board.beat, index))
-            worker = WorkerContext(index, stop, self.counters.of(index), self.watcher, self._log, self.board)
+            worker = WorkerContext(
+                index, stop, self.counters.of(index), self.watcher, self._verbose, self._log, self.board
+            )
             worker.beat()
             self._log(f"worker {index} runs as process {os.getpid()}")
             return set_up(worker)
@@ -160,6 +165,7 @@ class Harness:
             replaced=self.board.replaced,
             stopping=stop_everything,
         )
+        gc.freeze()  # what is there now stays: the workers share it, and their garbage collectors need not look at it
         count = self._worker_count + (self._exporter is not None)  # the last one answers Prometheus
         workers.supervise(count, set_up_worker, duties)
         show("stopped; ")

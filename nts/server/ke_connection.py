@@ -55,6 +55,8 @@ class Shared:
     def count(self, verdict: Verdict, peer: tuple[Any, ...], detail: str = "") -> None:
         """Count and log what became of a connection."""
         self.counters.session(verdict)
+        if not self.worker.verbose:
+            return
         name = verdict.name.lower()
         who = addresses.format_address(peer) if self.log_addresses else "session"
         line = f"{who}: {name.replace('_', ' ')}{detail and f' ({detail})'}"
