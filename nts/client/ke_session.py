@@ -58,6 +58,10 @@ class Result:
     """of the TLS key exchange, by OpenSSL's name"""
     response: Message = field(repr=False)
     response_length: int = 0
+    certificate_not_after: int | None = None
+    """when the server's certificate expires, in seconds since 1970; None if it is malformed"""
+    finished: int = field(default_factory=lambda: int(time.time()))
+    """when the key exchange was, likewise"""
 
     def association(self, options: Options) -> Association:
         """What to store. The time server defaults to the NTS-KE server's address (section 4.1.7)."""
@@ -73,6 +77,8 @@ class Result:
             verify_name=options.verify_name or "",
             aeads=options.aeads,
             cookies=self.agreement.cookies[:COOKIES_WANTED],
+            exchanged=self.finished,
+            certificate_not_after=self.certificate_not_after,
         )
 
 
@@ -115,7 +121,8 @@ def exchange(options: Options, on_message: Shower = lambda _message: None) -> Re
         connection = channel.connection
         version, cipher = connection.get_protocol_version_name(), connection.get_cipher_name() or "?"
         group = connection.get_group_name() or "?"
-    return Result(agreement, keys, address, version, cipher, group, message, length)
+        expiry = tls.peer_expiry(connection)
+    return Result(agreement, keys, address, version, cipher, group, message, length, expiry)
 
 
 def connect(host: str, endpoints: list[addresses.Endpoint], deadline: float) -> socket.socket:

@@ -3,7 +3,8 @@
 
 The ancestor's client can read the file. It knows [ntpv4] server, port; [keys] c2s, s2c in hex; [cookies] 0 to 7 in
 hex. We add [ntske] host, port, ca, verify, verify_name, aeads, so that the key exchange can be repeated as it was;
-attempts and not_before, so that it is not repeated too often; and [keys] aead, c2s_context_15, s2c_context_15.
+attempts and not_before, so that it is not repeated too often; exchanged and certificate_not_after, for monitoring; and
+[keys] aead, c2s_context_15, s2c_context_15.
 
 Invariants:
 
@@ -16,6 +17,7 @@ Invariants:
 from __future__ import annotations
 
 import configparser
+import datetime
 import io
 import time
 import unicodedata
@@ -35,6 +37,8 @@ from nts.system import files, inifile
 DEFAULT_PATH = ROOT / "client.ini"
 _OTHER_KEYS = ("c2s_context_15", "s2c_context_15")
 DEFAULT_AEADS = (Aead.AES_SIV_CMAC_256, Aead.AES_SIV_CMAC_384, Aead.AES_SIV_CMAC_512)
+_TIMES = ("exchanged", "certificate_not_after")
+_TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 _SLOTS = [str(i) for i in range(COOKIES_WANTED)]
 _HEADER = "# Written by ntske_client.py and ntsts_client.py. Keep it secret. Each cookie is good for one request.\n\n"
 
@@ -69,6 +73,10 @@ class Association:
     """key exchanges that `rekey` began since both a key exchange and a query succeeded (section 4.2)"""
     not_before: int = 0
     """when the next one may begin, in seconds since 1970"""
+    exchanged: int | None = None
+    """when the key exchange was, in seconds since 1970; None: unknown, like the next one"""
+    certificate_not_after: int | None = None
+    """when the certificate expires that the NTS-KE server had then"""
 
     def is_like(self, other: Association) -> bool:
         """Whether both come from the same key exchange: all but the cookies and the choice of keys is the same."""
@@ -209,6 +217,11 @@ def _encode(a: Association, parser: configparser.ConfigParser) -> str:
         parser.remove_option("ntske", option)
         if value:
             parser["ntske"][option] = value
+    for option, when in zip(_TIMES, (a.exchanged, a.certificate_not_after), strict=True):
+        parser.remove_option("ntske", option)
+        if when is not None:
+            moment = datetime.datetime.fromtimestamp(when, datetime.timezone.utc)
+            parser["ntske"][option] = moment.strftime(_TIME_FORMAT)
     parser["ntpv4"].update(server=a.server, port=str(a.port))
     parser["keys"].update(aead=str(int(a.keys.aead)), c2s=a.keys.c2s.hex(), s2c=a.keys.s2c.hex())
     for option in _OTHER_KEYS:
@@ -255,6 +268,14 @@ def _decode(parser: configparser.ConfigParser, path: Path) -> Association:
             raise ConfigError(f"{path}: [{section}] {option} has {size}, which is the wrong length")
         return value
 
+    def when(option: str) -> int | None:
+        value = text("ntske", option, "")
+        try:
+            moment = datetime.datetime.strptime(value, _TIME_FORMAT) if value else None
+        except ValueError:
+            raise ConfigError(f"{path}: [ntske] {option} is not a time such as 2030-12-31T23:59:59Z") from None
+        return int(moment.replace(tzinfo=datetime.timezone.utc).timestamp()) if moment else None
+
     number_of_aead = number("keys", "aead", str(int(Aead.AES_SIV_CMAC_256)))  # the ancestor supports only 15
     if number_of_aead not in set(Aead):
         raise ConfigError(f"{path}: [keys] aead is not one of {', '.join(str(int(a)) for a in Aead)}")
@@ -278,4 +299,6 @@ def _decode(parser: configparser.ConfigParser, path: Path) -> Association:
         aeads=aeads(),
         attempts=number("ntske", "attempts", "0", low=0),
         not_before=number("ntske", "not_before", "0", low=0, high=2**62),
+        exchanged=when(_TIMES[0]),
+        certificate_not_after=when(_TIMES[1]),
     )

@@ -236,6 +236,15 @@ class ClientChannel:
         return run_to_completion(self._sock, self._deadline, step)
 
 
+def peer_expiry(connection: SSL.Connection) -> int | None:
+    """When the peer's certificate expires, in seconds since 1970. None when it has none, or a malformed one."""
+    try:
+        certificate = connection.get_peer_certificate(as_cryptography=True)
+        return int(certificate.not_valid_after_utc.timestamp()) if certificate else None
+    except ValueError:
+        return None
+
+
 def _describe(certificate: x509.Certificate) -> str:
     """What a person needs to know a certificate by. The server may have put anything into it."""
     try:
