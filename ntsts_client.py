@@ -8,10 +8,14 @@ examples:
   ntsts_client.py -n 8 -i 2         send eight queries, two seconds apart
   ntsts_client.py --dump            show both packets, field by field
   ntsts_client.py --json            print a JSON object for each query
+  ntsts_client.py -f a.ini -f b.ini -f c.ini         ask three servers, and say which one is wrong
+  ntsts_client.py --monitor --metrics /run/nts.prom  go on until stopped
+  ntsts_client.py --check --warn 50ms --crit 1s      a plugin for a monitoring system
 
 exit codes: 0 ok, 2 usage or file, 10 name, 20 no answer, 21 NTS NAK, 22 not authentic, 23 not an answer to this
 request, 24 no cookies left, 25 the server is not synchronised or refuses to serve us, 130 Ctrl-C, 1 anything else.
-Of several queries, one answer makes a success; without one, the last failure counts.
+Of several queries, one answer makes a success; without one, the last failure counts. With --check: 0 OK, 1 WARNING,
+2 CRITICAL, 3 UNKNOWN.
 """
 
 

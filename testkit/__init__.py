@@ -19,6 +19,7 @@
     ke_sessions       sessions with our NTS-KE server
     ts_requests       requests to our time server, good ones and others
     client_runs       our clients against servers that misbehave
+    time_servers      time servers, some with a clock that is off, each with a client.ini
     outcomes          many slow jobs at the same time
     relay             what passes between clients and a time server
     chrony            a real chronyd

@@ -19,6 +19,7 @@ MAX_LINES, MAX_LINE = 200, 3000  # lines of a packet, characters of a line
 if TYPE_CHECKING:  # neither client loads what only the other one needs: for the time client, that would be TLS
     from nts.client.ke_session import Result
     from nts.client.ts_session import Answer, Attempt, Exchange
+    from nts.protocol.clock_filter import Filtered
 
 
 def ke_dict(result: Result, server: str, stored: str, *, secrets: bool) -> dict[str, Any]:
@@ -161,19 +162,17 @@ def failure_dict(e: NTSError) -> dict[str, Any]:
     }
 
 
-def summary_lines(answers: list[Answer], queries: int) -> list[str]:
-    """What several queries amount to. The sample with the least delay is the best (RFC 5905 section 10)."""
+def summary_lines(answers: list[Answer], queries: int, filtered: Filtered | None) -> list[str]:
+    """What several queries amount to: what the clock filter makes of the last eight answers, and all of them."""
     made = f"{queries} {'query' if queries == 1 else 'queries'}"
-    if not answers:
+    if not answers or filtered is None:
         return [f"{made}, no answers"]
-    best = min((a.measurement for a in answers), key=lambda m: m.delay)
-    offset, error = seconds(best.offset, sign=True), seconds(best.error)
+    offset, error = seconds(filtered.offset, sign=True), seconds(filtered.error)
     offsets, delays = [a.measurement.offset for a in answers], [a.measurement.delay for a in answers]
-    jitter = round((sum((o - best.offset) ** 2 for o in offsets) / max(len(offsets) - 1, 1)) ** 0.5)
     return [
-        f"{made}, {counted(len(answers), 'answer')}; best offset {offset} +/- {error}",
-        f"loss {1 - len(answers) / queries:.0%}; offset {_spread(offsets, sign=True)}, jitter {seconds(jitter)}; "
-        f"delay {_spread(delays)}",
+        f"{made}, {counted(len(answers), 'answer')}; filtered offset {offset} +/- {error}, "
+        f"delay {seconds(filtered.delay)}, jitter {seconds(filtered.jitter)}",
+        f"loss {1 - len(answers) / queries:.0%}; offset {_spread(offsets, sign=True)}; delay {_spread(delays)}",
     ]
 
 

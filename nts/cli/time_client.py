@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""ntsts_client.py: its arguments, and what it prints of each query and of all of them together."""
+"""ntsts_client.py: its queries, and what it prints of each and of all of them together."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Sequence
 
 from nts.base.errors import ExitCode, Mismatch, NoAnswer, NotAuthentic, NTSError
-from nts.base.registry import KE_PORT
 from nts.base.text import counted
-from nts.cli import options, results, script
-from nts.client import rekey, ts_session
-from nts.client.state import DEFAULT_AEADS, DEFAULT_PATH, ClientState, path_of
+from nts.cli import comparison, results, script, time_arguments, time_outputs
+from nts.cli.output import Output
+from nts.client import sources
+from nts.client.sources import Comparison, Report, Source
 from nts.client.ts_session import Answer, Exchange
 from nts.codec import aead
 from nts.system import console
@@ -21,130 +22,138 @@ from nts.system import console
 TRANSIENT = (NoAnswer, Mismatch, NotAuthentic)  # failures of one query after which the next may succeed
 
 
-def arguments(doc: str | None) -> argparse.Namespace:
-    """The command line. Options may stand between HOST and PORT."""
-    parser = options.parser(doc)
-    parser.add_argument("host", nargs="?", type=options.text, help="time server (default: the one in client.ini)")
-    parser.add_argument("port", nargs="?", type=options.port, help="UDP port (default: the one in client.ini)")
-    parser.add_argument(
-        "-f", "--file", type=options.path, metavar="FILE", help="file written by ntske_client.py (default: client.ini)"
-    )
-    parser.add_argument(
-        "--ke", type=options.text, metavar="HOST",
-        help="key exchange server: its file is client.HOST.ini, which is made by a key exchange if it is missing",
-    )  # fmt: skip
-    parser.add_argument("--ke-port", type=options.port, default=KE_PORT, metavar="PORT", help="(default: 4460)")
-    parser.add_argument("-c", "--ca", type=options.path, metavar="FILE", help="for --ke: CA certificates to trust")
-    parser.add_argument("--verify-name", type=options.text, metavar="NAME", help="for --ke: name in the certificate")
-    parser.add_argument("-n", "--count", type=options.count, default=1, metavar="N", help="queries (default: 1)")
-    parser.add_argument("-i", "--interval", type=options.duration, default=1.0, metavar="S", help="pause (default: 1)")
-    parser.add_argument(
-        "--no-rekey", action="store_true", help="no new key exchange when cookies are used up or refused"
-    )
-    parser.add_argument("--dump", action="store_true", help="show both packets")
-    parser.add_argument("--timeout", type=options.duration, default=5.0, metavar="S", help="seconds (default: 5)")
-    options.add_family(parser)
-    options.add_output(parser)
-    return parser.parse_intermixed_args()
-
-
 def main(doc: str | None) -> int:
     """Run the script with this docstring; the exit code."""
-    args = arguments(doc)
+    args = time_arguments.arguments(doc)
     script.heed_ctrl_c()
-    store = ClientState(args.file or (path_of(args.ke) if args.ke else DEFAULT_PATH))
-    if args.ke and not store.path.exists():
-        _begin(args, store)
-    route = ts_session.Route(args.host, args.port, args.family)
-    with Series(args) as series:
-        while series.add(lambda: _ask(args, store, route)):
+    if args.check:
+        from nts.cli import plugin_check
+
+        return plugin_check.main(args)
+    servers = time_arguments.sources(args)
+    with Series(args, servers, time_outputs.wanted(args, servers)) as series:
+        while series.round():
             time.sleep(args.interval)
     return series.conclude()
-
-
-def _begin(args: argparse.Namespace, store: ClientState) -> None:
-    from nts.client import ke_session  # here: most queries need no TLS
-
-    wanted = ke_session.Options(
-        host=args.ke, port=args.ke_port, aeads=DEFAULT_AEADS, ca=args.ca.resolve() if args.ca else None,
-        verify_name=args.verify_name, family=args.family, timeout=args.timeout,
-    )  # fmt: skip
-    rekey.begin(store, wanted)
-    console.say(f"key exchange with {args.ke}; stored in {store.path}")
-
-
-def _ask(args: argparse.Namespace, store: ClientState, route: ts_session.Route) -> Exchange:
-    if args.no_rekey:
-        return ts_session.ask(store, route, args.timeout)
-    return rekey.ask(store, route, args.timeout, pause=args.interval, say=console.warn)
 
 
 class Series:
     """A run of queries. A context manager, so that even Ctrl-C ends it with a summary, if it was to be more than one.
 
-    stdout: for each query its packets (--dump) and its result, as lines or as one JSON object. stderr: all else.
+    stdout: for each query its packets (--dump) and its result, as lines or as one JSON object, or a table that follows
+    all of them; then what they amount to. stderr: all else.
     """
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        """`args`: count, json, dump, verbose, show_secrets."""
-        self._args = args
-        self._queries = 0
-        self._answers: list[Answer] = []
-        self._failure: NTSError | None = None
+    def __init__(self, args: argparse.Namespace, servers: Sequence[Source], outputs: Sequence[Output] = ()) -> None:
+        """`args`: what `time_arguments.arguments` returns."""
+        self._args, self._servers, self._outputs = args, servers, outputs
+        self._active = list(servers)
+        self._several = len(servers) > 1
+        self._lines = not args.json and not time_outputs.wants_table(args)
+        self._rounds = 0
+        self._answers: defaultdict[Source, list[Answer]] = defaultdict(list)
+        self._untold: NTSError | None = None
+        self._comparison: Comparison | None = None
         self._warned = False
 
     def __enter__(self) -> Series:
         return self
 
     def __exit__(self, _kind: object, e: BaseException | None, _trace: object) -> None:
-        if self._args.count > 1 and not self._args.json and not isinstance(e, OSError):  # then stdout is broken
-            print("\n".join(results.summary_lines(self._answers, self._queries)), flush=True)
+        for output in reversed(self._outputs):  # the table first, whatever becomes of the others
+            output.close()
+        if not self._args.monitor and not isinstance(e, OSError):  # then stdout is broken
+            self._sum_up()
 
-    def add(self, ask: Callable[[], Exchange]) -> bool:
-        """Make a query and print what came of it. Returns whether there is another one to make."""
-        if self._failure:
-            console.warn(str(self._failure))
-        try:
-            exchange = ask()
-        except NTSError as e:
-            self._failure = e
-            self._print({"failure": results.failure_dict(e)})
-        else:
-            self._failure = exchange.failure
-            self._show(exchange)
-        self._queries += 1
-        fatal = self._failure and not isinstance(self._failure, TRANSIENT)
-        return not fatal and self._queries < self._args.count
+    def _sum_up(self) -> None:
+        if self._several:
+            self._print({"comparison": comparison.as_dict(self._comparison)})
+        if self._args.json:
+            return
+        lines = []
+        if self._args.count > 1:
+            for s in self._servers:
+                summary = results.summary_lines(self._answers[s], s.queries, s.filtered)
+                lines += [self._label(s) + line for line in summary]
+        if self._several:
+            lines += comparison.lines(self._comparison)
+        if lines:
+            print("\n".join(lines), flush=True)
+
+    def round(self) -> bool:
+        """Query each server and print what comes of it. Returns whether there is another round.
+
+        A server that refuses us, even after a new key exchange, is not asked again, except by a monitor.
+        """
+        for report in sources.ask_all(self._active, self._args.timeout):
+            self._add(report)
+        self._rounds += 1
+        self._compare()
+        for output in self._outputs:
+            output.end_round(self._comparison)
+        if self._args.monitor:
+            return True
+        self._active = [s for s in self._active if s.last and isinstance(s.last.failure, (*TRANSIENT, type(None)))]
+        return bool(self._active) and self._rounds < self._args.count
 
     def conclude(self) -> ExitCode:
         """The exit code. Of several queries, one answer makes a success; else the last failure is raised."""
-        if self._failure and not self._answers:
-            raise self._failure
-        if self._failure:
-            console.warn(str(self._failure))
+        last = [s.last.failure for s in self._servers if s.last and s.last.failure]
+        if last and not any(s.answers for s in self._servers):
+            raise last[-1]
+        if self._untold:
+            console.warn(str(self._untold))
         return ExitCode.OK
 
-    def _show(self, exchange: Exchange) -> None:
+    def _add(self, report: Report) -> None:
+        source = report.source
+        if self._untold:
+            console.warn(str(self._untold))
+        self._untold = report.failure
+        if report.failure and (self._several or self._args.monitor):  # there may be long to go, or others to tell of
+            console.warn(f"{self._label(source)}{report.failure}")
+            self._untold = None
+        if report.exchange:
+            self._show(source, report.exchange)
+        elif report.failure:
+            self._print({"name": source.name, "failure": results.failure_dict(report.failure)})
+        for output in self._outputs:
+            output.add(report)
+
+    def _show(self, source: Source, exchange: Exchange) -> None:
         args, association = self._args, exchange.association
         if not association.verify and not self._warned:
             console.warn("the keys come from a key exchange without certificate verification: anyone could answer")
             self._warned = True
-        if args.verbose and not self._queries and (note := aead.substitute([association.keys.aead])):
+        if args.verbose and source.queries == 1 and (note := aead.substitute([association.keys.aead])):
             console.say(note)
         if args.dump and not args.json:
             print("\n".join(results.exchange_lines(exchange, secrets=args.show_secrets)), flush=True)
         if exchange.answer is not None:
-            self._answers.append(exchange.answer)
-            if not args.json:
-                print(results.answer_line(exchange.answer), flush=True)
+            if not args.monitor:  # which would never end to collect
+                self._answers[source].append(exchange.answer)
+            if self._lines:
+                print(self._label(source) + results.answer_line(exchange.answer), flush=True)
             if args.verbose:
                 fresh = counted(len(exchange.answer.judgement.cookies), "fresh cookie")
                 console.say(f"{fresh}, {exchange.stock} in stock")
-        self._print(results.exchange_dict(exchange, dump=args.dump, secrets=args.show_secrets))
+        shown = results.exchange_dict(exchange, dump=args.dump, secrets=args.show_secrets)
+        self._print({"name": source.name, **shown})
         if exchange.context is not None:
             console.say(f"the server has {exchange.context} in its exporter context")
         if exchange.unstored:
             console.warn(f"the fresh cookies are lost: {exchange.unstored}")
+
+    def _compare(self) -> None:
+        before, self._comparison = self._comparison, sources.compare(self._servers)
+        if not self._args.monitor or not self._several:
+            return
+        self._print({"comparison": comparison.as_dict(self._comparison)})
+        if self._lines and comparison.verdict(before) != comparison.verdict(self._comparison):
+            print("\n".join(comparison.lines(self._comparison)), flush=True)
+
+    def _label(self, source: Source) -> str:
+        return f"{source.name}: " if self._several else ""
 
     def _print(self, values: dict[str, object]) -> None:
         if self._args.json:

@@ -141,7 +141,7 @@ def test_verbose_tells_how_the_session_is_protected(suite: Suite, tmp_path: Path
 def test_several_queries_end_with_a_summary(suite: Suite, tmp_path: Path) -> None:
     suite.fetch(output=tmp_path / "c.ini")
     done = run("ntsts_client.py", "-f", tmp_path / "c.ini", "-n", 3, "-i", 0.01, "--verbose")
-    assert done.stdout.splitlines()[-2].startswith("3 queries, 3 answers; best offset ")
+    assert done.stdout.splitlines()[-2].startswith("3 queries, 3 answers; filtered offset ")
     assert done.stderr.count("1 fresh cookie, 8 in stock") == 3
 
 

@@ -47,6 +47,18 @@ def test_the_time_client_imports_no_tls_and_no_parser_of_c(tmp_path: Path) -> No
     assert not imported & (TLS | PARSERS | OTHERS)
 
 
+def test_the_time_client_imports_what_only_some_options_need_for_these_alone(tmp_path: Path) -> None:
+    keys, prom = some_keys(), tmp_path / "nts.prom"
+    with NtpPeer(NtpBehaviour(only(genuine), keys=keys)) as server:
+        for name in ("a.ini", "b.ini"):
+            write_association(tmp_path / name, keys, server.port, random_cookies(8))
+        several = ("-f", tmp_path / "a.ini", "-f", tmp_path / "b.ini")
+        for options in ((*several, "-n", 2, "-i", 0.01), (*several, "--check"), (*several, "--json")):
+            assert not imported_by("ntsts_client.py", *options) & (TLS | PARSERS | OTHERS | {"matplotlib"})
+        imported = imported_by("ntsts_client.py", *several, "--metrics", prom)
+    assert imported & (OTHERS | {"matplotlib"}) == {"prometheus_client"}
+
+
 def test_the_key_exchange_client_imports_no_parser_of_c(suite: Suite, tmp_path: Path) -> None:
     where = ("-c", suite.ca, "localhost", suite.ke_port, "-o", tmp_path / "client.ini")
     imported = imported_by("ntske_client.py", *where)

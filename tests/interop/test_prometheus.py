@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from testkit.client_runs import nothing
 from testkit.ke_sessions import works
-from testkit.processes import ROOT, Process, Suite, ask_udp, eventually, free_port, running_suite
+from testkit.processes import ROOT, Process, Suite, ask_udp, eventually, free_port, run, running_suite
+from testkit.time_servers import ahead, time_servers
 from testkit.ts_requests import plain
 
 MONITORING = ROOT / "deploy" / "monitoring"
@@ -33,6 +35,18 @@ QUERIES = [
 SILENT = {  # what no client does here
     "nts_ke_tls_failures_total",
 }
+
+
+def test_promtool_finds_no_fault_in_the_time_clients_metrics(tmp_path: Path) -> None:
+    """What node_exporter's textfile collector reads is the same format."""
+    with time_servers(tmp_path, ahead(0), ahead(2), nothing) as servers:
+        files = [word for s in servers for word in ("-f", s.ini.name)]
+        run("ntsts_client.py", *files, "--timeout", 0.3, "--metrics", "nts.prom", cwd=tmp_path)
+    text = (tmp_path / "nts.prom").read_text()
+    assert 'nts_client_failures_total{kind="no_answer",server="c.ini"} 1.0' in text
+    command = [str(PROGRAMS[1]), "check", "metrics"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 class Prometheus:
