@@ -43,7 +43,7 @@ class LiveTable(Output):
     def _picture(self) -> RenderableType:
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))  # fits on 80 columns
         table.add_column("server", overflow="fold", min_width=8)
-        for heading in ("answers", "offset", "+/-", "delay", "jitter", "cookies"):
+        for heading in ("answers", "offset", "+/-", "delay", "jitter"):
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("", overflow="fold")
         for source in self._sources:
@@ -51,12 +51,11 @@ class LiveTable(Output):
         return Group(table, ProgressBar(self._total, sum(s.queries for s in self._sources), width=40))
 
     def _cells(self, source: Source) -> list[str]:
-        counts, stock = f"{source.answers}/{source.queries}", "" if source.stock is None else str(source.stock)
         figures = [""] * 4
         if found := source.filtered:
             spans = map(seconds, (found.error, found.delay, found.jitter))
             figures = [seconds(found.offset, sign=True), *spans]
-        return [counts, *figures, stock, self._problem(source)]
+        return [f"{source.answers}/{source.queries}", *figures, self._problem(source)]
 
     def _problem(self, source: Source) -> str:
         """What is wrong with it, in a word."""
