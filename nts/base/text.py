@@ -1,20 +1,35 @@
 # SPDX-License-Identifier: MIT
-"""Strict parsing of numbers, addresses and names that people and peers send, and words to show them."""
+"""Strict parsing of numbers, spans of time, addresses and names from people and peers, and words to show them."""
 
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 
 # A label: letters, digits, inner hyphens (RFC 8915 4.1.7, RFC 5890 2.3.1). Underscores are tolerated.
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _MAX_NAME = 253
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # in seconds
+_NAMES = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
 def whole_number(text: str, low: int, high: int) -> int | None:
     """A decimal number within bounds, else None. ASCII digits only: no sign, space or underscore, unlike int()."""
     plausible = text.isascii() and text.isdigit() and len(text) <= len(str(high))
     return int(text) if plausible and low <= int(text) <= high else None
+
+
+def span(text: str, low: int, high: int) -> int | None:
+    """Seconds of a whole number with the unit s, m, h or d, within bounds, else None."""
+    seconds = (whole_number(text[:-1], 1, high) or 0) * _UNITS.get(text[-1:], 0)
+    return seconds if low <= seconds <= high else None
+
+
+def about(seconds: float) -> str:
+    """A length of time in its largest unit, rounded up: 3 days."""
+    unit, size = next((u, s) for u, s in _NAMES if abs(seconds) > s or s == 1)
+    return counted(math.ceil(abs(seconds) / size), unit)
 
 
 def is_server_name(text: str) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nts.base.errors import ExitCode, NTSError
 from nts.base.registry import KE_PORT
+from nts.base.text import about
 from nts.cli import dump, options, results, script
 from nts.codec.records import Message
 from nts.system import console
@@ -45,6 +46,10 @@ def arguments(doc: str | None) -> argparse.Namespace:
         "--keylog", type=options.path, metavar="FILE", default=os.environ.get("SSLKEYLOGFILE") or None,
         help="write the TLS keys to this file",
     )  # fmt: skip
+    parser.add_argument(
+        "--cert-time-tolerance", type=options.tolerance, default=0, metavar="DURATION",
+        help="accept a certificate that has expired or is not valid yet if this machine's clock may be that wrong (3d)",
+    )  # fmt: skip
     options.add_output(parser)
     args = parser.parse_intermixed_args()
     if args.ca and args.ca_file:
@@ -57,6 +62,11 @@ def main(doc: str | None) -> int:
     args = arguments(doc)
     if args.insecure_no_verify:
         console.warn("certificate verification is off: anyone could answer")
+    elif args.cert_time_tolerance:
+        console.warn(
+            f"a certificate up to {about(args.cert_time_tolerance)} out of date is accepted: "
+            "whoever has got hold of an old key could answer"
+        )
     seen: list[Message] = []
 
     def show(message: Message) -> None:
@@ -84,7 +94,7 @@ def _exchange(args: argparse.Namespace, show: Shower) -> None:
     wanted = ke_session.Options(
         host=args.host, port=args.port, aeads=args.aead, ca=ca.resolve() if ca else None,
         verify=not args.insecure_no_verify, verify_name=args.verify_name, family=args.family, timeout=args.timeout,
-        keylog=args.keylog,
+        keylog=args.keylog, cert_time_tolerance=args.cert_time_tolerance,
     )  # fmt: skip
     store.check_writable(wanted.ca)
     result = ke_session.exchange(wanted, show)
@@ -97,3 +107,5 @@ def _exchange(args: argparse.Namespace, show: Shower) -> None:
         print("\n".join(results.ke_lines(result, association.server, str(store.path), verbose=args.verbose)))
         if args.show_secrets:
             print("\n".join(f"c2s {keys.c2s.hex()}\ns2c {keys.s2c.hex()}" for keys in result.keys))
+    if result.clock_error:
+        console.warn(results.clock_error_text(result.clock_error))

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nts import __version__
-from nts.base.text import whole_number
+from nts.base.text import span, whole_number
 from nts.system import console
 
 if TYPE_CHECKING:
     from nts.codec.aead import Aead
+
+
+_MAX_TOLERANCE = 3650 * 86400  # seconds
 
 
 class _Parser(argparse.ArgumentParser):
@@ -127,6 +130,14 @@ def duration(text: str) -> float:
     if not 0 < value <= 86400:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds over 0 and up to 86400")
     return value
+
+
+def tolerance(text: str) -> int:
+    """A command-line argument: seconds, from a number with a unit."""
+    seconds = span(text, 1, _MAX_TOLERANCE)
+    if seconds is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number with the unit s, m, h or d, up to 3650d")
+    return seconds
 
 
 def pause(text: str) -> float:

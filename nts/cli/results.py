@@ -7,7 +7,7 @@ import datetime
 from typing import TYPE_CHECKING, Any
 
 from nts.base.errors import ExitCode, NTSError
-from nts.base.text import clipped, counted
+from nts.base.text import about, clipped, counted
 from nts.cli.dump import aead_name, packet_dict, packet_lines, record_dicts, reference_id, secret
 from nts.codec import ntp
 from nts.codec.records import Message
@@ -31,6 +31,7 @@ def ke_dict(result: Result, server: str, stored: str, *, secrets: bool) -> dict[
     return {
         "address": result.address,
         "tls": {"version": result.tls_version, "cipher": result.tls_cipher, "group": result.tls_group},
+        "clock_error": result.clock_error,
         "aead": {"id": int(agreement.aead), "name": aead_name(agreement.aead)},
         "ntp": {"server": server, "port": agreement.port},
         "cookies": {"count": len(agreement.cookies), "lengths": sorted({len(c) for c in agreement.cookies})},
@@ -61,6 +62,12 @@ def ke_lines(result: Result, server: str, stored: str, *, verbose: bool) -> list
         session = f"{result.tls_version} {result.tls_cipher} {result.tls_group}"
         lines.insert(0, f"{session} with {result.address}, {result.response_length} octets")
     return lines
+
+
+def clock_error_text(seconds: float) -> str:
+    """What a certificate that was accepted out of its time means."""
+    direction = "behind" if seconds > 0 else "ahead"
+    return f"the certificate is valid only if this machine's clock is at least {about(seconds)} {direction}: set it"
 
 
 def utc(unix_ns: int) -> str:

@@ -41,6 +41,8 @@ class Options:
     timeout: float = 5.0
     """seconds for everything after the name look-up"""
     keylog: Path | None = None
+    cert_time_tolerance: float = 0.0
+    """seconds by which our clock may be wrong when the certificate's dates are checked"""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Result:
     """when the server's certificate expires, in seconds since 1970; None if it is malformed"""
     finished: int = field(default_factory=lambda: int(time.time()))
     """when the key exchange was, likewise"""
+    clock_error: float = 0.0
+    """how far our clock must be behind, in seconds, for the certificate to be valid; below 0: ahead"""
 
     def association(self, options: Options) -> Association:
         """What to store. The time server defaults to the NTS-KE server's address (section 4.1.7)."""
@@ -89,10 +93,10 @@ def exchange(options: Options, on_message: Shower = lambda _message: None) -> Re
     CertificateError, ALPNError, KeResponseError or KeErrorRecord.
     """
     check_usable(options.aeads)
-    keylog = _KeyLog(options.keylog) if options.keylog else None
+    keylog = KeyLog(options.keylog) if options.keylog else None
     channel = tls.ClientChannel(
         name=options.verify_name or options.host, verify=options.verify, ca=options.ca,
-        keylog=keylog.write if keylog else None,
+        keylog=keylog.write if keylog else None, time_tolerance=options.cert_time_tolerance,
     )  # fmt: skip
     endpoints = addresses.resolve(options.host, options.port, socket.SOCK_STREAM, options.family)
     deadline = time.monotonic() + options.timeout
@@ -102,27 +106,48 @@ def exchange(options: Options, on_message: Shower = lambda _message: None) -> Re
         channel.handshake()
         if keylog and keylog.problem:
             raise ConfigError(keylog.problem, hint=NO_HINT)
-        try:
-            channel.send(ke_client.build_request(options.aeads))
-            message, length = _receive(channel)
-        except tls.Error as e:
-            raise TLSError(f"the TLS connection broke: {tls.reason(e)}") from None
-        except TimeoutError:
-            raise KeResponseError("no complete NTS-KE response in time", hint="try a longer --timeout") from None
-        except FormatError as e:
-            raise KeResponseError(f"illegal NTS-KE response: {e}") from None
-        surplus = channel.finish(CLOSE_GRACE)
-        message = Message(message.records, message.trailing + surplus)
+        message, length = ask(channel, options.aeads)
         on_message(message)
         agreement = ke_client.judge_response(message, options.aeads)
-        export = tls.exporter(channel.connection)
-        contexts = possible_contexts(agreement.aead, confirmed=agreement.compliant_context)
-        keys = tuple(export_keys(export, agreement.aead, c) for c in contexts)
-        connection = channel.connection
-        version, cipher = connection.get_protocol_version_name(), connection.get_cipher_name() or "?"
-        group = connection.get_group_name() or "?"
-        expiry = tls.peer_expiry(connection)
-    return Result(agreement, keys, address, version, cipher, group, message, length, expiry)
+        return result(channel, address, agreement, message, length)
+
+
+def ask(channel: tls.ClientChannel, aeads: tuple[Aead, ...]) -> tuple[Message, int]:
+    """Send a request over a channel whose handshake is done: the response, and its length in octets.
+
+    TLSError, KeResponseError.
+    """
+    try:
+        channel.send(ke_client.build_request(aeads))
+        message, length = _receive(channel)
+    except tls.Error as e:
+        raise TLSError(f"the TLS connection broke: {tls.reason(e)}") from None
+    except TimeoutError:
+        raise KeResponseError("no complete NTS-KE response in time", hint="try a longer --timeout") from None
+    except FormatError as e:
+        raise KeResponseError(f"illegal NTS-KE response: {e}") from None
+    surplus = channel.finish(CLOSE_GRACE)
+    return Message(message.records, message.trailing + surplus), length
+
+
+def result(
+    channel: tls.ClientChannel, address: str, agreement: Agreement, message: Message, length: int
+) -> Result:  # fmt: skip
+    """What has been agreed on, with the keys that the TLS session gives."""
+    export, connection = tls.exporter(channel.connection), channel.connection
+    contexts = possible_contexts(agreement.aead, confirmed=agreement.compliant_context)
+    return Result(
+        agreement,
+        keys=tuple(export_keys(export, agreement.aead, c) for c in contexts),
+        address=address,
+        tls_version=connection.get_protocol_version_name(),
+        tls_cipher=connection.get_cipher_name() or "?",
+        tls_group=connection.get_group_name() or "?",
+        response=message,
+        response_length=length,
+        certificate_not_after=tls.peer_expiry(connection),
+        clock_error=channel.clock_error,
+    )
 
 
 def connect(host: str, endpoints: list[addresses.Endpoint], deadline: float) -> socket.socket:
@@ -157,7 +182,7 @@ def _receive(channel: tls.ClientChannel) -> tuple[Message, int]:
             return message, reader.octets
 
 
-class _KeyLog:
+class KeyLog:
     """Appends NSS key log lines to a file. Makes the file readable only by its owner."""
 
     def __init__(self, path: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from nts import ROOT
 from nts.base.errors import ConfigError
 from nts.base.registry import EXPORTER_LABEL
-from nts.base.text import is_ip_address, is_server_name, whole_number
+from nts.base.text import is_ip_address, is_server_name, span, whole_number
 from nts.codec.aead import Aead
 from nts.protocol.rate_limit import Limit
 from nts.system import inifile
@@ -47,16 +47,14 @@ def _number(low: int, high: int) -> Callable[[str], int]:
 _port = _number(1, 65535)
 
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # in seconds
 _MIN_ROTATION, _MAX_ROTATION = 60, 365 * 86400
 
 
 def _rotation(text: str) -> int | None:
     if not text:
         return None
-    number = whole_number(text[:-1], 1, _MAX_ROTATION)
-    seconds = (number or 0) * _UNITS.get(text[-1], 0)
-    if not _MIN_ROTATION <= seconds <= _MAX_ROTATION:
+    seconds = span(text, _MIN_ROTATION, _MAX_ROTATION)
+    if seconds is None:
         raise ValueError("must be a number with the unit s, m, h or d, from 1m to 365d, or empty")
     return seconds
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,16 @@ def is_for(certificate: x509.Certificate, name: str) -> bool:
     except (service_identity.VerificationError, service_identity.CertificateError):
         return False
     return True
+
+
+def clock_error(chain: Iterable[x509.Certificate], now: datetime.datetime) -> tuple[float, float]:
+    """How far a clock that says `now` must be behind for all these certificates to be valid: at least, at most.
+
+    In seconds, below 0 for a clock that is ahead. The first number is the greater one if that is never the case.
+    """
+    dates = [(c.not_valid_before_utc, c.not_valid_after_utc) for c in chain]
+    latest_start, earliest_end = max(start for start, _ in dates), min(end for _, end in dates)
+    return (latest_start - now).total_seconds(), (earliest_end - now).total_seconds()
 
 
 def describe(chain: Path) -> Description:

@@ -23,7 +23,7 @@ from OpenSSL import SSL, crypto
 
 from nts.base.errors import NO_HINT, ALPNError, CertificateError, ConfigError, TLSError
 from nts.base.registry import ALPN, EXPORTER_LABEL
-from nts.base.text import harmless, is_ip_address, is_server_name, place_hint
+from nts.base.text import about, harmless, is_ip_address, is_server_name, place_hint
 from nts.codec.aead import Exporter
 from nts.system import certs, files
 
@@ -132,9 +132,10 @@ _VERIFY_ERRORS = {
     24: "its issuer is not a CA",
     26: "it is not for servers",
 }
+_TIME_ERRORS = (9, 10)
 _VERIFY_HINTS = {
-    9: "is this machine's clock right? If not, set it roughly first",
-    10: "the server's operator must renew it, unless this machine's clock is wrong",
+    9: "is this machine's clock right? If not, set it roughly first, or see --cert-time-tolerance",
+    10: "the server's operator must renew it, unless this machine's clock is wrong: then see --cert-time-tolerance",
 }
 _CA_HINT = "name the CA that signed it with -c FILE"
 
@@ -142,12 +143,19 @@ _CA_HINT = "name the CA that signed it with -c FILE"
 class ClientChannel:
     """The client's end of a TLS connection. Call `open` first; its deadline bounds all later steps."""
 
-    def __init__(self, *, name: str, verify: bool, ca: Path | None, keylog: Callable[[bytes], None] | None) -> None:
+    def __init__(
+        self, *, name: str, verify: bool, ca: Path | None, keylog: Callable[[bytes], None] | None,
+        time_tolerance: float = 0.0,
+    ) -> None:  # fmt: skip
         """The certificate must be for `name`. `ca` None means the system's store.
 
+        `time_tolerance` in seconds: accept certificates that would be valid if our clock were wrong by so much.
         ConfigError when a file or the name is unusable, before anything goes over the network.
         """
         self._name, self._verify = identity(name), verify
+        self._tolerance = time_tolerance
+        self.clock_error = 0.0
+        """how far our clock must be behind, in seconds, for the certificates to be valid; below 0: ahead"""
         self._verify_error = 0
         self._seen = ""  # the certificate with that error
         self._deadline = 0.0
@@ -171,6 +179,8 @@ class ClientChannel:
         self.connection.set_connect_state()
 
     def _on_certificate(self, _connection: object, found: crypto.X509, error: int, _depth: int, ok: int) -> bool:
+        if error in _TIME_ERRORS and self._tolerance:
+            return True  # all others count; `_check_time` judges this one
         if error and not self._verify_error:
             self._verify_error, self._seen = error, _describe(found.to_cryptography())
         return bool(ok)
@@ -196,6 +206,7 @@ class ClientChannel:
             raise ALPNError("the server did not select the protocol ntske/1")
         if self._verify:
             self._check_name()
+            self._check_time()
 
     def _check_name(self) -> None:
         """The service identity (RFC 9525)."""
@@ -206,6 +217,20 @@ class ClientChannel:
             raise CertificateError(
                 f"the server's certificate is not for {self._name}{seen}",
                 hint="connect to a name in it, or give such a name with -n",
+            )
+
+    def _check_time(self) -> None:
+        """Whether all certificates were valid at one time that our clock, with the tolerance, may mean."""
+        if not self._tolerance:
+            return  # then OpenSSL has checked it
+        chain = self.connection.get_verified_chain(as_cryptography=True) or []
+        least, most = certs.clock_error(chain, certs.now())
+        self.clock_error = least if least > 0 else min(most, 0.0)
+        if least > most or abs(self.clock_error) > self._tolerance:
+            raise CertificateError(
+                f"the server's certificate is not valid within {about(self._tolerance)} of what our clock says "
+                f"({_describe(chain[0])})",
+                hint="set the clock roughly first",
             )
 
     def send(self, data: bytes) -> None:
