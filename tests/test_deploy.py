@@ -86,6 +86,14 @@ def test_the_installed_servers_serve(installed: Path, tmp_path: Path) -> None:
         assert (ke.stop(), ts.stop()) == (0, 0)
 
 
+def test_settings_of_openssl_are_installed(installed: Path) -> None:
+    """ntske_server.py names one such file, ntske_client.py --explain the other; OpenSSL would not miss them."""
+    names = sorted(p.relative_to(ROOT) for p in (ROOT / "nts").rglob("*.cnf"))
+    assert len(names) == 2
+    for name in names:
+        assert (installed / PREFIX / "lib/nts" / name).read_bytes() == (ROOT / name).read_bytes()
+
+
 def test_the_configuration_is_for_a_real_server(installed: Path) -> None:
     made = config.load(installed / "etc/nts/server.ini")
     assert (made.ntske.port, made.ntpv4.port, made.ntpv4.clock, made.ntske.auto_cert) == (4460, 123, "auto", False)

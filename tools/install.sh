@@ -29,7 +29,7 @@ place() { # where a file of deploy/ goes
 copy() {
     dest=$DESTDIR$lib
     mkdir -p "$dest/libaes_siv" "$DESTDIR$PREFIX/bin"
-    find nts \( -name '*.py' -o -name '_engine*.so' \) | tar -cf - -T - | tar -xf - -C "$dest" --no-same-owner
+    find nts \( -name '*.py' -o -name '*.cnf' -o -name '_engine*.so' \) | tar -cf - -T - | tar -xf - -C "$dest" --no-same-owner
     cp -P libaes_siv/libaes_siv.so* "$dest/libaes_siv"
     cp LICENSE "$dest"
     ln -s "$config" "$dest/server.ini"
