@@ -14,6 +14,8 @@
     engine_packets    packets that it covers, bad ones, and those that it must hand over
     engine_parity     the native engine beside the reference
     namespaces        network namespaces of a test's own
+    bad_certificates  certificates that are malformed
+    middleboxes       devices between a client and a server, which intercept, cut off or strip
     time_workers      a worker of the time server in a thread, with its counters
     supervised        a server whose workers do nothing
     ke_sessions       sessions with our NTS-KE server

@@ -4,7 +4,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import shutil
+import socket
+import struct
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,9 +17,28 @@ import pytest
 from cffi import FFI
 
 CLONE_NEWNET = 0x40000000  # unshare(2)
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1  # netdevice(7)
 
 _ffi = FFI()
 _ffi.cdef("int unshare(int flags); int setns(int fd, int type);")
+
+
+def nft(rules: str) -> None:
+    """Load a script of nftables in this thread's network. Skips where there is no nft, or it is not allowed."""
+    program = shutil.which("nft", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if program is None:
+        pytest.skip("no nft: install nftables")
+    done = subprocess.run([program, "-f", "-"], input=rules, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"nft: {done.stderr.strip()}")
+
+
+@contextlib.contextmanager
+def own_loopback() -> Iterator[None]:
+    """`own_network`, with its loopback interface up."""
+    with own_network(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("@16s24s", b"lo", struct.pack("@h", IFF_UP)))
+        yield
 
 
 @contextlib.contextmanager

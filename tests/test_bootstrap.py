@@ -23,7 +23,7 @@ IS_ROOT = os.geteuid() == 0
 NOBODY = 65534  # whoever that is here
 FAILS = ("chronyd", "cmake")
 SUCCEEDS = (
-    *("cc", "make", "openssl", "valgrind", "shellcheck", "tcpdump", "unshare", "ip", "systemd-analyze"),
+    *("cc", "make", "openssl", "valgrind", "shellcheck", "tcpdump", "unshare", "ip", "nft", "systemd-analyze"),
     *("apt-get", "sudo"),
 )
 PYTHON = """\

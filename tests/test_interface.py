@@ -25,6 +25,7 @@ from nts.base.errors import ExitCode
 from nts.check.client import CASES
 from nts.check.peer.faults import FAULTS
 from nts.check.server import CHECKS
+from nts.client.finding_texts import FINDINGS
 from nts.server import config
 from testkit import captures
 from testkit.captures import frame, made_session, packets, pcap, udp
@@ -139,6 +140,7 @@ def json_products(suite: Suite) -> dict[str, Any]:
         few = ("--only", "ke-basic,ntp-basic", "--fast")
         commands: list[tuple[str, list[object]]] = [
             ("ntske_client.py", [*where, "-o", state]),
+            ("ntske_client.py --explain", [*where]),
             ("ntsts_client.py", ["-f", state]),
             ("ntsts_client.py, packets", ["-f", state, "--dump"]),
             ("ntsts_client.py, failed", ["-f", folder / "none.ini"]),
@@ -166,9 +168,9 @@ def json_products(suite: Suite) -> dict[str, Any]:
 
 
 def names(_suite: Suite) -> dict[str, Any]:
-    """What --only, --skip and misbehave know."""
+    """What --only, --skip and misbehave know, and what --explain finds."""
     checks = {command: {c.name: c.id for c in found} for command, found in (("server", CHECKS), ("client", CASES))}
-    return {**checks, "misbehave": sorted(FAULTS)}
+    return {**checks, "misbehave": sorted(FAULTS), "findings": sorted(FINDINGS)}
 
 
 def exit_codes(_suite: Suite) -> dict[str, int]:

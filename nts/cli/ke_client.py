@@ -16,7 +16,7 @@ from nts.codec.records import Message
 from nts.system import console
 
 if TYPE_CHECKING:
-    from nts.client.ke_session import Shower
+    from nts.client.ke_session import Options, Shower
 
 
 def arguments(doc: str | None) -> argparse.Namespace:
@@ -46,6 +46,7 @@ def arguments(doc: str | None) -> argparse.Namespace:
         "--keylog", type=options.path, metavar="FILE", default=os.environ.get("SSLKEYLOGFILE") or None,
         help="write the TLS keys to this file",
     )  # fmt: skip
+    parser.add_argument("--explain", action="store_true", help="explain each step up to the first time, and what fails")
     parser.add_argument(
         "--cert-time-tolerance", type=options.tolerance, default=0, metavar="DURATION",
         help="accept a certificate that has expired or is not valid yet if this machine's clock may be that wrong (3d)",
@@ -54,6 +55,8 @@ def arguments(doc: str | None) -> argparse.Namespace:
     args = parser.parse_intermixed_args()
     if args.ca and args.ca_file:
         parser.error("CA_FILE and --ca are the same: give only one")
+    if args.explain and args.show_secrets:
+        parser.error("--explain shows no secrets")
     return args
 
 
@@ -67,6 +70,10 @@ def main(doc: str | None) -> int:
             f"a certificate up to {about(args.cert_time_tolerance)} out of date is accepted: "
             "whoever has got hold of an old key could answer"
         )
+    if args.explain:
+        from nts.cli import explain  # here: nothing else needs what it needs
+
+        return explain.run(args, _wanted(args))
     seen: list[Message] = []
 
     def show(message: Message) -> None:
@@ -85,17 +92,23 @@ def main(doc: str | None) -> int:
     return ExitCode.OK
 
 
-def _exchange(args: argparse.Namespace, show: Shower) -> None:
-    from nts.client import ke_session, state  # here: --help needs no TLS
+def _wanted(args: argparse.Namespace) -> Options:
+    from nts.client import ke_session  # here: --help needs no TLS
 
     script.heed_ctrl_c()
     ca = args.ca or args.ca_file
-    store = state.ClientState(args.output or state.DEFAULT_PATH)
-    wanted = ke_session.Options(
+    return ke_session.Options(
         host=args.host, port=args.port, aeads=args.aead, ca=ca.resolve() if ca else None,
         verify=not args.insecure_no_verify, verify_name=args.verify_name, family=args.family, timeout=args.timeout,
         keylog=args.keylog, cert_time_tolerance=args.cert_time_tolerance,
     )  # fmt: skip
+
+
+def _exchange(args: argparse.Namespace, show: Shower) -> None:
+    from nts.client import ke_session, state
+
+    wanted = _wanted(args)
+    store = state.ClientState(args.output or state.DEFAULT_PATH)
     store.check_writable(wanted.ca)
     result = ke_session.exchange(wanted, show)
     association = result.association(wanted)

@@ -60,7 +60,7 @@ def is_for(certificate: x509.Certificate, name: str) -> bool:
     verify = verify_certificate_ip_address if is_ip_address(name) else verify_certificate_hostname
     try:
         verify(certificate, name)
-    except (service_identity.VerificationError, service_identity.CertificateError):
+    except (service_identity.VerificationError, service_identity.CertificateError, ValueError):  # or malformed
         return False
     return True
 

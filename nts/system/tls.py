@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """TLS for NTS-KE (RFC 8915 sections 3 to 5.1): version 1.3 only, ALPN ntske/1 on both sides, the key exporter.
 
-Only this module and `nts.check` import OpenSSL: the latter must offer and see what this one rules out. Its errors
-become ours here.
+Only this module, `tls_probe` and `nts.check` import OpenSSL: those must offer and see what this one rules out. Its
+errors become ours here.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ WantWrite = SSL.WantWriteError
 Closed = SSL.ZeroReturnError
 
 READ_SIZE = 16384
+MALFORMED = (ValueError, x509.InvalidVersion)  # what cryptography raises where OpenSSL is less strict
 
 
 class AlpnRefused(Exception):
@@ -140,6 +141,11 @@ _VERIFY_HINTS = {
 _CA_HINT = "name the CA that signed it with -c FILE"
 
 
+def verify_problem(code: int) -> str:
+    """What an error of X509_STORE_CTX_get_error(3) means."""
+    return _VERIFY_ERRORS.get(code, f"X.509 error {code}")
+
+
 class ClientChannel:
     """The client's end of a TLS connection. Call `open` first; its deadline bounds all later steps."""
 
@@ -172,8 +178,10 @@ class ClientChannel:
     def open(self, sock: socket.socket, deadline: float) -> None:
         """Use a connected socket. `deadline` is in seconds of the monotonic clock."""
         sock.setblocking(False)
-        self._sock, self._deadline = sock, deadline
-        self.connection = SSL.Connection(self._context, sock)
+        self._start(sock, deadline, SSL.Connection(self._context, sock))
+
+    def _start(self, sock: socket.socket, deadline: float, connection: SSL.Connection) -> None:
+        self._sock, self._deadline, self.connection = sock, deadline, connection
         if not is_ip_address(self._name):
             self.connection.set_tlsext_host_name(self._name.encode("ascii"))  # RFC 6066: never an address
         self.connection.set_connect_state()
@@ -182,7 +190,7 @@ class ClientChannel:
         if error in _TIME_ERRORS and self._tolerance:
             return True  # all others count; `_check_time` judges this one
         if error and not self._verify_error:
-            self._verify_error, self._seen = error, _describe(found.to_cryptography())
+            self._verify_error, self._seen = error, _described(found)
         return bool(ok)
 
     def handshake(self) -> None:
@@ -192,7 +200,7 @@ class ClientChannel:
         except SSL.Error as e:
             why = reason(e)
             if self._verify_error:
-                problem = _VERIFY_ERRORS.get(self._verify_error, f"X.509 error {self._verify_error}")
+                problem = verify_problem(self._verify_error)
                 hint = _VERIFY_HINTS.get(self._verify_error, _CA_HINT)
                 raise CertificateError(
                     f"the server's certificate is not acceptable: {problem} ({self._seen})", hint=hint
@@ -210,10 +218,13 @@ class ClientChannel:
 
     def _check_name(self) -> None:
         """The service identity (RFC 9525)."""
-        certificate = self.connection.get_peer_certificate(as_cryptography=True)
+        try:
+            certificate = self.connection.get_peer_certificate(as_cryptography=True)
+        except MALFORMED:
+            certificate = None
         # TLS 1.3 rules out that there is none, but "no certificate" must never pass.
         if certificate is None or not certs.is_for(certificate, self._name):
-            seen = f" ({_describe(certificate)})" if certificate else ""
+            seen = f" ({describe(certificate)})" if certificate else ""
             raise CertificateError(
                 f"the server's certificate is not for {self._name}{seen}",
                 hint="connect to a name in it, or give such a name with -n",
@@ -223,13 +234,16 @@ class ClientChannel:
         """Whether all certificates were valid at one time that our clock, with the tolerance, may mean."""
         if not self._tolerance:
             return  # then OpenSSL has checked it
-        chain = self.connection.get_verified_chain(as_cryptography=True) or []
+        try:
+            chain = self.connection.get_verified_chain(as_cryptography=True) or []
+        except MALFORMED:
+            raise CertificateError("the server's certificate, or its CA's, is malformed") from None
         least, most = certs.clock_error(chain, certs.now())
         self.clock_error = least if least > 0 else min(most, 0.0)
         if least > most or abs(self.clock_error) > self._tolerance:
             raise CertificateError(
                 f"the server's certificate is not valid within {about(self._tolerance)} of what our clock says "
-                f"({_describe(chain[0])})",
+                f"({describe(chain[0])})",
                 hint="set the clock roughly first",
             )
 
@@ -266,11 +280,18 @@ def peer_expiry(connection: SSL.Connection) -> int | None:
     try:
         certificate = connection.get_peer_certificate(as_cryptography=True)
         return int(certificate.not_valid_after_utc.timestamp()) if certificate else None
-    except ValueError:
+    except MALFORMED:
         return None
 
 
-def _describe(certificate: x509.Certificate) -> str:
+def _described(certificate: crypto.X509) -> str:
+    try:
+        return describe(certificate.to_cryptography())
+    except MALFORMED:
+        return "a malformed one"
+
+
+def describe(certificate: x509.Certificate) -> str:
     """What a person needs to know a certificate by. The server may have put anything into it."""
     try:
         names = certs.names(certificate)

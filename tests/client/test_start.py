@@ -26,11 +26,16 @@ OTHERS = {"rich", "dpkt", "prometheus_client", "asyncio"}
 
 def imported_by(*command: object) -> set[str]:
     """The packages that a script imports from its start to its end."""
+    return {name.partition(".")[0] for name in modules_of(*command)}
+
+
+def modules_of(*command: object) -> set[str]:
+    """The modules, likewise."""
     line = [sys.executable, "-X", "importtime", *map(str, command)]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode:
         pytest.fail(done.stderr[-500:])
-    return {name.partition(".")[0] for name in re.findall(r"^import time: .*\| +(\S+)$", done.stderr, re.MULTILINE)}
+    return set(re.findall(r"^import time: .*\| +(\S+)$", done.stderr, re.MULTILINE))
 
 
 @pytest.mark.parametrize("script", sorted(p.name for p in ROOT.glob("*.py")))
@@ -64,6 +69,12 @@ def test_the_key_exchange_client_imports_no_parser_of_c(suite: Suite, tmp_path: 
     imported = imported_by("ntske_client.py", *where)
     assert {"OpenSSL", "cryptography"} <= imported
     assert not imported & PARSERS
+
+
+def test_only_explanations_import_what_only_they_need(suite: Suite, tmp_path: Path) -> None:
+    where = ("-c", suite.ca, "localhost", suite.ke_port, "-o", tmp_path / "client.ini")
+    more = modules_of("ntske_client.py", "--explain", *where) - modules_of("ntske_client.py", *where)
+    assert {"nts.client.explain", "nts.client.findings", "nts.system.tls_probe", "subprocess"} <= more
 
 
 def test_the_clients_run_where_nothing_has_been_built(suite: Suite, tmp_path: Path) -> None:
