@@ -13,7 +13,7 @@ import pytest
 from testkit.processes import ROOT
 
 PACKAGE = ROOT / "nts"
-LAYERS = ("base", "codec", "protocol", "system", "server client", "cli", "check")
+LAYERS = ("base", "codec", "protocol", "system", "server client", "api", "aio cli", "check")
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms.split()}
 PURE_ROOMS = ("base", "codec", "protocol")
 IMPURE = {"socket", "ssl", "time", "os", "select", "selectors", "threading", "logging", "configparser", "OpenSSL",
@@ -41,6 +41,7 @@ DECODE_LAYERS = (
 DECODE_LEVEL = {name: level for level, names in enumerate(DECODE_LAYERS) for name in names.split()}
 FOLDERS = {  # what each may import besides other packages; no test imports another
     "nts": {"nts"},
+    "examples": {"nts"},
     "testkit": {"nts", "testkit"},
     "fuzz": {"nts", "testkit", "fuzz"},
     "tools": {"nts", "testkit", "fuzz", "tools"},

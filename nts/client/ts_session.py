@@ -14,6 +14,7 @@ import select
 import socket
 import time
 from collections import deque
+from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 
 from nts.base.errors import (
@@ -128,7 +129,7 @@ class Route:
 
     def prefer(self, endpoint: Endpoint) -> None:
         """Try this address first from now on."""
-        self._endpoints.sort(key=endpoint.__ne__)
+        self._endpoints = sorted(self._endpoints, key=endpoint.__ne__)
 
 
 _ABSOLUTE_HINT = (
@@ -144,6 +145,21 @@ def ask(store: ClientState, route: Route, timeout: float) -> Exchange:
     spent, raises ConfigError when client.ini is unusable, ResolveError, NoCookies, and LibraryError when the algorithm
     does not work on this machine. Without an answer, the result's `failure` is a NoAnswer, NtsNak, NotAuthentic,
     Mismatch or UnusableServer.
+    """
+    steps = plan(store, route, timeout)
+    while True:
+        try:
+            attempt, share, grace = next(steps)
+        except StopIteration as done:
+            exchange: Exchange = done.value
+            return exchange
+        query(attempt, share, refusal_grace=grace)
+
+
+def plan(store: ClientState, route: Route, timeout: float) -> Generator[tuple[Attempt, float, float], None, Exchange]:
+    """What `ask` does, but for the network: yields each attempt, its time-out, and its grace after an ICMP error.
+
+    The caller makes the attempt (`Reception`) and resumes.
     """
     association = store.load()
     aead.check_usable([association.keys.aead])
@@ -167,7 +183,7 @@ def ask(store: ClientState, route: Route, timeout: float) -> Exchange:
         exchange.attempts.append(attempt)
         # Silence must leave time for the others.
         share = (end - time.monotonic()) / (len(tries) + 1)
-        query(attempt, share, refusal_grace=REFUSAL_GRACE if tries else NAK_GRACE)
+        yield attempt, share, REFUSAL_GRACE if tries else NAK_GRACE
         if attempt.is_authentic:
             if association.other_keys:
                 exchange.context = Aead.AES_SIV_CMAC_256 if use_other_keys else keys.aead
@@ -201,49 +217,79 @@ def _store(store: ClientState, exchange: Exchange, attempt: Attempt) -> None:
 
 def query(attempt: Attempt, timeout: float, *, refusal_grace: float = NAK_GRACE) -> None:
     """Send the request and wait up to `timeout` seconds for its answer, or `refusal_grace` after an ICMP error."""
-    try:
-        with socket.socket(attempt.endpoint.family, socket.SOCK_DGRAM) as sock:
+    with Reception(attempt, timeout, refusal_grace) as reception:
+        while (left := reception.left()) > 0 and select.select([reception], [], [], left)[0]:
+            reception.receive()
+
+
+class Reception:
+    """A request on its way, on a socket of its own: a context manager that sends it. Never blocks.
+
+    Call `receive` when the socket is readable, until nothing is `left`. Network errors go into the attempt.
+    """
+
+    def __init__(self, attempt: Attempt, timeout: float, refusal_grace: float) -> None:
+        """`timeout` in seconds from when the request is sent; `refusal_grace` after an ICMP error."""
+        self._attempt, self._timeout, self._refusal_grace = attempt, timeout, refusal_grace
+        self._deadline, self._sent_ns = 0.0, 0
+        self._sock: socket.socket | None = None
+
+    def __enter__(self) -> Reception:
+        endpoint = self._attempt.endpoint
+        try:
+            self._sock = sock = socket.socket(endpoint.family, socket.SOCK_DGRAM)
             udp.stamp_both_ways(sock)
             sock.setblocking(False)
-            sock.connect(attempt.endpoint.address)
-            sent_ns = time.time_ns()
-            sock.send(attempt.request.packet)
-            _await_answer(sock, attempt, sent_ns, timeout, refusal_grace)
-    except OSError as e:
-        attempt.refused = e.strerror or str(e)
+            sock.connect(endpoint.address)
+            self._sent_ns = time.time_ns()  # counts unless the kernel knows better
+            sock.send(self._attempt.request.packet)
+            self._deadline = time.monotonic() + self._timeout
+        except OSError as e:
+            self._attempt.refused = e.strerror or str(e)
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        if self._sock is not None:
+            self._sock.close()
 
-def _await_answer(
-    sock: socket.socket, attempt: Attempt, sent_ns: int, timeout: float, refusal_grace: float
-) -> None:  # fmt: skip
-    """Judge the datagrams that arrive, until one is authentic or the time is up.
+    def fileno(self) -> int:
+        """For select() and event loops, as long as anything is `left`."""
+        assert self._sock is not None
+        return self._sock.fileno()
 
-    `sent_ns` counts unless the kernel knows better when it sent the request.
-    """
-    deadline = time.monotonic() + timeout
-    while (left := deadline - time.monotonic()) > 0 and select.select([sock], [], [], left)[0]:
-        sent_ns = udp.departure_ns(sock) or sent_ns
+    def left(self) -> float:
+        """Seconds to wait; 0 or less when the attempt is over."""
+        return self._deadline - time.monotonic()
+
+    def receive(self) -> None:
+        """Take a datagram, and judge it. The attempt is over when it is authentic."""
+        assert self._sock is not None
+        attempt = self._attempt
+        self._sent_ns = udp.departure_ns(self._sock) or self._sent_ns
         try:
-            datagram, ancillary, _, _ = sock.recvmsg(_ROOM, _ANCILLARY_ROOM)
+            datagram, ancillary, _, _ = self._sock.recvmsg(_ROOM, _ANCILLARY_ROOM)
         except BlockingIOError:  # there was only that timestamp, or a datagram that the kernel dropped for its checksum
-            continue
+            return
         except OSError as e:  # an ICMP error, which anybody could have sent
             attempt.refused = e.strerror or str(e)
-            deadline = min(deadline, time.monotonic() + refusal_grace)
-            continue
+            self._shorten(self._refusal_grace)
+            return
         received_ns = udp.arrival_ns(ancillary)
         judgement = ts_client.judge(datagram, attempt.request)
         if judgement.kind is AnswerKind.TIME and judgement.header:
-            measurement = ts_client.measure(judgement.header, sent_ns, received_ns)
+            measurement = ts_client.measure(judgement.header, self._sent_ns, received_ns)
             if measurement:
                 attempt.answer = Answer(judgement, measurement, attempt.endpoint, received_ns)
             else:
                 judgement = replace(judgement, kind=AnswerKind.UNUSABLE, reason="its timestamps contradict our clock's")
         attempt.record(datagram, judgement)
         if judgement.kind in (AnswerKind.TIME, AnswerKind.UNUSABLE):
-            return
-        if judgement.kind in (AnswerKind.NAK, AnswerKind.KISS):
-            deadline = min(deadline, time.monotonic() + NAK_GRACE)
+            self._shorten(0)
+        elif judgement.kind in (AnswerKind.NAK, AnswerKind.KISS):
+            self._shorten(NAK_GRACE)
+
+    def _shorten(self, grace: float) -> None:
+        self._deadline = min(self._deadline, time.monotonic() + grace)
 
 
 # What to report when several things happened, the most informative first.

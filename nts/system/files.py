@@ -8,7 +8,6 @@ No file or folder is open to others because of a lax umask.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -129,6 +128,8 @@ def locked(lock: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
 
     ConfigError when another process holds it for `timeout` seconds.
     """
+    import fcntl  # here: who locks nothing, as the library does, also runs where there is none
+
     try:
         descriptor = _create(lock, os.O_RDWR, 0o600)
     except FileExistsError:
