@@ -116,6 +116,10 @@ bench: build ## how fast AES-SIV and the servers are (BENCH_ARGS='nts --rounds 3
 container: ## try deploy/Containerfile in chroots (as root, with debootstrap): no container engine is needed
 	@tools/container_try.sh
 
+.PHONY: wheel
+wheel: python ## a wheel with the C code in it, in build/wheel (tools/wheel_try.sh tries it in a new Debian)
+	@PYTHON='$(PYTHON)' tools/wheel.sh
+
 .PHONY: check
 check: ## what CI runs: lint, types, ctest, memcheck, sanitize, coverage (so all tests), localhost, fuzz
 	+@tools/stages.sh '$(MAKE)' $(STAGES)

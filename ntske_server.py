@@ -3,7 +3,7 @@
 """NTS key exchange server (RFC 8915 section 4).
 
 examples:
-  ntske_server.py                 use the server.ini beside this script (TCP port 4446)
+  ntske_server.py                 use the server.ini beside it, or /etc/nts/server.ini (TCP port 4446)
   ntske_server.py my-server.ini   use another configuration
   ntske_server.py --verbose       print a line for each session
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from nts import ROOT
 from nts.base.errors import ExitCode
 from nts.cli import options, script
 
@@ -23,11 +24,13 @@ from nts.cli import options, script
 def main() -> int:
     args = options.server(__doc__, "session", log_addresses=True)
 
-    tls_settings = Path(__file__).resolve().parent / "nts/server/openssl.cnf"
-    os.environ.setdefault("OPENSSL_CONF", str(tls_settings))  # read when OpenSSL is loaded, by the next line
+    os.environ.setdefault(
+        "OPENSSL_CONF", str(ROOT / "nts/server/openssl.cnf")
+    )  # read when OpenSSL is loaded, by the next line
     from nts.server import config, ke_daemon
+    from nts.system import places
 
-    settings = config.load(Path(args.config or config.DEFAULT_PATH))
+    settings = config.load(Path(args.config or places.server_ini()))
     ke_daemon.serve(settings, verbose=args.verbose, log_addresses=args.log_addresses)
     return ExitCode.OK
 

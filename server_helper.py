@@ -23,7 +23,7 @@ from pathlib import Path
 
 from nts.base.errors import ExitCode
 from nts.cli import options, script
-from nts.system import console
+from nts.system import console, places
 
 COMMANDS = ("rotate", "status", "check", "make-cert")
 
@@ -62,7 +62,7 @@ def main() -> int:
     from nts.cli import rotation
     from nts.server import config, preflight, trial_certificate
 
-    settings = config.load(Path(args.config or config.DEFAULT_PATH))
+    settings = config.load(Path(args.config or places.server_ini()))
     if args.command == "rotate":
         rotation.rotate(settings, args.how or "add", dry_run=args.dry_run)
     elif args.command == "make-cert":

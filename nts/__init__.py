@@ -32,7 +32,9 @@ __all__ = ["Answer", "Association", "Client", "__version__", "aio", "errors", "k
 __version__ = "0.1.0"
 
 ROOT = Path(__file__).resolve().parent.parent
-"""the checkout: holds libaes_siv/, server.ini and client.ini"""
+"""what holds this package: the checkout, a folder of Python packages, or lib/nts of `make install`"""
+IS_CHECKOUT = (ROOT / "ntske_client.py").exists() and not (ROOT / "installed").exists()
+"""whether server.ini and client.ini are beside the scripts (`nts.system.places`)"""
 
 if not TYPE_CHECKING:  # where it would make any name pass
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from nts.server import config
+from nts.system.console import COMMANDS
 from testkit.processes import ROOT, Process, Suite, ask_udp
 
 SCRIPTS = sorted(p.name for p in ROOT.glob("*.py"))
@@ -98,7 +99,25 @@ def test_the_configuration_is_for_a_real_server(installed: Path) -> None:
     made = config.load(installed / "etc/nts/server.ini")
     assert (made.ntske.port, made.ntpv4.port, made.ntpv4.clock, made.ntske.auto_cert) == (4460, 123, "auto", False)
     assert str(made.keys.master_keys_dir) == "/var/lib/nts/master_keys"
-    assert str((installed / PREFIX / "lib/nts/server.ini").readlink()) == "/etc/nts/server.ini"
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_each_script_is_a_command_too(installed: Path, tmp_path: Path, script: str) -> None:
+    name = COMMANDS[script.removesuffix(".py")]
+    done = subprocess.run(
+        command(installed, name, "--help"), cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.stdout.startswith(f"usage: {name} "), done.stderr
+
+
+def test_what_no_argument_names_is_in_the_folders_of_system_and_user(installed: Path) -> None:
+    """And not in the folder of the suite, which is the same for all users, who may not write there."""
+    code = "from nts.system import places; print(places.server_ini(), places.client_ini())"
+    line = [str(installed / PREFIX / "lib/nts/.venv/bin/python"), "-c", code]
+    env = {"HOME": "/home/you"}
+    done = subprocess.run(line, cwd=installed / PREFIX / "lib/nts", env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["/etc/nts/server.ini", "/home/you/.local/state/nts/client.ini"]
+    assert (installed / PREFIX / "lib/nts/nts/server/openssl.cnf").exists()
 
 
 def test_a_configuration_and_keys_outlive_installing_and_uninstalling(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_testkit_lists_its_modules() -> None:
 def test_scripts_are_thin(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 90
     others = {n for n in imports(path) if not n.startswith("nts.")}
-    assert others <= {"argparse", "json", "os", "pathlib", "signal", "time", "__future__"}
+    assert others <= {"nts", "argparse", "json", "os", "pathlib", "signal", "time", "__future__"}
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 from nts.base.errors import NTSError  # noqa: E402
 from nts.client.state import Association, ClientState  # noqa: E402
 from nts.server import config  # noqa: E402
+from nts.system import places  # noqa: E402
 
 START_TIMEOUT = 15.0  # seconds
 
@@ -70,7 +71,7 @@ def key_id(association: Association) -> str:
 
 
 def demo(folder: Path) -> None:
-    settings = config.load(config.DEFAULT_PATH)
+    settings = config.load(places.server_ini())
     ca, port = str(settings.ntske.root_ca), str(settings.ntske.port)
     client_ini = str(folder / "client.ini")
     store = ClientState(Path(client_ini))

@@ -15,8 +15,12 @@ umask 022
 
 remove() {
     rm -rf "$DESTDIR$lib"
-    for script in *.py; do rm -f "$DESTDIR$PREFIX/bin/$script"; done
+    for script in *.py; do rm -f "$DESTDIR$PREFIX/bin/$script" "$DESTDIR$PREFIX/bin/$(command_of "$script")"; done
     (cd deploy && find systemd sysusers.d tmpfiles.d -type f) | while read -r file; do rm -f "$(place "$file")"; done
+}
+
+command_of() { # SCRIPT.py: as pip names it (nts.system.console)
+    basename "$1" .py | sed 's/^server_/nts-server-/; s/_/-/g'
 }
 
 place() { # where a file of deploy/ goes
@@ -29,14 +33,14 @@ place() { # where a file of deploy/ goes
 copy() {
     dest=$DESTDIR$lib
     mkdir -p "$dest/libaes_siv" "$DESTDIR$PREFIX/bin"
-    find nts \( -name '*.py' -o -name '*.cnf' -o -name '_engine*.so' \) | tar -cf - -T - | tar -xf - -C "$dest" --no-same-owner
+    find nts \( -name '*.py' -o -name '_engine*.so' -o -name '*.cnf' -o -name '*.css' -o -name py.typed \) | tar -cf - -T - | tar -xf - -C "$dest" --no-same-owner
     cp -P libaes_siv/libaes_siv.so* "$dest/libaes_siv"
     cp LICENSE "$dest"
-    ln -s "$config" "$dest/server.ini"
+    : >"$dest/installed" # nts.IS_CHECKOUT
     for script in *.py; do
         { printf '#!%s/.venv/bin/python\n' "$lib" && tail -n +2 "$script"; } >"$dest/$script"
         chmod 755 "$dest/$script"
-        ln -s "../lib/nts/$script" "$DESTDIR$PREFIX/bin/$script"
+        for name in "$script" "$(command_of "$script")"; do ln -s "../lib/nts/$script" "$DESTDIR$PREFIX/bin/$name"; done
     done
 
     "$PYTHON" -m venv --without-pip "$dest/.venv"

@@ -13,7 +13,7 @@ from nts.base.registry import KE_PORT
 from nts.base.text import about
 from nts.cli import dump, options, results, script
 from nts.codec.records import Message
-from nts.system import console
+from nts.system import console, files, places
 
 if TYPE_CHECKING:
     from nts.client.ke_session import Options, Shower
@@ -108,7 +108,9 @@ def _exchange(args: argparse.Namespace, show: Shower) -> None:
     from nts.client import ke_session, state
 
     wanted = _wanted(args)
-    store = state.ClientState(args.output or state.DEFAULT_PATH)
+    store = state.ClientState(args.output or places.client_ini())
+    if not args.output:
+        files.make_folder(store.path.parent, 0o700)
     store.check_writable(wanted.ca)
     result = ke_session.exchange(wanted, show)
     association = result.association(wanted)

@@ -23,6 +23,9 @@ _MAX_TOLERANCE = 3650 * 86400  # seconds
 class _Parser(argparse.ArgumentParser):
     """Refuses an empty argument. What a shell makes of an unset variable must not stand for a default."""
 
+    def format_help(self) -> str:
+        return console.worded(super().format_help())
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         words = sys.argv[1:] if args is None else list(args)
         if any(word == "" or (word.startswith("--") and word.endswith("=")) for word in words):
@@ -61,7 +64,9 @@ def server(doc: str | None, verbose: str, *, log_addresses: bool = False) -> arg
     `log_addresses` adds an option of that name.
     """
     made = parser(doc)
-    made.add_argument("config", nargs="?", metavar="server.ini", help="configuration (default: beside this script)")
+    made.add_argument(
+        "config", nargs="?", metavar="server.ini", help="configuration (default: beside this script, or in /etc/nts)"
+    )
     made.add_argument("--verbose", action="store_true", help=f"print a line on stderr for each {verbose}")
     made.add_argument(
         "--log-format", choices=("text", "json"), default="text", help="how lines on stderr look (default: text)"

@@ -11,7 +11,7 @@ from nts.base.text import about, clipped, counted
 from nts.cli.dump import aead_name, packet_dict, packet_lines, record_dicts, reference_id, secret
 from nts.codec import ntp
 from nts.codec.records import Message
-from nts.system import addresses
+from nts.system import addresses, console
 
 MAX_RECORDS, MAX_FIELDS = 64, 64  # to show of a message or packet: more than honest servers send
 MAX_LINES, MAX_LINE = 200, 3000  # lines of a packet, characters of a line
@@ -165,7 +165,7 @@ def failure_dict(e: NTSError) -> dict[str, Any]:
         "code": int(e.exit_code),
         "stage": _STAGES.get(e.exit_code, "local"),
         "message": str(e),
-        "hint": e.hint or "",
+        "hint": console.worded(e.hint or ""),
     }
 
 

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from nts import ROOT
+from nts import IS_CHECKOUT, ROOT
 from nts.base.errors import ExitCode, NTSError
 from nts.system import console
 
@@ -131,4 +131,6 @@ def _give_up_on_stderr() -> None:
 
 
 def _interpreter_hint() -> str:
+    if not IS_CHECKOUT:
+        return f"{sys.executable} -m pip check says what is missing"
     return f"run {ROOT / 'bootstrap'} build, then {ROOT / '.venv/bin/python'} {sys.argv[0]}"

@@ -14,9 +14,9 @@ from nts.base.text import whole_number
 from nts.cli import options
 from nts.client import rekey, ts_session
 from nts.client.sources import Ask, Source, state_file
-from nts.client.state import DEFAULT_AEADS, DEFAULT_PATH, ClientState, path_of
+from nts.client.state import DEFAULT_AEADS, ClientState
 from nts.client.ts_session import Route
-from nts.system import console
+from nts.system import console, files, places
 
 MONITOR_INTERVAL = 64.0  # seconds
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -119,7 +119,7 @@ def _amount(quantity: str, text: str) -> float | None:
 
 def sources(args: argparse.Namespace) -> list[Source]:
     """The servers that the command line names. ConfigError; and with --ke, errors of the first key exchange."""
-    usual = path_of(args.ke) if args.ke else DEFAULT_PATH
+    usual = places.client_ini(args.ke or "")
     files = {name: state_file(name) for name in args.files or ()} or {usual.name: usual}
     ask: Ask = ts_session.ask
     if not args.no_rekey:
@@ -139,5 +139,7 @@ def _begin(args: argparse.Namespace, store: ClientState) -> None:
         host=args.ke, port=args.ke_port, aeads=DEFAULT_AEADS, ca=args.ca.resolve() if args.ca else None,
         verify_name=args.verify_name, family=args.family, timeout=args.timeout,
     )  # fmt: skip
+    if not args.files:
+        files.make_folder(store.path.parent, 0o700)
     rekey.begin(store, wanted)
     console.say(f"key exchange with {args.ke}; stored in {store.path}")

@@ -26,7 +26,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nts import ROOT
 from nts.base.errors import NO_HINT, ConfigError, NoCookies
 from nts.base.registry import COOKIES_WANTED, KE_PORT, MAX_COOKIE
 from nts.base.text import counted, whole_number
@@ -34,18 +33,12 @@ from nts.codec.aead import Aead, SessionKeys
 from nts.protocol import ts_client
 from nts.system import files, inifile
 
-DEFAULT_PATH = ROOT / "client.ini"
 _OTHER_KEYS = ("c2s_context_15", "s2c_context_15")
 DEFAULT_AEADS = (Aead.AES_SIV_CMAC_256, Aead.AES_SIV_CMAC_384, Aead.AES_SIV_CMAC_512)
 _TIMES = ("exchanged", "certificate_not_after")
 _TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 _SLOTS = [str(i) for i in range(COOKIES_WANTED)]
 _HEADER = "# Written by ntske_client.py and ntsts_client.py. Keep it secret. Each cookie is good for one request.\n\n"
-
-
-def path_of(host: str) -> Path:
-    """The file for the associations with a key exchange server, where each has its own."""
-    return DEFAULT_PATH.with_name(f"client.{host.replace('/', '_')}.ini")
 
 
 @dataclass(frozen=True)

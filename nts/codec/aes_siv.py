@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """AES-SIV-CMAC (RFC 5297) as an AEAD, over our C library libaes_siv; `SubstituteAesSiv` is for clients without it.
 
-The library is in the checkout (`libaes_siv/libaes_siv.so`), whatever the current directory. It is bound in cffi's ABI
-mode: only pointers and lengths cross, never a struct. The input of S2V is the associated data (one component, even
-when it is empty), then the nonce, then the plaintext.
+The library is in the checkout (`libaes_siv/libaes_siv.so`) or, as pip installs it, in the package. It is bound in
+cffi's ABI mode: only pointers and lengths cross, never a struct. The input of S2V is the associated data (one
+component, even when it is empty), then the nonce, then the plaintext.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from nts import ROOT
 from nts.base.errors import AuthError, LibraryError
 from nts.codec._aes_siv_abi import ffi as _ffi
 
-LIBRARY = ROOT / "libaes_siv" / "libaes_siv.so"
+_PLACES = (ROOT / "libaes_siv" / "libaes_siv.so", ROOT / "nts" / "libaes_siv.so")  # the latter in a wheel
+LIBRARY = next((path for path in _PLACES if path.exists()), _PLACES[0])
 KEY_LENGTHS = (32, 48, 64)  # octets
 TAG_LENGTH = 16  # octets of the synthetic IV, which precedes the ciphertext (section 2.6)
 _VERSION = (1, 2)  # the major version must be this one, the minor version at least

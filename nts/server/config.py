@@ -18,7 +18,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from nts import ROOT
 from nts.base.errors import ConfigError
 from nts.base.registry import EXPORTER_LABEL
 from nts.base.text import is_ip_address, is_server_name, span, whole_number
@@ -26,7 +25,6 @@ from nts.codec.aead import Aead
 from nts.protocol.rate_limit import Limit
 from nts.system import inifile
 
-DEFAULT_PATH = ROOT / "server.ini"
 MAX_WORKERS = 64
 MAX_LISTEN = 64  # addresses, each with a socket: the native engine serves no more
 

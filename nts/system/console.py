@@ -34,6 +34,25 @@ def prog() -> str:
     return Path(sys.argv[0]).name
 
 
+COMMANDS = {
+    "ntske_client": "ntske-client",
+    "ntsts_client": "ntsts-client",
+    "ntske_server": "ntske-server",
+    "ntsts_server": "ntsts-server",
+    "server_helper": "nts-server-helper",
+    "nts_check": "nts-check",
+}
+"""the scripts, and the commands that pip makes of them"""
+
+
+def worded(text: str) -> str:
+    """A text that names scripts, such as a hint, for the user of the commands that pip has installed."""
+    if prog() in COMMANDS.values():
+        for script, command in COMMANDS.items():
+            text = text.replace(f"{script}.py", command)
+    return text
+
+
 def _to_stderr(line: str) -> None:
     # A server must not fail because stderr does: the disk may be full, or the log reader gone.
     with contextlib.suppress(OSError, ValueError):
@@ -41,6 +60,7 @@ def _to_stderr(line: str) -> None:
 
 
 def _write(level: str, message: str, **more: Any) -> None:
+    message = worded(message)
     if _json:
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
         head = {"time": now, "program": prog(), "pid": os.getpid(), "level": level, "message": message}
@@ -81,8 +101,9 @@ def ignore(_line: str, **_more: Any) -> None:
 
 def fail(message: str, hint: str | None = None) -> None:
     """Print an error, and a hint of what to try next."""
+    hint = worded(hint or "")
     if _json:
-        _write("error", message, hint=hint)
+        _write("error", message, hint=hint or None)
         return
     _write("error", message)
     if hint:

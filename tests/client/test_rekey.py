@@ -17,7 +17,7 @@ import pytest
 from nts.base.errors import NoCookies, NtsNak
 from nts.base.registry import FieldType
 from nts.client import rekey, ts_session
-from nts.client.state import ClientState, path_of
+from nts.client.state import ClientState
 from nts.codec import extensions
 from nts.protocol import ke_client
 from nts.server import keystore
@@ -223,7 +223,6 @@ def test_key_exchange_and_query_in_one_go(own: Suite, monkeypatch: pytest.Monkey
     second = processes.run("ntsts_client.py", *arguments)
     assert (second.returncode, second.stderr) == (0, "")
     assert key_exchanges(own) == 2
-    assert path_of("time.example").name == "client.time.example.ini"
 
 
 # --- many processes --------------------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from nts.base.errors import ConfigError, NoCookies
-from nts.client import state
 from nts.client.state import Association, ClientState
 from nts.codec.aead import Aead, SessionKeys
 from nts.system import files
@@ -248,7 +247,3 @@ def test_kill_at_any_point_never_damages_the_file_nor_repeats_a_cookie(store: Cl
         assert store.path.stat().st_size > 0
     assert len(handed_out) == len(set(handed_out)), "a cookie was handed out twice"
     assert len(handed_out) > 24
-
-
-def test_default_path_does_not_depend_on_the_current_directory() -> None:
-    assert state.DEFAULT_PATH == ROOT / "client.ini"

@@ -107,9 +107,15 @@ class CommandClient:
 def ours() -> CommandClient:
     """The clients of this suite: a key exchange, then queries."""
     python = shlex.quote(sys.executable)
-    ke, ts = (f"{python} {shlex.quote(str(nts.ROOT / name))}" for name in ("ntske_client.py", "ntsts_client.py"))
+    ke, ts = (f"{python} {_script(name)}" for name in ("ntske_client", "ntsts_client"))
     query = f"{ts} -f {{state}} -n {{count}} -i 0.02 --timeout {{wait}} --json"
     return CommandClient("ours", f"{ke} -c {{ca}} -o {{state}} {{host}} {{ke_port}} && {query}", query)
+
+
+def _script(name: str) -> str:
+    """What makes Python run a script of the suite: its file, or where pip has installed it, its module."""
+    path = nts.ROOT / f"{name}.py"
+    return shlex.quote(str(path)) if path.exists() else f"-m nts.commands.{name}"
 
 
 class ManualClient:
