@@ -16,6 +16,7 @@ import pytest
 from nts.server import config
 from nts.system.console import COMMANDS
 from testkit.processes import ROOT, Process, Suite, ask_udp
+from tools import manuals
 
 SCRIPTS = sorted(p.name for p in ROOT.glob("*.py"))
 UNITS = sorted(p.name for p in (ROOT / "deploy/systemd").iterdir())
@@ -108,6 +109,13 @@ def test_each_script_is_a_command_too(installed: Path, tmp_path: Path, script: s
         command(installed, name, "--help"), cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
     )
     assert done.stdout.startswith(f"usage: {name} "), done.stderr
+
+
+def test_each_command_has_a_man_page_and_completion(installed: Path) -> None:
+    share = installed / PREFIX / "share"
+    made = {str(p.relative_to(share)) for p in share.rglob("*") if p.is_file()}
+    paths = (manuals.MAN, *manuals.SHELLS.values())
+    assert made == {path.format(name) for path in paths for name in COMMANDS.values()}
 
 
 def test_what_no_argument_names_is_in_the_folders_of_system_and_user(installed: Path) -> None:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # install.sh install | uninstall: the suite in $DESTDIR$PREFIX, for `make`. Takes all from the built checkout: scripts,
-# package and C code, the Python packages of .venv in a new one of the same Python, and systemd's files.
+# package and C code, the Python packages of .venv in a new one of the same Python, man pages, and systemd's files.
 # $DESTDIR/etc/nts/server.ini is made if it is missing. Neither it nor master keys are ever changed or removed.
 set -eu
 : "${PREFIX:=/usr/local}" "${DESTDIR:=}" "${PYTHON:=.venv/bin/python}"
@@ -15,7 +15,12 @@ umask 022
 
 remove() {
     rm -rf "$DESTDIR$lib"
-    for script in *.py; do rm -f "$DESTDIR$PREFIX/bin/$script" "$DESTDIR$PREFIX/bin/$(command_of "$script")"; done
+    for script in *.py; do
+        command=$(command_of "$script")
+        (cd "$DESTDIR$PREFIX" 2>/dev/null && rm -f "bin/$script" "bin/$command" "share/man/man1/$command.1" \
+            "share/bash-completion/completions/$command" "share/zsh/site-functions/_$command" \
+            "share/fish/vendor_completions.d/$command.fish") || : # nothing is there yet
+    done
     (cd deploy && find systemd sysusers.d tmpfiles.d -type f) | while read -r file; do rm -f "$(place "$file")"; done
 }
 
@@ -48,6 +53,12 @@ copy() {
     "$PYTHON" -m tools.runtime_packages "$(echo "$dest"/.venv/lib/python*/site-packages)"
     # The servers cannot write there.
     "$dest/.venv/bin/python" -m compileall -q -s "$DESTDIR" -p / "$dest/nts" "$dest"/.venv/lib/python*/site-packages
+
+    if "$PYTHON" -c 'import build_manpages, pytest, shtab' 2>/dev/null; then
+        "$PYTHON" -m tools.manuals "$DESTDIR$PREFIX/share"
+    else
+        echo 'install: no man pages or shell completion: what makes them comes with ./bootstrap test' >&2
+    fi
 
     (cd deploy && find systemd sysusers.d tmpfiles.d -type f) | while read -r file; do
         mkdir -p "$(dirname -- "$(place "$file")")"
