@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
 
 from nts.base.errors import NTSError
@@ -157,17 +158,20 @@ def _out_of_time(c: Certificate) -> Finding:
     if c.clock_error[0] > c.clock_error[1]:
         return finding("certificate", check="it and its issuer are never valid at the same time", seen=c.seen)
     name = "not-yet-valid" if _NOT_YET in c.errors else "expired"
-    return finding(name, seen=c.seen, wrong=f"at least {_wrong(c.least_clock_error)}")
+    wrong = c.least_clock_error
+    return finding(name, seen=c.seen, wrong=f"at least {about(wrong)} {_direction(wrong)}")
 
 
-def _wrong(seconds: float) -> str:
-    return f"{about(seconds)} {'behind' if seconds > 0 else 'ahead'}"
+def _direction(seconds: float) -> str:
+    return "behind" if seconds > 0 else "ahead"
 
 
 def clock_verdict(c: Certificate, offset: float) -> Finding:
     """What the server's time, `offset` seconds ahead of ours, says about a certificate that is out of its time."""
     least, most = c.clock_error
-    return finding("clock-wrong", wrong=_wrong(offset)) if least <= offset <= most else _out_of_time(c)
+    if not least <= offset <= most:
+        return _out_of_time(c)
+    return finding("clock-wrong", wrong=f"{timedelta(seconds=round(abs(offset)))} {_direction(offset)}")
 
 
 # --- NTP -------------------------------------------------------------------------------------------------------------
