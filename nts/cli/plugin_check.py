@@ -94,8 +94,8 @@ def _findings(source: Source, warn: Limits, crit: Limits, several: bool) -> list
         shown = ";".join("" if x is None else _number(x) + ":" * low for x in limits)
         return Finding(state, f"{who}{text}", f"{_quoted(prefix + quantity)}={_number(value)}{unit};{shown};;")
 
-    association = report.exchange.association if report.exchange else source.store.load()
-    age, left = _age(association.exchanged), _left(association)
+    association = report.exchange.association if report.exchange else None
+    age, left = (_age(association.exchanged), _left(association)) if association else (None, None)
     offset, error = seconds(found.offset, sign=True), seconds(found.error)
     others = [
         f"{_quoted(prefix + name)}={_number(value / NS)}s;;;0;"

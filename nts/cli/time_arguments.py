@@ -6,19 +6,20 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from functools import partial
+from pathlib import Path
 
 from nts.base.errors import ConfigError
 from nts.base.registry import KE_PORT
 from nts.base.text import whole_number
 from nts.cli import options
 from nts.client import rekey, ts_session
-from nts.client.sources import Ask, Source, state_file
+from nts.client.sources import Ask, Source
 from nts.client.state import DEFAULT_AEADS, ClientState
-from nts.client.ts_session import Route
+from nts.client.ts_session import Exchange
 from nts.system import console, files, places
 
 MONITOR_INTERVAL = 64.0  # seconds
+_PAUSE = 1.0  # seconds until one of several servers that refuses us is asked again: the others wait for it
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _QUANTITIES = ("offset", "age", "cookies", "certificate")
 _WARN, _CRIT = "offset=50ms", "offset=1s"
@@ -46,17 +47,17 @@ def _arguments(doc: str | None) -> argparse.Namespace:
         help="file written by ntske_client.py (default: client.ini); several: ask and compare their servers",
     )  # fmt: skip
     parser.add_argument(
-        "--ke", type=options.text, metavar="HOST",
+        "--ke", type=options.text, action="append", metavar="HOST",
         help="key exchange server: its file is client.HOST.ini, which is made by a key exchange if it is missing",
     )  # fmt: skip
     parser.add_argument("--ke-port", type=options.port, default=KE_PORT, metavar="PORT", help="(default: 4460)")
     parser.add_argument("-c", "--ca", type=options.path, metavar="FILE", help="for --ke: CA certificates to trust")
     parser.add_argument("--verify-name", type=options.text, metavar="NAME", help="for --ke: name in the certificate")
+    parser.add_argument("-n", "--count", type=options.count, metavar="N", help="queries of each server (default: 1)")
+    parser.add_argument("-i", "--interval", type=options.duration, metavar="S", help="pause (default: 1)")
     parser.add_argument(
         "--no-rekey", action="store_true", help="no new key exchange when cookies are used up or refused"
     )
-    parser.add_argument("-n", "--count", type=options.count, metavar="N", help="queries of each server (default: 1)")
-    parser.add_argument("-i", "--interval", type=options.duration, metavar="S", help="pause (default: 1)")
     parser.add_argument("--dump", action="store_true", help="show both packets")
     parser.add_argument("--timeout", type=options.duration, default=5.0, metavar="S", help="seconds (default: 5)")
     parser.add_argument("--monitor", action="store_true", help="query until stopped (default of -i: 64)")
@@ -81,8 +82,11 @@ def _arguments(doc: str | None) -> argparse.Namespace:
 
 def _problem(args: argparse.Namespace) -> str:
     """What contradicts itself; empty if nothing does."""
-    if (args.host or args.ke) and len(args.files or ()) > 1:
-        return "HOST and --ke are for one server: leave them out, or give one --file"
+    servers = max(len(args.files or ()), len(args.ke or ()))
+    if servers > 1 and (args.host or args.verify_name):
+        return "HOST and --verify-name are for one server"
+    if servers > 1 and args.files and args.ke:
+        return "--file with --ke is for one server, whose file it names"
     if args.monitor and args.count:
         return "--monitor goes on until stopped: leave out --count"
     if args.check and (args.monitor or args.json or args.dump or args.metrics or args.plot or args.chrony_sock):
@@ -118,28 +122,44 @@ def _amount(quantity: str, text: str) -> float | None:
 
 
 def sources(args: argparse.Namespace) -> list[Source]:
-    """The servers that the command line names. ConfigError; and with --ke, errors of the first key exchange."""
-    usual = places.client_ini(args.ke or "")
-    files = {name: state_file(name) for name in args.files or ()} or {usual.name: usual}
-    ask: Ask = ts_session.ask
-    if not args.no_rekey:
-        ask = partial(rekey.ask, pause=args.interval, say=console.ignore if args.check else console.warn)
-    found = [Source(name, ClientState(p), Route(args.host, args.port, args.family), ask) for name, p in files.items()]
-    if len({s.store.path for s in found}) < len(args.files or found):
+    """The servers that the command line names, each with its file. ConfigError."""
+    names = args.ke or args.files or [places.client_ini().name]
+    paths = [Path(file) for file in args.files or ()] or [places.client_ini(ke) for ke in args.ke or [""]]
+    stores = [ClientState(path) for path in paths]
+    if len({store.path for store in stores}) < len(stores):
         raise ConfigError("the same client.ini is given twice", hint="a server compared with itself is always right")
-    if args.ke and not found[0].store.path.exists():
-        _begin(args, found[0].store)
-    return found
+    several = len(stores) > 1
+    return [
+        Source(name, _asker(args, name if several else "", store, name if args.ke else None))
+        for name, store in zip(names, stores, strict=True)
+    ]
 
 
-def _begin(args: argparse.Namespace, store: ClientState) -> None:
+def _asker(args: argparse.Namespace, name: str, store: ClientState, ke: str | None) -> Ask:
+    """What makes a query, after a key exchange if it needs one. `name`: what lines of one of several begin with."""
+    route = ts_session.Route(args.host, args.port, args.family)
+    pause = min(args.interval, _PAUSE) if name else args.interval
+    tell, warn = (console.ignore, console.ignore) if args.check else (console.say, console.warn)
+    prefix = f"{name}: " if name else ""
+
+    def ask(timeout: float) -> Exchange:
+        if ke and not store.path.exists():
+            _begin(args, ke, store)
+            tell(f"key exchange with {ke}; stored in {store.path}")
+        if args.no_rekey:
+            return ts_session.ask(store, route, timeout)
+        return rekey.ask(store, route, timeout, pause=pause, say=lambda line: warn(prefix + line))
+
+    return ask
+
+
+def _begin(args: argparse.Namespace, ke: str, store: ClientState) -> None:
     from nts.client import ke_session  # here: most queries need no TLS
 
     wanted = ke_session.Options(
-        host=args.ke, port=args.ke_port, aeads=DEFAULT_AEADS, ca=args.ca.resolve() if args.ca else None,
+        host=ke, port=args.ke_port, aeads=DEFAULT_AEADS, ca=args.ca.resolve() if args.ca else None,
         verify_name=args.verify_name, family=args.family, timeout=args.timeout,
     )  # fmt: skip
     if not args.files:
         files.make_folder(store.path.parent, 0o700)
     rekey.begin(store, wanted)
-    console.say(f"key exchange with {args.ke}; stored in {store.path}")

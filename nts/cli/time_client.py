@@ -83,7 +83,7 @@ class Series:
     def round(self) -> bool:
         """Query each server and print what comes of it. Returns whether there is another round.
 
-        A server that refuses us, even after a new key exchange, is not asked again, except by a monitor.
+        A server that refuses us is not asked again, except by a monitor: it waits for a new key exchange.
         """
         for report in sources.ask_all(self._active, self._args.timeout):
             self._add(report)

@@ -41,7 +41,7 @@ def wanted(args: argparse.Namespace, sources: Sequence[Source]) -> list[Output]:
 
 def wants_table(args: argparse.Namespace) -> bool:
     """Whether a person looks on, and there is more than one sample to see."""
-    several = args.count > 1 or len(args.files or ()) > 1
+    several = args.count > 1 or max(len(args.files or ()), len(args.ke or ())) > 1
     plain = args.json or args.dump or args.monitor or os.environ.get("TERM", "dumb") == "dumb"
     return several and not plain and sys.stdout.isatty()
 

@@ -9,27 +9,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from nts.base.errors import NTSError
-from nts.client import ts_session
-from nts.client.state import ClientState
-from nts.client.ts_session import Answer, Exchange, Route
+from nts.client.ts_session import Answer, Exchange
 from nts.codec.ntp import NS
 from nts.protocol import selection
 from nts.protocol.clock_filter import ClockFilter, Filtered, Sample
 from nts.protocol.selection import Interval, Majority
 
-Ask = Callable[[ClientState, Route, float], Exchange]
-"""one query, with a time-out in seconds: `ts_session.ask`, or `rekey.ask` with its other arguments"""
-
 _STEP = NS // 8  # a change of our clock's rate takes hours for as much; a step does not
 _REACH = 0xFF  # the last eight queries (RFC 5905 section 9.2)
 
-
-def state_file(name: str) -> Path:
-    """The client.ini of a server by the name that a user gives it, which so far is the path of the file."""
-    return Path(name)
+Ask = Callable[[float], Exchange]
+"""makes one query within so many seconds, as `ts_session.ask` does"""
 
 
 @dataclass(frozen=True)
@@ -47,10 +39,10 @@ class Report:
 
 
 class Source:
-    """A server with its client.ini, and what is known of it after some queries."""
+    """A server, and what is known of it after some queries."""
 
-    def __init__(self, name: str, store: ClientState, route: Route, ask: Ask = ts_session.ask) -> None:
-        self.name, self.store, self._route, self._ask = name, store, route, ask
+    def __init__(self, name: str, ask: Ask) -> None:
+        self.name, self._ask = name, ask
         self.queries = 0
         self.failures: Counter[str] = Counter()
         """by the name of the exit code, in lower case"""
@@ -87,7 +79,7 @@ class Source:
         self._forget_if_stepped()
         exchange = None
         try:
-            exchange = self._ask(self.store, self._route, timeout)
+            exchange = self._ask(timeout)
             failure = exchange.failure
             self.stock = exchange.stock
         except NTSError as e:
