@@ -19,7 +19,7 @@ import nts
 from nts.check.peer import Authority, NtpTalk, Pair, pair
 from nts.check.peer.craft import random_cookies
 from nts.check.peer.ntp import sound
-from testkit.processes import Suite
+from testkit.processes import Suite, eventually
 
 WAYS = (nts, nts.aio)
 NO_TIME = 0.3  # seconds
@@ -138,6 +138,7 @@ def test_a_query_without_cookies_sends_nothing(way: Way, peers: Pair) -> None:
             way.query(association, timeout=0.05)
     with pytest.raises(nts.errors.NoCookies):
         way.query(association)
+    assert eventually(lambda: len(peers.ntp.requests) >= 8 and peers.ntp.is_idle)
     assert len(peers.ntp.requests) == 8
 
 
