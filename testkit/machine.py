@@ -18,16 +18,18 @@ from testkit.processes import ROOT
 
 NAME = "time.example.net"
 _FOLDERS = ("/etc", "/var/lib", "/usr/local", "/root", "/home")
+_CHECKOUT = () if str(ROOT).startswith(_FOLDERS) else (str(ROOT),)
 
 # In new mount, network and process namespaces: system folders become overlays, whose changes vanish with them.
 _SET_UP = f"""
 mount -t tmpfs tmpfs "$MACHINE/changes"
-for folder in {" ".join(_FOLDERS)}; do
+for folder in {" ".join((*_FOLDERS, *_CHECKOUT))}; do
     mkdir -p "$MACHINE/changes$folder" "$MACHINE/changes/work$folder"
     mount -t overlay overlay "$folder" \\
         -o "lowerdir=$folder,upperdir=$MACHINE/changes$folder,workdir=$MACHINE/changes/work$folder"
 done
 mount -t tmpfs tmpfs /run
+cd "$PWD"  # into the overlay
 chmod 755 /root  # the Python of a developer may lie there, and the servers' user must reach it
 ip link set lo up
 echo 0 >/proc/sys/net/ipv4/ip_unprivileged_port_start  # in place of systemd's AmbientCapabilities
