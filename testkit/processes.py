@@ -51,6 +51,12 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
         return int(sock.getsockname()[1])
 
 
+def unmeasured() -> dict[str, str]:
+    """The environment without what makes coverage measure programs: it cannot write in a sandbox, on a full disk or as
+    another user, and its own modules and start-up would be in the way."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+
+
 def run(
     script: str, *arguments: object, cwd: Path | None = None, env: dict[str, str] | None = None, timeout: float = 60
 ) -> subprocess.CompletedProcess[str]:

@@ -17,7 +17,7 @@ import pytest
 
 from nts.base.errors import ExitCode
 from nts.server import config
-from testkit.processes import ROOT, free_port, run
+from testkit.processes import ROOT, free_port, run, unmeasured
 
 README = (ROOT / "README.md").read_text()
 
@@ -51,6 +51,7 @@ def test_the_walk_through_the_five_scripts_runs_as_it_stands(tmp_path: Path) -> 
     done = subprocess.run(
         ["bash", "-e", "-c", walk],
         cwd=here,
+        env=unmeasured(),
         capture_output=True,
         text=True,
         timeout=60,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import nts
-from testkit.processes import ROOT, Suite
+from testkit.processes import ROOT, Suite, unmeasured
 
 HEAVY = {"OpenSSL", "cryptography", "service_identity", "ssl", "cffi", "_cffi_backend", "socket", "asyncio", "select"}
 LINUX = ("fcntl", "grp", "pwd", "resource", "spwd", "syslog", "termios")
@@ -22,7 +22,7 @@ CLIENTS = ("nts.api", "nts.aio", "nts.errors", "nts.client.ke_session", "nts.cli
 
 def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(line, cwd=ROOT, env=unmeasured(), capture_output=True, text=True, timeout=60, check=False)
 
 
 def example(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:

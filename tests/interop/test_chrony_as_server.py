@@ -123,7 +123,7 @@ def test_our_time_client_asks_chronyd_five_times_and_chronyd_counts_them_as_auth
     *lines, summary, statistics = result.stdout.splitlines()
     assert len(lines) == 5
     assert all(re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z  offset [+-]", line) for line in lines)
-    assert summary.startswith("5 queries, 5 answers; best offset ")
+    assert summary.startswith("5 queries, 5 answers; filtered offset ")
     assert statistics.startswith("loss 0%; offset min ")
     assert len(ClientState(ini).load().cookies) == 8
     assert server.chronyd.serverstats()["Authenticated NTP packets"] == before + 5
@@ -152,7 +152,7 @@ def test_a_damaged_cookie_gets_a_nak_from_chronyd(server: Server, octet: int) ->
     stored["cookies"]["0"] = damaged.hex()
     with ini.open("w") as f:
         stored.write(f)
-    result = run("ntsts_client.py", "-f", ini)
+    result = run("ntsts_client.py", "-f", ini, "--no-rekey")
     assert (result.returncode, result.stdout) == (ExitCode.NTS_NAK, "")
     assert "NTS NAK" in result.stderr
     assert "hint: " in result.stderr
@@ -243,7 +243,7 @@ def test_stored_cookies_live_through_chronyds_rekey_and_get_a_nak_when_their_key
         assert newest[:4] == bytes.fromhex("00000400")
         install(3)
         server.chronyd.ask("rekey")
-        assert run("ntsts_client.py", "-f", kept).returncode == ExitCode.NTS_NAK
+        assert run("ntsts_client.py", "-f", kept, "--no-rekey").returncode == ExitCode.NTS_NAK
         store = ClientState(ini)
         while store.load().cookies != (newest,):
             store.take_cookie()

@@ -14,7 +14,7 @@ import pytest
 
 from nts.base.errors import ConfigError
 from nts.system import certs, files
-from testkit.processes import ROOT, one_error, write_ini
+from testkit.processes import ROOT, one_error, unmeasured, write_ini
 
 
 def names(folder: Path) -> set[str]:
@@ -85,7 +85,7 @@ def test_a_full_disk_is_one_line_that_names_the_file(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "server_helper.py"), str(ini), "make-cert", "localhost"],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=60, check=False, env=unmeasured(),
     )  # fmt: skip
     one_error(done, 2, "cannot write .*/certs/ca.key: File too large")
     assert names(tmp_path / "certs") == {".ca.pem.lock"}
