@@ -158,8 +158,9 @@ def test_nobody_else_can_become_another_user(folder: Path) -> None:
     suite.keys.mkdir()
     suite.keys.chmod(0o755)
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT, check=False
-    )
+        [sys.executable, "-c", code], env=processes.unmeasured(), capture_output=True, text=True, timeout=60,
+        cwd=ROOT, check=False,
+    )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr.splitlines()[-2:] == [
         "-c: error: cannot become user daemon",
