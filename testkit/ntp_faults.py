@@ -198,6 +198,7 @@ FAULTS: list[tuple[str, str, Answer, Severity, str]] = [
     ("ntp-basic", "two-cookies", only(NTS, time_(cookies=lambda t: t.fresh_cookies(2))), MUST, "2 cookies"),
     ("ntp-basic", "stale-cookie", only(NTS, time_(cookies=lambda t: [t.body(COOKIE)])), MUST, "spent"),
     ("ntp-basic", "nak-only", only(NTS, kiss()), CRIT, "NTSN"),
+    ("ntp-answers", "dead", lambda t: [], MUST, "never answers, neither NTS nor plain requests"),
     ("ntp-no-amplify", "long", only(NTS, time_(after=raw_field(UNKNOWN_FIELD, bytes(40)))), CRIT, "in reply to"),
     ("ntp-no-amplify", "twice", lambda t: [*sound(t), *sound(t)], CRIT, "in reply to"),
     ("ntp-placeholders", "one-more", only(NTS, time_(cookies=lambda t: t.fresh_cookies(2 + len(t.placeholders)))), MUST,

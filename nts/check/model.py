@@ -37,9 +37,14 @@ class Grade(Enum):
     """packets vanish in a way that points to the path rather than to the peer"""
     WARN = "WARN"
     """allowed or harmless, but undesirable"""
-    PASS = "PASS"
     SKIP = "SKIP"
     """could not be judged; the evidence says why"""
+    PASS = "PASS"
+
+    @property
+    def unjudged(self) -> bool:
+        """Whether it says nothing about the peer."""
+        return self in (Grade.PATH, Grade.SKIP)
 
 
 class Severity(Enum):
@@ -50,6 +55,10 @@ class Severity(Enum):
     MUST = "MUST"
     SHOULD = "SHOULD"
     INFO = "INFO"
+
+
+BINDING = (Severity.CRIT, Severity.MUST)
+"""severities that conformance depends on"""
 
 
 class Direction(Enum):
@@ -186,7 +195,13 @@ class Result(Generic[P]):
     @property
     def fatal(self) -> bool:
         """Whether this result alone makes the peer non-conforming."""
-        return self.grade is Grade.FAIL and self.severity in (Severity.CRIT, Severity.MUST)
+        return self.grade is Grade.FAIL and self.severity in BINDING
+
+    @property
+    def open(self) -> bool:
+        """Whether a binding rule could not be judged, in whole or in part, so that nobody can say that it is kept."""
+        found = (f.severity or self.check.severity for f in self.findings if f.grade.unjudged)
+        return any(severity in BINDING for severity in found)
 
 
 class Group(Generic[P]):
@@ -216,13 +231,16 @@ def conclude(
 ) -> Result[P]:
     """Make the result of a check. The worst grade decides, and among findings of that grade the highest severity.
 
-    A check that finds nothing at all is a bug in the check.
+    What could not be judged about a binding rule is never lost: it comes before a PASS, and is part of the evidence. A
+    check that finds nothing at all is a bug in the check.
     """
     found = tuple(findings)
     if not found:
         raise AssertionError(f"{check.name} found nothing")
-    grade = min((f.grade for f in found), key=list(Grade).index)
+    weighty = [f for f in found if f.grade is not Grade.SKIP or (f.severity or check.severity) in BINDING]
+    grade = min((f.grade for f in weighty or found), key=list(Grade).index)
     decisive = [f for f in found if f.grade is grade]
     severity = min((f.severity or check.severity for f in decisive), key=list(Severity).index)
-    evidence = "; ".join(dict.fromkeys(f.text for f in decisive))
+    shown = decisive + [f for f in weighty if f.grade.unjudged]
+    evidence = "; ".join(dict.fromkeys(f.text for f in shown))
     return Result(check, grade, severity, evidence, found, tuple(exhibits), seconds)

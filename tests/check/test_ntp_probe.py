@@ -12,7 +12,7 @@ import pytest
 
 from nts.check.context import Target
 from nts.check.model import Grade, Severity
-from nts.check.ntp.forge import UNKNOWN_FIELD, Ticket, raw_field
+from nts.check.ntp.forge import UNKNOWN_FIELD, Forge, Ticket, raw_field
 from nts.check.ntp.probe import MAX_REPLIES, SLOWEST, TRIES
 from nts.check.peer import KeBehaviour, NtpBehaviour, Pair, craft, pair
 from nts.check.peer.ke import KeTalk
@@ -50,7 +50,22 @@ def servers() -> Iterator[Pair]:
 
 
 def test_a_server_that_never_answers_is_the_path(servers: Pair) -> None:
-    assert not explained(judged(servers, lambda _talk: [], patience=0.05), but=Grade.PATH)
+    others = [name for name in NAMES if name != "ntp-answers"]
+    assert not explained(judged(servers, lambda _talk: [], others, patience=0.05), but=Grade.PATH)
+
+
+@pytest.mark.parametrize(
+    ("condition", "text"),
+    [(lambda t: len(t.datagram) > 48, "answers a plain request"), (lambda t: len(t.requests) > 1, "answered before")],
+    ids=["a filter", "gone"],
+)
+def test_silence_with_an_innocent_cause_is_the_path(condition: Callable[[NtpTalk], bool], text: str) -> None:
+    with pair(ntp=NtpBehaviour(only(condition, lambda _talk: []))) as both:
+        probe = probe_for(both.ke.port, patience=0.05)
+        probe.ntp.knock(Forge.usual)
+        result = results(probe, ["ntp-answers"])["ntp-answers"]
+    assert result.grade is Grade.PATH, result.evidence
+    assert text in result.evidence
 
 
 def test_a_path_that_drops_long_packets_is_seen(servers: Pair) -> None:

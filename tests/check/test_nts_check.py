@@ -157,6 +157,34 @@ def test_no_secret_is_shown(suite: Suite, tmp_path: Path) -> None:
             assert not re.search(rf"(?<![0-9a-f]){identifier}[0-9a-f]{{100,}}", output)
 
 
+@pytest.mark.parametrize(
+    ("names", "code", "conforms", "meaning"),
+    [
+        (
+            "ke-basic,ntp-answers,ntp-basic",
+            1,
+            False,
+            "The server does not conform: ntp-answers; 1 could not be judged.",
+        ),
+        ("ke-basic,ntp-basic", 3, None, "Nobody can say whether the server conforms: "),
+    ],
+)
+def test_a_server_without_its_time_server_does_not_conform(
+    tmp_path: Path, names: str, code: int, conforms: bool | None, meaning: str
+) -> None:
+    suite, page = Suite(tmp_path), tmp_path / "r.html"
+    suite.start_ke()
+    try:
+        done = check(suite, "--fast", "--only", names, "--json", "--html", page)
+    finally:
+        suite.stop()
+    assert done.returncode == code, done.stderr
+    values = json.loads(done.stdout)
+    jsonschema.validate(values, SCHEMA)
+    assert values["summary"]["conforms"] is conforms
+    assert meaning in page.read_text()
+
+
 def test_ctrl_c_reports_what_was_done(suite: Suite, tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / SCRIPT), "server", "-c", str(suite.ca), "localhost", str(suite.ke_port)]
     names = ["--only", "tls13-only,ke-silence", "--pace", "0", "--html", str(tmp_path / "r.html")]
@@ -202,7 +230,7 @@ def test_list_shows_what_would_be_run() -> None:
     assert not {"ke-silence", "ke-crit-unknown", "ntp-basic"} & set(names)
 
 
-@pytest.mark.parametrize(("more", "code"), [((), 0), (("--strict",), 3)], ids=["usual", "strict"])
+@pytest.mark.parametrize(("more", "code"), [((), 3), (("--strict",), 1)], ids=["usual", "strict"])
 def test_a_mistyped_command_does_not_look_like_a_good_client(more: tuple[str, ...], code: int) -> None:
     done = run(SCRIPT, "client", "--command", "/none/client {host}", "--only", "C14", *more)
     assert done.returncode == code

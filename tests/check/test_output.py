@@ -19,7 +19,7 @@ import jsonschema
 import pytest
 
 from nts.base.registry import FieldType
-from nts.check.model import Direction, Exhibit, Grade, Protocol, Severity, conclude, failed, passed
+from nts.check.model import Direction, Exhibit, Grade, Protocol, Severity, conclude, failed, passed, skipped, warned
 from nts.check.output import catalogue, summary, text
 from nts.check.output.render import Options, Reporter
 from testkit import sample_checks
@@ -65,11 +65,17 @@ def test_the_summary_counts_and_says_what_it_means(capsys: pytest.CaptureFixture
     [
         (["tls13-only", "ke-crit-unknown"], 0, "Every check passes. Exit code 0."),
         (["ke-aead-15-last"], 0, "The server conforms: no failure at MUST or CRIT. Exit code 0."),
-        (["ke-aead-menu"], 0, "Nothing could be judged about the server. Exit code 0."),
+        (["ke-aead-menu"], 3, "Nothing could be judged about the server. Exit code 3."),
+        (
+            ["tls13-only", "ntp-placeholder-encrypted"],
+            3,
+            "Nobody can say whether the server conforms: a rule at MUST or CRIT is open in ntp-placeholder-encrypted."
+            " Exit code 3.",
+        ),
         (["alpn-absent"], 1, "The server does not conform: alpn-absent. Exit code 1."),
     ],
 )
-def test_only_a_failure_at_must_or_crit_makes_the_exit_code_1(
+def test_the_exit_code_says_whether_the_server_conforms(
     names: list[str], code: int, meaning: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert show(Options(), *names) == code
@@ -78,24 +84,36 @@ def test_only_a_failure_at_must_or_crit_makes_the_exit_code_1(
 
 @pytest.mark.parametrize("form", [Options(), Options(json=True)], ids=["lines", "JSON"])
 @pytest.mark.parametrize(
-    ("names", "code", "warned"),
+    ("names", "code", "conforms", "warned"),
     [
-        (["ke-aead-menu", "ntp-placeholder-encrypted"], 3, True),
-        (["ke-aead-menu", "tls13-only"], 0, False),
-        (["ke-aead-menu", "alpn-absent"], 1, False),
+        (["ke-aead-menu", "ntp-placeholder-encrypted"], 3, None, True),
+        (["ntp-placeholder-encrypted", "tls13-only"], 3, None, False),
+        (["ke-aead-menu", "tls13-only"], 0, True, False),
+        (["ntp-placeholder-encrypted", "alpn-absent"], 1, False, False),
     ],
-    ids=["nothing", "a pass", "a failure"],
+    ids=["nothing", "an open MUST", "an open INFO", "a failure"],
 )
-def test_a_run_in_which_nothing_was_judged_does_not_go_unnoticed(
-    form: Options, names: list[str], code: int, warned: bool, capsys: pytest.CaptureFixture[str]
+def test_what_was_not_judged_does_not_go_unnoticed(
+    form: Options, names: list[str], code: int, conforms: bool | None, warned: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert show(form, *names) == (0 if code == 3 else code)
-    assert ("warning: nothing was judged" in (capsys.readouterr().err.splitlines() or [""])[-1]) is warned
-    assert show(replace(form, strict=True), *names) == code
+    assert show(form, *names) == code
+    output = capsys.readouterr()
+    assert ("warning: nothing was judged" in (output.err.splitlines() or [""])[-1]) is warned
+    assert show(replace(form, strict=True), *names) == (1 if code == 3 else code)
     if form.json:
-        values = json.loads(capsys.readouterr().out)
+        values = json.loads(output.out)
         jsonschema.validate(values, SCHEMA)
-        assert values["summary"]["exit_code"] == code
+        assert (values["summary"]["exit_code"], values["summary"]["conforms"]) == (code, conforms)
+
+
+def test_what_was_judged_in_part_is_not_passed() -> None:
+    check = sample_checks.CHECKS[0]
+    result = conclude(check, [passed("good"), skipped("half of it")])
+    assert (result.grade, result.open) == (Grade.SKIP, True)
+    result = conclude(check, [passed("good"), warned("hm"), skipped("half of it")])
+    assert (result.grade, result.evidence, result.open) == (Grade.WARN, "hm; half of it", True)
+    result = conclude(check, [passed("good"), skipped("a detail", Severity.INFO)])
+    assert (result.grade, result.evidence, result.open) == (Grade.PASS, "good", False)
 
 
 def test_a_run_that_was_interrupted_before_anything_was_judged_is_just_that(
@@ -130,6 +148,7 @@ def test_an_interrupted_run_is_reported_as_far_as_it_went(capsys: pytest.Capture
     values = json.loads(capsys.readouterr().out)
     jsonschema.validate(values, SCHEMA)
     assert values["summary"]["interrupted"] is True
+    assert values["summary"]["conforms"] is False  # for something had failed by then
     assert (values["summary"]["planned"], values["summary"]["checks"]) == (8, 3)
 
 

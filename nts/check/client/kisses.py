@@ -89,7 +89,7 @@ def _keeps_asking(probe: ClientProbe, scene: Scene, seen: Seen) -> Iterator[Find
     """The client must go on with its old cookies: a daemon while it runs, others when they are started again."""
     if not probe.client.resident:
         if not probe.client.keeps:
-            yield skipped("whether the client keeps old cookies: each run begins with a key exchange")
+            yield skipped("whether the client keeps old cookies: each run begins with a key exchange", Severity.INFO)
             return
         scene.ke.close()
         seen = scene.meet(until=lambda s: bool(s.requests))
@@ -111,7 +111,7 @@ def _keeps_asking(probe: ClientProbe, scene: Scene, seen: Seen) -> Iterator[Find
 def kiss_rate_deny(probe: ClientProbe) -> Iterator[Finding]:
     yield from judge.meet(probe, "kiss-rate", "kiss-deny", "kiss-rstr", "forged-rate", "forged-deny", "forged-rstr")
     if not probe.client.resident:
-        yield skipped("whether the client polls less after a kiss: it does not poll by itself")
+        yield skipped("whether the client polls less after a kiss: it does not poll by itself", Severity.INFO)
         return
     for code in ("rate", "deny", "rstr"):
         yield from _obeys(probe, code)

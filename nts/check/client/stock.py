@@ -117,7 +117,7 @@ def _stock(probe: ClientProbe, seen: Seen) -> Iterator[Finding]:
     """How many cookies the client spends before its next key exchange."""
     yield from judge.protected(seen)
     if not probe.client.keeps:
-        yield skipped("how many cookies the client keeps: each run begins with a key exchange")
+        yield skipped("how many cookies the client keeps: each run begins with a key exchange", Severity.INFO)
         return
     began = seen.sessions[0].started if seen.sessions else float("inf")
     cookies = {c for r in seen.nts_requests if r.at < began for c in r.bodies(FieldType.COOKIE)}

@@ -87,7 +87,7 @@ def add_reports(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--junit", type=Path, metavar="FILE", help="also write JUnit XML, for CI systems")
     group.add_argument("--html", type=Path, metavar="FILE", help="also write one HTML page, for people")
     group.add_argument("--verbose", action="store_true", help="show what went over the wire for every check")
-    group.add_argument("--strict", action="store_true", help="exit with 3, not 0, if nothing could be judged: for CI")
+    group.add_argument("--strict", action="store_true", help="exit with 1, not 3, if a MUST could not be judged")
 
 
 def report_options(args: argparse.Namespace) -> Options:

@@ -14,8 +14,8 @@ time server, {state} for a file and {dir} for a folder that belong to the client
 requests, and {wait} for the seconds to wait for an answer. --again runs a client that has its {state} already and needs
 no key exchange. If you start the client by hand, only what the servers see is judged.
 
-exit codes: 0 no failure of severity MUST or CRIT, 1 there is one, 2 usage or file, 3 with --strict if nothing could be
-judged, 130 interrupted
+exit codes: 0 the client conforms, 1 it does not (a failure of severity MUST or CRIT), 2 usage or file, 3 nobody can say
+because a rule of such severity could not be judged (with --strict: 1), 130 interrupted
 """
 
 from __future__ import annotations

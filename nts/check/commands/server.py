@@ -8,9 +8,9 @@ examples:
   nts_check.py server --only 'ke-*' --skip ke-silence time.example.net
   nts_check.py server --list                              what is checked, and why
 
-exit codes: 0 no failure of severity MUST or CRIT, 1 there is one, 2 usage or file, 3 with --strict if nothing could be
-judged, 10 to 14 the server cannot be reached (10 name, 11 connect, 12 TLS, 14 ALPN; a bad certificate makes cert-chain
-fail), 130 interrupted
+exit codes: 0 the server conforms, 1 it does not (a failure of severity MUST or CRIT), 2 usage or file, 3 nobody can say
+because a rule of such severity could not be judged (with --strict: 1), 10 to 14 the server cannot be reached (10 name,
+11 connect, 12 TLS, 14 ALPN; a bad certificate makes cert-chain fail), 130 interrupted
 """
 
 from __future__ import annotations

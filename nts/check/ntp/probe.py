@@ -30,6 +30,7 @@ from nts.check.ntp.forge import Forge, Request, Ticket
 from nts.system import addresses
 
 TRIES = 3  # for a stimulus that gets silence
+PATIENT_TRIES = 6  # for the question whether anybody is there
 BLOCK = 8  # stimuli of a burst between two control requests
 MAX_REPLIES = 32  # to one request; the kernel keeps the rest
 GRACE, GRACE_ROUND_TRIPS = 0.1, 4  # seconds, plus this many round trips
@@ -143,6 +144,12 @@ class NtpProbe:
             raise Skipped(f"could not be judged: a cookie of {len(cookie)} octets fits in no NTP packet")
         return self.with_ticket(Ticket(fetched.keys, cookie)), fetched.endpoint(self._target.family)
 
+    @property
+    def where(self) -> str:
+        """The time server's address and port, once a request was sent."""
+        assert self._endpoint is not None
+        return f"{addresses.format_address(self._endpoint.address)} (UDP)"
+
     def with_ticket(self, ticket: Ticket) -> Forge:
         """A forge for another ticket."""
         return Forge(ticket, self._random.randbytes)
@@ -160,6 +167,10 @@ class NtpProbe:
             self.control()
             self._note(Direction.NOTE, "a usual request right after was answered")
         return answer
+
+    def knock(self, make: Make) -> NtpAnswer:
+        """The answer to a request that should get one, after a few tries; silence is an answer too."""
+        return self._try(make, PATIENT_TRIES)
 
     def control(self, tries: int = TRIES) -> None:
         """Return once a usual request gets time: then the requests before it could have been answered too.

@@ -51,7 +51,7 @@ $body
 <footer>
 <p>FAIL breaks a rule. WARN is allowed or harmless, but undesirable. PATH? means that packets vanish on the path rather
 than at the peer. SKIP could not be judged. CRIT is about security. A peer conforms if no check of severity CRIT or MUST
-fails.</p>
+fails; if such a check could not be judged, nobody can say.</p>
 <p>Cookies and keys are not shown; &lt;100 octets&gt; stands for one.</p>
 </footer>
 </body>

@@ -32,7 +32,7 @@ def dictionary(report: Report, *, verbose: bool) -> dict[str, Any]:
             "checks": len(report.results),
             **{NAMES.get(v, v.value.lower()): report.counts[v] for v in ORDER},
             "failures": {s.value: report.failures[s] for s in Severity},
-            "conforms": not report.fatal,
+            "conforms": report.conforms,
             "interrupted": report.interrupted,
             "exit_code": report.exit_code,
         },

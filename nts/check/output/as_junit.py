@@ -15,8 +15,6 @@ from nts.check.output.summary import TOOL, Report
 from nts.check.output.text import decoded, section
 from nts.cli.results import utc
 
-_UNJUDGED = (Grade.SKIP, Grade.PATH)
-
 
 def text(report: Report) -> str:
     """The XML document."""
@@ -32,7 +30,7 @@ def _counts(results: Sequence[Result[Any]]) -> dict[str, str]:
         "tests": str(len(results)),
         "failures": str(sum(r.fatal for r in results)),
         "errors": "0",
-        "skipped": str(sum(r.grade in _UNJUDGED for r in results)),
+        "skipped": str(sum(r.grade.unjudged for r in results)),
         "time": f"{sum(r.seconds for r in results):.3f}",
     }
 
@@ -56,7 +54,7 @@ def _case(suite: ET.Element, command: str, result: Result[Any]) -> None:
     message = f"{result.severity.value}: {result.evidence}"
     if result.fatal:
         ET.SubElement(case, "failure", {"message": message, "type": result.severity.value}).text = _details(result)
-    elif result.grade in _UNJUDGED:
+    elif result.grade.unjudged:
         ET.SubElement(case, "skipped", {"message": f"{result.grade.value}: {result.evidence}"})
     elif result.grade is not Grade.PASS:
         ET.SubElement(case, "system-out").text = f"{result.grade.value} {message}\n{_details(result)}"

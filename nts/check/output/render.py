@@ -31,7 +31,7 @@ class Options:
     html: Path | None = None
     verbose: bool = False
     strict: bool = False
-    """a run in which nothing could be judged has its own exit code"""
+    """what could not be judged at MUST or CRIT counts as broken"""
 
     def check(self) -> None:
         """Check early that the files can be written, since a run takes minutes. ConfigError if not."""
@@ -101,7 +101,7 @@ class Reporter:
             write(self._options.junit, as_junit.text(report))
         if self._options.html is not None:
             write(self._options.html, as_html.page(report))
-        if report.is_void:  # unless strict, the exit code says that all is well
+        if report.is_void:
             console.warn("nothing was judged: every check ended in SKIP or PATH?")
         return report.exit_code
 

@@ -14,7 +14,7 @@ from nts.check.model import Check, Grade, Result, Severity
 from nts.check.output.text import duration
 
 TOOL = "nts_check"
-NOTHING_JUDGED = 3  # no other tool of the suite uses this exit code
+CANNOT_SAY = 3  # no other tool of the suite uses this exit code
 INTERRUPTED = 130  # the shell's exit code for Ctrl-C
 ORDER = (Grade.PASS, Grade.WARN, Grade.FAIL, Grade.PATH, Grade.SKIP)
 """how people see verdicts counted"""
@@ -43,7 +43,7 @@ class Report:
     results: tuple[Result[Any], ...] = ()
     interrupted: bool = False
     strict: bool = False
-    """whether a run in which nothing could be judged has its own exit code"""
+    """whether a rule at MUST or CRIT that could not be judged counts as broken"""
 
     @property
     def counts(self) -> Counter[Grade]:
@@ -63,7 +63,12 @@ class Report:
     @property
     def unjudged(self) -> int:
         """How many checks could not be judged."""
-        return self.counts[Grade.SKIP] + self.counts[Grade.PATH]
+        return sum(r.grade.unjudged for r in self.results)
+
+    @property
+    def open(self) -> list[str]:
+        """The names of the checks that leave a rule at MUST or CRIT unjudged, in whole or in part."""
+        return [r.check.name for r in self.results if r.open]
 
     @property
     def is_void(self) -> bool:
@@ -71,13 +76,20 @@ class Report:
         return not self.interrupted and self.unjudged == len(self.results)
 
     @property
+    def conforms(self) -> bool | None:
+        """Whether the peer conforms, as far as the planned checks go; None: nobody can say."""
+        if self.fatal:
+            return False
+        return None if self.interrupted or self.open or self.is_void else True
+
+    @property
     def exit_code(self) -> int:
-        """1 after a failure at MUST or CRIT, else 0; 130 when interrupted; if strict, 3 for a void run."""
+        """0 if the peer conforms, 1 if not, 3 if nobody can say (1 if strict); 130 when interrupted."""
         if self.interrupted:
             return INTERRUPTED
-        if self.strict and self.is_void:
-            return NOTHING_JUDGED
-        return int(ExitCode.FAILURE if self.fatal else ExitCode.OK)
+        if self.conforms is None and not self.strict:
+            return CANNOT_SAY
+        return int(ExitCode.OK if self.conforms else ExitCode.FAILURE)
 
 
 def in_groups(items: Iterable[C]) -> list[C]:
@@ -116,6 +128,9 @@ def meaning(report: Report) -> str:
         text = f"The {report.command} does not conform: {_names(report.fatal)}"
     elif report.is_void:
         text, rest = f"Nothing could be judged about the {report.command}", ""
+    elif report.open:
+        text = f"Nobody can say whether the {report.command} conforms: a rule at MUST or CRIT is open in"
+        text, rest = f"{text} {_names(report.open)}", ""
     elif report.counts[Grade.PASS] == len(report.results):
         text = "Every check passes"
     else:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from nts.base.registry import ALIGNMENT_SLACK, MAX_PLACEHOLDERS, Leap, Stratum
-from nts.check.model import CheckEnded, Finding, Group, Severity, failed, passed, warned
+from nts.check.model import CheckEnded, Finding, Grade, Group, Severity, failed, passed, warned
 from nts.check.ntp import judge
 from nts.check.ntp.answer import Kind
 from nts.check.ntp.forge import Forge
@@ -16,8 +16,28 @@ from nts.check.server.probe import ServerProbe
 from nts.protocol import ts_client
 
 SHOWN = 5  # exchanges that break the rule
+ORDINARY: tuple[Make, ...] = (Forge.usual, partial(Forge.plain, label="a plain request"))
 
 group: Group[ServerProbe] = Group("NTP: the reply")
+
+
+@group.check(
+    53, "ntp-answers", section="4.1.8", severity=Severity.MUST, ref="A37 A68",
+    sends="A usual NTS request; if there is no reply, a plain one. Six times each at most.",
+    expects="Any reply. If only plain requests get one, something on the path may drop NTS.",
+    rule="A key exchange names the time server, which serves the client: the cookies are good for nothing else.",
+)  # fmt: skip
+def ntp_answers(probe: ServerProbe) -> Iterator[Finding]:
+    nts, plain = (probe.ntp.knock(make) for make in ORDINARY)
+    where, why = probe.ntp.where, f" ({plain.reason})" if plain.reason else ""
+    if nts.kind is not Kind.SILENCE:
+        yield passed(f"{where} answers: {nts}")
+    elif plain.kind is not Kind.SILENCE:
+        yield Finding(Grade.PATH, f"{where} answers a plain request, and no NTS request: a filter, or the server")
+    elif any(exchange.received for exchange in probe.ntp.tally):
+        yield Finding(Grade.PATH, f"{where} has answered before, and does not now{why}")
+    else:
+        yield failed(f"{where} never answers, neither NTS nor plain requests{why}")
 
 
 @group.check(
