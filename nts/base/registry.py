@@ -80,10 +80,12 @@ AEAD_NAMES: dict[int, str] = {a: f"AEAD_{a.name}" for a in AeadId}
 
 
 ALERT_NAMES: dict[int, str] = {  # TLS alerts (RFC 8446 section 6)
-    0: "close_notify", 10: "unexpected_message", 20: "bad_record_mac", 40: "handshake_failure", 42: "bad_certificate",
-    45: "certificate_expired", 46: "certificate_unknown", 47: "illegal_parameter", 48: "unknown_ca",
-    50: "decode_error", 51: "decrypt_error", 70: "protocol_version", 71: "insufficient_security", 80: "internal_error",
-    109: "missing_extension", 112: "unrecognized_name", 116: "certificate_required", 120: "no_application_protocol",
+    0: "close_notify", 10: "unexpected_message", 20: "bad_record_mac", 22: "record_overflow", 40: "handshake_failure",
+    42: "bad_certificate", 43: "unsupported_certificate", 44: "certificate_revoked", 45: "certificate_expired",
+    46: "certificate_unknown", 47: "illegal_parameter", 48: "unknown_ca", 49: "access_denied", 50: "decode_error",
+    51: "decrypt_error", 70: "protocol_version", 71: "insufficient_security", 80: "internal_error",
+    86: "inappropriate_fallback", 109: "missing_extension", 110: "unsupported_extension", 112: "unrecognized_name",
+    115: "unknown_psk_identity", 116: "certificate_required", 120: "no_application_protocol",
 }  # fmt: skip
 ALERT_CLOSE_NOTIFY, ALERT_NO_APPLICATION_PROTOCOL = 0, 120
 

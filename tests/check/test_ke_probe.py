@@ -12,9 +12,10 @@ from collections.abc import Callable
 import pytest
 
 from nts.base.errors import ALPNError, ConnectError, ExitCode, KeResponseError, NTSError, ResolveError, TLSError
+from nts.base.registry import ALERT_NAMES
 from nts.check import runner
-from nts.check.ke.answer import MAX_ANSWER
-from nts.check.ke.forge import NTPV4, UNKNOWN_TYPE, record, request
+from nts.check.ke.answer import MAX_ANSWER, End
+from nts.check.ke.forge import NTPV4, UNKNOWN_TYPE, Stimulus, record, request
 from nts.check.model import Direction
 from nts.check.peer import Authority, KeBehaviour, KePeer, KeTalk, pair
 from nts.check.peer.craft import response
@@ -107,6 +108,21 @@ def test_slow_servers_are_not_waited_for(authority: Authority, answer: Callable[
     assert result.grade is FAIL
     assert "without an End of Message: the server left the connection open" in result.evidence
     assert result.seconds < 10
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(n, name) for n, name in ALERT_NAMES.items() if n] + [(199, "one that OpenSSL does not know")],
+)
+def test_the_alert_that_ends_a_handshake_is_named(authority: Authority, number: int, text: str) -> None:
+    def alert(sock: socket.socket) -> None:
+        sock.recv(65536)
+        sock.sendall(b"\x15\3\3\0\2\2" + bytes([number]))
+
+    with pair(KeBehaviour(raw=alert), authority=authority) as servers:
+        answer = probe(servers.ke.port).ke.ask(Stimulus(alpn=()))
+    assert (answer.end, answer.detail) == (End.ALERT, text)
+    assert answer.alert == (number if number in ALERT_NAMES else None)
 
 
 # --- first contact, and what other checks need -----------------------------------------------------------------------

@@ -9,6 +9,7 @@ server does becomes a `KeAnswer`, never an exception. Only `KeProbe.verify` look
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import time
 from collections.abc import Iterable, Iterator
@@ -34,6 +35,8 @@ from nts.system import addresses, tls
 
 ATTEMPTS = 3  # for a connection that breaks before the TLS handshake is done
 HALT = 0.3  # seconds
+_ALERT = re.compile(r"(?:(?:ssl/tls|sslv3|tls|tlsv1|tlsv13) alert|tlsv1) (.+)")  # OpenSSL's words for one
+_ALERT_NUMBERS = {name: number for number, name in ALERT_NAMES.items()}
 GRACE = 1.0  # seconds for what may follow a complete answer: more octets, or the end of the connection
 
 
@@ -72,15 +75,25 @@ def _tls_context(stimulus: Stimulus) -> SSL.Context:
     return context
 
 
+def _alert_name(error: Exception) -> str | None:
+    """The name of the alert that OpenSSL reports as this error; empty if it has none, None if it is no alert.
+
+    OpenSSL's info callback would know the number, but Python loses an interrupt that comes within it.
+    """
+    for library, _function, text in error.args[0] if isinstance(error, SSL.Error) and error.args else ():
+        found = _ALERT.fullmatch(text)
+        if found or (library and not text):
+            return found[1].replace(" ", "_") if found else ""
+    return None
+
+
 class _Connection:
     """One connection. Each method returns when it is done or the server has ended the connection; `end` tells which."""
 
     def __init__(self, sock: socket.socket, name: str, stimulus: Stimulus, timeout: float) -> None:
         self._sock, self._stimulus, self._timeout = sock, stimulus, timeout
         self._alert: int | None = None
-        context = _tls_context(stimulus)
-        context.set_info_callback(self._on_info)
-        self.tls = SSL.Connection(context, sock)
+        self.tls = SSL.Connection(_tls_context(stimulus), sock)
         if not is_ip_address(name):
             self.tls.set_tlsext_host_name(name.encode("ascii"))
         self.tls.set_connect_state()
@@ -95,10 +108,6 @@ class _Connection:
         self._started = time.monotonic()
         self._settled: float | None = None
 
-    def _on_info(self, _connection: SSL.Connection, where: int, value: int) -> None:
-        if where & SSL.SSL_CB_READ_ALERT == SSL.SSL_CB_READ_ALERT:
-            self._alert = (value & 0xFF) or self._alert
-
     @contextlib.contextmanager
     def _ending(self) -> Iterator[None]:
         """Turn the exception that ends a connection into `end` and `detail`."""
@@ -110,9 +119,10 @@ class _Connection:
             eof = isinstance(e, SSL.SysCallError) and e.args[0] == -1
             self._over(End.EOF if eof else End.RESET)
         except (SSL.Error, ValueError) as e:
-            number = self._alert
-            self._over(End.BROKEN if number is None else End.ALERT)
-            self.detail = tls.reason(e) if number is None else ALERT_NAMES.get(number, f"number {number}")
+            name = _alert_name(e)
+            self._over(End.BROKEN if name is None else End.ALERT)
+            self.detail = tls.reason(e) if name is None else name or "one that OpenSSL does not know"
+            self._alert = _ALERT_NUMBERS.get(self.detail)
 
     def _over(self, end: End) -> None:
         self.end = end
@@ -184,7 +194,7 @@ class _Connection:
             bytes(self.octets),
             self.end or End.OPEN,
             self.detail,
-            self._alert if self.end is End.ALERT else None,
+            self._alert,
             self.handshake,
             self.tls.get_alpn_proto_negotiated(),
             self.tls.get_protocol_version_name() if self.handshake else "",
@@ -232,7 +242,7 @@ class KeProbe:
                 if not left:
                     raise
                 continue
-            if answer.handshake or answer.alert is not None or not stimulus.usual:
+            if answer.handshake or answer.end is End.ALERT or not stimulus.usual:
                 break
         if stimulus.usual and not answer.handshake:
             raise _no_tls(answer)
