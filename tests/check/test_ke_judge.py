@@ -24,7 +24,7 @@ Judge = Callable[[KeAnswer], Finding]
 ERROR_1 = record(RecordType.ERROR, b"\0\1")
 COOKIE = record(RecordType.NEW_COOKIE, bytes(100), critical=False)
 SHORT = response(cookies=random_cookies(7))
-bearable = functools.partial(judge_ke.error, may_close=True)
+bearable = functools.partial(judge_ke.error, patient=True)
 unknown = functools.partial(judge_ke.error, code=ErrorCode.UNRECOGNIZED_CRITICAL_RECORD)
 
 
@@ -110,18 +110,25 @@ CASES: list[tuple[Judge, KeAnswer, Grade, str]] = [
     (judge_ke.error, answer(ERROR_1), FAIL, "6 octets without an End of Message"),
     (judge_ke.error, answer(ERROR_1 + COOKIE + END), WARN, "cookies beside an error"),
     (judge_ke.error, answer(response()), FAIL, "accepted"),
-    (judge_ke.error, answer(), FAIL, "no answer"),
+    (judge_ke.error, answer(), WARN, "where Error 1 is due"),
+    (judge_ke.error, answer(end=End.OPEN), FAIL, "left the connection open"),
+    (judge_ke.error, answer(end=End.BROKEN), FAIL, "broke TLS"),
     (bearable, answer(), WARN, "no answer"),
     (bearable, answer(end=End.RESET), WARN, "reset"),
-    (bearable, answer(end=End.OPEN), FAIL, "left the connection open"),
+    (bearable, answer(end=End.OPEN), WARN, "the RFC leaves open"),
     (bearable, answer(ERROR_1), FAIL, "6 octets without an End of Message"),
     (unknown, answer(record(RecordType.ERROR, b"\0\0") + END), PASS, "Error 0"),
     (unknown, answer(ERROR_1 + END), FAIL, "where Error 0 is due"),
     (judge_ke.gave_up, answer(ERROR_1 + END, seconds=5), PASS, "after 5 s: Error 1"),
     (judge_ke.gave_up, answer(end=End.EOF, seconds=2), WARN, "without close_notify after 2.0 s"),
-    (judge_ke.gave_up, answer(end=End.OPEN, seconds=60), FAIL, "left the connection open after 60.0 s"),
+    (judge_ke.gave_up, answer(end=End.OPEN, seconds=60), WARN, "left the connection open after 60.0 s"),
     (judge_ke.gave_up, answer(ERROR_1 + END, End.OPEN), FAIL, "but then"),
-    (judge_ke.gave_up, answer(ERROR_1 + END, prompted=True), FAIL, "but then the server closed with close_notify"),
+    (judge_ke.gave_up, answer(ERROR_1 + END, prompted=True), WARN, "but then the server closed with close_notify"),
+    (judge_ke.gave_up, answer(response(), prompted=True), FAIL, "8 cookies"),
+    (judge_ke.after_the_end, answer(response()), PASS, "8 cookies; the RFC leaves it open"),
+    (judge_ke.after_the_end, answer(ERROR_1 + END), PASS, "Error 1 (Bad Request); the RFC leaves it open"),
+    (judge_ke.after_the_end, answer(response(aeads=b"\0\x11")), FAIL, "not offered"),
+    (judge_ke.after_the_end, answer(), WARN, "is due"),
     #
     (judge_ke.no_protocol, answer(protocols() + END), PASS, "protocols []"),
     (judge_ke.no_protocol, answer(protocols() + aeads() + END), PASS, "protocols [], AEAD []"),
@@ -131,7 +138,12 @@ CASES: list[tuple[Judge, KeAnswer, Grade, str]] = [
     (judge_ke.no_protocol, answer(END), FAIL, "one Next Protocol record"),
     (judge_ke.no_protocol, answer(protocols(critical=False) + END), FAIL, "a critical one"),
     (judge_ke.no_protocol, answer(record(1, b"\0") + END), FAIL, "odd length"),
-    (judge_ke.no_protocol, answer(), FAIL, "no answer"),
+    (
+        judge_ke.no_protocol,
+        answer(),
+        WARN,
+        ", where a response is due",
+    ),
     (judge_ke.no_aead, answer(NTPV4 + aeads() + END), PASS, "AEAD []"),
     (judge_ke.no_aead, answer(protocols() + END), WARN, "NTPv4 is refused"),
     (judge_ke.no_aead, answer(NTPV4 + END), FAIL, "no AEAD record"),

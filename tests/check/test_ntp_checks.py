@@ -16,6 +16,7 @@ from nts.check.server import CHECKS
 from nts.check.server.probe import ServerProbe
 from testkit import chrony
 from testkit.ntp_faults import (
+    AUTHENTICATOR,
     FAULTS,
     NAMES,
     NTP_CHECKS,
@@ -26,6 +27,7 @@ from testkit.ntp_faults import (
     judged,
     mode_is,
     only,
+    plain,
     probe_for,
     results,
 )
@@ -97,6 +99,16 @@ def test_what_is_allowed_but_not_as_it_should_be_is_a_warning(
     assert text in result.evidence
 
 
+def test_plain_time_for_a_request_without_an_authenticator_breaks_nothing(servers: Pair) -> None:
+    """The same packet is in two checks, and judged alike."""
+    answer = only(lambda t: len(t.datagram) % 4 == 0 and bool(t.fields) and not t.bodies(AUTHENTICATOR), plain)
+    found = judged(servers, answer, ["ntp-cardinality", "ntp-malformed-sweep"])
+    assert not explained(found)
+    assert "no authenticator: time without protection, 48 octets; the RFC leaves it open" in {
+        f.text for f in found["ntp-cardinality"].findings
+    }
+
+
 def test_the_sweep_flips_a_bit_in_every_octet_of_the_header_and_in_the_fields(servers: Pair) -> None:
     probe, before = probe_for(servers.ke.port), len(servers.ntp.requests)
     results(probe, ["ntp-bitflip-sweep"])
@@ -141,7 +153,7 @@ CHRONY = dict.fromkeys(NAMES, "PASS") | {
 }
 CHRONY_EVIDENCE = {
     "ntp-ef-placement": "an unknown field after: nothing instead of time",
-    "ntp-cardinality": "two identifiers: an authentic reply",
+    "ntp-cardinality": "which returns 2 of 2 identifiers",
     "ntp-plain": " octets are answered, 1200 are not",
     "nak-badtag": "NTSN, 84 octets",
     "nak-badcookie": "NTSN, 84 octets",

@@ -14,12 +14,13 @@ from nts.base.registry import ALPN, COOKIES_WANTED, ErrorCode, Protocol, RecordT
 from nts.base.text import is_ip_address
 from nts.check.findings import counted, labelled, listed
 from nts.check.ke.answer import CLOSED, End, KeAnswer
-from nts.check.model import Finding, Severity, failed, passed, warned
+from nts.check.model import Finding, Grade, Severity, failed, passed, warned
 from nts.codec import records
 from nts.codec.aead import Aead
 from nts.protocol import ke_client
 
 COOKIE_LENGTHS = range(12, 257)  # octets that all clients known to us can store
+LEFT_OPEN = "the RFC leaves it open"
 _NTPV4 = [Protocol.NTPV4]
 _OFFERED = (Aead.AES_SIV_CMAC_256,)
 
@@ -54,6 +55,8 @@ def nothing_given(answer: KeAnswer) -> Finding:
         return failed(f"served anyway: {text}")
     if answer.message and not answer.closed:
         text += f", and then the server {answer.ending}"
+    if not answer.closed:
+        text += f"; {LEFT_OPEN}"
     # If the server selects a protocol that was not offered, OpenSSL ends the handshake: the server gets no credit.
     return passed(text) if answer.closed and not answer.problem else warned(text)
 
@@ -114,7 +117,7 @@ def closed_properly(answer: KeAnswer) -> Finding:
     said = f"after its response the server {answer.ending}"
     if answer.end is not End.CLOSE_NOTIFY:
         return failed(said)
-    return warned(f"{said}, and not on its own") if answer.prompted else passed(said)
+    return warned(f"{said}, and not on its own; {LEFT_OPEN}") if answer.prompted else passed(said)
 
 
 def one_response(answer: KeAnswer) -> Finding:
@@ -129,14 +132,21 @@ def one_response(answer: KeAnswer) -> Finding:
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 
-def error(answer: KeAnswer, code: ErrorCode = ErrorCode.BAD_REQUEST, *, may_close: bool = False) -> Finding:
-    """A bad request must get an Error record with this code (section 4.1.3).
+def _no_answer(answer: KeAnswer, due: str, *, patient: bool = False) -> Finding:
+    """Judge an answer without a message. Closing without a word is a warning, whatever the request: it does no harm.
 
-    With `may_close`, just closing the connection is a warning.
+    `patient` says that the server need not have noticed yet that something is wrong: its time-out is its own affair.
     """
+    if answer.octets or not (answer.end in CLOSED or (patient and answer.end is End.OPEN)):
+        return failed(str(answer))
+    late = "" if answer.closed else f"; how long a server waits, {LEFT_OPEN.replace(' it', '')}"
+    return warned(f"{answer}, where {due} is due{late}")
+
+
+def error(answer: KeAnswer, code: ErrorCode = ErrorCode.BAD_REQUEST, *, patient: bool = False) -> Finding:
+    """A bad request must get an Error record with this code (section 4.1.3). `patient` as for `_no_answer`."""
     if answer.message is None:
-        tolerated = may_close and not answer.octets and answer.end in CLOSED
-        return (warned if tolerated else failed)(str(answer))
+        return _no_answer(answer, f"Error {int(code)}", patient=patient)
     errors = answer.of(RecordType.ERROR)
     if not errors:
         return failed(f"accepted: {answer}")
@@ -155,11 +165,25 @@ def error(answer: KeAnswer, code: ErrorCode = ErrorCode.BAD_REQUEST, *, may_clos
 
 
 def gave_up(answer: KeAnswer) -> Finding:
-    """A silent client must get Error 1, and then the server must close on its own. Just closing is a warning."""
-    finding = error(answer, may_close=True)
+    """A silent client must get Error 1, and then the server must close. Just closing is a warning.
+
+    So is waiting longer than we do, since the time-out is implementation-defined, and closing only once we have.
+    """
+    finding = error(answer, patient=True)
     if answer.message is None or answer.closed:
         return labelled(f"after {answer.seconds:.0f} s", finding) if answer.message else finding
-    return failed(f"{answer}, but then the server {answer.ending}")
+    text = f"{answer}, but then the server {answer.ending}"
+    if answer.prompted and answer.end is End.CLOSE_NOTIFY and finding.grade is Grade.PASS:
+        return warned(f"{text}; {LEFT_OPEN}")
+    return failed(text)
+
+
+def after_the_end(answer: KeAnswer) -> Finding:
+    """Octets that follow End of Message in a TLS record of their own may be an error, or no part of the message."""
+    if answer.message is None:
+        return _no_answer(answer, "a response or Error 1", patient=True)
+    finding = error(answer) if answer.of(RecordType.ERROR) else agreed(answer)
+    return passed(f"{answer}; {LEFT_OPEN}") if finding.grade is Grade.PASS else finding
 
 
 # --- responses without agreement -----------------------------------------------------------------------------------
@@ -181,7 +205,7 @@ def _choice(answer: KeAnswer) -> tuple[list[int], list[int] | None]:
 
 def _refused(answer: KeAnswer, judge_choice: Callable[[list[int], list[int] | None], Finding]) -> Finding:
     if answer.message is None:
-        return failed(str(answer))
+        return _no_answer(answer, "a response")
     if answer.cookies:
         return failed(f"cookies anyway: {answer}")
     try:

@@ -50,6 +50,13 @@ def expect_no_time(answer: NtpAnswer) -> Finding:
     return passed(str(answer)) if answer.kind in REFUSALS else failed(str(answer))
 
 
+def expect_nothing_authentic(answer: NtpAnswer) -> Finding:
+    """PASS for anything but an authentic reply: without an authenticator, a request is one for plain time, or none."""
+    if answer.kind is Kind.TIME:
+        return failed(str(answer))
+    return passed(f"{answer}; the RFC leaves it open" if answer.kind is Kind.PLAIN else str(answer))
+
+
 def expect_no_authentic_time(answer: NtpAnswer) -> Finding:
     """Like `expect_no_time`, but WARN for time without protection, which no client accepts."""
     if answer.kind is Kind.TIME:

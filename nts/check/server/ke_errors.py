@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nts.base.registry import ErrorCode, Protocol, RecordType
-from nts.check.findings import together
+from nts.check.findings import labelled, listed, together
 from nts.check.ke import judge
+from nts.check.ke.answer import End
 from nts.check.ke.forge import AEAD_15, END, NTPV4, REQUEST, UNKNOWN_TYPE, Stimulus, aeads, protocols, record, request
 from nts.check.model import Finding, Group, Severity
 from nts.check.server.probe import ServerProbe
@@ -16,17 +17,20 @@ from nts.codec.aead import Aead
 
 group: Group[ServerProbe] = Group("NTS-KE errors")
 _ERROR_1 = "Error 1 (Bad Request)."
+CUTS = (2, 4, 6, 10, 12, 14)  # octets: within a header, a body, the end, and between them
 _INCOMPLETE = "A server answers an incomplete or malformed request with Error 1."
 
 
-def _each(
-    probe: ServerProbe, stimuli: dict[str, bytes], *, may_close: bool = False, wait: float | None = None
-) -> Iterator[Finding]:
-    """Each of these requests, by what is wrong with it, must get Error 1."""
+def _each(probe: ServerProbe, stimuli: dict[str, bytes], *, patient: bool = False) -> Iterator[Finding]:
+    """Each of these requests, by what is wrong with it, must get Error 1.
+
+    `patient` if a server may wait for more, as long as for a silent client.
+    """
+    wait = probe.target.silence if patient else None
 
     def judged(label: str, octets: bytes) -> tuple[str, Finding]:
         answer = probe.ke.ask(Stimulus(f"a request with {label}", octets, wait=wait))
-        return label, judge.error(answer, may_close=may_close)
+        return label, judge.error(answer, patient=patient)
 
     yield from together(judged(*stimulus) for stimulus in stimuli.items())
 
@@ -94,8 +98,9 @@ def ke_aead_malformed(probe: ServerProbe) -> Iterator[Finding]:
 
 @group.check(
     21, "ke-eom-malformed", section="4.1.1", severity=Severity.MUST, ref="A14 A21",
-    sends="Three requests, whose End of Message is not critical, has a body, is followed by another record.",
-    expects="Error 1 (Bad Request) to each. A warning if the server just closes the connection.",
+    sends="Three requests, whose End of Message is not critical, has a body, is followed by another record; a good one,"
+    " and after it a record in a TLS record of its own.",
+    expects="Error 1 (Bad Request) to each of the three. The last may be answered either way: the RFC leaves it open.",
     rule="End of Message is critical, empty and the last record.",
 )  # fmt: skip
 def ke_eom_malformed(probe: ServerProbe) -> Iterator[Finding]:
@@ -104,28 +109,38 @@ def ke_eom_malformed(probe: ServerProbe) -> Iterator[Finding]:
         "an End of Message with a body": record(RecordType.END_OF_MESSAGE, b"body"),
         "a record after the End of Message": END + record(UNKNOWN_TYPE, critical=False),
     }
-    # A server that does not see the end may wait for it, as long as for a silent client.
-    stimuli = {label: NTPV4 + AEAD_15 + octets for label, octets in ends.items()}
-    yield from _each(probe, stimuli, may_close=True, wait=probe.target.silence)
+    # A server that does not see the end may wait for it.
+    yield from _each(probe, {label: NTPV4 + AEAD_15 + octets for label, octets in ends.items()}, patient=True)
+    more = record(UNKNOWN_TYPE, critical=False)
+    late = Stimulus("a request, and a record in another TLS record", REQUEST + more, record_size=len(REQUEST))
+    yield labelled("a record after it, in another TLS record", judge.after_the_end(probe.ke.ask(late)))
 
 
 @group.check(
     22, "ke-truncated", section="4.1.3", severity=Severity.MUST, ref="A21",
-    sends="A request that breaks off within its AEAD record, then close_notify.",
-    expects="Error 1 (Bad Request). A warning if the server just closes the connection.",
+    sends=f"Requests of {len(REQUEST)} octets that break off after {listed(CUTS)}, then close_notify.",
+    expects="Error 1 (Bad Request) to each.",
     rule=_INCOMPLETE,
 )  # fmt: skip
 def ke_truncated(probe: ServerProbe) -> Iterator[Finding]:
-    half = REQUEST[: len(NTPV4) + len(AEAD_15) // 2]
-    stimulus = Stimulus("half a request and close_notify", half, close=True, wait=probe.target.silence)
-    yield judge.error(probe.ke.ask(stimulus), may_close=True)
+    yield from together(_cut_short(probe))
+
+
+def _cut_short(probe: ServerProbe) -> Iterator[tuple[str, Finding]]:
+    wait: float | None = probe.target.silence
+    for cut in CUTS:
+        what = f"the first {cut} octets of a request and close_notify"
+        answer = probe.ke.ask(Stimulus(what, REQUEST[:cut], close=True, wait=wait))
+        yield f"{cut} octets", judge.error(answer, patient=True)
+        if answer.end is End.OPEN:
+            wait = None  # cookies come at once or not at all
 
 
 group.check(
     23, "ke-silence", section="4.1.3", severity=Severity.MUST, ref="A21",
     sends="Nothing, after the TLS handshake.",
     expects="Within 60 seconds, Error 1 (Bad Request), and then the server closes without waiting for us. A warning if"
-    " it closes without Error 1.",
+    " it waits longer, since the RFC leaves the time open, or closes without Error 1.",
     rule="A server whose time-out expires before the request is complete answers with Error 1.",
 )(lambda p: [judge.gave_up(p.ke.ask(Stimulus("nothing", b"", wait=p.target.silence, patient=True)))])  # fmt: skip
 

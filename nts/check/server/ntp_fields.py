@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from nts.base.registry import MIN_UNIQUE_ID
+from nts.base.registry import MIN_UNIQUE_ID, FieldType
 from nts.check.model import Finding, Group, Severity, failed, passed
 from nts.check.ntp import judge
 from nts.check.ntp.answer import Kind, NtpAnswer
@@ -83,19 +83,29 @@ CARDINALITY: list[Make] = [
     sends="Requests with none and with two of: Unique Identifier, cookie, authenticator; with an encrypted identifier"
     " or cookie instead of one in clear; with a second, encrypted cookie.",
     expects="No authentic reply, except that the encrypted second cookie may get one with a single cookie. The server"
-    " still answers usual requests. Time without protection is a warning.",
+    " still answers usual requests. Time without protection is a warning, unless the request has no authenticator.",
     rule="A request holds exactly one Unique Identifier, one cookie and one authenticator. Identifier and cookie are"
     " authenticated but not encrypted.",
 )  # fmt: skip
 def ntp_cardinality(probe: ServerProbe) -> Iterator[Finding]:
     *answers, last = probe.ntp.burst([*CARDINALITY, another_cookie_encrypted])
-    yield from judge.findings(answers, judge.expect_no_authentic_time)
+    yield from judge.findings(answers, _judge_cardinality)
     yield from judge.findings([last], _no_second_cookie)
 
 
 def another_cookie_encrypted(forge: Forge) -> Request:
     """One cookie where it must be, and one where none may be."""
     return forge.usual("another cookie encrypted", seal=forge.seal(forge.cookie()))
+
+
+def _judge_cardinality(answer: NtpAnswer) -> Finding:
+    sent = answer.request.bodies(FieldType.UNIQUE_IDENTIFIER)
+    if answer.kind is Kind.TIME and len(sent) > 1:
+        returned = sum(f.type == FieldType.UNIQUE_IDENTIFIER and f.body in sent for f in answer.fields)
+        return failed(f"{answer}, which returns {returned} of {len(sent)} identifiers")
+    if not answer.request.bodies(FieldType.AUTHENTICATOR):
+        return judge.expect_nothing_authentic(answer)
+    return judge.expect_no_authentic_time(answer)
 
 
 def _no_second_cookie(answer: NtpAnswer) -> Finding:
