@@ -294,10 +294,15 @@ def decode_keys(data: bytes) -> None:
 
 
 def _check_decoded(decoded: Decoded, notes: list[str]) -> None:
+    items = list(decoded.items)
+    decoded.items = iter(items)
     shown = [*show.lines(decoded, secrets=False), *notes]
     for line in shown:
         _check_text(line)
-    text = json.dumps(show.as_dict(decoded, "-", secrets=False)) + "".join(shown)
+    decoded.items = iter(items)
+    pieces = "".join(show.json_pieces(decoded, "-", secrets=False))
+    assert len(json.loads(pieces)["items"]) == len(items)
+    text = pieces + "".join(shown)
     assert _KEYS.c2s.hex() not in text
     assert captures.exported(0).hex() not in text
 

@@ -11,6 +11,8 @@ from unittest import mock
 
 import pytest
 
+from nts.check.commands import decode
+
 
 class Caught(Exception):
     """Carries the parser of a script that is about to use it."""
@@ -32,3 +34,11 @@ def parser_of(script: Path) -> argparse.ArgumentParser:
         runpy.run_path(str(script))["main"]()
     parser: argparse.ArgumentParser = caught_parser.value.args[0]
     return parser
+
+
+def run_decode(*arguments: object) -> int:
+    """nts_check.py decode with these arguments, in this process; its exit code."""
+    parser = argparse.ArgumentParser()
+    decode.add(parser.add_subparsers())
+    args = parser.parse_args(["decode", *map(str, arguments)])
+    return int(args.run(args))

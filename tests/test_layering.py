@@ -32,6 +32,7 @@ CHECK_LEVEL = {part: level for level, parts in enumerate(CHECK_LAYERS) for part 
 CHECK_PURE = "nts.check.model nts.check.findings nts.check.decode"
 TWINS = ("forge", "answer", "judge", "probe")
 DECODE_LAYERS = (
+    "files",
     "problems capture hexinput cookie_keys tls_messages tls_keys ntp_packet",
     "streams associations rules_ke rules_ntp",
     "tls_session",

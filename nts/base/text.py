@@ -74,3 +74,8 @@ def place_hint(host: str) -> str | None:
     if not bracketed and (not name or ":" in name or not port.isdigit()):
         return None
     return f"write HOST PORT, here {name} {port}" if port else f"write HOST PORT without brackets, here {name}"
+
+
+def octets(first: int, last: int) -> str:
+    """Where octets are, as in a sentence: `octet 2`, `octets 2 to 5`."""
+    return f"octet {first}" if first == last else f"octets {first} to {last}"

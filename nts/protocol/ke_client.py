@@ -137,7 +137,7 @@ def _judge_aead(record: Record | None, offered: tuple[Aead, ...]) -> Aead:
     aeads = records.u16_list(record)
     if not aeads:
         numbers = ", ".join(map(str, offered))
-        raise KeResponseError(f"the server supports none of the AEAD algorithms offered ({numbers})")
+        raise KeResponseError(f"the server supports none of the AEAD algorithms that this client accepts ({numbers})")
     if len(aeads) > 1:
         raise FormatError("more than one AEAD algorithm")
     if aeads[0] not in offered:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import configparser
 import contextlib
 import io
@@ -19,11 +18,11 @@ from typing import Any
 import pytest
 
 from nts.base.errors import ConfigError, ExitCode
-from nts.check.commands import decode as command
 from nts.check.decode.tls_keys import parse_keylog
 from nts.check.peer import Authority
 from testkit import captures, chrony
 from testkit.captures import frame, made_session, packets, pcap, udp
+from testkit.command_lines import run_decode
 from testkit.foreign_cookies import CHRONY_KEYS, NTPSEC_KEYS
 from testkit.packets import CURRENT_KEY, REQUEST, answer
 from testkit.processes import Process, Suite, eventually, free_port, run, running_suite
@@ -31,14 +30,6 @@ from testkit.raw_ke import AEAD_15, END, GOOD_REQUEST, NEXT_PROTOCOL_NTPV4, reco
 
 PACKET, REPLY = REQUEST.encode(), answer(REQUEST.encode())
 RESPONSE = NEXT_PROTOCOL_NTPV4 + AEAD_15 + record(5, REQUEST.cookie, critical=False) * 8 + END
-
-
-def run_decode(*arguments: object) -> int:
-    """The subcommand with these arguments."""
-    parser = argparse.ArgumentParser()
-    command.add(parser.add_subparsers())
-    args = parser.parse_args(["decode", *map(str, arguments)])
-    return int(args.run(args))
 
 
 @pytest.fixture

@@ -259,19 +259,70 @@ def test_a_reply_on_a_port_unknown_before_is_found_by_its_request_or_by_the_key_
     made.add(Datagram(1, None, client, server, PACKET))
     made.add(Datagram(2, None, server, client, REPLY.encode()))
     made.add(Datagram(3, None, Endpoint("192.0.2.3", 53), client, REPLY.encode()))
-    items = made.finish().items
+    items = list(made.finish().items)
     assert [i.frame for i in items] == [1, 2]
     assert "time without an authenticator" in "\n".join(wrong(items[1]))
 
 
-def test_what_is_held_of_packets_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoder, "MAX_PACKETS", 3)
-    made = Decoder(Settings())
-    for i in range(5):
-        made.add(Datagram(i + 1, None, Endpoint("192.0.2.1", 5), Endpoint("192.0.2.2", 123), PACKET))
-    decoded = made.finish()
-    assert len(decoded.items) == 3
-    assert decoded.notes == ["2 NTP packets left out: the capture holds too many"]
+def told(item: NtpItem) -> list[str]:
+    """What is said about a packet, except that its poll field reveals something."""
+    return [p.text for p in item.problems if "reveals" not in p.text]
+
+
+def packets_between(*payloads: bytes, missing: int = 0, openers: tuple[Opener, ...] = OURS) -> list[NtpItem]:
+    """Requests and replies of one client, as frames of a capture."""
+    client, server = Endpoint("192.0.2.1", 5), Endpoint("192.0.2.2", 123)
+    made = Decoder(Settings(openers=openers))
+    for i, octets in enumerate(payloads):
+        ends = (client, server) if octets[0] & 7 == 3 else (server, client)
+        made.add(Datagram(i + 1, None, *ends, octets[: len(octets) - missing], missing))
+    return [item for item in made.finish().items if isinstance(item, NtpItem)]
+
+
+def test_what_is_held_of_packets_is_bounded_and_none_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder, "HELD", 3)
+    monkeypatch.setattr(decoder, "_IN_MEMORY", 1000)
+    silent = [replace(REQUEST, unique_ids=(Counter(seed)(32),), cookies=(cookie_of(KEYS, nonce=bytes([seed] * 16)),))
+              for seed in range(9)]  # fmt: skip
+    sent = [r.encode() for r in silent]
+    made = Decoder(Settings(openers=OURS))
+    client, server = Endpoint("192.0.2.1", 5), Endpoint("192.0.2.2", 123)
+    for i, octets in enumerate(sent):
+        made.add(Datagram(i + 1, None, client, server, octets))
+    made.add(Datagram(10, None, server, client, answer(sent[8])))
+    items = [i for i in made.finish().items if isinstance(i, NtpItem)]
+    assert [i.frame for i in items] == list(range(1, 11))
+    assert items[9].request is items[8]
+    assert told(items[0]) == ["no reply among the next 3 NTP packets"]
+    assert told(items[7]) == ["no reply in the capture"]
+    assert told(items[8]) == []
+    assert (len(made._asked), [len(r) for r in made._recent.values()]) == (3, [3])
+
+
+def test_what_is_captured_twice_is_a_copy_and_not_wrong() -> None:
+    asked = PACKET
+    replied = answer(asked)
+    items = packets_between(asked, asked, replied, replied)
+    assert [told(i) for i in items] == [[], ["a copy of frame 1"], [], ["a copy of frame 3"]]
+    assert all(i.packet.plaintext is not None for i in items)
+    association = items[0].association
+    assert association is not None
+    assert (association.requests, association.replies, association.cookies) == (1, 1, 1)
+
+
+def test_what_was_answered_with_a_cookie_given_before_is_wrong_in_another_packet() -> None:
+    first, second = replace(REQUEST, unique_ids=(bytes(32),)).encode(), replace(REQUEST, nonce=bytes(16)).encode()
+    given = reply(cookies=(FRESH,), uid=bytes(32))
+    again = reply(cookies=(FRESH,))
+    items = packets_between(first, given, second, again)
+    assert "a cookie that was given before" in "\n".join(wrong(items[3]))
+
+
+@pytest.mark.parametrize("missing", [1, 4, 30, 60, 150])
+def test_what_the_snap_length_cut_off_is_not_wrong(missing: int) -> None:
+    items = packets_between(PACKET, answer(PACKET), missing=missing)
+    assert [wrong(i) for i in items] == [[], []]
+    assert all(f"{missing} octets of it are not in the capture" in [p.text for p in i.problems] for i in items)
 
 
 def test_trials_are_bounded() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from nts.base.errors import FormatError
 from nts.base.registry import MIN_UNIQUE_ID, NTP_PORT, NTS_FIELDS, FieldType
+from nts.base.text import octets
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe, Seen, until_accepted, until_asked
 from nts.check.model import Finding, Grade, Group, Severity, failed, passed, skipped, warned
@@ -140,7 +141,7 @@ def _freshness(seen: Seen) -> Iterator[Finding]:
     headers = {r.datagram[:_TRANSMIT] for r in requests}
     varying = [i for i in range(min(_TRANSMIT, HEADER_LENGTH)) if len({h[i] for h in headers}) > 1]
     if varying:
-        yield warned(f"the header varies in octets {varying[0]} to {varying[-1]}, which should reveal nothing")
+        yield warned(f"the header varies in {octets(varying[0], varying[-1])}, which should reveal nothing")
     else:
         yield passed("the header is constant except for the transmit timestamp")
     ports = {r.port for r in requests}

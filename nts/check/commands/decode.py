@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Decode NTS traffic offline, field by field, and say what is wrong with it.
 
-The input is a capture (pcap or pcapng) of NTS-KE, NTP or both, or messages in hexadecimal, separated by blank lines.
+The input is a capture (pcap or pcapng) of NTS-KE, NTP or both, or messages in hexadecimal, separated by blank lines, as
+they are or as xxd, hexdump -C and tcpdump -x write them. gzip may have compressed it.
 A key log of the client or the server (ntske_client.py --keylog FILE; SSLKEYLOGFILE) decrypts TLS, and with it the
 extension fields. A server's master keys decrypt the cookies, and with them the extension fields. Without any key you
 see the structure.
@@ -20,8 +21,8 @@ exit codes: 0 decoded, 1 decoded and something is wrong with it, 2 the input can
 from __future__ import annotations
 
 import argparse
-import json
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -72,29 +73,33 @@ def run(args: argparse.Namespace) -> int:
     else:
         notes = _feed_file(decoder, args.file, args.kind)
     decoded = decoder.finish()
-    decoded.notes[:0] = notes
-    if not decoded.items:
-        decoded.notes.append("found neither NTS-KE nor NTP; use --ke-port and --ntp-port for other ports")
+    decoded.notes += notes
     if args.json:
-        print(json.dumps(show.as_dict(decoded, args.file or "--hex", secrets=args.show_secrets), indent=2))
+        sys.stdout.writelines(show.json_pieces(decoded, args.file or "--hex", secrets=args.show_secrets))
     else:
-        print("\n".join(show.lines(decoded, secrets=args.show_secrets)))
+        for line in show.lines(decoded, secrets=args.show_secrets):
+            print(line)
     return ExitCode.FAILURE if decoded.wrong else ExitCode.OK
 
 
 def _settings(args: argparse.Namespace) -> Settings:
     from nts.check.decode import cookie_keys, tls_keys
     from nts.check.decode.decoder import Settings
+    from nts.check.output.text import printable
 
     log: KeyLog = {}
+    sources: list[tuple[str, frozenset[bytes] | Opener]] = []
     for path in args.keylog:
-        for random, secrets in _parsed(path, tls_keys.parse_keylog).items():
+        found = _parsed(path, tls_keys.parse_keylog)
+        sources.append((printable(path), frozenset(found)))
+        for random, secrets in found.items():
             log.setdefault(random, {}).update(secrets)
-    openers: list[Opener] = [_ring(Path(folder)) for folder in args.master_keys]
+    openers: list[tuple[str, Opener]] = [(folder, _ring(Path(folder))) for folder in args.master_keys]
     for kind, opener in cookie_keys.OPENERS.items():
-        openers += [_parsed(path, opener) for path in getattr(args, f"{kind}_keys")]
+        openers += [(path, _parsed(path, opener)) for path in getattr(args, f"{kind}_keys")]
     return Settings(
-        log, tuple(openers), frozenset({KE_PORT, *args.ke_port}), frozenset({NTP_PORT, *args.ntp_port})
+        log, tuple(opener for _, opener in openers), frozenset({KE_PORT, *args.ke_port}),
+        frozenset({NTP_PORT, *args.ntp_port}), (*sources, *((printable(path), opener) for path, opener in openers)),
     )  # fmt: skip
 
 
@@ -135,15 +140,20 @@ def _feed_file(decoder: Decoder, name: str, kind: str | None) -> list[str]:
 def _feed(decoder: Decoder, f: BinaryIO, kind: str | None, name: str) -> list[str]:
     from nts.check.decode import capture, hexinput
 
-    head = f.read(capture.MAGIC_LENGTH)
-    if not capture.is_capture(head):
-        _feed_hex(decoder, (head + f.read(hexinput.MAX_TEXT)).decode("ascii", errors="replace"), kind, name)
-        return []
     tally = capture.Tally()
     try:
-        for packet in capture.read(head, f, tally):
+        head, f = capture.unpacked(f)
+        if capture.is_capture(head):
+            packets = capture.read(head, f, tally)
+        else:
+            text = (head + f.read(hexinput.MAX_TEXT)).decode("ascii", errors="replace")
+            if not hexinput.is_tcpdump(text):
+                _feed_hex(decoder, text, kind, name)
+                return []
+            packets = capture.from_ip(hexinput.messages(text), tally)
+        for packet in packets:
             decoder.add(packet)
-    except FormatError as e:
+    except (FormatError, EOFError, zlib.error) as e:
         raise ConfigError(f"{name}: {e}", hint=_HINT) from None
     return tally.notes()
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -54,9 +55,13 @@ class Associations:
     log: KeyLog
     openers: tuple[Opener, ...]
     known: list[Association] = field(default_factory=list)
+    useful: list[Opener] = field(default_factory=list)
+    """those that have opened a cookie"""
+    randoms: set[bytes] = field(default_factory=set)
+    """of the key log's sessions that were found by trial"""
     _by_cookie: dict[bytes, Association] = field(default_factory=dict)
     _by_keys: dict[SessionKeys, Association] = field(default_factory=dict)
-    _log_keys: list[SessionKeys] | None = None
+    _log_keys: list[tuple[bytes, SessionKeys]] | None = None
     _trials: int = MAX_TRIALS
 
     def make(self, origin: str, candidates: list[SessionKeys]) -> Association:
@@ -72,20 +77,26 @@ class Associations:
     def give(self, association: Association, cookies: Iterable[bytes]) -> None:
         """Note that the association got these cookies."""
         for cookie in cookies:
-            self._by_cookie[as_field(cookie)] = association
+            self._by_cookie[digest(as_field(cookie))] = association
             association.cookies += 1
 
     def has_given(self, cookie: bytes) -> bool:
         """Whether anybody got this cookie before."""
-        return as_field(cookie) in self._by_cookie
+        return digest(as_field(cookie)) in self._by_cookie
 
     def open(self, cookie: bytes) -> Opened | None:
         """What a cookie holds, if one of the master keys opens it."""
-        return next((opened for o in self.openers if (opened := o.open(cookie)) is not None), None)
+        for opener in self.openers:
+            opened = opener.open(cookie)
+            if opened is not None:
+                if not any(opener is o for o in self.useful):
+                    self.useful.append(opener)
+                return opened
+        return None
 
     def of_request(self, packet: Packet, opened: Opened | None) -> Association | None:
         """Find whose request it is, by its cookie or by the keys that decrypt it, and decrypt it if possible."""
-        found = self._by_cookie.get(as_field(packet.cookie)) if packet.cookie is not None else None
+        found = self._by_cookie.get(digest(as_field(packet.cookie))) if packet.cookie is not None else None
         if found is None and opened is not None:
             found = self.make(f"a cookie under key {opened.key_id} of {opened.source}", list(opened.contents))
         if found is None:
@@ -100,8 +111,9 @@ class Associations:
         for association in reversed(self.known):
             if self._spend() and association.unlock(packet):
                 return association
-        for keys in self._keys_of_log():
+        for random, keys in self._keys_of_log():
             if self._spend() and packet.unlock(keys):
+                self.randoms.add(random)
                 return self.make("the key log", [keys])
         return None
 
@@ -109,7 +121,7 @@ class Associations:
         self._trials -= 1
         return self._trials >= 0
 
-    def _keys_of_log(self) -> list[SessionKeys]:
+    def _keys_of_log(self) -> list[tuple[bytes, SessionKeys]]:
         if self._log_keys is None:
             self._log_keys = list(islice(tls_keys.all_keys(self.log), MAX_LOG_KEYS))
         return self._log_keys
@@ -123,3 +135,8 @@ class Associations:
 def as_field(cookie: bytes) -> bytes:
     """A cookie padded as in a packet."""
     return extensions.encode(FieldType.COOKIE, cookie)[extensions.FIELD_HEADER :] if len(cookie) < 65500 else cookie
+
+
+def digest(octets: bytes) -> bytes:
+    """What to remember of octets that may come again."""
+    return hashlib.blake2b(octets, digest_size=16).digest()

@@ -1,26 +1,28 @@
 # SPDX-License-Identifier: MIT
-"""Turns capture files (pcap, pcapng) into UDP datagrams and TCP segments, with dpkt.
+"""Turns the frames of a capture into UDP datagrams and TCP segments, with dpkt.
 
-dpkt's parsers are not made for hostile input. So this module catches whatever they raise and limits how much they read
-at once.
+dpkt's parsers are not made for hostile input. So this module catches whatever they raise.
 """
 
 from __future__ import annotations
 
+import gzip
 import ipaddress
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import dpkt
 
 from nts.base.errors import FormatError
+from nts.base.text import counted
+from nts.check.decode import files
+from nts.check.decode.files import MAX_BLOCK, Frame
 
-MAX_BLOCK = 1 << 24  # octets of one packet with everything that a file says about it
-_PCAP = {bytes.fromhex(m) for m in ("a1b2c3d4", "d4c3b2a1", "a1b23c4d", "4d3cb2a1", "a1b2cd34", "34cdb2a1")}
-_PCAPNG = bytes.fromhex("0a0d0d0a")
 MAGIC_LENGTH = 4
-_LATEST = 2**33  # seconds since 1970; a later time is nonsense
+_GZIP = b"\x1f\x8b"
 
 
 class Endpoint(NamedTuple):
@@ -74,6 +76,10 @@ class Tally:
     fragments: int = 0
     odd: int = 0
     """frames that are not IP, or are malformed"""
+    headless: int = 0
+    """frames cut off within the headers of IP, UDP or TCP"""
+    links: Counter[int] = field(default_factory=Counter)
+    """frames of each link type that is unknown here"""
     damage: str = ""
     """why reading stopped before the end of the file"""
 
@@ -81,7 +87,11 @@ class Tally:
         """The same in words."""
         notes = [self.damage] if self.damage else []
         if self.fragments:
-            notes.append(f"{self.fragments} IP fragments left out: they are not reassembled")
+            notes.append(f"{counted(self.fragments, 'IP fragment')} left out: they are not reassembled")
+        if self.headless:
+            notes.append(f"{counted(self.headless, 'frame')} left out: cut off within the headers; capture with -s 0")
+        for link, count in sorted(self.links.items()):
+            notes.append(f"{counted(count, 'frame')} left out: link type {link} is unknown here")
         if self.odd and self.odd == self.frames:
             notes.append(f"none of the {self.frames} frames is an IP packet")
         return notes
@@ -89,7 +99,7 @@ class Tally:
 
 def is_capture(magic: bytes) -> bool:
     """Whether a file that begins with these octets is a capture."""
-    return magic[:MAGIC_LENGTH] in _PCAP or magic[:MAGIC_LENGTH] == _PCAPNG
+    return files.is_capture(magic[:MAGIC_LENGTH])
 
 
 class _Source:
@@ -105,44 +115,74 @@ class _Source:
         return first + self._file.read(count - len(first))
 
 
+def unpacked(file: BinaryIO) -> tuple[bytes, BinaryIO]:
+    """The first octets of a file and the rest of it, decompressed if gzip made it. FormatError."""
+    head = file.read(MAGIC_LENGTH)
+    if not head.startswith(_GZIP):
+        return head, file
+    inside = cast(BinaryIO, gzip.GzipFile(fileobj=cast(BinaryIO, _Source(head, file)), mode="rb"))
+    try:
+        return inside.read(MAGIC_LENGTH), inside
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        raise FormatError("it begins like the output of gzip, and is not") from None
+
+
 def read(head: bytes, file: BinaryIO, tally: Tally) -> Iterator[Datagram | Segment]:
     """The UDP datagrams and TCP segments of a capture. `head` is what has been read of `file` already.
 
-    FormatError when it is not a capture or has an unknown link type. A damaged capture is read as far as possible.
+    FormatError when it is not a capture or has only unknown link types. A damaged one is read as far as possible.
     """
-    reader, unwrap = _open(head[:MAGIC_LENGTH], _Source(head, file))
-    for time, frame in _frames(reader, tally):
+    links = set()
+    source = _Source(head, file)
+    for frame in _frames(files.frames(source.read(MAGIC_LENGTH), source.read), tally):
+        links.add(frame.link)
+        if frame.time_ns is None and not frame.octets:  # where the file declares the link type
+            continue
         tally.frames += 1
-        try:
-            packet = unwrap(frame)
-            if packet is None:
-                tally.odd += 1
-            elif _is_fragment(packet):
-                tally.fragments += 1
-            else:
-                yield from _transport(packet, tally.frames, _ns(time))
-        except Exception:  # dpkt raises all kinds: it parses more than we ask for
+        unwrap = _LINKS.get(frame.link)
+        if unwrap is None:
+            tally.links[frame.link] += 1
+        else:
+            yield from _unwrapped(unwrap, frame, tally)
+    if not links:
+        raise FormatError("the capture's header is damaged")
+    if not links & set(_LINKS):
+        known = ", ".join(map(str, _LINKS))
+        raise FormatError(f"the capture has link type {min(links)}, which is not among {known}")
+
+
+def from_ip(packets: Iterable[bytes], tally: Tally) -> Iterator[Datagram | Segment]:
+    """The same of IP packets, without a file around them."""
+    for octets in packets:
+        tally.frames += 1
+        yield from _unwrapped(_raw, Frame(0, None, octets, cut=False), tally)
+
+
+def _unwrapped(unwrap: Callable[[bytes], Any], frame: Frame, tally: Tally) -> Iterator[Datagram | Segment]:
+    try:
+        packet = unwrap(frame.octets)
+        if packet is None:
+            tally.odd += 1
+        elif _is_fragment(packet):
+            tally.fragments += 1
+        elif frame.cut and isinstance(packet.data, bytes) and packet.p in _TRANSPORTS:
+            tally.headless += 1
+        else:
+            yield from _transport(packet, tally.frames, frame.time_ns)
+    except Exception:  # dpkt raises all kinds: it parses more than we ask for
+        if frame.cut:
+            tally.headless += 1
+        else:
             tally.odd += 1
 
 
-def _frames(reader: Iterable[tuple[Any, bytes]], tally: Tally) -> Iterator[tuple[Any, bytes]]:
+def _frames(found: Iterator[Frame], tally: Tally) -> Iterator[Frame]:
     try:
-        yield from reader
+        yield from found
     except GeneratorExit:
         raise
-    except Exception:  # struct.error, dpkt.Error, ValueError, ...
+    except Exception:  # struct.error, ValueError, IndexError, what gzip raises ...
         tally.damage = f"the capture is damaged or cut off after frame {tally.frames}: the rest was not read"
-
-
-def _open(magic: bytes, source: _Source) -> tuple[Any, Callable[[bytes], Any]]:
-    try:
-        reader = dpkt.pcapng.Reader(source) if magic == _PCAPNG else dpkt.pcap.Reader(source)
-        link = reader.datalink() & 0xFFFF  # the bits above are the length of a frame check sequence
-    except Exception:
-        raise FormatError("the capture's header is damaged") from None
-    if link not in _LINKS:
-        raise FormatError(f"the capture has link type {link}, which is not among {', '.join(map(str, _LINKS))}")
-    return reader, _LINKS[link]
 
 
 def _raw(packet: bytes) -> Any:
@@ -167,6 +207,7 @@ def _within(kind: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return unwrap
 
 
+_TRANSPORTS = (dpkt.ip.IP_PROTO_TCP, dpkt.ip.IP_PROTO_UDP)
 _LINKS: dict[int, Callable[[bytes], Any]] = {
     0: lambda frame: _raw(frame[4:]),  # loopback of the BSDs
     1: _within(dpkt.ethernet.Ethernet),
@@ -186,10 +227,6 @@ def _is_fragment(packet: Any) -> bool:
         return bool(packet.mf or packet.offset)
     pieces = [h for h in packet.all_extension_headers if isinstance(h, dpkt.ip6.IP6FragmentHeader)]
     return any(h.frag_off or h.m_flag for h in pieces)
-
-
-def _ns(time: Any) -> int | None:
-    return round(time * 1_000_000) * 1000 if 0 <= time < _LATEST else None
 
 
 def _transport(packet: Any, number: int, time: int | None) -> Iterator[Datagram | Segment]:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -33,13 +35,10 @@ def lines(decoded: Decoded, *, secrets: bool) -> Iterator[str]:
 
 
 def summary(decoded: Decoded) -> str:
-    """The result in one line."""
-    packets = [i for i in decoded.items if isinstance(i, NtpItem)]
-    plain = sum(i.packet.plaintext is not None for i in packets)
-    sealed = sum(i.packet.authenticator is not None for i in packets)
+    """The result in one line, once all items have been taken."""
     return (
-        f"{len(decoded.items) - len(packets)} of NTS-KE, {len(packets)} NTP packets, {plain} of {sealed} decrypted; "
-        f"{decoded.wrong or 'nothing'} wrong"
+        f"{decoded.exchanges} of NTS-KE, {decoded.packets} NTP packets, "
+        f"{decoded.opened} of {decoded.sealed} decrypted; {decoded.wrong or 'nothing'} wrong"
     )
 
 
@@ -76,8 +75,10 @@ def _ke_lines(item: KeItem, secrets: bool) -> Iterator[str]:
             yield f"{name}:"
             yield from dump.record_lines(parsed.message, secrets=secrets)
     yield from (f"cookie {line}" for line in _counted(_opened(o, secrets) for o in item.opened))
-    if item.association is not None:
+    if item.association is not None and len(item.association.candidates) == 1:
         yield f"keys: {_keys(item.association.keys, secrets)}"
+    elif item.association is not None:
+        yield f"keys: those of association {item.association.number}, at the end; the packets decide which"
 
 
 def _ntp_lines(item: NtpItem, secrets: bool) -> Iterator[str]:
@@ -119,16 +120,20 @@ def _tls_dict(session: TlsSession) -> dict[str, str]:
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
 
-def as_dict(decoded: Decoded, name: str, *, secrets: bool) -> dict[str, Any]:
-    """The result for JSON."""
-    return {
-        "input": name,
-        "items": [_item_dict(item, secrets) for item in decoded.items],
+def json_pieces(decoded: Decoded, name: str, *, secrets: bool) -> Iterator[str]:
+    """One JSON object with the result, piece by piece."""
+    yield f'{{\n  "input": {json.dumps(name)},\n  "items": ['
+    before = "\n"
+    for item in decoded.items:
+        yield before + textwrap.indent(json.dumps(_item_dict(item, secrets), indent=2), " " * 4)
+        before = ",\n"
+    rest = {
         "associations": [_association_dict(a, secrets) for a in decoded.associations],
         "notes": decoded.notes,
         "summary": summary(decoded),
         "wrong": decoded.wrong,
     }
+    yield "\n  ],\n" + json.dumps(rest, indent=2).removeprefix("{\n") + "\n"
 
 
 def _item_dict(item: KeItem | NtpItem, secrets: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from nts.base.text import octets
 from nts.check.decode import tls_messages
 from nts.check.decode.capture import Endpoint, Segment
 
@@ -84,11 +85,11 @@ class Half:
         for at in sorted(self._pieces):
             position, piece = at - first, self._pieces[at]
             if position > len(data):
-                hole = f"octets {len(data)} to {position - 1}"
+                hole = octets(len(data), position - 1)
                 break
             data += piece[len(data) - position :]
         if not hole and self._end - first > len(data):
-            hole = f"octets {len(data)} to {self._end - first - 1}"
+            hole = octets(len(data), self._end - first - 1)
         if not hole and self._refused:
             hole = "segments that are far from the rest, or too long"
         return Stream(bytes(data[:MAX_STREAM]), hole, self._fin)

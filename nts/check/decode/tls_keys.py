@@ -94,14 +94,14 @@ def session_keys(
     return [export_keys(exporter, aead, c) for c in possible_contexts(aead, confirmed=confirmed)]
 
 
-def all_keys(log: KeyLog) -> Iterator[SessionKeys]:
-    """Every pair of keys that the sessions of a key log may have exported."""
-    for secrets in log.values():
+def all_keys(log: KeyLog) -> Iterator[tuple[bytes, SessionKeys]]:
+    """Every pair of keys that the sessions of a key log may have exported, each after the session's client random."""
+    for random, secrets in log.items():
         secret = secrets.get(EXPORTER_SECRET, b"")
         algorithm = {32: hashes.SHA256(), 48: hashes.SHA384()}.get(len(secret))
         if algorithm is not None:
             for aead in Aead:
-                yield from session_keys(algorithm, secret, aead)
+                yield from ((random, keys) for keys in session_keys(algorithm, secret, aead))
 
 
 class TrafficKey:

@@ -193,7 +193,7 @@ def _open_side(stream: Stream, suite: Suite | None, handshake: bytes | None, tra
     side = opener.finish()
     side.records = len(found)
     if stream.missing:
-        side.missing.append(f"{stream.missing} of the TCP stream are not in the capture")
+        side.missing.append(f"not in the capture: {stream.missing} of the TCP stream")
     elif problem:
         side.missing.append(problem)
     elif rest:

@@ -167,4 +167,4 @@ def _details(result: Result[Any]) -> str:
 def _exhibit(exhibit: Exhibit) -> str:
     lines = "".join(f"<span>{_e(line)}\n</span>" for line in decoded(exhibit))  # a span each, for the hanging indent
     shown = f"<pre>{lines}</pre>" if lines else ""
-    return f'<li><span class="way">{_e(exhibit.direction.value)}</span>{_e(exhibit.text)}{shown}</li>'
+    return f'<li><span class="way">{_e(exhibit.direction.value)}</span> {_e(exhibit.text)}{shown}</li>'
