@@ -100,8 +100,8 @@ def _lying_seal(
     51, "ntp-malformed-sweep", section="RFC 7822 7.5", severity=Severity.CRIT, ref="B01 B05",
     sends="20 packets with a false length (of fields, nonce, ciphertext; 47 and 51 octets in all), and a usual request"
     " cut short after every fourth octet, with --fast after every octet. Once each.",
-    expects="No time, unless the packet is well-formed and has no authenticator: the RFC leaves that open. The server still"
-    " answers usual requests.",
+    expects="No time, unless the packet is well-formed and has no authenticator: the RFC leaves that open. The server"
+    " still answers usual requests.",
     rule="Extension fields lie within the packet, and their lengths are multiples of four. A server drops other"
     " packets.",
 )  # fmt: skip
