@@ -12,14 +12,14 @@ from nts.check.context import Target
 from nts.check.model import Grade, Result, Severity
 from nts.check.ntp.forge import UNKNOWN_FIELD, raw_field
 from nts.check.peer import Pair
-from nts.check.peer.ntp import NtpTalk, sound
-from nts.check.server import CHECKS, ntp_cookies, ntp_fields, ntp_nak, ntp_reply, ntp_robustness
+from nts.check.peer.ntp import NtpTalk, now, sound
+from nts.check.server import CHECKS, ntp_cookies, ntp_fields, ntp_keys, ntp_nak, ntp_reply, ntp_robustness
 from nts.check.server.probe import ServerProbe
 from testkit import packets
 
 UNIQUE_IDENTIFIER, COOKIE = FieldType.UNIQUE_IDENTIFIER, FieldType.COOKIE
 PLACEHOLDER, AUTHENTICATOR = FieldType.COOKIE_PLACEHOLDER, FieldType.AUTHENTICATOR
-NTP_GROUPS = [module.group for module in (ntp_reply, ntp_cookies, ntp_nak, ntp_fields, ntp_robustness)]
+NTP_GROUPS = [module.group for module in (ntp_reply, ntp_keys, ntp_cookies, ntp_nak, ntp_fields, ntp_robustness)]
 NTP_CHECKS = {c.name: c for c in CHECKS if any(c in group.checks for group in NTP_GROUPS)}
 NAMES = list(NTP_CHECKS)
 PATIENCE = 0.4  # seconds, on the loopback interface
@@ -173,6 +173,28 @@ def first_identifier(talk: NtpTalk) -> bytes:
     return raw_field(UNIQUE_IDENTIFIER, talk.bodies(UNIQUE_IDENTIFIER)[0])
 
 
+def aead_is(number: int) -> Callable[[NtpTalk], bool]:
+    return lambda talk: any(keys.aead == number for keys in talk.contents)
+
+
+def transparent(key: bytes) -> list[bytes]:
+    """A cookie with a key in it."""
+    return [key.ljust(100, b"\0")]
+
+
+def shifted(talk: NtpTalk, seconds: int) -> bytes:
+    receive, transmit = ((stamp + (seconds << 32)) % 2**64 for stamp in (talk.received, now()))
+    return talk.header(receive=receive, transmit=transmit)
+
+
+def plain_in_mode(mode: int) -> Callable[[NtpTalk], bool]:
+    return lambda talk: is_plain(talk) and mode_is(mode)(talk)
+
+
+def longer_identifier(length: int) -> Callable[[NtpTalk], bool]:
+    return lambda talk: any(len(body) > length for body in talk.bodies(UNIQUE_IDENTIFIER))
+
+
 def long_plain(talk: NtpTalk) -> Iterable[bytes]:
     return [talk.header() + raw_field(UNKNOWN_FIELD, bytes(28))]
 
@@ -252,6 +274,21 @@ FAULTS: list[tuple[str, str, Answer, Severity, str]] = [
     ("ntp-cardinality", "dies", fragile(has(UNIQUE_IDENTIFIER, 2)), MUST, "none of 6 after them: no identifier"),
     ("ntp-malformed-sweep", "careless", only(unsound, plain), CRIT, "without protection"),
     ("ntp-malformed-sweep", "dies", fragile(lambda t: len(t.datagram) % 4 > 0), CRIT, "none of 6 after them: "),
+    ("ntp-aeads", "17", only(aead_is(17), time_(key=bytes(64))), CRIT, "AEAD 17: a reply whose authenticator"),
+    ("ntp-aeads", "30-silent", only(aead_is(30), lambda t: []), CRIT, "AEAD 30: nothing instead of time"),
+    ("cookie-opaque", "c2s", only(NTS, time_(cookies=lambda t: transparent(t.session_keys().c2s))), CRIT, "returned"),
+    ("cookie-opaque", "s2c", only(NTS, time_(cookies=lambda t: transparent(t.session_keys().s2c))), CRIT, "returned"),
+    ("cookie-opaque", "field", only(NTS, time_(after=lambda t: raw_field(UNKNOWN_FIELD, t.session_keys().s2c))), CRIT,
+     "the reply holds"),
+    ("ntp-nonce-fresh", "zero", only(NTS, time_(nonce=bytes(16))), CRIT, "4 replies with 1 different nonce"),
+    ("ntp-time", "transmit-1", only(NTS, time_(header=lambda t: t.header(transmit=1))), MUST, "transmit timestamp is "),
+    ("ntp-time", "backwards", only(NTS, time_(header=lambda t: t.header(transmit=t.received - 2**30))), MUST, "before"),
+    ("ntp-time", "a-year-off", only(NTS, time_(header=lambda t: shifted(t, 2**25))), MUST, "no certificate supports"),
+    ("ntp-time", "1900", only(NTS, time_(header=lambda t: t.header(receive=1, transmit=2))), MUST, "stands still"),
+    *(("ntp-modes-versions", f"plain-{m}", only(plain_in_mode(m), plain), severity, f"mode {m} without NTS: time")
+      for m, severity in ((2, MUST), (4, CRIT), (5, CRIT), (6, MUST), (7, MUST))),
+    ("ntp-uid-lengths", "256-only", only(longer_identifier(256), lambda t: []), MUST, "300 octets, identifier of 600"),
+    ("ntp-uid-lengths", "cut-256", only(longer_identifier(256), kiss()), MUST, "300"),
     ("ntp-plain", "origin", only(is_plain, lambda t: [t.header(origin=1)]), INFO, "origin"),
     ("ntp-plain", "version", only(version_is(3), plain), INFO, "version 4"),
     ("ntp-plain", "long", only(is_plain, long_plain), INFO, "80 octets"),

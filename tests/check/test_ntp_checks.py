@@ -124,7 +124,7 @@ def test_the_sweep_flips_a_bit_in_every_octet_of_the_header_and_in_the_fields(se
 
 def test_no_amplify_judges_all_exchanges_of_the_run(servers: Pair) -> None:
     """A fault that its own set does not meet, but that of another check does."""
-    servers.ntp.behave(answer=only(mode_is(7), lambda t: [bytes(480)]))
+    servers.ntp.behave(answer=only(lambda t: t.is_nts and mode_is(7)(t), lambda t: [bytes(480)]))
     probe = probe_for(servers.ke.port)
     found = results(probe, ["ntp-no-amplify", "ntp-modes-versions"])
     servers.ntp.behave(answer=sound)
@@ -134,7 +134,7 @@ def test_no_amplify_judges_all_exchanges_of_the_run(servers: Pair) -> None:
 
 def test_no_amplify_judges_what_was_seen_before_the_server_went_away(servers: Pair) -> None:
     """A server that amplified, and then answers nobody, has amplified."""
-    servers.ntp.behave(answer=only(mode_is(7), lambda t: [bytes(480)]))
+    servers.ntp.behave(answer=only(lambda t: t.is_nts and mode_is(7)(t), lambda t: [bytes(480)]))
     probe = probe_for(servers.ke.port)
     results(probe, ["ntp-modes-versions"])
     servers.ntp.behave(answer=lambda t: [])

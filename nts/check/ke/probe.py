@@ -19,7 +19,7 @@ from functools import cached_property, partial
 from cryptography import x509
 from OpenSSL import SSL
 
-from nts.base.errors import ALPNError, ConnectError, FormatError, KeResponseError, TLSError
+from nts.base.errors import ALPNError, CertificateError, ConnectError, FormatError, KeResponseError, TLSError
 from nts.base.registry import ALERT_NAMES, ALERT_NO_APPLICATION_PROTOCOL, ALPN, COOKIES_WANTED, RecordType
 from nts.base.text import is_ip_address
 from nts.check.context import Context, Pace
@@ -30,6 +30,7 @@ from nts.check.model import Direction, Protocol
 from nts.client import ke_session
 from nts.codec import records
 from nts.codec.aead import Aead, SessionKeys, export_keys
+from nts.codec.ntp import NS
 from nts.codec.records import MessageReader
 from nts.system import addresses, tls
 
@@ -273,6 +274,15 @@ class KeProbe:
             channel.finish(0)
         assert certificate is not None  # or the handshake would have failed
         return certificate
+
+    def dates(self) -> tuple[int, int] | None:
+        """From when to when the server's certificate is valid, in Unix nanoseconds; None if it is not valid at all."""
+        try:
+            certificate = self.verify()
+        except CertificateError:
+            return None
+        start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        return int(start.timestamp()) * NS, int(end.timestamp()) * NS
 
     def _attempt(self, stimulus: Stimulus) -> KeAnswer:
         with self._connect() as (sock, deadline):

@@ -69,6 +69,12 @@ class NtpAnswer:
         return tuple(f.body for f in self.inner if f.type == FieldType.COOKIE)
 
     @property
+    def nonce(self) -> bytes:
+        """The nonce of an authentic reply."""
+        seal = next(f for f in self.fields if f.type == FieldType.AUTHENTICATOR)
+        return extensions.decode_authenticator(seal.body).nonce
+
+    @property
     def echoes(self) -> bool:
         """Whether its only Unique Identifier is the request's, and lies before any authenticator."""
         found = [f for f in self.fields if f.type == FieldType.UNIQUE_IDENTIFIER]

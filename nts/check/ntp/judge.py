@@ -10,6 +10,10 @@ from nts.base.registry import FieldType, Mode
 from nts.check.findings import counted, merged, true_of
 from nts.check.model import Finding, Grade, Severity, failed, passed, warned
 from nts.check.ntp.answer import REFUSALS, Kind, NtpAnswer
+from nts.codec import ntp
+from nts.codec.ntp import NS
+
+NEAR = 60.0  # seconds
 
 
 def flaws_of_time(answer: NtpAnswer) -> list[str]:
@@ -62,6 +66,24 @@ def expect_no_authentic_time(answer: NtpAnswer) -> Finding:
     if answer.kind is Kind.TIME:
         return failed(str(answer))
     return passed(str(answer)) if answer.kind in REFUSALS else warned(str(answer))
+
+
+def later(stamp: int, than: int) -> int:
+    """How many nanoseconds one NTP timestamp is later than another, across eras; negative if it is earlier."""
+    steps = (stamp - than + (1 << 63)) % (1 << 64) - (1 << 63)
+    return steps * NS >> 32
+
+
+def plausible(name: str, stamp: int, now_ns: int, dates: tuple[int, int] | None) -> Finding:
+    """A timestamp must be near our clock, in Unix nanoseconds, or within the certificate's dates: one may be wrong."""
+    told = ntp.unix_ns(stamp, now_ns)
+    seconds = (told - now_ns) / NS
+    if abs(seconds) <= NEAR:
+        return passed(f"the {name} timestamp is {seconds:+.3f} s from our clock")
+    text = f"the {name} timestamp is {seconds:+.0f} s from our clock"
+    if dates and dates[0] <= told <= dates[1]:
+        return warned(f"{text}, but within the certificate's dates")
+    return failed(f"{text}, and {'outside the dates of the certificate' if dates else 'no certificate supports it'}")
 
 
 def expect_nak(answer: NtpAnswer) -> Finding:

@@ -10,6 +10,7 @@ from nts.check.server import (
     ke_negotiation,
     ntp_cookies,
     ntp_fields,
+    ntp_keys,
     ntp_nak,
     ntp_reply,
     ntp_robustness,
@@ -18,7 +19,8 @@ from nts.check.server import (
 from nts.check.server.probe import ServerProbe
 
 MODULES = (
-    tls, ke_message, ke_errors, ke_negotiation, ntp_reply, ntp_cookies, ntp_nak, ntp_fields, ntp_robustness,
+    tls, ke_message, ke_errors, ke_negotiation, ntp_reply, ntp_keys, ntp_cookies, ntp_nak, ntp_fields,
+    ntp_robustness,
 )  # fmt: skip
 
 CHECKS: list[Check[ServerProbe]] = sorted((c for m in MODULES for c in m.group.checks), key=lambda c: int(c.id))

@@ -14,7 +14,7 @@ from nts.check.ntp.forge import UNKNOWN_LENGTH, Forge, Request
 from nts.check.ntp.probe import Make
 from nts.check.server.probe import ServerProbe
 
-UID_LENGTHS = (MIN_UNIQUE_ID, 36, 64, 128, 200)  # octets
+UID_LENGTHS = (MIN_UNIQUE_ID, 36, 64, 128, 200, 300, 600)  # octets
 
 group: Group[ServerProbe] = Group("NTP: extension fields")
 
@@ -115,7 +115,8 @@ def _no_second_cookie(answer: NtpAnswer) -> Finding:
 
 @group.check(
     49, "ntp-uid-lengths", section="5.3", severity=Severity.MUST, ref="A51",
-    sends="Unique Identifiers of 32, 36, 64, 128 and 200 octets; one of 32 octets in a packet without any other field.",
+    sends="Unique Identifiers of 32, 36, 64, 128, 200, 300 and 600 octets; one of 32 octets in a packet without any"
+    " other field.",
     expects="An authentic reply with the same identifier to each. The last may go unanswered, but a reply to it must"
     " hold its identifier.",
     rule="The identifier has at least 32 octets and no other limit. The server returns it unchanged in every reply to"

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from functools import partial
 
 from nts.base.registry import ALIGNMENT_SLACK, MAX_PLACEHOLDERS, Leap, Stratum
-from nts.check.model import CheckEnded, Finding, Grade, Group, Severity, failed, passed, warned
+from nts.check.model import CheckEnded, Finding, Grade, Group, Severity, Skipped, failed, passed, warned
 from nts.check.ntp import judge
 from nts.check.ntp.answer import Kind
 from nts.check.ntp.forge import Forge
@@ -15,6 +16,7 @@ from nts.check.ntp.probe import Make
 from nts.check.server.probe import ServerProbe
 from nts.protocol import ts_client
 
+SLACK_NS = 1_000_000  # for a clock that is read in coarse steps
 SHOWN = 5  # exchanges that break the rule
 ORDINARY: tuple[Make, ...] = (Forge.usual, partial(Forge.plain, label="a plain request"))
 
@@ -58,6 +60,31 @@ def ntp_basic(probe: ServerProbe) -> Iterator[Finding]:
         yield warned(f"the server's clock is not synchronised: leap {header.leap}, stratum {header.stratum}{kiss}")
     if answer.kind is Kind.TIME and header and not (header.receive and header.transmit):
         yield warned("an authentic reply without time: its receive or transmit timestamp is zero")
+
+
+@group.check(
+    57, "ntp-time", section="RFC 5905 8", severity=Severity.MUST, ref="B12",
+    sends="Two usual NTS requests, one after the other.",
+    expects="A transmit timestamp that is not before the receive timestamp, and later ones in the second reply. Both"
+    " near our clock, or within the dates of the certificate, which is a warning.",
+    rule="A server says when the request came and when the reply left, by a clock that others can set theirs by.",
+)  # fmt: skip
+def ntp_time(probe: ServerProbe) -> Iterator[Finding]:
+    answers = [probe.ntp.ask(Forge.usual) for _ in range(2)]
+    headers = [a.header for a in answers if a.kind is Kind.TIME and a.header]
+    if len(headers) < len(answers):
+        raise Skipped("could not be judged: not two authentic replies")
+    first, second = headers
+    if judge.later(first.transmit, first.receive) < -SLACK_NS:
+        yield failed("the transmit timestamp is before the receive timestamp")
+    if judge.later(second.receive, first.receive) <= 0:
+        yield failed("the clock stands still: the second request came no later than the first, it says")
+    if first.leap == Leap.UNSYNCHRONISED:
+        yield passed("the server says that its clock is not synchronised, so its time may be any")
+        return
+    dates = probe.ke.dates()
+    for name, stamp in (("receive", first.receive), ("transmit", first.transmit)):
+        yield judge.plausible(name, stamp, time.time_ns(), dates)
 
 
 def _many_shapes() -> list[Make]:

@@ -31,20 +31,28 @@ group: Group[ServerProbe] = Group("NTP: robustness")
 
 group.check(
     50, "ntp-modes-versions", section="5.3-5.6", severity=Severity.MUST, ref="A52 B07 B09",
-    sends="NTS requests that are valid except for their mode (1, 2, 4, 5, 6, 7) or version (1, 2, 3, 5).",
+    sends="NTS requests that are valid except for their mode (1, 2, 4, 5, 6, 7) or version (1, 2, 3, 5), and"
+    " plain ones of modes 2, 4, 5, 6, 7.",
     expects="No reply with an NTS field. No reply at all to modes 2, 4 and 5; a reply to 4 or 5 is critical. To modes"
-    " 6 and 7, no reply that is longer than the request.",
+    " 6 and 7, no time, and no reply that is longer than the request.",
     rule="NTS protects modes 3 and 4 of NTPv4. Two servers that answer replies can be set into an endless loop.",
 )(lambda p: judge.findings(p.ntp.burst(oddities()), _judge_oddity))  # fmt: skip
 
 
 def oddities() -> list[Make]:
-    """NTS requests that are valid except for mode or version."""
-    return [*(partial(_with_mode, mode=m) for m in MODES), *(partial(_with_version, version=v) for v in VERSIONS)]
+    """Requests that are valid except for mode or version."""
+    return [
+        *(partial(_with_mode, mode=m) for m in MODES), *(partial(_with_version, version=v) for v in VERSIONS),
+        *(partial(_plain_with_mode, mode=m) for m in (*LOOPING, *QUERIES)),
+    ]  # fmt: skip
 
 
 def _with_mode(forge: Forge, mode: int) -> Request:
     return forge.usual(f"mode {mode}", header=forge.header(mode=mode))
+
+
+def _plain_with_mode(forge: Forge, mode: int) -> Request:
+    return replace(forge.request(f"mode {mode} without NTS", header=forge.header(mode=mode)), keys=None)
 
 
 def _with_version(forge: Forge, version: int) -> Request:
@@ -58,7 +66,8 @@ def _judge_oddity(answer: NtpAnswer) -> Finding:
     if mode in LOOPING:
         return failed(text, Severity.CRIT if mode in CRITICAL else None)
     if mode in QUERIES:
-        return failed(text) if answer.excess > 0 or answer.kind is Kind.TIME else passed(text)
+        wrong = answer.excess > 0 or answer.kind in (Kind.TIME, Kind.PLAIN)
+        return failed(text) if wrong else passed(text)
     # Mode 1 may be answered in mode 2, like in symmetric associations. Only mode 3 may be answered in mode 4.
     wrong = answer.has_nts or (mode == 1 and answer.header is not None and answer.header.mode == Mode.SERVER)
     return failed(text) if wrong else passed(text)
