@@ -140,11 +140,13 @@ def completing(length: int) -> Change:
 
 
 def nothing_after_the_end(talk: KeTalk) -> None:
-    """Says nothing when more comes in another TLS record."""
+    """Says nothing when more comes after the end, in the same TLS record or soon in another."""
     octets = talk.request()
     with contextlib.suppress(TimeoutError):
-        if octets == REQUEST and talk.receive(time.monotonic() + 0.1):
-            return
+        if octets == REQUEST:
+            octets += talk.receive(time.monotonic() + 0.1)
+    if octets != REQUEST and octets.startswith(REQUEST):
+        return
     talk.send(talk.respond(octets))
 
 

@@ -37,7 +37,18 @@ class Pace:
 
     interval: float
     """seconds; 0 for a server of your own"""
+    auto: bool = False
+    """whether to go slower when the server limits the rate"""
+    slowest: float = 16.0
+    """seconds, for `auto`"""
     _next: float = field(default=0.0, init=False)
+
+    def slow_down(self) -> bool:
+        """Go at half the pace, if that is allowed; whether it is."""
+        if not self.auto or self.interval >= self.slowest:
+            return False
+        self.interval = min(2 * self.interval or 1.0, self.slowest)
+        return True
 
     def wait(self) -> None:
         """Sleep until the next packet may go."""

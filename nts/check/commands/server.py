@@ -17,14 +17,24 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nts.base.errors import ConfigError
 from nts.base.registry import KE_PORT
 from nts.check import commands
 from nts.cli import options
 
+if TYPE_CHECKING:
+    from nts.check.model import Check
+    from nts.check.server.probe import ServerProbe
+
 PACE = 1.0  # seconds
+USUAL_PACKETS = 3  # or connections, of a check
+PACKETS = {
+    "ntp-malformed-sweep": 90, "ntp-bitflip-sweep": 78, "ntp-modes-versions": 50, "ntp-cardinality": 30,
+    "ntp-no-amplify": 14, "ke-silence": 60, "ntp-uid-lengths": 12, "ntp-key-swap": 5, "ke-truncated": 6,
+}  # fmt: skip
+"""of a check that sends many, or takes as many seconds"""
 PATIENCE, SHORT_PATIENCE = 2.0, 0.5  # seconds
 
 
@@ -44,15 +54,24 @@ def add(subparsers: Any) -> None:
     speed = parser.add_mutually_exclusive_group()
     speed.add_argument(
         "--pace",
-        type=options.pause,
+        type=_pace,
+        default=PACE,
         metavar="S",
-        help="at most one packet and one connection in S seconds (default: 1)",
+        help="at most one packet and one connection in S seconds (default: 1); auto: slower if the server limits them",
     )
     speed.add_argument("--fast", action="store_true", help="no pauses, short waits: only for your own servers")
+    parser.add_argument(
+        "--ke-pace", type=options.pause, metavar="S", help="another pace for connections (default: as --pace)"
+    )
     parser.add_argument("--seed", type=options.seed, metavar="N", help="repeat the random choices of an earlier run")
     commands.add_selection(parser)
     commands.add_reports(parser)
     parser.set_defaults(run=run, usage_error=parser.error)
+
+
+def _pace(text: str) -> float | None:
+    """Seconds, or None for "auto"."""
+    return None if text == "auto" else options.pause(text)
 
 
 def _check_ca(ca: Path | None) -> None:
@@ -64,6 +83,12 @@ def _check_ca(ca: Path | None) -> None:
     if not ca.is_file():
         raise ConfigError(f"{ca} does not exist", hint="-c names the file of the CA that signed the server's")
     tls.ClientChannel(name="localhost", verify=True, ca=ca, keylog=None)
+
+
+def _estimate(checks: list[Check[ServerProbe]], pace: float) -> str:
+    """About how long a run takes with a server that answers, in words."""
+    packets = sum(PACKETS.get(c.name, USUAL_PACKETS) for c in checks)
+    return f"about {max(1, round(packets * pace / 60))} min"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -88,10 +113,11 @@ def run(args: argparse.Namespace) -> int:
         args.host, args.port, args.ca, args.verify_name, args.family, args.timeout,
         SHORT_PATIENCE if args.fast else PATIENCE,
     )  # fmt: skip
-    pace = 0.0 if args.fast else PACE if args.pace is None else args.pace
-    probe = ServerProbe(target, pace=pace, seed=args.seed)
+    auto = args.pace is None
+    pace = 0.0 if args.fast else PACE if auto else args.pace
+    probe = ServerProbe(target, pace=pace, ke_pace=args.ke_pace, auto=auto and not args.fast, seed=args.seed)
     where = addresses.format_address((args.host, args.port))
-    speed = f"at most one packet in {pace:g} s" if pace else "without pauses"
+    speed = f"at most one packet in {pace:g} s, {_estimate(checks, pace)}" if pace else "without pauses"
     reporter = Reporter(
         "server", where, checks, commands.report_options(args), seed=probe.seed, pace=pace,
         intro=f"NTS server {where}, {counted(len(checks), 'check')}, {speed}, seed {probe.seed}",

@@ -26,7 +26,7 @@ from nts.check.context import Context, Pace
 from nts.check.findings import listed
 from nts.check.ke.answer import MAX_ANSWER, End, KeAnswer
 from nts.check.ke.forge import USUAL, Stimulus, request
-from nts.check.model import Direction, Protocol
+from nts.check.model import Direction, Protocol, Skipped
 from nts.client import ke_session
 from nts.codec import records
 from nts.codec.aead import Aead, SessionKeys, export_keys
@@ -34,6 +34,12 @@ from nts.codec.ntp import NS
 from nts.codec.records import MessageReader
 from nts.system import addresses, tls
 
+LIMITED = (
+    "the server closes connections before TLS, as one does that limits their rate (chrony's ntsratelimit: one in 64 s);"
+    " try --pace auto, or --ke-pace 64"
+)
+RATE_HINT = "a server that limits the rate of connections does this: wait some minutes, and go slower"
+CONTROLS = 3  # usual handshakes after an unusual one that broke without an alert
 ATTEMPTS = 3  # for a connection that breaks before the TLS handshake is done
 HALT = 0.3  # seconds
 _ALERT = re.compile(r"(?:(?:ssl/tls|sslv3|tls|tlsv1|tlsv13) alert|tlsv1) (.+)")  # OpenSSL's words for one
@@ -213,6 +219,9 @@ class KeProbe:
         self._target, self._note, self._pace = context.target, context.transcript.add, pace
         self._endpoint: addresses.Endpoint | None = None
         self._address = ""
+        self._spoke_tls = False
+        self.limited = False
+        """whether the server has been seen to limit the rate of connections"""
 
     @cached_property
     def name(self) -> str:
@@ -236,18 +245,38 @@ class KeProbe:
         A connection that breaks before the TLS handshake is done is tried again; ConnectError or TLSError if that does
         not help. If the handshake offers something unusual, its failure is an answer.
         """
-        for left in reversed(range(ATTEMPTS)):
+        left = ATTEMPTS
+        while True:
+            left -= 1
             try:
                 answer = self._attempt(stimulus)
             except ConnectError:
                 if not left:
                     raise
                 continue
-            if answer.handshake or answer.end is End.ALERT or not stimulus.usual:
+            if answer.handshake or answer.end is End.ALERT:
                 break
+            if not stimulus.usual and self._serves():
+                break
+            if not left and self._is_dropped(answer) and self._pace.slow_down():
+                left = 1
+            if not left:
+                break
+        if not answer.handshake and self._is_dropped(answer) and (stimulus.usual or self.limited):
+            self.limited = True
+            raise Skipped(f"could not be judged: {LIMITED}")
         if stimulus.usual and not answer.handshake:
             raise _no_tls(answer)
         return answer
+
+    def _is_dropped(self, answer: KeAnswer) -> bool:
+        """Whether the server, which has spoken TLS before, ended the connection before TLS: it limits the rate."""
+        return self._spoke_tls and answer.end in (End.EOF, End.RESET)
+
+    def _serves(self) -> bool:
+        """Whether usual handshakes succeed right now. Otherwise the failure of another one proves nothing."""
+        self.limited = not all(self._attempt(USUAL).handshake for _ in range(CONTROLS)) and self._spoke_tls
+        return not self.limited
 
     def fetch(self, aeads: Iterable[int] = (Aead.AES_SIV_CMAC_256,)) -> Fetched:
         """Run a key exchange for a time request, and accept any response that can be used.
@@ -289,6 +318,7 @@ class KeProbe:
             connection = _Connection(sock, self.name, stimulus, self._target.timeout)
             connection.run(deadline)
             answer = connection.answer(self._address)
+        self._spoke_tls |= answer.handshake
         if answer.handshake:
             octets = stimulus.octets + stimulus.again
             protocol = Protocol.NTS_KE if octets else Protocol.NONE
@@ -323,4 +353,5 @@ class KeProbe:
 
 
 def _no_tls(answer: KeAnswer) -> TLSError:
-    return TLSError(f"no TLS 1.3 handshake: the server {answer.ending}")
+    hint = RATE_HINT if answer.end in (End.EOF, End.RESET) else None
+    return TLSError(f"no TLS 1.3 handshake: the server {answer.ending}", hint=hint)

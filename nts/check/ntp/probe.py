@@ -14,6 +14,7 @@ block, the block has Silenced it.
 from __future__ import annotations
 
 import contextlib
+import math
 import select
 import socket
 import time
@@ -25,12 +26,15 @@ from nts.check.context import Context, Pace
 from nts.check.findings import listed
 from nts.check.ke.probe import Fetched, KeProbe
 from nts.check.model import Direction, PathTrouble, Protocol, Silenced, Skipped
-from nts.check.ntp.answer import Kind, NtpAnswer, classify
+from nts.check.ntp.answer import REFUSALS, Kind, NtpAnswer, classify
 from nts.check.ntp.forge import Forge, Request, Ticket
 from nts.system import addresses
 
 TRIES = 3  # for a stimulus that gets silence
 PATIENT_TRIES = 6  # for the question whether anybody is there
+ROUNDS = 14  # usual requests in turn with a silent stimulus
+LOSSES = 2  # of usual requests in a burst, from which on its silence proves nothing
+CHANCE = 0.001  # of silence that is only bad luck
 BLOCK = 8  # stimuli of a burst between two control requests
 MAX_REPLIES = 32  # to one request; the kernel keeps the rest
 GRACE, GRACE_ROUND_TRIPS = 0.1, 4  # seconds, plus this many round trips
@@ -123,6 +127,7 @@ class NtpProbe:
         self._forge: Forge | None = None
         self._endpoint: addresses.Endpoint | None = None
         self._round_trip = 0.0  # seconds, of the last single request
+        self._controls: list[bool] = []  # whether each usual request was answered
         self._trouble = False  # whether the last control request went unanswered
 
     # --- tickets -----------------------------------------------------------------------------------------------------
@@ -163,10 +168,36 @@ class NtpProbe:
         """
         self._recover()
         answer = self._try(make, TRIES, forge, linger=linger)
+        if answer.kind is Kind.SILENCE:
+            return self.duel(answer, lambda: self._try(make, 1, forge, linger=linger))
         if not _replied(answer):
             self.control()
-            self._note(Direction.NOTE, "a usual request right after was answered")
         return answer
+
+    def duel(self, answer: NtpAnswer, again: Callable[[], NtpAnswer]) -> NtpAnswer:
+        """Send a silent stimulus and usual requests in turn, until it is clear whether chance explains the silence.
+
+        Skipped when it does, because the server answers only a part of the usual ones: it limits their rate.
+        """
+        silent, sent, answered = TRIES, 0, 0
+        self.control()
+        while sent < ROUNDS:
+            sent += 1
+            answered += _replied(self._try(_control, 1))
+            if (1 - answered / (sent + 1)) ** silent < CHANCE:
+                self._note(Direction.NOTE, f"{answered} of {sent} usual requests in between were answered")
+                return answer
+            answer = again()
+            if _replied(answer):
+                return answer
+            silent += 1
+            if answered < sent and self.pace.slow_down():
+                silent, sent, answered = 0, 0, 0
+        raise Skipped(f"could not be judged: {self._limited(answered, sent)}")
+
+    def _limited(self, answered: int, sent: int) -> str:
+        limit = f"the server answers {answered} of {sent} usual requests, as one does that limits their rate"
+        return f"{limit}, at one packet in {self.pace.interval:g} s; try --pace auto, or --pace 8"
 
     def knock(self, make: Make) -> NtpAnswer:
         """The answer to a request that should get one, after a few tries; silence is an answer too."""
@@ -179,6 +210,8 @@ class NtpProbe:
         nobody, its refusals prove nothing.
         """
         answer = self._try(_control, tries)
+        while answer.kind is Kind.SILENCE and any(self._controls) and self.pace.slow_down():
+            answer = self._try(_control, tries)
         if _replied(answer) and answer.kind is not Kind.TIME:  # the server may have dropped an old cookie key
             self._renew()
             answer = self._try(_control, tries)
@@ -206,6 +239,8 @@ class NtpProbe:
                     answer = shot.linger(self._grace)
                 if make is not _control or answer.kind is not Kind.TIME:
                     self._show(shot)
+            if make is _control:
+                self._controls.append(_replied(answer))
             if answer.is_rate_kiss:  # slow down (RFC 5905 section 7.4); a pace of 0 stays 0
                 self.pace.interval = min(2 * self.pace.interval, SLOWEST)
             if _replied(answer):
@@ -241,12 +276,19 @@ class NtpProbe:
         Silenced when the server answers a usual request before them and none after.
         """
         self.control(1 if self._trouble else TRIES)
-        pending = dict(enumerate(makes))
+        wanted = list(makes)
+        pending = dict(enumerate(wanted))
         answers: dict[int, NtpAnswer] = {}
+        before = len(self._controls)
         for number in range(tries):
             if pending:
                 answers |= self._round(pending, show_silence=not number)
             pending = {i: make for i, make in pending.items() if answers[i].kind is Kind.SILENCE}
+        controls = self._controls[before:]
+        if controls.count(False) >= LOSSES and all(a.kind in REFUSALS for a in answers.values()):
+            if self.pace.slow_down():
+                return self.burst(wanted, tries)
+            raise Skipped(f"could not be judged: {self._limited(controls.count(True), len(controls))}")
         self._note(Direction.NOTE, f"usual requests before and after every {BLOCK} of these were answered")
         return [answers[i] for i in sorted(answers)]
 
@@ -258,17 +300,25 @@ class NtpProbe:
             for shot in block:
                 shot.collect()
                 self._show(shot)
-            if self._answers_later():
+            pauses = self._pauses()
+            if self._answers_later(pauses):
                 raise
-            tries, labels = TRIES + len(PAUSES), listed(shot.request.label for shot in block)
+            tries, labels = TRIES + len(pauses), listed(shot.request.label for shot in block)
             raise Silenced(
                 f"it answered a usual request right before these packets, and none of {tries} after them: {labels}"
             ) from None
 
-    def _answers_later(self) -> bool:
+    def _pauses(self) -> list[int]:
+        """PAUSES, and more where usual requests have been lost before, so that silence is not only bad luck."""
+        earlier = self._controls[:-TRIES]
+        share = (earlier.count(True) + 0.5) / (len(earlier) + 1)
+        needed = math.ceil(math.log(CHANCE) / math.log(1 - share))
+        return [*PAUSES, *[1] * (needed - TRIES - len(PAUSES))]
+
+    def _answers_later(self, pauses: Sequence[int]) -> bool:
         """Whether the server answers again after a rest, like one that limits the rate of requests."""
-        for pause in PAUSES:
-            time.sleep(pause * self.pace.interval)
+        for pause in pauses:
+            time.sleep(pause * max(1.0, self.pace.interval) if self.pace.interval else 0)
             try:
                 self.control(1)
             except PathTrouble:

@@ -51,12 +51,11 @@ def _under(probe: ServerProbe, answer: KeAnswer, aead: Aead) -> NtpAnswer:
     """The reply under the keys of a key exchange, with whatever context the server has: ke-1024-record judges that."""
     make = partial(Forge.usual, label=f"a time request with AEAD {aead:d}")
     for context in possible_contexts(aead, confirmed=False):
-        reply = probe.ntp.ask_with(fetched(answer, aead, context), make)
+        session = fetched(answer, aead, context)
+        reply = probe.ntp.ask_with(session, make)
         if reply.kind is Kind.TIME:
-            break
-    if reply.kind is Kind.SILENCE:
-        probe.ntp.control()  # or silence proves nothing
-    return reply
+            return reply
+    return probe.ntp.duel(reply, partial(probe.ntp.ask_with, session, make)) if reply.kind is Kind.SILENCE else reply
 
 
 @group.check(
