@@ -72,11 +72,16 @@ class FlawedClient:
     """numbers its requests in the Unique Identifier, which should be random"""
     greedy: bool = False
     """always asks for nine more cookies"""
+    stubborn: bool = False
+    """ignores NTS NAKs as long as it has cookies"""
+    strict_end: bool = False
+    """refuses a response after which no close_notify comes"""
     gcm_context: int | None = None
     """offers AEAD 30, and extracts its keys with this number in the context"""
 
     _states: dict[Path, _State] = field(default_factory=dict)
     _number: int = 0
+    _naks: int = 0
     _uid: bytes = field(default_factory=lambda: os.urandom(32))
 
     def meet(self, place: Place, enough: Enough) -> ClientResult:
@@ -89,7 +94,13 @@ class FlawedClient:
             accepted = False
             end = time.monotonic() + place.seconds
             for i in itertools.count(1):
+                if not state.cookies and not self.forgets:
+                    state = self._states[place.folder] = self._exchange(place)
                 accepted = self._query(place, state) or (accepted and self.resident)
+                if self._naks >= (8 if self.stubborn else 2):
+                    self._naks = 0
+                    with contextlib.suppress(NTSError):
+                        state = self._states[place.folder] = self._exchange(place)
                 if self.resident and (enough(accepted) or time.monotonic() > end):
                     break
                 if not self.resident and i >= place.count:
@@ -101,7 +112,7 @@ class FlawedClient:
     # --- key exchange ------------------------------------------------------------------------------------------------
 
     def _exchange(self, place: Place) -> _State:
-        if self.any_handshake or self.any_response or self.response_limit < 1 << 17:
+        if self.any_handshake or self.any_response or self.strict_end or self.response_limit < 1 << 17:
             return self._careless_exchange(place)
         options = ke_session.Options(place.host, place.ke_port, (Aead(15),), ca=place.ca, timeout=20.0)
         result = ke_session.exchange(options)
@@ -111,7 +122,9 @@ class FlawedClient:
     def _careless_exchange(self, place: Place) -> _State:
         with RawKe(place.ke_port, None if self.any_handshake else place.ca) as client:
             client.handshake().send(GOOD_REQUEST)
-            found = split_records(self._read(client))
+            found = split_records(client.receive() if self.strict_end else self._read(client))
+            if self.strict_end and not client.close_notify:
+                raise FormatError("no close_notify")
             if not self.any_response and (0, True, b"") not in found:
                 raise FormatError("no whole response")
             cookies = [body for kind, _, body in found if kind == 5]
@@ -160,6 +173,7 @@ class FlawedClient:
                         self._exchange(place)
                 return False
             judgement = ts_client.judge(datagram, query)
+            self._naks += judgement.kind is AnswerKind.NAK
             fresh = tuple(judgement.cookies)
             state.cookies = [*state.cookies, *fresh] if self.hoards else [*ts_client.restock((*state.cookies,), fresh)]
             if judgement.kind is AnswerKind.TIME and self.reads_on:

@@ -95,7 +95,7 @@ def test_every_reference_leads_somewhere_in_the_tree() -> None:
 
 
 @pytest.mark.parametrize(
-    "dead", ["A42", "B18", "C25", "checks 1, 2 and 999", "E.1-22", "x.md", "nts/none.py", "check 0"]
+    "dead", ["A42", "B18", "C27", "checks 1, 2 and 999", "E.1-22", "x.md", "nts/none.py", "check 0"]
 )
 def test_a_reference_that_leads_nowhere_is_found(dead: str) -> None:
     assert len(list(dead_references(f"A41, C24, check 52, RFC 5297 A.1\n{dead}.", ROOT))) == 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""C14 to C18 and C21: key exchanges that a client must refuse, and some it must not (RFC 8915 sections 3 and 4)."""
+"""C14 to C18, C21 and C25: what a client must refuse, and what it need not (RFC 8915 sections 3 and 4)."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ GROUP.check(
 )(lambda p: judge.meet(p, "unknown-critical", "unknown-noncritical"))  # fmt: skip
 GROUP.check(
     "C16", "ke-malformed", section="4.1.1", severity=Severity.MUST, ref="A14",
-    sends="No End of Message; one that is not critical; one with a body; data after it; two Next Protocol records;"
-    " none; two AEAD records.",
-    expects=_ABORT,
+    sends="No End of Message; one that is not critical; one with a body; data after it, in the same TLS record and in a"
+    " second one; two Next Protocol records; none; two AEAD records.",
+    expects=f"{_ABORT} Of a second TLS record it may take no notice: the RFC leaves that open.",
     rule="A response holds each negotiation record exactly once and ends with one End of Message, critical and empty.",
 )(lambda p: judge.meet(
-    p, "missing-eom", "noncritical-eom", "eom-with-body", "data-after-eom",
+    p, "missing-eom", "noncritical-eom", "eom-with-body", "data-after-eom", "data-after-eom-later",
     "duplicate-record", "missing-next-protocol", "duplicate-aead",
 ))  # fmt: skip
 GROUP.check(
@@ -73,7 +73,7 @@ def _drip(probe: ClientProbe) -> Iterator[Finding]:
         seen = scene.meet(until=lambda s: bool(s.accepted) or s.settled, seconds=DRIP_SECONDS + 15)
     yield from judge.protected(seen)
     if not seen.sessions:
-        yield skipped(f"{seen.what}: the client did not connect")
+        yield skipped(f"{seen.what}: the client never came")
         return
     first = seen.sessions[0]
     if first.finished is None:
@@ -90,9 +90,16 @@ GROUP.check(
     "C21", "ke-handshake", section="3", severity=Severity.CRIT, ref="A01 A02 A03 A04",
     sends="Only TLS 1.2; no ALPN; certificates for another name, with the name only as common name, expired, not yet"
     " valid, self-signed.",
-    expects="The client aborts before it has sent a single octet of NTS-KE.",
+    expects="The client aborts before it has sent a single octet of NTS-KE. It may take the common name: RFC 6125,"
+    " cited by the RFC, allows that as a last resort.",
     rule="Before any record comes TLS 1.3 or newer, ntske/1, and a certificate that is valid for the server's name.",
 )(lambda p: judge.meet(
     p, "tls12-only", "no-alpn", "alpn-refused", "wrong-name-certificate", "common-name-certificate",
     "expired-certificate", "future-certificate", "self-signed",
 ))  # fmt: skip
+GROUP.check(
+    "C25", "ke-no-close-notify", section="4", severity=Severity.INFO, ref="A07",
+    sends="A sound response, and then the end of the TCP connection without a close_notify alert.",
+    expects="The client uses the response.",
+    rule="A server sends close_notify. But End of Message, which TLS protects, says already that nothing is missing.",
+)(lambda p: judge.meet(p, "no-close-notify"))  # fmt: skip

@@ -32,13 +32,16 @@ def _asked(seen: Seen) -> bool:
 
 
 _UNTIL: dict[Expected, Until] = {
-    Expected.USE: until_accepted, Expected.ABORT: until_settled, Expected.SEND_NOTHING: until_settled,
+    Expected.USE: until_accepted, Expected.EITHER: lambda s: until_accepted(s) or s.settled,
+    Expected.ABORT: until_settled, Expected.SEND_NOTHING: until_settled,
 }  # fmt: skip
 
 
 def meeting(seen: Seen, fault: Fault) -> Iterator[Finding]:
     """Everything to say about a meeting with a fault."""
     yield from protected(seen)
+    if fault.expected is not Expected.ABORT:  # where it is judged too
+        yield from hurried(seen)
     if fault.expected is Expected.USE:
         yield used(seen, fault.side)
     elif fault.expected is Expected.SURVIVE:
@@ -47,6 +50,8 @@ def meeting(seen: Seen, fault: Fault) -> Iterator[Finding]:
         yield from aborted(seen)
     elif fault.expected is Expected.SEND_NOTHING:
         yield sent_nothing(seen)
+    elif fault.expected is Expected.EITHER:
+        yield either(seen)
     else:
         yield not_taken(seen)
 
@@ -63,6 +68,21 @@ def protected(seen: Seen) -> Iterator[Finding]:
         yield failed(f"{seen.what}: ends with signal {-seen.code if seen.code < 0 else seen.code - 128}")
 
 
+def hurried(seen: Seen) -> Iterator[Finding]:
+    """Key exchanges must not follow each other quickly, whatever makes a client repeat them (section 4.2)."""
+    allowed = MAX_CONNECTIONS * seen.runs
+    if len(seen.sessions) > allowed:
+        yield failed(f"{seen.what}: {len(seen.sessions)} connections within {seen.seconds:.0f} s", Severity.MUST)
+
+
+def either(seen: Seen) -> Finding:
+    """The RFC leaves open what the client does."""
+    if seen.never_came:
+        return skipped(f"{seen.what}: the client never came")
+    does = "goes on" if seen.nts_requests or seen.accepted else "gives up"
+    return passed(f"{seen.what}: {does}; the RFC leaves it open")
+
+
 def used(seen: Seen, side: Side = Side.NTP) -> Finding:
     """The client must take the time. If it does not say whether it did, it must at least go on to the time server."""
     if seen.accepted:
@@ -71,6 +91,8 @@ def used(seen: Seen, side: Side = Side.NTP) -> Finding:
         return passed(f"{seen.what}: goes on to the time server")
     if seen.accepted is None and seen.nts_requests:
         return skipped(f"{seen.what}: we cannot see whether the client took the time")
+    if seen.never_came:
+        return skipped(f"{seen.what}: the client never came")
     return failed(f"{seen.what}: takes no time ({did(seen)})")
 
 
@@ -83,13 +105,15 @@ def survived(seen: Seen) -> Finding:
 
 def aborted(seen: Seen) -> Iterator[Finding]:
     """The client must send no time request, and must not reconnect at once."""
+    hurry = list(hurried(seen))
+    yield from hurry
     if seen.nts_requests or seen.accepted:
         yield failed(f"{seen.what}: goes on ({did(seen)})")
+    elif seen.never_came:
+        yield skipped(f"{seen.what}: the client never came")
     elif not any(s.received for s in seen.sessions):
         yield skipped(f"{seen.what}: the client sent no NTS-KE request")
-    elif len(seen.sessions) > MAX_CONNECTIONS:
-        yield failed(f"{seen.what}: {len(seen.sessions)} connections within {seen.seconds:.0f} s", Severity.MUST)
-    else:
+    elif not hurry:
         yield passed(f"{seen.what}: aborts")
 
 
@@ -99,7 +123,7 @@ def sent_nothing(seen: Seen) -> Finding:
     if octets or seen.nts_requests or seen.accepted:
         return failed(f"{seen.what}: goes on ({octets} octets of NTS-KE, {did(seen)})")
     if not seen.sessions:
-        return skipped(f"{seen.what}: the client did not connect")
+        return skipped(f"{seen.what}: the client never came")
     return passed(f"{seen.what}: aborts before its request")
 
 
@@ -108,7 +132,7 @@ def not_taken(seen: Seen) -> Finding:
     if seen.accepted:
         return failed(f"{seen.what}: takes the time")
     if not seen.nts_requests:
-        return skipped(f"{seen.what}: the client never asked for the time")
+        return skipped(f"{seen.what}: the client never {'came' if seen.never_came else 'asked for the time'}")
     if seen.accepted is None:
         return skipped(f"{seen.what}: we cannot see whether the client took the time")
     return passed(f"{seen.what}: takes no time")

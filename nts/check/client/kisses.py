@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""C08 to C11: kiss-o'-death packets, forged and genuine (RFC 8915 section 5.7, RFC 5905 section 7.4)."""
+"""C08 to C11 and C26: kiss-o'-death packets, forged and genuine (RFC 8915 section 5.7, RFC 5905 section 7.4)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
 
+from nts.base.registry import COOKIES_WANTED
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe, Scene, Seen, until_accepted, until_asked
 from nts.check.findings import counted
@@ -13,7 +14,7 @@ from nts.check.model import Finding, Group, Severity, failed, passed, skipped
 from nts.check.peer import SOUND_KE, NtpTalk
 from nts.check.peer.faults import Expected, find
 from nts.check.peer.faults.time import then_time
-from nts.check.peer.ke import KeTalk, sound
+from nts.check.peer.ke import KeTalk, fresh_ring, sound
 
 GROUP: Group[ClientProbe] = Group("Kisses of death")
 
@@ -24,22 +25,27 @@ GENUINE = 4  # replies before a kiss, to see how often a daemon polls
 
 @GROUP.check(
     "C08", "kiss-forged-nak", section="5.7", severity=Severity.CRIT, ref="A75",
-    sends="An NTS NAK without a Unique Identifier, and one with a wrong one: alone, and followed by the genuine reply.",
-    expects="No effect: the client takes no time from it, runs no key exchange, and uses the genuine reply.",
+    sends="Nothing, to see what silence alone does. An NTS NAK without a Unique Identifier, and one with a wrong one:"
+    " alone, and followed by the genuine reply.",
+    expects="No effect: the client takes no time from it, runs no key exchange for it, and uses the genuine reply.",
     rule="A kiss-o'-death must hold the Unique Identifier of an outstanding request.",
 )  # fmt: skip
 def kiss_forged_nak(probe: ClientProbe) -> Iterator[Finding]:
+    asked = until_asked(judge.DROPPED_POLLS)
+    with probe.scene(find("ntp-silence")) as scene:  # a forged NAK alone is no more than silence
+        allowed = max(1, len(scene.meet(until=asked, wait=judge.SHORT).sessions))
     for name in ("forged-nak", "forged-nak-wrong-uid"):
         alone = find(name)
         assert alone.answer is not None
         answer = then_time(alone.answer)
         both = replace(alone, name=f"{name}, then a genuine reply", expected=Expected.USE, answer=answer)
-        asked = until_asked(judge.DROPPED_POLLS)
-        for fault, until, wait in ((alone, asked, judge.SHORT), (both, until_accepted, judge.LONG)):
+        for fault, until, wait, most in (
+            (alone, asked, judge.SHORT, allowed), (both, until_accepted, judge.LONG, 1),
+        ):  # fmt: skip
             with probe.scene(fault) as scene:
                 seen = scene.meet(until=until, wait=wait)
             yield from judge.meeting(seen, fault)
-            yield judge.no_key_exchange(seen)
+            yield judge.no_key_exchange(seen, most)
 
 
 @GROUP.check(
@@ -145,3 +151,38 @@ def _obeys(probe: ClientProbe, code: str) -> Iterator[Finding]:
         yield failed(f"{seen.what}: {len(after)} more requests within {WATCH:g} s")
     else:
         yield passed(f"{seen.what}: no more requests")
+
+
+@GROUP.check(
+    "C26", "kiss-nak-renewal", section="5.7", severity=Severity.SHOULD, ref="A76 A77",
+    sends="Cookies that the time server cannot open, so it answers with NTS NAKs; sound ones from the second key"
+    " exchange on.",
+    expects="The client runs another key exchange before it has spent its last cookie, and then takes the time.",
+    rule="If only an NTS NAK comes until the next poll, a client should run a key exchange; old cookies do not help.",
+)  # fmt: skip
+def kiss_nak_renewal(probe: ClientProbe) -> Iterator[Finding]:
+    lost = fresh_ring()
+
+    def later_sound(talk: KeTalk) -> None:
+        talk.send(talk.respond(talk.request(), ring=lost if talk.session is scene.ke.sessions[0] else None))
+
+    count = COOKIES_WANTED + 2
+    with probe.scene(what="NTS NAKs", ke=replace(SOUND_KE, answer=later_sound)) as scene:
+        seen = scene.meet(until=lambda s: bool(s.accepted) or until_asked(count)(s), count=count, wait=judge.SHORT)
+    yield from judge.protected(seen)
+    yield from judge.hurried(seen)
+    renewed = seen.sessions[1].started if len(seen.sessions) > 1 else float("inf")
+    refused = sum(r.at < renewed for r in seen.nts_requests)
+    if not refused:
+        yield skipped(f"{seen.what}: the client never {'came' if seen.never_came else 'asked for the time'}")
+    elif len(seen.sessions) > 1 and seen.runs == 1:
+        late = refused >= COOKIES_WANTED
+        text = f"{seen.what}: {counted(refused, 'request')} before the next key exchange"
+        yield failed(f"{text}, so all cookies were spent first") if late else passed(text)
+        yield judge.used(seen)
+    elif not seen.resident:
+        yield skipped("whoever starts the client must run the key exchange that should follow")
+    elif refused >= COOKIES_WANTED:
+        yield failed(f"{seen.what}: {counted(refused, 'request')}, and no key exchange")
+    else:
+        yield skipped(f"{seen.what}: no key exchange within {seen.seconds:.0f} s, but the client may wait longer")

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nts.base.registry import NTS_FIELDS, FieldType
+from nts.base.text import harmless
 from nts.check.client.recipes import Client, ClientResult, Place, wait_until
 from nts.check.model import Direction, Protocol, Skipped, Transcript
 from nts.check.peer import SOUND_KE, SOUND_NTP, Authority, KeBehaviour, KePeer, NtpBehaviour, NtpPeer, NtpTalk, pair
@@ -26,6 +27,8 @@ LAST_WORDS = 1.5  # seconds for the servers to notice everything that a client d
 STALLED = 5.0  # seconds without a request after which a daemon has stopped asking
 SETTLE = 1.0  # seconds after a key exchange within which a client that goes on would ask for the time
 _SHOWN = 4  # packets of a meeting that become exhibits
+_LINES = 5  # of the client's output that become exhibits
+SAYS = "the client says: "
 
 
 @dataclass
@@ -42,6 +45,20 @@ class Seen:
     code: int | None = None
     output: str = field(default="", repr=False)
     seconds: float = 0.0
+    runs: int = 1
+    """how often it was started"""
+    first: bool = True
+    """whether the client has met nobody in this scene before, so that it must begin with a key exchange"""
+
+    @property
+    def never_came(self) -> bool:
+        """Whether there was no client at all."""
+        return self.first and not self.sessions and not self.requests
+
+    @property
+    def last_words(self) -> list[str]:
+        """The last lines that it printed, fit for a report."""
+        return [harmless(line) for line in self.output.splitlines() if line.strip()][-_LINES:]
 
     @property
     def nts_requests(self) -> list[NtpTalk]:
@@ -102,13 +119,13 @@ class Scene:
         def seen(accepted: bool | None) -> Seen:
             return Seen(
                 self.what, client.resident, ke.sessions[first_session:], ntp.requests[first_request:], accepted,
-                seconds=time.monotonic() - started,
+                seconds=time.monotonic() - started, first=first_session == first_request == 0,
             )  # fmt: skip
 
         place = Place("localhost", ke.port, ntp.port, self._probe.authority.ca, self.folder, count, wait, seconds)
         outcome: ClientResult = client.meet(place, lambda accepted: until(seen(accepted)))
         wait_until(lambda: ke.is_idle and ntp.is_idle, LAST_WORDS)
-        result = replace(seen(outcome.accepted), code=outcome.code, output=outcome.output)
+        result = replace(seen(outcome.accepted), code=outcome.code, output=outcome.output, runs=outcome.runs)
         self._probe.exhibit(result, ntp)
         return result
 
@@ -119,7 +136,7 @@ class ClientProbe:
     def __init__(self, client: Client, authority: Authority, *, ke_port: int = 0, ntp_port: int = 0) -> None:
         """The ports are for clients that need fixed ones; 0: any that is free."""
         self.client, self.authority, self.transcript = client, authority, Transcript()
-        self._ports = ke_port, ntp_port
+        self.ports = ke_port, ntp_port
         self._works: bool | None = None
         self._ended = ""
 
@@ -138,7 +155,7 @@ class ClientProbe:
             what, ke, ntp = fault.name, fault.ke(self.authority, ke), fault.ntp(ntp)
         whose = fault.side.value if fault else ""
         self.transcript.add(Direction.NOTE, f"the {whose} server {fault.does}" if fault else what)
-        ke, ntp = replace(ke, port=ke.port or self._ports[0]), replace(ntp, port=ntp.port or self._ports[1])
+        ke, ntp = replace(ke, port=ke.port or self.ports[0]), replace(ntp, port=ntp.port or self.ports[1])
         with (
             tempfile.TemporaryDirectory(prefix="nts-client-") as folder,
             pair(ke, ntp, authority=self.authority) as servers,
@@ -151,11 +168,11 @@ class ClientProbe:
             with self._scene(None, "sound servers", SOUND_KE, SOUND_NTP) as scene:
                 seen = scene.meet(until=until_accepted)
                 self._works = until_accepted(seen)
-                self._ended = "" if seen.code is None else f" (exit code {seen.code})"
+                self._ended = "the client never came" if seen.never_came else _no_time(seen)
             if self._works:
                 self.transcript.take()  # not part of the case that happens to be first
         if not self._works:
-            raise Skipped(f"the client gets no time from sound servers either{self._ended}")
+            raise Skipped(self._ended)
 
     def exhibit(self, seen: Seen, ntp: NtpPeer) -> None:
         """Record what a person needs to see of a meeting."""
@@ -177,3 +194,12 @@ class ClientProbe:
         took = {True: "took the time", False: "took no time", None: "does not say whether it took the time"}
         ended = "" if seen.code is None else f", exit code {seen.code}"
         self.transcript.add(Direction.NOTE, f"the client {took[seen.accepted]}{ended}")
+        for line in seen.last_words:
+            self.transcript.add(Direction.NOTE, f"{SAYS}{line}")
+
+
+def _no_time(seen: Seen) -> str:
+    """That the client does not even work with sound servers, and why, as far as it says."""
+    ended = "" if seen.code is None else f" (exit code {seen.code})"
+    said = f': it says "{seen.last_words[-1]}"' if seen.last_words else ""
+    return f"the client gets no time from sound servers either{ended}{said}"

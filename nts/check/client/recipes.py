@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -59,6 +59,8 @@ class ClientResult:
     code: int | None = None
     """its exit code, if it ended by itself"""
     output: str = ""
+    runs: int = 1
+    """how often it was started"""
 
 
 Enough = Callable[[bool | None], bool]
@@ -92,13 +94,13 @@ class CommandClient:
         check_placeholders(first, again or "")
 
     def meet(self, place: Place, enough: Enough) -> ClientResult:
-        outcome = ClientResult(None)
+        outcome, runs = ClientResult(None), 0
         command = self._command(place)
         for i in range(1 if "{count}" in command else place.count):
             if i and enough(outcome.accepted):
                 break
-            outcome = run(filled(self._command(place), place), place, enough)
-        return outcome
+            outcome, runs = run(filled(self._command(place), place), place, enough), runs + 1
+        return replace(outcome, runs=runs)
 
     def _command(self, place: Place) -> str:
         return self.again if self.again and place.state.exists() else self.first

@@ -12,7 +12,7 @@ from nts.base.registry import NTP_PORT
 from nts.base.text import is_ip_address
 from nts.check.client import judge
 from nts.check.client.probe import ClientProbe, until_accepted
-from nts.check.model import Finding, Group, Severity, skipped
+from nts.check.model import Finding, Group, Severity, Skipped, skipped
 from nts.check.peer import SOUND_KE, SOUND_NTP
 from nts.check.peer.faults import Side
 from nts.check.peer.faults.exchange import BAD_PORTS, BAD_SERVERS
@@ -47,7 +47,7 @@ def _sent_to(probe: ClientProbe, what: str, server: str, address: str, port: int
             ntp=replace(SOUND_NTP, host=address, port=port),
         ) as scene:
             seen = scene.meet(until=until_accepted)
-    except ConfigError as e:
+    except (ConfigError, Skipped) as e:  # the port may be taken by the client, too
         yield skipped(f"{what}: {e}")
         return
     yield from judge.protected(seen)
@@ -72,6 +72,9 @@ def _resolves(server: str) -> bool:
     rule="The record holds one 16-bit port. Without it the port is 123.",
 )  # fmt: skip
 def where_port(probe: ClientProbe) -> Iterator[Finding]:
-    yield from _sent_to(probe, "a port", "", "127.0.0.1")
+    if probe.ports[1] == NTP_PORT:
+        yield skipped(f"a port: our time server has port {NTP_PORT}, which no record names")
+    else:
+        yield from _sent_to(probe, "a port", "", "127.0.0.1")
     yield from _sent_to(probe, "no record", "", "127.0.0.1", NTP_PORT)
     yield from judge.meet(probe, *BAD_PORTS)

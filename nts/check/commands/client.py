@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Check an NTS client: our servers misbehave in the cases C01 to C24, and the client is judged by what it does.
+"""Check an NTS client: our servers misbehave in the cases C01 to C26, and the client is judged by what it does.
 
 examples:
   nts_check.py client --recipe ours               the clients of this suite
   nts_check.py client --recipe chronyd            chronyd, with -x, in a folder of its own
+  nts_check.py client --recipe ntpsec             NTPsec's ntpd, which cannot set the clock then; as root
   nts_check.py client --command 'myclient -c {ca} {host} {ke_port}'
                                                   any client; exit code 0 means that it took the time
   nts_check.py client --ke-port 4460              tell you what to start, and wait for it, case by case
@@ -13,6 +14,10 @@ In a command, {host}, {ke_port} and {ca} stand for the NTS-KE server and the CA 
 time server, {state} for a file and {dir} for a folder that belong to the client, {count} for the number of time
 requests, and {wait} for the seconds to wait for an answer. --again runs a client that has its {state} already and needs
 no key exchange. If you start the client by hand, only what the servers see is judged.
+
+A command is stopped 3 seconds after we have seen enough of it, and after 20 seconds in any case; after up to 75 seconds
+where the servers take their time or many requests are wanted (C11, C12, C18, C23). A client that you start by hand has
+two minutes to come. The last lines that a client printed are shown where it fails.
 
 exit codes: 0 the client conforms, 1 it does not (a failure of severity MUST or CRIT), 2 usage or file, 3 nobody can say
 because a rule of such severity could not be judged (with --strict: 1), 130 interrupted
@@ -32,7 +37,7 @@ from nts.system import console
 if TYPE_CHECKING:
     from nts.check.client.recipes import Client
 
-RECIPES = ("ours", "chronyd")
+RECIPES = ("ours", "chronyd", "ntpsec")
 HOST = "127.0.0.1"
 """where our servers listen"""
 
@@ -54,8 +59,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the cases; the exit code."""
     from nts.check import runner
     from nts.check.client import CASES
-    from nts.check.client.probe import ClientProbe
+    from nts.check.client.probe import SAYS, ClientProbe
     from nts.check.findings import counted
+    from nts.check.model import Grade
     from nts.check.output import catalogue
     from nts.check.output.render import Reporter
     from nts.check.peer import temporary_authority
@@ -75,16 +81,21 @@ def run(args: argparse.Namespace) -> int:
         probe = ClientProbe(client, authority, ke_port=args.ke_port, ntp_port=args.ntp_port)
         for result in runner.run(reporter.checks, probe, reporter.start):
             reporter.add(result)
+            if result.grade is Grade.FAIL:
+                for line in dict.fromkeys(e.text for e in result.exhibits if e.text.startswith(SAYS)):
+                    console.say(f"  {line}")
     return reporter.finish()
 
 
 def _client(args: argparse.Namespace) -> Client:
-    from nts.check.client import chronyd, recipes
+    from nts.check.client import chronyd, ntpsec, recipes
 
     if args.recipe == "ours":
         return recipes.ours()
     if args.recipe == "chronyd":
         return chronyd.ChronydClient()
+    if args.recipe == "ntpsec":
+        return ntpsec.NtpsecClient()
     if args.command is not None:
         if not args.command.strip():
             raise ConfigError("--command is empty", hint="nts_check.py client --help has examples")

@@ -111,6 +111,17 @@ FAULTS.ke(
     ("data-after-eom", "sends another record after End of Message",
      edited(unchanged, END + record(UNASSIGNED, critical=False))),
 )  # fmt: skip
+
+
+def data_after_eom_later(talk: KeTalk) -> None:
+    talk.send(talk.respond(talk.request()))
+    talk.send(record(UNASSIGNED, critical=False))
+
+
+FAULTS.ke(
+    "4.1.1", "End of Message is the last record, but a client need not read on after it", Expected.EITHER,
+    ("data-after-eom-later", "sends another record after End of Message, in a second TLS record", data_after_eom_later),
+)  # fmt: skip
 FAULTS.ke(
     "4", "End of Message says where a message ends, however it is cut up", Expected.USE,
     ("one-octet-records", "sends each octet in its own TLS record", edited(unchanged, each=1)),

@@ -32,6 +32,8 @@ class Expected(Enum):
     """and wait for a genuine one"""
     BE_PATIENT = "use it, or give up after a while"
     """but not wait forever, and not use half of it"""
+    EITHER = "use it, or give up"
+    """the RFC leaves it open"""
     SURVIVE = "take the time or drop the reply, and go on working"
     GIVE_UP = "take no time from it"
     """the answer is authentic, or cannot be ignored, but brings no time"""
