@@ -92,6 +92,14 @@ def test_a_server_that_cannot_be_reached_has_an_exit_code_of_its_own(tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_server_that_cannot_be_reached_is_told_of_in_json_too() -> None:
+    done = run(SCRIPT, "server", "localhost", free_port(), "--json")
+    assert done.returncode == ExitCode.CONNECT
+    failure = json.loads(done.stdout)["failure"]
+    assert (failure["code"], failure["stage"]) == (ExitCode.CONNECT, "connect")
+    assert failure["message"] in done.stderr
+
+
 def test_what_speaks_no_tls_has_exit_code_12() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         process = subprocess.Popen(
@@ -226,6 +234,34 @@ def test_list_shows_what_would_be_run() -> None:
     names = re.findall(r"^\d+ ([a-z0-9-]+)  ", done.stdout, re.MULTILINE)
     assert "ke-basic" in names
     assert not {"ke-silence", "ke-crit-unknown", "ntp-basic"} & set(names)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "numbers"),
+    [
+        ("server", ("--only", "2-4", "--only", "7"), ["2", "3", "4", "7"]),
+        ("server", ("--only", "1-9", "--skip", "1-3,5", "--skip", "7-9"), ["4", "6"]),
+        ("client", ("--only", "C01-C03,5-5"), ["C01", "C02", "C03", "C05"]),
+    ],
+)
+def test_ranges_are_chosen_and_what_is_repeated_adds_up(
+    command: str, arguments: tuple[str, ...], numbers: list[str]
+) -> None:
+    done = run(SCRIPT, command, "--list", *arguments)
+    assert re.findall(r"^(C?\d+) [a-z0-9-]+  ", done.stdout, re.MULTILINE) == numbers
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ke-basics", "hint: did you mean ke-basic"), ("900-999", "no check is called '900-999'"),
+        ("5-1", "no check is called '5-1'"), ("xyzzy", "--list shows them all"),
+    ],
+)  # fmt: skip
+def test_an_unknown_name_is_told_and_the_like_suggested(name: str, words: str) -> None:
+    done = run(SCRIPT, "server", "--only", name, "localhost")
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
+    assert words in done.stderr
 
 
 @pytest.mark.parametrize(("more", "code"), [((), 3), (("--strict",), 1)], ids=["usual", "strict"])

@@ -7,15 +7,20 @@ This module holds what they share: options for ports, for the choice of checks, 
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import pkgutil
+import re
 import signal
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from nts.base.errors import NO_HINT
 from nts.cli import options
+
+_RANGE = re.compile(r"C?(\d{1,4})-C?(\d{1,4})")
 
 if TYPE_CHECKING:
     from nts.check.model import Check
@@ -36,13 +41,13 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose the checks to run."""
     group = parser.add_argument_group("which checks")
     group.add_argument("--list", action="store_true", help="explain the checks and run none")
-    text = "checks by name or number, separated by commas; ke-* means all that begin with ke-"
-    group.add_argument("--only", type=_names, default=(), metavar="NAMES", help=f"run only these {text}")
-    group.add_argument("--skip", type=_names, default=(), metavar="NAMES", help="leave these out")
+    text = "checks by name, number or range (1-5), separated by commas; ke-* means all that begin so; may be repeated"
+    for name, what in (("--only", f"run only these {text}"), ("--skip", "leave these out; may be repeated too")):
+        group.add_argument(name, type=_names, action="extend", default=[], metavar="NAMES", help=what)
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(text.replace(",", " ").split())
+def _names(text: str) -> list[str]:
+    return text.replace(",", " ").split()
 
 
 def selected(checks: Sequence[Check[R]], args: argparse.Namespace) -> list[Check[R]]:
@@ -52,12 +57,29 @@ def selected(checks: Sequence[Check[R]], args: argparse.Namespace) -> list[Check
     from nts.check.output.summary import in_groups
 
     try:
-        chosen = runner.select(checks, args.only, args.skip)
+        chosen = runner.select(checks, _numbered(checks, args.only), _numbered(checks, args.skip))
     except runner.UnknownCheck as e:
-        raise ConfigError(str(e)) from None
+        raise ConfigError(str(e), hint=_similar(checks, [*args.only, *args.skip])) from None
     if not chosen:
         raise ConfigError("no check is left to run", hint="--only and --skip leave nothing")
     return in_groups(chosen)
+
+
+def _numbered(checks: Sequence[Check[R]], names: Sequence[str]) -> list[str]:
+    """The names, with each range of numbers replaced by the numbers in it. A range that holds none stays, unknown."""
+    found: list[str] = []
+    for name in names:
+        match = _RANGE.fullmatch(name)
+        inside = [c.id for c in checks if match and int(match[1]) <= int(c.id.lstrip("C")) <= int(match[2])]
+        found += inside or [name]
+    return found
+
+
+def _similar(checks: Sequence[Check[R]], names: Sequence[str]) -> str:
+    """What somebody who gave an unknown name may have meant."""
+    known = [c.name for c in checks]
+    close = [c for name in names if name not in known for c in difflib.get_close_matches(name, known, 2)]
+    return f"did you mean {' or '.join(close)}?" if close else NO_HINT
 
 
 def add_ports(parser: argparse.ArgumentParser) -> None:

@@ -16,13 +16,14 @@ because a rule of such severity could not be judged (with --strict: 1), 10 to 14
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nts.base.errors import ConfigError
+from nts.base.errors import ConfigError, NTSError
 from nts.base.registry import KE_PORT
 from nts.check import commands
-from nts.cli import options
+from nts.cli import options, results
 
 if TYPE_CHECKING:
     from nts.check.model import Check
@@ -123,7 +124,12 @@ def run(args: argparse.Namespace) -> int:
         intro=f"NTS server {where}, {counted(len(checks), 'check')}, {speed}, seed {probe.seed}",
     )  # fmt: skip
     commands.heed_sigterm()
-    probe.ke.reach()
+    try:
+        probe.ke.reach()
+    except NTSError as e:
+        if args.json:
+            print(json.dumps({"failure": results.failure_dict(e)}, indent=2))
+        raise
     with reporter:
         for result in runner.run(reporter.checks, probe, reporter.start):
             reporter.add(result)
