@@ -127,7 +127,9 @@ STIMULI: dict[Outcome, list[str]] = {
         "no cookie", "two cookies", "the cookie encrypted", "no authenticator", "two authenticators",
     ],
     Outcome.DROP_ENCRYPTED: ["another cookie encrypted"],
-    Outcome.DROP_MODE: [f"mode {m}" for m in (1, 2, 4, 5, 6, 7)],
+    Outcome.DROP_MODE: [
+        *(f"mode {m}" for m in (1, 2, 4, 5, 6, 7)), *(f"mode {m} without NTS" for m in (2, 4, 5, 6, 7)),
+    ],
     Outcome.DROP_VERSION: [f"version {v}" for v in (1, 2, 5)],
     Outcome.DROP_MAC: ["version 3"],
     Outcome.DROP_LENGTH: ["cut to 47 octets", "a header and 3 octets"],
