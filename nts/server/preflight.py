@@ -18,6 +18,7 @@ from typing import Any
 
 from nts.base.errors import NTSError
 from nts.base.registry import Leap
+from nts.base.text import counted
 from nts.codec import aead, aes_siv, ntp
 from nts.server import keystore, listen
 from nts.server.config import ServerConfig
@@ -105,7 +106,7 @@ def _span(seconds: int) -> str:
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds // size} {unit}"
-    return f"{seconds} seconds"
+    return counted(seconds, "second")
 
 
 def check(config: ServerConfig) -> list[Finding]:
@@ -211,7 +212,7 @@ def _check_keys(config: ServerConfig) -> Iterator[Finding]:
     newest, every = snapshot.files[-1], config.keys.rotate_every
     level = "warning" if _age(newest) > (2 * every if every else _OLD_KEY) else "ok"
     dated = f"{newest.key.id:04x}, is {_dated(_age(newest))}"
-    yield Finding(level, f"{len(snapshot.files)} master keys; the current one, {dated}")
+    yield Finding(level, f"{counted(len(snapshot.files), 'master key')}; the current one, {dated}")
 
 
 def _check_access(folder: Path) -> Iterator[Finding]:

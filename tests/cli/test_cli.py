@@ -337,7 +337,7 @@ def test_check_passes_a_sound_configuration(tmp_path: Path) -> None:
     # The section that the lines were added to is [ntpv4].
     assert done.returncode == 0, done.stdout
     assert "error" not in done.stdout
-    for text in ("belong together", "it leads to", "TCP port", "UDP port", "1 master keys", "which is 127.0.0.1"):
+    for text in ("belong together", "it leads to", "TCP port", "UDP port", "1 master key;", "which is 127.0.0.1"):
         assert text in done.stdout
 
 
