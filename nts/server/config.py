@@ -80,6 +80,8 @@ def _addresses(text: str) -> tuple[str, ...]:
     if len(found) > MAX_LISTEN:
         raise ValueError(f"must be at most {MAX_LISTEN} addresses, not {len(found)}, or empty for all")
     for address in found:
+        if address.is_multicast or str(address) == "255.255.255.255":
+            raise ValueError(f"must not have {address}, which is the address of many machines")
         if address.is_unspecified and sum(a.version == address.version for a in found) > 1:
             raise ValueError(
                 f"must not have other addresses beside {address}, which is all IPv{address.version} addresses"

@@ -86,6 +86,12 @@ def test_the_shipped_file_differs_from_the_defaults_only_for_trials(tmp_path: Pa
     assert named == options, "every option is in the shipped file, with its comment"
 
 
+@pytest.mark.parametrize("address", ["224.0.1.1", "255.255.255.255", "ff02::101"])
+def test_addresses_of_many_machines_are_refused(tmp_path: Path, address: str) -> None:
+    with pytest.raises(ConfigError, match="which is the address of many machines"):
+        load(tmp_path, f"[ntpv4]\nlisten = {address}\n")
+
+
 def test_values_are_read(tmp_path: Path) -> None:
     loaded = load(
         tmp_path,
