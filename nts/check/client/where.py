@@ -48,7 +48,7 @@ def _sent_to(probe: ClientProbe, what: str, server: str, address: str, port: int
         ) as scene:
             seen = scene.meet(until=until_accepted)
     except (ConfigError, Skipped) as e:  # the port may be taken by the client, too
-        yield skipped(f"{what}: {e}")
+        yield skipped(f"{what}: {e}", None if port else Severity.INFO)  # other addresses judge the same rule
         return
     yield from judge.protected(seen)
     if not seen.requests and server and not _resolves(server):
