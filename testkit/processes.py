@@ -143,6 +143,13 @@ def write_ini(path: Path, **sections: Mapping[str, object]) -> Path:
     return path
 
 
+def server_ini(tmp_path: Path, **ntske: object) -> Path:
+    """A server.ini with a certificate, free ports and these options of [ntske]."""
+    certs.make(certs.LOCAL_NAMES, cert=tmp_path / "cert.pem", key=tmp_path / "cert.key", ca=tmp_path / "ca.pem")
+    ke = {"port": free_port(), "server_cert": "cert.pem", "server_key": "cert.key", "root_ca": "ca.pem", **ntske}
+    return write_ini(tmp_path / "server.ini", ntske=ke, ntpv4={"port": free_port(socket.SOCK_DGRAM)})
+
+
 @dataclass
 class Suite:
     """Both servers of the suite with a configuration of their own in a folder of their own."""
