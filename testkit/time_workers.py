@@ -68,7 +68,6 @@ def time_worker(engine: str, master_keys: Path, limit: Limit = NO_LIMIT) -> Iter
         counters.of(0),
         KeyWatcher(master_keys, console.warn),
         False,
-        console.ignore,
         Board(1),
     )
     thread = threading.Thread(target=WORKERS[engine]([server], Clock("local", 10), limit, context).run)

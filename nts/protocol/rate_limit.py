@@ -27,6 +27,14 @@ _MULTIPLIERS = struct.Struct("=5Q")
 _IPV4_MAPPED = 0xFFFF << 32
 
 
+def prefix_of(address: bytes, prefix4: int, prefix6: int) -> int:
+    """The first bits of an address of 4 or 16 octets, as an address in IPv6 with zeros behind them."""
+    number, bits = int.from_bytes(address, "big"), prefix6
+    if len(address) == 4:
+        number, bits = _IPV4_MAPPED | number, 96 + prefix4
+    return number >> (128 - bits) << (128 - bits)
+
+
 @dataclass(frozen=True)
 class Limit:
     """What a prefix may send."""
@@ -62,7 +70,7 @@ class RateLimiter:
         """What becomes of a request with this verdict from this address: the same, KISS_RATE or DROP_RATE."""
         if verdict not in _REPLIES or (verdict is Verdict.ANSWERED_NTS and not self._limit.nts):
             return verdict
-        bucket = self._bucket(self._prefix(address))
+        bucket = self._bucket(prefix_of(address, self._limit.prefix4, self._limit.prefix6))
         bucket.full_at = max(bucket.full_at, now)
         if bucket.full_at - now <= (self._limit.burst - 1) * self._interval:
             bucket.full_at += self._interval
@@ -71,14 +79,6 @@ class RateLimiter:
             return Verdict.DROP_RATE
         bucket.next_kiss = now + KISS_INTERVAL
         return Verdict.KISS_RATE
-
-    def _prefix(self, address: bytes) -> int:
-        number = int.from_bytes(address, "big")
-        if len(address) == 4:
-            number, bits = _IPV4_MAPPED | number, 96 + self._limit.prefix4
-        else:
-            bits = self._limit.prefix6
-        return number >> (128 - bits) << (128 - bits)
 
     def _bucket(self, prefix: int) -> _Bucket:
         """The prefix's bucket, which may be a new one in place of the fullest of its set."""

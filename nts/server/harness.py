@@ -31,8 +31,7 @@ class WorkerContext:
     """this worker's cells; those of the verdicts come first"""
     watcher: KeyWatcher
     verbose: bool
-    log: Callable[..., None]
-    """prints a line if --verbose is given"""
+    """whether to print a line for each session"""
     board: Board
 
     def beat(self) -> None:
@@ -53,10 +52,6 @@ class WorkerContext:
 SetUp = Callable[[WorkerContext], Callable[[], None]]
 
 
-def _nothing() -> None:
-    pass
-
-
 class Harness:
     """Runs the workers of a server. `counters` can be read at any time.
 
@@ -72,7 +67,7 @@ class Harness:
         *,
         verbose: bool,
         files: Iterable[Path] = (),
-        writable: list[Path] | None = None,
+        writable: Iterable[Path] = (),
         metrics_at: tuple[str, int] | None = None,
         sources: Iterable[metrics.Source] = (),
     ) -> None:
@@ -97,7 +92,7 @@ class Harness:
             metrics.of_keys(self.watcher),
         )
         self._exporter = metrics.Exporter(metrics_at, (*general, *sources)) if metrics_at else None
-        self._confine(config, [self.watcher.folder, *files], writable or [])
+        self._confine(config, [self.watcher.folder, *files], list(writable))
 
     def run(
         self,
@@ -106,8 +101,8 @@ class Harness:
         unit: str,
         *,
         reload: str,
-        look: Callable[[], None] = _nothing,
-        stopping: Callable[[], None] = _nothing,
+        look: Callable[[], None] = workers.nothing,
+        stopping: Callable[[], None] = workers.nothing,
     ) -> None:
         """Run `set_up(worker)()` in each worker until SIGINT or SIGTERM, then print the verdicts on the `unit`s.
 
@@ -120,9 +115,7 @@ class Harness:
             if index == self._worker_count:
                 assert self._exporter is not None
                 return partial(self._exporter.serve, stop, partial(self.board.beat, index))
-            worker = WorkerContext(
-                index, stop, self.counters.of(index), self.watcher, self._verbose, self._log, self.board
-            )
+            worker = WorkerContext(index, stop, self.counters.of(index), self.watcher, self._verbose, self.board)
             worker.beat()
             self._log(f"worker {index} runs as process {os.getpid()}")
             return set_up(worker)
@@ -188,8 +181,3 @@ class Harness:
         privileges.harden()
         if server.sandbox:
             self._log(f"confined by {sandbox.enter(writable)}")
-
-
-def format_worker_count(count: int) -> str:
-    """The number of worker processes, for a person."""
-    return f"{count} worker{'s' if count > 1 else ''}"

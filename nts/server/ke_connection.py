@@ -27,7 +27,7 @@ from nts.server.certificate import CertificateWatcher
 from nts.server.harness import WorkerContext
 from nts.server.ke_counters import KeCounters
 from nts.server.limits import Prefix
-from nts.system import addresses, tls
+from nts.system import addresses, console, tls
 
 SESSION_TIMEOUT = 5.0  # seconds from accept to the end of the request
 LINGER_TIMEOUT = 1.0  # seconds from the response to the close
@@ -60,7 +60,7 @@ class Shared:
         name = verdict.name.lower()
         who = addresses.format_address(peer) if self.log_addresses else "session"
         line = f"{who}: {name.replace('_', ' ')}{detail and f' ({detail})'}"
-        self.worker.log(line, verdict=name, detail=detail)
+        console.say(line, verdict=name, detail=detail)
 
 
 class Session:

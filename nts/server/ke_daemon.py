@@ -18,13 +18,14 @@ from functools import partial
 from prometheus_client.core import Metric
 
 from nts.base.errors import NTSError
+from nts.base.text import counted
 from nts.codec import aead
 from nts.protocol.ke_server import KeServer, Verdict
 from nts.server import keystore, listen, trial_certificate
 from nts.server.certificate import CertificateWatcher
 from nts.server.config import KeysConfig, ServerConfig
 from nts.server.counters import Counters
-from nts.server.harness import Harness, WorkerContext, format_worker_count
+from nts.server.harness import Harness, WorkerContext
 from nts.server.ke_connection import Session, Shared
 from nts.server.ke_counters import LAYOUT, KeCounters
 from nts.server.limits import Limits
@@ -238,6 +239,6 @@ def _metrics(certificate: CertificateWatcher) -> Iterator[Metric]:
 
 def _announce(config: ServerConfig, certificate: certs.Description, listeners: list[socket.socket]) -> None:
     ke, ntp = config.ntske, config.ntpv4
-    console.say(f"NTS-KE on TCP {listen.describe(listeners)}; {format_worker_count(ke.workers)}")
+    console.say(f"NTS-KE on TCP {listen.describe(listeners)}; {counted(ke.workers, 'worker')}")
     console.say(f"certificate for {', '.join(certificate.names)}, valid until {certificate.not_after:%Y-%m-%d}")
     console.say(f"sends clients to {ntp.server or 'the address they used'}, UDP port {ntp.port}")

@@ -15,12 +15,13 @@ from collections import Counter
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
+from nts.protocol.rate_limit import prefix_of
 from nts.server.config import KeConfig
 from nts.system.addresses import family_of
 
 Connection = TypeVar("Connection", bound=Hashable)
-Prefix = tuple[int, int]
-"""the length of the address in octets, and its first bits as a number"""
+Prefix = int
+"""as `rate_limit.prefix_of` makes it"""
 _MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291 section 2.5.5.2
 
 
@@ -37,8 +38,7 @@ class Limits(Generic[Connection]):
     def prefix(self, host: str) -> Prefix:
         """The prefix that a numeric address, perhaps with a zone, belongs to."""
         octets = socket.inet_pton(family_of(host), host.partition("%")[0]).removeprefix(_MAPPED)
-        bits = self._config.prefix4 if len(octets) == 4 else self._config.prefix6
-        return len(octets), int.from_bytes(octets, "big") >> (8 * len(octets) - bits)
+        return prefix_of(octets, self._config.prefix4, self._config.prefix6)
 
     def admits(self, prefix: Prefix, now: float) -> bool:
         """Whether one more connection in this second is within the rate."""

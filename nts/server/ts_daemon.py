@@ -24,6 +24,7 @@ from prometheus_client.core import Metric
 
 from nts.base.errors import LibraryError
 from nts.base.registry import Stratum
+from nts.base.text import counted
 from nts.codec import aead, aes_siv, ntp
 from nts.codec.keyring import KeyRing
 from nts.protocol import ts_server
@@ -33,7 +34,7 @@ from nts.server import keystore, listen
 from nts.server.config import ServerConfig
 from nts.server.counters import Family, Layout, by_verdict
 from nts.server.engine import Engine, Handover
-from nts.server.harness import Harness, WorkerContext, format_worker_count
+from nts.server.harness import Harness, WorkerContext
 from nts.server.metrics import gauge, metric
 from nts.system import addresses, console, udp
 from nts.system.clock import Clock
@@ -247,7 +248,7 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
         return (NativeWorker if native else PythonWorker)(bound[worker.index], clock, ntp_config.limit, worker).run
 
     def announce() -> None:
-        console.say(f"NTP on UDP {where}; {format_worker_count(ntp_config.workers)}")
+        console.say(f"NTP on UDP {where}; {counted(ntp_config.workers, 'worker')}")
         watch.look()
         if _is_synchronised(clock):
             console.say(_describe_clock(clock))

@@ -32,8 +32,8 @@ _START_POLL_MS = 10  # how often to check for signals while the first workers st
 _REPORTED = 3  # exit code of a worker that has reported why it ends
 
 
-def _nothing() -> None:
-    pass
+def nothing() -> None:
+    """Do nothing."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Duties:
     """signals and what to do about them; workers ignore them"""
     tick: Callable[[], Iterable[int]] = tuple
     """called every second; returns the indexes of workers that hang, which are killed and replaced"""
-    replaced: Callable[[], None] = _nothing
+    replaced: Callable[[], None] = nothing
     """a worker has died and another one runs in its place"""
-    stopping: Callable[[], None] = _nothing
+    stopping: Callable[[], None] = nothing
     """a stop signal has arrived; the workers are told next"""
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nts.server.config import KeConfig, load
-from nts.server.limits import Limits
+from nts.server.limits import Limits, Prefix
 from testkit.packets import bounded
 from testkit.processes import ROOT
 
@@ -96,7 +96,7 @@ def test_without_a_rate_all_are_admitted() -> None:
 def test_the_bounds_hold_whatever_happens(moves: list[tuple[int, bool]], most: int, share: int) -> None:
     """And nobody with fewer connections than another gives way for a newcomer."""
     held = limits(max_sessions=most, max_per_prefix=share)
-    open_: dict[int, tuple[int, int]] = {}  # number: prefix
+    open_: dict[int, Prefix] = {}  # number: prefix
     for number, (client, closes) in enumerate(moves):
         prefix = held.prefix(f"192.0.2.{client}")
         mine = [n for n, p in open_.items() if p == prefix]
