@@ -14,14 +14,12 @@
 #include <malloc.h>
 #include <netinet/in.h>
 #include <openssl/crypto.h>
-#include <pthread.h>
-#include <sys/mman.h>
 
 #include "check.h"
 #include "requests.h"
+#include "stack.h"
 #include "udp.h"
 
-#define STACK ((size_t)1 << 18)
 #define PIECE 16 /* octets of a key that must not be left together */
 
 void __real_free(void *p);
@@ -121,25 +119,9 @@ static void crypto_free(void *p, char const *file, int line)
 /* Runs a function in a thread and returns what of the secrets is on its stack. */
 static unsigned long left_on_stack(void *(*function)(void *), void *argument)
 {
-    static uint8_t left[STACK];
-    pthread_attr_t attributes;
-    pthread_t thread;
-    FILE *const file = tmpfile();
-    uint8_t *stack;
+    uint8_t const *const left = stack_after(function, argument);
 
-    if (!CHECK(file != NULL) || !CHECK(ftruncate(fileno(file), (off_t)STACK) == 0))
-        return 0;
-    stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_SHARED, fileno(file), 0);
-    if (!CHECK(stack != MAP_FAILED))
-        return 0;
-    CHECK(pthread_attr_init(&attributes) == 0);
-    CHECK(pthread_attr_setstack(&attributes, stack, STACK) == 0);
-    CHECK(pthread_create(&thread, &attributes, function, argument) == 0);
-    CHECK(pthread_join(thread, NULL) == 0);
-    CHECK(pthread_attr_destroy(&attributes) == 0);
-    CHECK(pread(fileno(file), left, STACK, 0) == (ssize_t)STACK);
-    CHECK(munmap(stack, STACK) == 0 && fclose(file) == 0);
-    return found(left, STACK);
+    return left == NULL ? 0 : found(left, STACK);
 }
 
 static void *leave_secret(void *unused)

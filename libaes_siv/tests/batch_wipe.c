@@ -10,14 +10,10 @@
  */
 #define _DEFAULT_SOURCE
 
-#include <pthread.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include "../siv_internal.h"
 #include "check.h"
+#include "stack.h"
 
-#define STACK ((size_t)1 << 18)
 #define MAX_MESSAGES 20
 #define LEN 104
 
@@ -93,30 +89,17 @@ static void collect(size_t key_len)
  * one there instead. */
 static unsigned long found(size_t key_len, int leave)
 {
-    pthread_attr_t attributes;
-    pthread_t thread;
     unsigned long hits = 0;
-    static uint8_t left[STACK];
-    FILE *const file = tmpfile();
-    uint8_t *stack;
+    uint8_t const *left;
 
     collect(key_len);
-    if (!CHECK(file != NULL) || !CHECK(ftruncate(fileno(file), (off_t)STACK) == 0))
+    left = stack_after(work, leave ? &count : NULL);
+    if (left == NULL)
         return 0;
-    stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_SHARED, fileno(file), 0);
-    if (!CHECK(stack != MAP_FAILED))
-        return 0;
-    CHECK(pthread_attr_init(&attributes) == 0);
-    CHECK(pthread_attr_setstack(&attributes, stack, STACK) == 0);
-    CHECK(pthread_create(&thread, &attributes, work, leave ? &count : NULL) == 0);
-    CHECK(pthread_join(thread, NULL) == 0);
-    CHECK(pthread_attr_destroy(&attributes) == 0);
-    CHECK(pread(fileno(file), left, STACK, 0) == (ssize_t)STACK);
     for (uint8_t const *p = left; p <= left + STACK - 16; p++) {
         for (size_t i = 0; begins[p[0] << 8 | p[1]] && i < secret_count; i++)
             hits += memcmp(p, secrets[i], 16) == 0;
     }
-    CHECK(munmap(stack, STACK) == 0 && fclose(file) == 0);
     return hits;
 }
 
