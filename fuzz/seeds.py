@@ -208,6 +208,7 @@ def _decode() -> dict[str, dict[str, bytes]]:
             "control-character": b"I:\x1f70\nK: " + b"0c" * 32,
             "ntpsec": b"T: 1\nL: 32\nI: 7\nK: " + b"0c" * 32 + b"\n",
             "hex": b"0x0000:  " + GOOD_REQUEST.hex(" ", 2).encode() + b"\n\n8000 0000\n",
+            "length": b"00000000  80 00 00 00  |....|\n00000004\x1f\n",
         },
     }
 

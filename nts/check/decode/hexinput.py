@@ -62,7 +62,8 @@ def _repeated(digits: str, length: int) -> str:
 
 def _ends(digits: str, line: str) -> bool:
     """Whether a line is nothing but the length of what came before it, as at the end of hexdump -C."""
-    return re.fullmatch(r"[0-9a-f]{8}", line.strip()) is not None and int(line, 16) * 2 == len(digits) > 0
+    length = line.strip()
+    return re.fullmatch(r"[0-9a-f]{8}", length) is not None and int(length, 16) * 2 == len(digits) > 0
 
 
 def _octets(digits: str) -> bytes:
