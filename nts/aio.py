@@ -80,6 +80,7 @@ class Client(Renewal):
             try:
                 answer = await query(self._usable() or await self._renewed(NoCookies(EMPTY)), timeout=self.timeout)
             except NtsNak as e:
+                self._refused(e)
                 answer = await query(await self._renewed(e), timeout=self.timeout)
             self._answered()
             return answer

@@ -18,6 +18,7 @@ from nts.base.errors import NoCookies, NTSError, NtsNak
 from nts.base.registry import KE_PORT
 from nts.client import state, ts_session
 from nts.client.memory import MemoryState
+from nts.client.rekey import Refusals
 from nts.client.ts_session import Exchange, Route
 from nts.codec.aead import Aead
 from nts.protocol import ke_client
@@ -163,6 +164,7 @@ class Renewal:
     _due: float = field(default=0.0, init=False, repr=False)
     """when another may begin, by the monotonic clock"""
     _failure: NTSError | None = field(default=None, init=False, repr=False)
+    _refusals: Refusals = field(default_factory=Refusals, init=False, repr=False)
 
     def _usable(self) -> Association | None:
         """The association, if a query can be made with it."""
@@ -179,6 +181,12 @@ class Renewal:
 
     def _answered(self) -> None:
         self._vain, self._due = 0, 0.0
+        self._refusals.note(None)
+
+    def _refused(self, failure: NtsNak) -> None:
+        """Raises the failure, unless a key exchange is due."""
+        if not self._refusals.note(failure):
+            raise failure
 
     def _renew(self) -> Association:
         """Replace the association, if the key exchange succeeds."""
@@ -198,9 +206,10 @@ class Renewal:
 class Client(Renewal):
     """A time client for programs that keep running. Makes a key exchange when it needs one, always verified alike.
 
-    It needs one at first, when the cookies run out, and after an NTS NAK. If no answer comes of it, the next one is
-    made 10 seconds later at the earliest, then 15, up to five days (RFC 8915 section 4.2). Until then, a query that
-    needs it raises the failure again. Threads may share a client; their queries take turns.
+    It needs one at first, when the cookies run out, and when the server refuses them in two queries without an answer
+    in between: the first NTS NAK is raised, for it may be forged (RFC 8915 section 5.7). If no answer comes of a key
+    exchange, the next one is made 10 seconds later at the earliest, then 15, up to five days (section 4.2). Until then,
+    a query that needs it raises the failure again. Threads may share a client; their queries take turns.
     """
 
     _turn: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
@@ -211,6 +220,7 @@ class Client(Renewal):
             try:
                 answer = query(self._usable() or self._renewed(NoCookies(EMPTY)), timeout=self.timeout)
             except NtsNak as e:
+                self._refused(e)
                 answer = query(self._renewed(e), timeout=self.timeout)
             self._answered()
             return answer

@@ -19,7 +19,6 @@ from nts.client.ts_session import Exchange
 from nts.system import console, files, places
 
 MONITOR_INTERVAL = 64.0  # seconds
-_PAUSE = 1.0  # seconds until one of several servers that refuses us is asked again: the others wait for it
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _QUANTITIES = ("offset", "age", "cookies", "certificate")
 _WARN, _CRIT = "offset=50ms", "offset=1s"
@@ -138,7 +137,8 @@ def sources(args: argparse.Namespace) -> list[Source]:
 def _asker(args: argparse.Namespace, name: str, store: ClientState, ke: str | None) -> Ask:
     """What makes a query, after a key exchange if it needs one. `name`: what lines of one of several begin with."""
     route = ts_session.Route(args.host, args.port, args.family)
-    pause = min(args.interval, _PAUSE) if name else args.interval
+    refusals = rekey.Refusals()
+    pause = None if name and (args.monitor or args.count > 1) else args.interval  # None: the others need not wait
     tell, warn = (console.ignore, console.ignore) if args.check else (console.say, console.warn)
     prefix = f"{name}: " if name else ""
 
@@ -148,7 +148,7 @@ def _asker(args: argparse.Namespace, name: str, store: ClientState, ke: str | No
             tell(f"key exchange with {ke}; stored in {store.path}")
         if args.no_rekey:
             return ts_session.ask(store, route, timeout)
-        return rekey.ask(store, route, timeout, pause=pause, say=lambda line: warn(prefix + line))
+        return rekey.ask(store, route, timeout, refusals=refusals, pause=pause, say=lambda line: warn(prefix + line))
 
     return ask
 

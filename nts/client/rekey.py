@@ -28,24 +28,40 @@ _IN_FLIGHT = 1.0  # seconds for the answers that other processes wait for, which
 Say = Callable[[str], None]
 
 
-def ask(store: ClientState, route: Route, timeout: float, *, pause: float, say: Say) -> Exchange:
+class Refusals:
+    """Whether an NTS NAK calls for a key exchange. It may be forged: two polls must be refused (section 5.7)."""
+
+    def __init__(self) -> None:
+        self._refused = False
+
+    def note(self, failure: NTSError | None) -> bool:
+        """Take note of what a query came to. True: a key exchange is due."""
+        due = self._refused and isinstance(failure, NtsNak)
+        self._refused = failure is not None and (self._refused or isinstance(failure, NtsNak))
+        return due
+
+
+def ask(
+    store: ClientState, route: Route, timeout: float, *, refusals: Refusals, pause: float | None, say: Say
+) -> Exchange:
     """Query as `ts_session.ask` does, if necessary after a new key exchange.
 
-    When the server refuses our cookies, ask again after `pause` seconds; the NTS NAK may be forged. Only if it refuses
-    them again does a key exchange follow (section 5.7). `say` gets a line for each of these steps. Raises what
-    `ts_session.ask` and `ke_session.exchange` raise. When it is too early for another key exchange (section 4.2), the
-    hint of NoCookies or of the result's `failure` says so.
+    When the server refuses our cookies, ask again after `pause` seconds; None: the caller will, with the same
+    `refusals`. `say` gets a line for each step. Raises what `ts_session.ask` and `ke_session.exchange` raise. If it is
+    too early for another key exchange (section 4.2), the hint of NoCookies or of the result's `failure` says so.
     """
     try:
         exchange = ts_session.ask(store, route, timeout)
-        if isinstance(exchange.failure, NtsNak):
+        due = refusals.note(exchange.failure)
+        if isinstance(exchange.failure, NtsNak) and not due and pause is not None:
             say(f"{exchange.failure}; asking again in {pause:g} s")
             time.sleep(pause)
             exchange = ts_session.ask(store, route, timeout)
+            due = refusals.note(exchange.failure)
     except NoCookies as e:
         renewed = renew(store, store.load(), timeout, e, say)
     else:
-        if not isinstance(exchange.failure, NtsNak):
+        if not due or exchange.failure is None:
             return exchange
         try:
             renewed = renew(store, exchange.association, timeout, exchange.failure, say)
@@ -53,6 +69,7 @@ def ask(store: ClientState, route: Route, timeout: float, *, pause: float, say: 
             exchange.failure = e
             return exchange
     exchange = ts_session.ask(store, route, timeout)
+    refusals.note(exchange.failure)
     exchange.renewed = renewed
     return exchange
 

@@ -178,11 +178,21 @@ def test_an_empty_stock_leads_to_a_key_exchange(way: Way, peers: Pair) -> None:
     assert len(peers.ke.sessions) == 2
 
 
-def test_an_nts_nak_leads_to_a_key_exchange(way: Way, peers: Pair) -> None:
+def test_a_second_nts_nak_leads_to_a_key_exchange(way: Way, peers: Pair) -> None:
+    """A76: the first one may be forged."""
     client = way.client()
     way.ask(client)
     before, old = client.association, peers.ntp.spent()
+    for _ in range(2):  # an answer in between: nothing follows from the first
+        peers.ntp.behave(answer=lambda talk: sound(talk) if len(peers.ke.sessions) > 1 else nak(talk))
+        with pytest.raises(nts.errors.NtsNak):
+            way.ask(client)
+        peers.ntp.behave(answer=sound)
+        assert way.ask(client)
+    assert (client.association, len(peers.ke.sessions)) == (before, 1)
     peers.ntp.behave(answer=lambda talk: sound(talk) if len(peers.ke.sessions) > 1 else nak(talk))
+    with pytest.raises(nts.errors.NtsNak):
+        way.ask(client)
     assert way.ask(client)
     assert client.association is not before
     assert len(peers.ke.sessions) == 2
@@ -318,5 +328,8 @@ def test_a_client_gets_new_cookies_when_our_server_refuses_the_old_ones(suite: S
     store = client.association._store
     store._association = replace(store.load(), cookies=tuple(random_cookies()))
     refused = client.association
+    with pytest.raises(nts.errors.NtsNak):
+        client.query()
+    assert client.association is refused
     client.query()
     assert client.association is not refused

@@ -107,11 +107,30 @@ def test_a_refusal_that_is_followed_by_an_answer_changes_nothing(
         return exchange
 
     monkeypatch.setattr(ts_session, "ask", first_refused)
-    exchange = rekey.ask(ClientState(own.client_ini), ts_session.Route(), 5.0, pause=0.01, say=said.append)
+    exchange = rekey.ask(
+        ClientState(own.client_ini), ts_session.Route(), 5.0, refusals=rekey.Refusals(), pause=0.01, say=said.append
+    )
     assert exchange.answer is not None
     assert not exchange.renewed
     assert len(calls) == 2
     assert key_exchanges(own) == 1
+
+
+def test_one_of_several_servers_waits_for_the_next_round(own: Suite) -> None:
+    """A76: the others are not to wait for it, so the next round is the next poll."""
+    forget_keys(own)
+    store, refusals = ClientState(own.client_ini), rekey.Refusals()
+
+    def poll() -> ts_session.Exchange:
+        said: list[str] = []
+        return rekey.ask(store, ts_session.Route(), 5.0, refusals=refusals, pause=None, say=said.append)
+
+    first = poll()
+    assert isinstance(first.failure, NtsNak)
+    assert (first.renewed, key_exchanges(own)) == (False, 1)
+    second = poll()
+    assert second.answer is not None
+    assert (second.renewed, key_exchanges(own)) == (True, 2)
 
 
 def test_a_server_that_refuses_whatever_it_gives_is_not_hammered(own: Suite, tmp_path: Path) -> None:
