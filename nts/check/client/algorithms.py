@@ -58,7 +58,7 @@ def _context(probe: ClientProbe, echo: bool) -> Iterator[Finding]:
     what = f"AEAD 30 {'with' if echo else 'without'} record 1024"
     with probe.scene(what=what, ke=replace(SOUND_KE, answer=agree)) as scene:
         seen = scene.meet(until=until_asked(1), wait=judge.SHORT)
-    yield from judge.protected(seen)
+    yield from judge.careful(seen)
     used = {c for talk in seen.nts_requests for c, keys in candidates if talk.is_sealed_with(keys)}
     if used == {_GCM_SIV}:
         yield passed(f"{what}: keys with 30 in the context")

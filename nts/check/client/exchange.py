@@ -62,7 +62,8 @@ def ke_delivery(probe: ClientProbe) -> Iterator[Finding]:
     yield from _drip(probe)
     with probe.scene(find("endless-response")) as scene:
         seen = scene.meet(until=lambda s: s.settled, seconds=MAX_SECONDS)
-    yield from judge.aborted(seen)
+    yield from judge.careful(seen)
+    yield judge.aborted(seen)
     taken = max((s.sent for s in seen.sessions), default=0)
     text = f"{seen.what}: {taken} octets read or buffered"
     yield failed(text) if taken > MAX_TAKEN else passed(text)
@@ -71,7 +72,7 @@ def ke_delivery(probe: ClientProbe) -> Iterator[Finding]:
 def _drip(probe: ClientProbe) -> Iterator[Finding]:
     with probe.scene(find("slow-drip")) as scene:
         seen = scene.meet(until=lambda s: bool(s.accepted) or s.settled, seconds=DRIP_SECONDS + 15)
-    yield from judge.protected(seen)
+    yield from judge.careful(seen)
     if not seen.sessions:
         yield skipped(f"{seen.what}: the client never came")
         return

@@ -99,7 +99,7 @@ def _keeps_asking(probe: ClientProbe, scene: Scene, seen: Seen) -> Iterator[Find
             return
         scene.ke.close()
         seen = scene.meet(until=lambda s: bool(s.requests))
-        yield from judge.protected(seen)
+        yield from judge.careful(seen)
     later = seen.nts_requests if not probe.client.resident else seen.nts_requests[2:]
     if later:
         yield passed("when no key exchange succeeds, the client goes on using old cookies")
@@ -138,6 +138,7 @@ def _obeys(probe: ClientProbe, code: str) -> Iterator[Finding]:
 
     with probe.scene(replace(fault, name=f"{fault.name} after {GENUINE} genuine replies", answer=later)) as scene:
         seen = scene.meet(until=watched, seconds=3 * WATCH)
+    yield from judge.careful(seen)
     at = [r.at for r in seen.nts_requests]
     if len(at) <= GENUINE:
         yield skipped(f"{seen.what}: only {len(at)} requests came")
@@ -169,8 +170,7 @@ def kiss_nak_renewal(probe: ClientProbe) -> Iterator[Finding]:
     count = COOKIES_WANTED + 2
     with probe.scene(what="NTS NAKs", ke=replace(SOUND_KE, answer=later_sound)) as scene:
         seen = scene.meet(until=lambda s: bool(s.accepted) or until_asked(count)(s), count=count, wait=judge.SHORT)
-    yield from judge.protected(seen)
-    yield from judge.hurried(seen)
+    yield from judge.careful(seen)
     renewed = seen.sessions[1].started if len(seen.sessions) > 1 else float("inf")
     refused = sum(r.at < renewed for r in seen.nts_requests)
     if not refused:

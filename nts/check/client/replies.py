@@ -58,7 +58,7 @@ def reply_replayed(probe: ClientProbe) -> Iterator[Finding]:
     count = 12  # more than the eight cookies of the key exchange, so the replies' cookies are spent too
     with probe.scene(find("replay")) as scene:
         seen = scene.meet(count=count, until=until_asked(count))
-        yield from judge.protected(seen)
+        yield from judge.careful(seen)
         yield judge.used(seen)
         twice = len(seen.spent) - len(set(seen.spent))
         if twice:
@@ -69,5 +69,7 @@ def reply_replayed(probe: ClientProbe) -> Iterator[Finding]:
             return [*old]
 
         scene.ntp.behave(answer=replay)
-        yield judge.not_taken(scene.meet(until=until_asked(judge.DROPPED_POLLS), wait=judge.SHORT))
+        seen = scene.meet(until=until_asked(judge.DROPPED_POLLS), wait=judge.SHORT)
+    yield from judge.careful(seen)
+    yield judge.not_taken(seen)
     yield from judge.meet(probe, "bad-origin")

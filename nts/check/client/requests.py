@@ -39,7 +39,7 @@ def client_restarted(probe: ClientProbe) -> Iterator[Finding]:
         yield judge.used(scene.meet(until=until_accepted))
         scene.ke.close()
         seen = scene.meet(until=until_accepted)
-    yield from judge.protected(seen)
+    yield from judge.careful(seen)
     yield judge.used(seen)
 
 
@@ -53,7 +53,7 @@ def client_restarted(probe: ClientProbe) -> Iterator[Finding]:
 def client_requests(probe: ClientProbe) -> Iterator[Finding]:
     with probe.scene(what="sound servers") as scene:
         seen = scene.meet(count=CAPTURED, until=until_asked(CAPTURED), seconds=70)
-    yield from judge.protected(seen)
+    yield from judge.careful(seen)
     count = len(seen.nts_requests)
     if count < ENOUGH:
         yield skipped(f"only {count} requests came")

@@ -33,7 +33,7 @@ def _clear_cookies(probe: ClientProbe, name: str) -> Iterator[Finding]:
     with probe.scene(find(name)) as scene:
         seen = scene.meet(count=MANY, wait=1.0, until=until_asked(MANY))
         clear = {f.body for reply in scene.ntp.sent for f in extensions.walk(reply)[0] if f.type == FieldType.COOKIE}
-    yield from judge.protected(seen)
+    yield from judge.careful(seen)
     if clear & set(seen.spent):
         yield failed(f"{seen.what}: {len(clear & set(seen.spent))} cookies in clear were stored and spent")
     elif seen.accepted is False:
@@ -94,7 +94,9 @@ def cookie_shapes(probe: ClientProbe) -> Iterator[Finding]:
             yield from judge.meeting(seen, fault)
             scene.ntp.behave(answer=_genuine)
             scene.what = f"after {name}, sound replies"
-            yield judge.used(scene.meet(until=until_accepted))
+            seen = scene.meet(until=until_accepted)
+        yield from judge.careful(seen)
+        yield judge.used(seen)
     yield from _hoarded(probe)
 
 
@@ -115,7 +117,7 @@ def _hoarded(probe: ClientProbe) -> Iterator[Finding]:
 
 def _stock(probe: ClientProbe, seen: Seen) -> Iterator[Finding]:
     """How many cookies the client spends before its next key exchange."""
-    yield from judge.protected(seen)
+    yield from judge.careful(seen)
     if not probe.client.keeps:
         yield skipped("how many cookies the client keeps: each run begins with a key exchange", Severity.INFO)
         return

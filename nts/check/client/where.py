@@ -50,7 +50,7 @@ def _sent_to(probe: ClientProbe, what: str, server: str, address: str, port: int
     except (ConfigError, Skipped) as e:  # the port may be taken by the client, too
         yield skipped(f"{what}: {e}", None if port else Severity.INFO)  # other addresses judge the same rule
         return
-    yield from judge.protected(seen)
+    yield from judge.careful(seen)
     if not seen.requests and server and not _resolves(server):
         # The addresses judge the same rule.
         yield skipped(f"{what}: this machine does not find it as a fully qualified name", Severity.INFO)
