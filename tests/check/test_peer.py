@@ -177,7 +177,7 @@ def test_no_request_upsets_a_faulty_key_exchange(authority: Authority, name: str
     """`pair` raises what an answer did not expect."""
     with pair(find(name).ke(authority, KeBehaviour(timeout=0.05)), authority=authority) as servers:
         for octets in GARBAGE:
-            with RawKe(servers.ke.port).handshake() as client, contextlib.suppress(SSL.Error):
+            with contextlib.suppress(SSL.Error), RawKe(servers.ke.port).handshake() as client:
                 client.send(octets) if octets else None
                 client.tls.shutdown()
                 client.tls.recv(1) if name not in ("ke-silence", "slow-drip") else None

@@ -184,7 +184,7 @@ def test_ctrl_c_ends_a_table_with_what_there_is(tmp_path: Path) -> None:
             return len(server.peer.requests) >= 2
 
         shown = on_a_terminal(tmp_path, "-f", "a.ini", "-n", 1000, "-i", 0.2, until=stop)
-    assert "\x1b[?25h" in shown
+    assert "\x1b[?25h" in shown, repr(shown)
     assert re.search(r"\d+ queries, \d+ answers; filtered offset .*\r\nloss 0%; .*\r\n$", shown)
 
 

@@ -41,7 +41,7 @@ def sessions_per_cpu_second(bench: Bench, server: Server) -> float:
 
     def loop(_: int) -> int:
         done = 0
-        while time.monotonic() < end:
+        while not done or time.monotonic() < end:
             with RawKe(server.exchange.port, context=context) as peer:
                 peer.handshake().send(GOOD_REQUEST)
                 done += peer.receive().endswith(END)
