@@ -17,8 +17,8 @@
 #define TAG_LEN AES_SIV_TAG_LEN
 #define AUTH_LEN (FIELD_HEADER_LEN + 4 + NONCE_LEN + TAG_LEN) /* an authenticator with nothing encrypted */
 #define MAX_COOKIES 8
-#define COOKIE_HEAD_LEN (2 + NONCE_LEN) /* key identifier and nonce */
-#define MAX_KEYS_LEN (2 + 2 * 64)       /* a cookie's plaintext: algorithm, S2C, C2S */
+#define COOKIE_HEAD_LEN (2 + NONCE_LEN) /* of a cookie of our own: key identifier and nonce */
+#define MAX_KEYS_LEN (4 + 2 * 64)       /* a cookie's plaintext: algorithm and both keys */
 
 /* ---- Octets -------------------------------------------------------------------------------------------- */
 
@@ -87,6 +87,8 @@ struct request {
     unsigned authenticator;
     unsigned cookies;                  /* to send back; 0 for a plain request */
     unsigned key_age;                  /* how many master keys are newer than the one that sealed the cookie */
+    unsigned format;                   /* of the cookie, and then of fresh ones: enum nts_format */
+    size_t cookie_nonce_len;           /* likewise */
     struct algorithm const *algorithm; /* of the cookie's keys */
     uint8_t keys[MAX_KEYS_LEN];        /* the cookie's plaintext, until nts_forget() */
     size_t keys_len;
@@ -104,6 +106,55 @@ static inline int is_protected(struct request const *r)
 {
     return r->verdict == NTS_ANSWERED_NTS || (r->verdict == NTS_KISS_RATE && r->cookies != 0);
 }
+
+/* ---- Formats of cookies -------------------------------------------------------------------------------- */
+
+/* identifier of the key | nonce | tag | encrypted (number of the algorithm, keys) */
+struct format {
+    size_t id_len;
+    size_t number_len;
+    int s2c_first;       /* the order of the keys */
+    int associates_head; /* identifier and nonce are associated data */
+};
+
+extern struct format const nts_formats[NTS_FORMATS];
+
+/* The keys in a cookie's plaintext. */
+static inline uint8_t *nts_s2c(struct request *r)
+{
+    struct format const *const f = &nts_formats[r->format];
+
+    return r->keys + f->number_len + (f->s2c_first ? 0 : r->algorithm->key_len);
+}
+
+static inline uint8_t *nts_c2s(struct request *r)
+{
+    struct format const *const f = &nts_formats[r->format];
+
+    return r->keys + f->number_len + (f->s2c_first ? r->algorithm->key_len : 0);
+}
+
+struct found_key {
+    AES_SIV_KEY const *siv; /* NULL: only the reference opens its cookies */
+    unsigned format;
+    unsigned age;
+};
+
+/* foreign.c: one of the keys that may have sealed a cookie in a format of others, and how many there are. */
+unsigned nts_find_foreign(nts_engine const *engine, uint8_t const *cookie, struct found_key *found);
+
+/* foreign.c: writes a key's identifier in a format's order and length. */
+void nts_write_id(uint8_t *out, unsigned format, unsigned id);
+
+/* foreign.c: the algorithm that a plaintext names; 0 for none. */
+unsigned nts_number_of(struct request const *r);
+
+/* foreign.c: turns the plaintext into that of fresh cookies, which are as long as the old one: in the engine's format if
+ * that makes them as long, else in our own. */
+void nts_renew(nts_engine const *engine, struct request *r);
+
+/* foreign.c */
+void nts_forget_imported(nts_engine *engine);
 
 /* ---- Random octets ------------------------------------------------------------------------------------- */
 
@@ -138,11 +189,21 @@ struct master_key {
     AES_SIV_KEY *siv;
 };
 
+/* A key of another server. */
+struct imported_key {
+    unsigned format;
+    uint8_t id[4];
+    AES_SIV_KEY *siv; /* NULL: only the reference opens its cookies */
+};
+
 struct loop; /* sockets and buffers: loop.c */
 
 struct nts_engine {
     struct master_key keys[NTS_MAX_KEYS];
     size_t key_count;           /* the last key is current */
+    struct imported_key imported[NTS_MAX_IMPORTED];
+    size_t imported_count;
+    unsigned format;            /* of fresh cookies */
     uint8_t header[HEADER_LEN]; /* of every reply, without version, poll interval and timestamps */
     struct generator generator;
     struct limiter *limiter; /* NULL: no limit */

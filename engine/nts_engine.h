@@ -8,7 +8,8 @@
  *
  * The engine covers: all checks of length, version and mode; plain NTPv3 and NTPv4 requests without extension fields;
  * NTS requests with a Unique Identifier, a cookie for an AES-SIV algorithm, placeholders as long as the cookie, and
- * finally an authenticator with a 16-octet nonce and nothing encrypted; and the NTS NAKs to those.
+ * finally an authenticator with a 16-octet nonce and nothing encrypted; and the NTS NAKs to those. Cookies may have the
+ * format of another server. Where more than one key may have sealed a cookie, the reference tries them.
  *
  * An engine belongs to one thread. Only nts_engine_new, nts_engine_attach and the nts_engine_set_ functions allocate. (With the
  * libcrypto backend, OpenSSL also allocates and frees memory for each client's key.) The engine knows nothing of
@@ -65,11 +66,23 @@ enum {
     NTS_BATCH = 64,         /* packets in one batch and in one system call */
     NTS_MAX_REQUEST = 2048, /* octets; nts.protocol.ts_server.MAX_REQUEST */
     NTS_MAX_KEYS = 128,
+    NTS_MAX_IMPORTED = 128,
     NTS_MAX_SOCKETS = 64,
     NTS_MAX_HANDOVERS = 256 /* packets that can wait for the reference */
 };
 
+/* The members of nts.codec.keyring.CookieFormat, in the same order. */
+enum nts_format { NTS_OWN, NTS_CHRONY, NTS_NTPSEC, NTS_FORMATS };
+
 typedef struct nts_engine nts_engine;
+
+/* A key of another server, whose cookies we open. */
+typedef struct {
+    uint8_t id[4];    /* as its cookies begin */
+    uint8_t format;   /* NTS_CHRONY or NTS_NTPSEC */
+    uint8_t usable;   /* 0: only the reference knows its algorithm, and gets its cookies */
+    uint8_t key[32];
+} nts_imported;
 
 /* What the server says of its clock (RFC 5905 section 7.3). Times are as on the wire. */
 typedef struct {
@@ -110,6 +123,13 @@ char const *nts_engine_backend(void);
 /* Replaces the master keys: n identifiers, and n keys of 32 octets one after another. The last key is the current one.
  * Returns 1. Returns 0 and keeps the old keys when there are more than NTS_MAX_KEYS or memory is short. */
 int nts_engine_set_keys(nts_engine *engine, uint16_t const *ids, uint8_t const *keys, size_t n);
+
+/* Replaces the keys of other servers. Returns 1. Returns 0 and keeps the old ones when there are more than
+ * NTS_MAX_IMPORTED or memory is short. */
+int nts_engine_set_imported(nts_engine *engine, nts_imported const *keys, size_t n);
+
+/* The format of fresh cookies. */
+void nts_engine_set_format(nts_engine *engine, unsigned format);
 
 void nts_engine_set_system(nts_engine *engine, nts_system const *system);
 

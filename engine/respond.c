@@ -4,7 +4,7 @@
  * calls.
  *
  * Each step handles the whole batch, so that libaes_siv can interleave the messages. nts/codec/cookies.py defines the layout
- * of a cookie, nts/protocol/ts_server.py that of a reply.
+ * of a cookie, nts/codec/foreign_keys.py those of other servers, nts/protocol/ts_server.py that of a reply.
  */
 #include <openssl/crypto.h>
 #include <stdlib.h>
@@ -16,6 +16,7 @@
 #define COOKIE_FIELD 0x0204
 #define AUTHENTICATOR_FIELD 0x0404
 #define MASTER_KEY_LEN 32
+#define TWO_NONCES 104 /* a cookie of this length has a nonce of 16 or of 20 octets */
 #define KISS_POLL 6 /* as in nts/protocol/ts_server.py */
 
 /* ---- Algorithms ---------------------------------------------------------------------------------------- */
@@ -109,6 +110,7 @@ void nts_engine_free(nts_engine *engine)
     if (engine == NULL)
         return;
     free_keys(engine->keys, engine->key_count);
+    nts_forget_imported(engine);
     nts_random_close(&engine->generator);
     nts_loop_free(engine->loop);
     free(engine->limiter);
@@ -128,15 +130,49 @@ void nts_engine_count_into(nts_engine *engine, uint64_t *cells)
 
 /* ---- The steps of a batch ------------------------------------------------------------------------------ */
 
-/* Whether the engine can answer a request with the keys that its authentic cookie holds: algorithm, S2C, C2S. */
+/* Whether the engine can answer a request with the keys that its authentic cookie holds. */
 static int keys_are_usable(struct request *r)
 {
-    if (r->keys_len < 2)
-        return 0;
-    nts_declassify(r->keys, 2); /* the length of the cookie tells the algorithm anyway */
-    r->algorithm = find_algorithm(load16(r->keys));
-    return r->algorithm != NULL && r->keys_len == 2 + 2 * r->algorithm->key_len &&
+    size_t const number_len = nts_formats[r->format].number_len;
+
+    nts_declassify(r->keys, r->keys_len < number_len ? r->keys_len : number_len); /* the length of the cookie tells it */
+    r->algorithm = find_algorithm(nts_number_of(r));
+    return r->algorithm != NULL && r->keys_len == number_len + 2 * r->algorithm->key_len &&
            load16(r->packet + r->authenticator + 4) == r->algorithm->nonce_len;
+}
+
+/* The nonce's length in a cookie of our own of this length; nts/codec/cookies.py says why there are several. */
+static size_t own_nonce_len(size_t cookie_len)
+{
+    switch (cookie_len) {
+    case 64: case 96:
+        return 12;
+    case TWO_NONCES: case 136: case 168:
+        return 20;
+    default:
+        return NONCE_LEN;
+    }
+}
+
+/* The key with which to open a cookie. Sets format and length of the nonce, and the verdict if the cookie does not open:
+ * where it might have been another key or nonce, the reference tries all. NULL when there is nothing to try. */
+static AES_SIV_KEY const *choose_key(nts_engine const *engine, struct request *r, uint8_t const *cookie, size_t cookie_len)
+{
+    AES_SIV_KEY const *const own = find_key(engine, load16(cookie), &r->key_age);
+    struct found_key found;
+    unsigned const count = nts_find_foreign(engine, cookie, &found);
+
+    r->format = NTS_OWN;
+    r->cookie_nonce_len = own_nonce_len(cookie_len);
+    r->verdict = own != NULL && cookie_len == TWO_NONCES ? NTS_HANDOVER : NTS_NAK_COOKIE;
+    if (count == 0)
+        return own;
+    if (own != NULL || count > 1 || found.siv == NULL)
+        r->verdict = NTS_HANDOVER;
+    r->format = found.format;
+    r->cookie_nonce_len = NONCE_LEN;
+    r->key_age = found.age;
+    return found.siv;
 }
 
 /* Opens the cookies, and sets the verdict of requests whose cookie is not ours or holds no AES-SIV keys. */
@@ -148,26 +184,26 @@ static void open_cookies(nts_engine *engine, struct request *requests, size_t n)
     for (size_t i = 0; i < n; i++) {
         struct request *const r = &requests[i];
         uint8_t const *body;
-        size_t body_len;
+        size_t body_len, head_len;
         AES_SIV_KEY const *key;
 
         if (r->verdict != NTS_ANSWERED_NTS)
             continue;
-        r->verdict = NTS_NAK_COOKIE; /* unless the cookie opens */
         body = r->packet + r->cookie + FIELD_HEADER_LEN;
         body_len = r->cookie_len - FIELD_HEADER_LEN;
-        if (body_len < COOKIE_HEAD_LEN + TAG_LEN || body_len > COOKIE_HEAD_LEN + TAG_LEN + MAX_KEYS_LEN)
-            continue;
-        key = find_key(engine, load16(body), &r->key_age);
-        if (key == NULL)
+        key = choose_key(engine, r, body, body_len);
+        head_len = nts_formats[r->format].id_len + r->cookie_nonce_len;
+        if (key == NULL || body_len < head_len + TAG_LEN || body_len > head_len + TAG_LEN + MAX_KEYS_LEN)
             continue;
         engine->owners[count] = r;
         messages[count++] = (AES_SIV_MSG){
             .key = key,
-            .nonce = body + 2,
-            .nonce_len = NONCE_LEN,
-            .in = body + COOKIE_HEAD_LEN,
-            .in_len = body_len - COOKIE_HEAD_LEN,
+            .nonce = body + nts_formats[r->format].id_len,
+            .nonce_len = r->cookie_nonce_len,
+            .ad = body,
+            .ad_len = nts_formats[r->format].associates_head ? head_len : 0,
+            .in = body + head_len,
+            .in_len = body_len - head_len,
             .out = r->keys,
         };
     }
@@ -197,7 +233,7 @@ static void authenticate(nts_engine *engine, struct request *requests, size_t n)
             continue;
         engine->owners[count] = r;
         messages[count++] = (AES_SIV_MSG){
-            .raw_key = r->keys + 2 + r->algorithm->key_len,
+            .raw_key = nts_c2s(r),
             .raw_key_len = r->algorithm->key_len,
             .nonce = field + 8,
             .nonce_len = r->algorithm->nonce_len,
@@ -245,25 +281,31 @@ static void mint(nts_engine *engine, struct request *requests, size_t n)
     for (size_t i = 0; i < n; i++) {
         struct request *const r = &requests[i];
         size_t const field_len = r->cookie_len; /* a fresh cookie has the length of the old one */
+        struct format const *format;
         struct master_key const *current;
-        uint8_t *cookie;
+        uint8_t *cookie, *nonce;
 
         if (!is_protected(r))
             continue;
+        nts_renew(engine, r);
+        format = &nts_formats[r->format];
         current = &engine->keys[engine->key_count - 1]; /* exists, since one of the keys opened the cookie */
         cookie = r->reply + HEADER_LEN + r->unique_id_len + auth_len(r);
         for (unsigned j = 0; j < r->cookies; j++, cookie += field_len) {
             store16(cookie, COOKIE_FIELD);
             store16(cookie + 2, field_len);
-            store16(cookie + 4, current->id);
-            nts_random(&engine->generator, cookie + 6, NONCE_LEN);
+            nts_write_id(cookie + FIELD_HEADER_LEN, r->format, current->id);
+            nonce = cookie + FIELD_HEADER_LEN + format->id_len;
+            nts_random(&engine->generator, nonce, r->cookie_nonce_len);
             messages[count++] = (AES_SIV_MSG){
                 .key = current->siv,
-                .nonce = cookie + 6,
-                .nonce_len = NONCE_LEN,
+                .nonce = nonce,
+                .nonce_len = r->cookie_nonce_len,
+                .ad = cookie + FIELD_HEADER_LEN,
+                .ad_len = format->associates_head ? format->id_len + r->cookie_nonce_len : 0,
                 .in = r->keys,
-                .in_len = field_len - FIELD_HEADER_LEN - COOKIE_HEAD_LEN - TAG_LEN,
-                .out = cookie + FIELD_HEADER_LEN + COOKIE_HEAD_LEN,
+                .in_len = r->keys_len,
+                .out = nonce + r->cookie_nonce_len,
             };
         }
         nts_random(&engine->generator, r->nonce, r->algorithm->nonce_len);
@@ -340,7 +382,7 @@ void nts_finish(nts_engine *engine, struct request *const *requests, uint64_t co
         store16(field + 6, TAG_LEN + plaintext_len);
         memcpy(field + 8, r->nonce, nonce_len);
         messages[count++] = (AES_SIV_MSG){
-            .raw_key = r->keys + 2,
+            .raw_key = nts_s2c(r),
             .raw_key_len = r->algorithm->key_len,
             .nonce = field + 8,
             .nonce_len = nonce_len,

@@ -24,7 +24,7 @@ from cffi import FFI
 
 from nts import ROOT
 
-SOURCES = ("packet.c", "random.c", "limit.c", "respond.c", "loop.c", "testing.c")
+SOURCES = ("packet.c", "random.c", "limit.c", "foreign.c", "respond.c", "loop.c", "testing.c")
 HEADERS = ("nts_engine.h", "testing.h")
 
 

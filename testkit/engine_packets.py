@@ -58,7 +58,7 @@ def bad_cookies(keys: SessionKeys) -> dict[str, bytes]:
         "short": good[:12],
         "no-tag": good[:32],
         "least": foreign_cookie(b"")[:32] + bytes(4),
-        "long": good + bytes(4),
+        "long": good + bytes(8),
         "longest": CURRENT_KEY.id.to_bytes(2, "big") + octets(1598),
         "tag": flipped(good, 8 * 18),
         "end": flipped(good, 8 * len(good) - 1),
@@ -68,7 +68,7 @@ def bad_cookies(keys: SessionKeys) -> dict[str, bytes]:
 def foreign_cookies() -> list[bytes]:
     """Authentic cookies whose contents are not what the engine knows: they may be for other algorithms, as AEAD 30."""
     octets = Counter("foreign cookies")
-    kinds, sizes = (0, 14, 15, 16, 17, 18, 30, 0x0F0F, 0x010F, 0xFFFF), (2, 6, 34, 62, 66, 70, 98, 130)
+    kinds, sizes = (0, 14, 15, 16, 17, 18, 30, 0x0F0F, 0x010F, 0xFFFF), (2, 6, 34, 58, 66, 70, 98, 130)
     return [
         foreign_cookie(struct.pack(">H", kind) + octets(size - 2))
         for kind, size in product(kinds, sizes)

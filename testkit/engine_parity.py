@@ -19,7 +19,7 @@ from itertools import islice
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-from nts.codec.keyring import KeyRing
+from nts.codec.keyring import CookieFormat, KeyRing
 from nts.protocol import ts_server
 from nts.protocol.ts_server import MAX_REQUEST, Outcome, SystemVariables
 from testkit.engine import EngineForTests
@@ -30,6 +30,7 @@ BATCH = 64
 MOST_OCTETS = BATCH * (8 + 1) * 16  # that a batch can draw: nonces of eight cookies and of one reply each
 OCTETS = hashlib.shake_128(b"stream").digest(MOST_OCTETS)
 Outcomes = list[Outcome | None]
+Candidates = list[tuple[bytes | None, int, int, bytes]]
 
 
 @lru_cache(maxsize=1)
@@ -74,23 +75,44 @@ def shape_of(packet: bytes) -> str:
     return letters
 
 
-def has_foreign_cookie(packet: bytes, ring: KeyRing) -> bool:
-    """Whether the packet's first cookie is authentic, but does not hold keys for AES-SIV."""
+def cookie_in(packet: bytes) -> bytes:
+    """A packet's first cookie."""
     at = 48
     while True:
         kind, length = struct.unpack_from(">HH", packet, at)
         if kind == COOKIE:
-            break
+            return packet[at + 4 : at + length]
         at += length
-    body = packet[at + 4 : at + length]
-    master = ring.get(int.from_bytes(body[:2], "big"))
-    if master is None:
-        return False
+
+
+def candidates(cookie: bytes, ring: KeyRing) -> Candidates:
+    """What may have sealed a cookie: key (None: not AES-SIV-CMAC-256), start and end of the nonce, associated data."""
+    own: Candidates = [(k.key, 2, 2 + {64: 12, 96: 12, 104: 20, 136: 20, 168: 20}.get(len(cookie), 16), b"")
+           for k in ring.openers if cookie[:2] == struct.pack(">H", k.id)]  # fmt: skip
+    chrony: Candidates = [(k.key, 4, 20, b"") for k in ring.openers if cookie[:4] == struct.pack(">I", k.id)]
+    ntpsec: Candidates = [(k.key, 4, 20, cookie[:20]) for k in ring.openers if cookie[:4] == struct.pack("<I", k.id)]
+    for k in ring.imported:
+        if cookie[:4] == k.wire_id:
+            found = chrony if k.format is CookieFormat.CHRONY else ntpsec
+            found.insert(0, (k.key if k.aead == 15 else None, 4, 20, cookie[:20] if found is ntpsec else b""))
+    return [c[-1] for c in (own, chrony, ntpsec) if c]  # of several with one identifier, the newest
+
+
+def may_be_left(cookie: bytes, ring: KeyRing) -> bool:
+    """Whether the reference has to look: which key was it, or is it for an algorithm that the engine lacks?"""
+    found = candidates(cookie, ring)
+    if len(found) != 1:
+        return len(found) > 1
+    key, start, end, associated = found[0]
+    if key is None:
+        return True
     try:
-        contents = AESSIV(master.key).decrypt(body[18:], [b"", body[2:18]])
-    except InvalidTag:
-        return False
-    return (int.from_bytes(contents[:2], "big"), len(contents)) not in CONTENTS
+        contents = AESSIV(key).decrypt(cookie[end:], [associated, cookie[start:end]])
+    except (InvalidTag, ValueError):
+        return start == 2 and len(cookie) == 104  # another length of the nonce is possible
+    number = {2: contents[:2], 4: contents[3::-1] if associated else bytes([len(contents) // 64 * 15])}[start]
+    keys = len(contents) - (2 if start == 2 else 4 if associated else 0)
+    return (int.from_bytes(number, "big"), keys + 2) not in CONTENTS
 
 
 def covered(packet: bytes, ring: KeyRing) -> bool:
@@ -100,7 +122,7 @@ def covered(packet: bytes, ring: KeyRing) -> bool:
     version, mode = packet[0] >> 3 & 7, packet[0] & 7
     if version != 4 or mode != 3:
         return True
-    return bool(re.fullmatch("(UC|CU)P*A", shape_of(packet))) and not has_foreign_cookie(packet, ring)
+    return bool(re.fullmatch("(UC|CU)P*A", shape_of(packet))) and not may_be_left(cookie_in(packet), ring)
 
 
 def judged(

@@ -1,8 +1,42 @@
 # SPDX-License-Identifier: MIT
 """Keys and cookies of other servers: what a chronyd 4.3 and NTPsec's ntpd 1.2.2 wrote and gave to our client.
 
-Nothing is protected with these keys.
+Nothing is protected with these keys. The functions make cookies as those servers do, with cryptography's ciphers.
 """
+
+from __future__ import annotations
+
+import struct
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV, AESSIV
+
+from nts.codec.aead import SessionKeys
+from nts.codec.keyring import MasterKey
+
+NONCE = bytes(range(64, 84))
+
+
+def chrony_cookie(key_id: int, key: bytes, keys: SessionKeys) -> bytes:
+    """Of a chronyd with AES-SIV-CMAC-256 or, if the key has 16 octets, with AES-128-GCM-SIV."""
+    head = struct.pack(">I", key_id)
+    if len(key) == 16:
+        return head + NONCE[:12] + AESGCMSIV(key).encrypt(NONCE[:12], keys.c2s + keys.s2c, None)
+    return head + NONCE[:16] + AESSIV(key).encrypt(keys.c2s + keys.s2c, [b"", NONCE[:16]])
+
+
+def ntpsec_cookie(key_id: int, key: bytes, keys: SessionKeys, order: str = "<") -> bytes:
+    """Of an NTPsec on a host of that order of octets."""
+    head = struct.pack(order + "I", key_id) + NONCE[:16]
+    plaintext = struct.pack(order + "I", keys.aead) + keys.c2s + keys.s2c
+    return head + AESSIV(key).encrypt(plaintext, [head, head[4:]])
+
+
+def stretched_cookie(master: MasterKey, keys: SessionKeys, nonce_length: int) -> bytes:
+    """One of our own whose nonce is not of the usual length."""
+    nonce = NONCE[:nonce_length]
+    plaintext = struct.pack(">H", keys.aead) + keys.s2c + keys.c2s
+    return struct.pack(">H", master.id) + nonce + AESSIV(master.key).encrypt(plaintext, [b"", nonce])
+
 
 CHRONY_KEYS = """NKS0
 15 0.0

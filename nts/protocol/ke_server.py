@@ -16,7 +16,7 @@ from nts.base.registry import COOKIES_WANTED, NTP_PORT, ErrorCode, Protocol, Rec
 from nts.base.text import same_address
 from nts.codec import cookies, records
 from nts.codec.aead import Aead, Exporter, export_keys, possible_contexts
-from nts.codec.keyring import KeyRing
+from nts.codec.keyring import CookieFormat, KeyRing
 from nts.codec.records import Message, Record
 
 MAX_REQUEST = 16384  # octets; RFC 8915 section 4 asks for at least 1024
@@ -112,15 +112,15 @@ class KeServer:
         if Protocol.NTPV4 not in request.protocols:
             # Section 4.1.2: the response is a subset of the request, and may be empty.
             return Outcome(Verdict.NO_PROTOCOL, records.encode_message([_next_protocol()]))
-        aead = self.choose_aead(request.aeads)
+        aead = self.choose_aead(_unambiguous(request, ring.format))
         if aead is None:
             # Section 4.1.5: empty if the server supports none of the algorithms offered.
             return Outcome(Verdict.NO_AEAD, records.encode_message([_next_protocol(Protocol.NTPV4), _aead()]))
-        master = ring.current
-        if master is None:
-            return self.fail(Verdict.NO_MASTER_KEY)
         confirmed = request.compliant_context and aead is Aead.AES_128_GCM_SIV
         contents = tuple(export_keys(export, aead, c) for c in possible_contexts(aead, confirmed=confirmed))
+        master = cookies.sealer(ring, contents)
+        if master is None:
+            return self.fail(Verdict.NO_MASTER_KEY)
         response = [_next_protocol(Protocol.NTPV4), _aead(aead), *self._where(request, local_address)]
         if confirmed:
             response.append(Record(RecordType.COMPLIANT_CONTEXT, False, b""))
@@ -151,6 +151,15 @@ class KeServer:
         if self.ntp_port != NTP_PORT:
             location.append(Record(RecordType.PORT, True, records.encode_u16s(self.ntp_port)))
         return location
+
+
+def _unambiguous(request: Request, cookie_format: CookieFormat) -> tuple[int, ...]:
+    """The algorithms offered for which a cookie of this format has room: others' cookies hold one pair of keys.
+
+    A client of AEAD 30 has two that it may use, unless it says which.
+    """
+    doubtful = cookie_format is not CookieFormat.OWN and not request.compliant_context
+    return tuple(a for a in request.aeads if not (doubtful and a == Aead.AES_128_GCM_SIV))
 
 
 def parse_request(message: Message) -> Request:

@@ -27,7 +27,7 @@ from nts.codec import cookies, extensions
 from nts.codec.aead import SessionKeys
 from nts.codec.cookies import Contents
 from nts.codec.extensions import Authenticator, Field
-from nts.codec.keyring import KeyRing, MasterKey
+from nts.codec.keyring import ForeignKey, KeyRing, MasterKey
 from nts.codec.ntp import HEADER_LENGTH, Header
 
 VERSIONS = (3, 4)
@@ -218,7 +218,7 @@ def _respond_nts(
 ) -> Outcome:
     """Open the cookie, authenticate, and answer with time or with a NAK (section 5.7)."""
     try:
-        contents = cookies.open_cookie(ring, request.cookie.body)
+        contents, _, key_age = cookies.opened(ring, request.cookie.body)
     except AuthError:
         return _nak(Verdict.NAK_COOKIE, request, reply, now, limit)
     aead = contents[0].aead
@@ -230,13 +230,11 @@ def _respond_nts(
         return _nak(Verdict.NAK_AUTH, request, reply, now, limit)
     placeholders = request.placeholders + _encrypted_placeholders(plaintext, request.cookie)
     verdict, reply = _limited(Verdict.ANSWERED_NTS, reply, limit)
-    master = ring.current
-    assert master is not None  # the ring has just opened a cookie
-    minted = _mint(master, contents, 1 + min(placeholders, MAX_PLACEHOLDERS), random)
+    master, nonce_length = cookies.renewal(ring, request.cookie.body, contents)
+    minted = _mint(master, contents, 1 + min(placeholders, MAX_PLACEHOLDERS), lambda: random(nonce_length))
     nonce = random(aead.nonce_length)
     head = replace(reply, transmit=now()).encode() + _echo(request.unique_id)
     body = extensions.encode_authenticator(nonce, keys.s2c_cipher.seal(nonce, minted, head))
-    key_age = ring.age(cookies.key_id(request.cookie.body))
     return Outcome(verdict, head + extensions.encode(FieldType.AUTHENTICATOR, body), key_age)
 
 
@@ -263,12 +261,9 @@ def _encrypted_placeholders(plaintext: bytes, cookie: Field) -> int:
     return _count_placeholders(fields, cookie)
 
 
-def _mint(master: MasterKey, contents: Contents, count: int, random: Callable[[int], bytes]) -> bytes:
+def _mint(master: MasterKey | ForeignKey, contents: Contents, count: int, nonce: Callable[[], bytes]) -> bytes:
     """`count` fresh cookies as extension fields."""
-    return b"".join(
-        extensions.encode(FieldType.COOKIE, cookies.seal(master, contents, random(cookies.NONCE_LENGTH)))
-        for _ in range(count)
-    )
+    return b"".join(extensions.encode(FieldType.COOKIE, cookies.seal(master, contents, nonce())) for _ in range(count))
 
 
 def _nak(verdict: Verdict, request: _NtsRequest, reply: Header, now: Callable[[], int], limit: Limiter) -> Outcome:

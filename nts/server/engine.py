@@ -13,7 +13,7 @@ from typing import Any
 
 from nts._engine_build import fingerprint
 from nts.base.errors import LibraryError
-from nts.codec.keyring import MASTER_KEY_LENGTH, KeyRing
+from nts.codec.keyring import COOKIE_AEAD, MASTER_KEY_LENGTH, CookieFormat, ForeignKey, KeyRing
 from nts.protocol.rate_limit import Limit
 from nts.protocol.ts_server import SystemVariables, Verdict
 
@@ -34,6 +34,15 @@ def _module() -> Any:
     except ImportError as e:
         raise LibraryError(f"the native engine has not been built for this Python ({e})") from None
     return _engine
+
+
+def _imported(key: ForeignKey) -> dict[str, Any]:
+    """`nts_imported`."""
+    usable = key.aead is COOKIE_AEAD
+    return {
+        "id": key.wire_id, "format": tuple(CookieFormat).index(key.format), "usable": usable,
+        "key": key.key if usable else bytes(MASTER_KEY_LENGTH),
+    }  # fmt: skip
 
 
 class Engine:
@@ -64,6 +73,10 @@ class Engine:
         assert len(octets) == len(keys) * MASTER_KEY_LENGTH
         if not self._lib.nts_engine_set_keys(self._engine, ids, octets, len(keys)):
             raise LibraryError("the native engine cannot allocate the master keys", hint="keep fewer of them")
+        imported = self._ffi.new("nts_imported[]", [_imported(k) for k in ring.imported])
+        if not self._lib.nts_engine_set_imported(self._engine, imported, len(imported)):
+            raise LibraryError("the native engine cannot allocate the imported keys", hint="import fewer of them")
+        self._lib.nts_engine_set_format(self._engine, tuple(CookieFormat).index(ring.format))
 
     def set_system(self, system: SystemVariables) -> None:
         """Serve these system variables from now on."""

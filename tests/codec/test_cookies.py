@@ -125,7 +125,7 @@ def test_no_bit_can_be_changed(aead: Aead) -> None:
 )  # fmt: skip
 def test_foreign_contents_under_the_right_key_are_refused(plaintext: bytes) -> None:
     """Another algorithm, or keys of another length than its own: key files are shared with other servers."""
-    with pytest.raises(AuthError, match="unknown contents"):
+    with pytest.raises(AuthError, match=r"unknown contents|not authentic"):
         cookies.open_cookie(RING, foreign_cookie(plaintext))
 
 

@@ -11,8 +11,7 @@ from nts.base.errors import AuthError
 from nts.codec import cookies, foreign_keys
 from nts.codec.aead import SessionKeys
 from nts.codec.cookies import Contents
-from nts.codec.foreign_keys import ForeignKey
-from nts.codec.keyring import KeyRing
+from nts.codec.keyring import ForeignKey, KeyRing
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,10 @@ class OurOpener:
 
     def open(self, cookie: bytes) -> Opened | None:
         try:
-            contents = cookies.open_cookie(self.ring, cookie)
+            contents, key, _ = cookies.opened(self.ring, cookie)
         except AuthError:
             return None
-        return Opened("master keys", f"{cookie[:2].hex()}", contents)
+        return Opened("master keys", f"{key.id:04x}", contents)
 
 
 @dataclass(frozen=True)
@@ -58,26 +57,26 @@ class ForeignOpener:
 
     source: str
     keys: tuple[ForeignKey, ...] = field(repr=False)
-    open_with: Callable[[ForeignKey, bytes], SessionKeys | None]
     id_format: str
     """how that server writes a key identifier"""
 
     def open(self, cookie: bytes) -> Opened | None:
         for key in self.keys:
-            found = self.open_with(key, cookie)
-            if found is not None:
-                return Opened(self.source, format(key.id, self.id_format), (found,))
+            for candidate in key.in_each_order:
+                found = foreign_keys.open_cookie(candidate, cookie)
+                if found is not None:
+                    return Opened(self.source, format(key.id, self.id_format), (found,))
         return None
 
 
 def chrony_opener(text: str) -> Opener:
     """An opener with the keys in chronyd's file `ntskeys`. FormatError when it is not one."""
-    return ForeignOpener("chrony's keys", foreign_keys.read_chrony(text), foreign_keys.open_chrony, "08X")
+    return ForeignOpener("chrony's keys", foreign_keys.read_chrony(text), "08X")
 
 
 def ntpsec_opener(text: str) -> Opener:
     """An opener with the keys in an NTPsec server's file `nts-keys`. FormatError when it is not one."""
-    return ForeignOpener("NTPsec's keys", foreign_keys.read_ntpsec(text), foreign_keys.open_ntpsec, "d")
+    return ForeignOpener("NTPsec's keys", foreign_keys.read_ntpsec(text), "d")
 
 
 OPENERS: dict[str, Callable[[str], Opener]] = {"chrony": chrony_opener, "ntpsec": ntpsec_opener}
