@@ -180,7 +180,7 @@ def exit_codes(_suite: Suite) -> dict[str, int]:
 def server_ini(_suite: Suite) -> dict[str, dict[str, str]]:
     """Each option with its default."""
     return {
-        section: {option.name: option.metadata["default"] for option in dataclasses.fields(kind)}
+        section: {config.option_name(option): option.metadata["default"] for option in dataclasses.fields(kind)}
         for section, kind in config.SECTIONS.items()
     }
 

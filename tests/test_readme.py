@@ -89,9 +89,10 @@ def test_every_option_is_documented(script: str) -> None:
 def test_every_configuration_option_is_documented_with_its_default() -> None:
     text = section("Configuration")
     for option in itertools.chain(*map(dataclasses.fields, config.SECTIONS.values())):
-        assert f"`{option.name}`" in text
-        rows = [line for line in text.splitlines() if line.startswith("|") and f"`{option.name}`" in line]
-        assert any(option.metadata["default"] in row for row in rows), (option.name, rows)
+        name = config.option_name(option)
+        assert f"`{name}`" in text
+        rows = [line for line in text.splitlines() if line.startswith("|") and f"`{name}`" in line]
+        assert any(option.metadata["default"] in row for row in rows), (name, rows)
 
 
 def test_every_exit_code_is_documented() -> None:

@@ -1,14 +1,24 @@
 # SPDX-License-Identifier: MIT
-"""`server_helper.py rotate`: adds, stages or activates a master key, and says which keys that costs before they go."""
+"""`server_helper.py rotate`: adds, stages or activates a master key, and says which keys that costs before they go.
+
+If another server shares the keys (`[keys] export`), it gets each key before we seal with it: to add one is to stage it,
+to have that server read its file, and to activate it.
+"""
 
 from __future__ import annotations
 
 import os
+import shlex
+import subprocess
 
-from nts.server import keystore
-from nts.server.config import ServerConfig
+from nts.base.errors import ConfigError
+from nts.base.text import harmless
+from nts.server import keystore, peer_file
+from nts.server.config import ForeignFile, KeysConfig, ServerConfig
 from nts.server.keystore import KeyFile
 from nts.system import console, privileges
+
+_COMMAND_TIME = 60  # seconds
 
 
 def rotate(config: ServerConfig, how: str, *, dry_run: bool) -> None:
@@ -17,22 +27,71 @@ def rotate(config: ServerConfig, how: str, *, dry_run: bool) -> None:
     is_new, snapshot = not folder.exists(), keystore.load(folder)
     for problem in snapshot.problems:
         console.warn(problem)
+    peer = config.keys.exported
     if dry_run:
         print(f"would {_plan(how, snapshot)} in {folder}")
+        if peer is not None:
+            print(f"would write {peer.path}{_and_run(config.keys)}")
         if how != "stage" and (surplus := snapshot.surplus(max_keys)):
             print(f"would remove {_described(surplus)}")
         return
-    if how == "stage":
-        new = keystore.stage(folder, os.urandom)
+    try:
+        _rotate(config.keys, how)
+    finally:
+        if is_new and folder.exists():
+            privileges.give(config.server.user, folder, *folder.iterdir())
+
+
+def _rotate(keys: KeysConfig, how: str) -> None:
+    folder, peer, shared_add = keys.master_keys_dir, keys.exported, keys.exported is not None and how == "add"
+    if how == "stage" or (shared_add and not keystore.load(folder).staged):
+        new = keystore.stage(folder, os.urandom, peer_file.next_place(peer) if peer else None)
         print(f"staged master key {new.key.id:04x} in {folder}: servers accept its cookies and make none with it")
-    elif how == "activate":
-        new, removed = keystore.activate(folder, max_keys, _announce)
+    if peer is not None:
+        _publish(keys, peer)
+    if how == "activate" or shared_add:
+        new, removed = keystore.activate(folder, keys.max_keys, _announce)
         print(f"master key {new.key.id:04x} in {folder} is current now{_removal(removed)}")
-    else:
-        new, removed = keystore.rotate(folder, max_keys, os.urandom, _announce)
+        if peer is not None:
+            _publish(keys, peer)
+    elif how == "add":
+        new, removed = keystore.rotate(folder, keys.max_keys, os.urandom, _announce)
         print(f"new master key {new.key.id:04x} in {folder}{_removal(removed)}")
-    if is_new:
-        privileges.give(config.server.user, folder, *folder.iterdir())
+
+
+def _publish(keys: KeysConfig, peer: ForeignFile) -> None:
+    """Write the other server's key file, and have that server read it. ConfigError when that fails."""
+    ring = keystore.load(keys.master_keys_dir).ring
+    if ring.current is None:  # the first key is staged: nothing is sealed yet
+        return
+    peer_file.write(peer, ring, os.urandom)
+    if keys.export_command:
+        _run(keys.export_command)
+    print(f"wrote {peer.path}{_and_run(keys)}")
+
+
+def _and_run(keys: KeysConfig) -> str:
+    return f" and run {shlex.join(keys.export_command)}" if keys.export_command else ""
+
+
+def _run(command: tuple[str, ...]) -> None:
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            errors="replace", timeout=_COMMAND_TIME, check=False,
+        )  # fmt: skip
+        problem = harmless(" ".join(done.stdout.split())) or f"exit code {done.returncode}"
+    except OSError as e:
+        problem = str(e.strerror)
+    except subprocess.TimeoutExpired:
+        problem = f"it took more than {_COMMAND_TIME} seconds"
+    else:
+        if done.returncode == 0:
+            return
+    raise ConfigError(
+        f"export_command = {shlex.join(command)} failed: {problem}",
+        hint="the other server has not read its keys; once it can, rotate again, which goes on from here",
+    )
 
 
 def _plan(how: str, snapshot: keystore.Snapshot) -> str:

@@ -12,16 +12,19 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import shlex
 from collections.abc import Callable
 from configparser import ConfigParser
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from nts.base.errors import ConfigError
 from nts.base.registry import EXPORTER_LABEL
 from nts.base.text import is_ip_address, is_server_name, span, whole_number
+from nts.codec import foreign_keys
 from nts.codec.aead import Aead
+from nts.codec.keyring import FOREIGN_FORMATS, CookieFormat
 from nts.protocol.rate_limit import Limit
 from nts.system import inifile
 
@@ -138,6 +141,35 @@ def _endpoint(text: str) -> tuple[str, int] | None:
     return (host, number) if number else None
 
 
+def _cookie_format(text: str) -> CookieFormat:
+    return CookieFormat(_one_of(*(f.value for f in CookieFormat))(text))
+
+
+@dataclass(frozen=True)
+class ForeignFile:
+    """A key file of another server."""
+
+    format: CookieFormat
+    path: Path
+
+
+def _foreign_files(text: str) -> tuple[ForeignFile, ...]:
+    found = []
+    for item in filter(None, (i.strip() for i in text.split(","))):
+        kind, _, path = item.partition(":")
+        if kind not in (f.value for f in FOREIGN_FORMATS) or not path or "\0" in path:
+            raise ValueError("must be chrony:PATH or ntpsec:PATH, separated by commas, or empty")
+        found.append(ForeignFile(CookieFormat(kind), Path(path)))
+    return tuple(found)
+
+
+def _command(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError:
+        raise ValueError("must be a command with its arguments, quoted as in a shell, or empty") from None
+
+
 def _label(text: str) -> str:
     if not text.isascii() or not text.isprintable():
         raise ValueError("must be printable ASCII")
@@ -221,6 +253,34 @@ class KeysConfig:
     rotate_every: int | None = _option(_rotation, "")
     """seconds; None: only server_helper.py rotates"""
     key_label: str = _option(_label, "")
+    import_: tuple[ForeignFile, ...] = _option(_foreign_files, "")
+    """key files of other servers, whose cookies are opened too"""
+    cookie_format: CookieFormat = _option(_cookie_format, "own")
+    export: Path | None = _option(_optional_path, "")
+    """where `server_helper.py rotate` writes the keys for a server of that format; None: nowhere"""
+    export_command: tuple[str, ...] = _option(_command, "")
+    """makes that server read them"""
+
+    @property
+    def exported(self) -> ForeignFile | None:
+        """The key file that another server reads."""
+        return None if self.export is None else ForeignFile(self.cookie_format, self.export)
+
+    def format_problem(self, aeads: tuple[Aead, ...]) -> str | None:
+        """What in the options on other servers' formats does not go together, in a line; None when all does."""
+        known = foreign_keys.AEADS.get(self.cookie_format, tuple(Aead))
+        if set(aeads) - set(known):
+            numbers = ", ".join(str(int(a)) for a in known)
+            return (
+                f"cookie_format = {self.cookie_format.value}: its cookies have room for [ntske] aeads = {numbers} alone"
+            )
+        if self.export is not None and self.cookie_format is CookieFormat.OWN:
+            return "export needs cookie_format = chrony or ntpsec"
+        if self.export is not None and self.rotate_every is not None:
+            return "export needs rotate_every to be empty: only server_helper.py rotate can tell the other server"
+        if self.export_command and self.export is None:
+            return "export_command needs export"
+        return None
 
     @property
     def label_problem(self) -> str | None:
@@ -265,21 +325,39 @@ def load(path: Path) -> ServerConfig:
     config = ServerConfig(path, **{name: _read_section(parser, name, path) for name in SECTIONS})
     if config.ntske.auto_cert and config.ntske.root_ca is None:
         raise ConfigError(f"{path}: [ntske] auto_cert = yes needs root_ca, the file of the throwaway CA")
+    if problem := config.keys.format_problem(config.ntske.aeads):
+        raise ConfigError(f"{path}: [keys] {problem}")
     return config
+
+
+def option_name(option: Field[Any]) -> str:
+    """What a field is called in the file: `import` is a word of Python's."""
+    return option.name.removesuffix("_")
 
 
 def _read_section(parser: ConfigParser, section: str, path: Path) -> Any:
     """The options of a section, which may be missing, as the dataclass for it."""
     values: dict[str, Any] = {}
     for option in fields(SECTIONS[section]):
-        text = parser.get(section, option.name, fallback=option.metadata["default"]).strip()
+        name = option_name(option)
+        text = parser.get(section, name, fallback=option.metadata["default"]).strip()
         try:
             value = option.metadata["check"](text)
         except ValueError as e:
             excerpt = text if len(text) <= 100 else text[:97] + "..."
-            raise ConfigError(f"{path}: [{section}] {option.name} = {excerpt!r}: {e}") from None
-        values[option.name] = path.parent / value if isinstance(value, Path) else value
+            raise ConfigError(f"{path}: [{section}] {name} = {excerpt!r}: {e}") from None
+        values[option.name] = _from_folder(path.parent, value)
+    known = [option_name(option) for option in fields(SECTIONS[section])]
     for name in parser[section] if parser.has_section(section) else ():
-        if name not in values:
-            raise ConfigError(f"{path}: unknown option {name} in [{section}]; the options are {', '.join(values)}")
+        if name not in known:
+            raise ConfigError(f"{path}: unknown option {name} in [{section}]; the options are {', '.join(known)}")
     return SECTIONS[section](**values)
+
+
+def _from_folder(folder: Path, value: Any) -> Any:
+    """The value with its paths taken from this folder."""
+    if isinstance(value, Path):
+        return folder / value
+    if isinstance(value, tuple) and value and isinstance(value[0], ForeignFile):
+        return tuple(replace(f, path=folder / f.path) for f in value)
+    return value

@@ -15,6 +15,7 @@ from pathlib import Path
 from nts.server import metrics, workers
 from nts.server.config import ServerConfig
 from nts.server.counters import Board, Counters, Layout
+from nts.server.imported_keys import ImportedKeys
 from nts.server.keystore import KeyWatcher
 from nts.system import console, privileges, sandbox, service
 
@@ -84,7 +85,8 @@ class Harness:
         self._last_tick = time.monotonic()
         self.counters = Counters(layout, worker_count)
         self.board = Board(worker_count + 1)
-        self.watcher = KeyWatcher(config.keys.master_keys_dir, self._report)
+        keys = config.keys
+        self.watcher = KeyWatcher(keys.master_keys_dir, self._report, ImportedKeys(keys.import_), keys.cookie_format)
         self.watcher.ring()  # read the keys, and report problems with them, while we may still be root
         general = (
             metrics.of_workers(self.board, worker_count),
@@ -92,7 +94,7 @@ class Harness:
             metrics.of_keys(self.watcher),
         )
         self._exporter = metrics.Exporter(metrics_at, (*general, *sources)) if metrics_at else None
-        self._confine(config, [self.watcher.folder, *files], list(writable))
+        self._confine(config, [self.watcher.folder, *(f.path for f in keys.import_), *files], list(writable))
 
     def run(
         self,

@@ -23,14 +23,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nts.base.errors import ConfigError
-from nts.codec import ntp
-from nts.codec.keyring import MASTER_KEY_LENGTH, KeyRing, MasterKey
+from nts.codec import foreign_keys, ntp
+from nts.codec.keyring import MASTER_KEY_LENGTH, CookieFormat, ForeignKey, KeyRing, MasterKey
+from nts.server.imported_keys import ImportedKeys
 from nts.system import files
 
 _KEY, _STAGED = ".key", ".staged"
 LOCK = ".lock"
 _NAME = re.compile(r"[0-9a-f]{4}\.(key|staged)")
 _CONTENT = re.compile(rf"[0-9a-f]{{{2 * MASTER_KEY_LENGTH}}}\n?", re.IGNORECASE)
+_PLACE = foreign_keys.PLACES - 1
 _RESCAN = 1.0  # seconds
 _TICK_NS = 20_000_000  # longer than the granularity of file times on any kernel
 
@@ -57,7 +59,10 @@ class Snapshot:
 
     @property
     def ring(self) -> KeyRing:
-        return KeyRing(tuple(f.key for f in self.files), tuple(f.key for f in self.staged))
+        return self.ring_with((), CookieFormat.OWN)
+
+    def ring_with(self, imported: tuple[ForeignKey, ...], cookie_format: CookieFormat) -> KeyRing:
+        return KeyRing(tuple(f.key for f in self.files), tuple(f.key for f in self.staged), imported, cookie_format)
 
     def surplus(self, max_keys: int) -> tuple[KeyFile, ...]:
         """The files that have to go before another key becomes current. Since max_keys >= 2, the current one stays."""
@@ -208,11 +213,12 @@ def _is_due(snapshot: Snapshot, every: int) -> bool:
     return not snapshot.files or not 0 <= time.time_ns() - snapshot.files[-1].mtime_ns < every * ntp.NS
 
 
-def stage(folder: Path, random: Random) -> KeyFile:
-    """Make a staged key. ConfigError when there is one already."""
+def stage(folder: Path, random: Random, place: int | None = None) -> KeyFile:
+    """Make a staged key. ConfigError when there is one already. `place`: the two lowest bits of its identifier."""
     with _locked(folder):
-        load(folder).may_stage()
-        key, mtime_ns = _draw(folder, random), time.time_ns()
+        snapshot = load(folder)
+        snapshot.may_stage()
+        key, mtime_ns = _draw(folder, snapshot, random, place), time.time_ns()
         path = folder / f"{key.id:04x}{_STAGED}"
         files.rename(_write(folder, key, mtime_ns), path)
         return KeyFile(path, mtime_ns, key)
@@ -248,14 +254,21 @@ def _locked(folder: Path) -> Iterator[None]:
 def _add(
     folder: Path, snapshot: Snapshot, max_keys: int, random: Random, announce: Announce = lambda _: None
 ) -> tuple[KeyFile, tuple[int, ...]]:
-    return _put(folder, snapshot, _draw(folder, random), max_keys, announce)
+    return _put(folder, snapshot, _draw(folder, snapshot, random), max_keys, announce)
 
 
-def _draw(folder: Path, random: Random) -> MasterKey:
-    """A random key. No file has its identifier yet, not even a damaged one."""
+def _draw(folder: Path, snapshot: Snapshot, random: Random, place: int | None = None) -> MasterKey:
+    """A random key. No file has its identifier yet, not even a damaged one.
+
+    The two lowest bits of identifiers count up, as chronyd has it: its four keys have places by these bits.
+    """
+    if place is None and snapshot.files:
+        place = snapshot.files[-1].key.id + 1
     taken = {name.partition(".")[0] for name in os.listdir(folder)}  # noqa: PTH208 - names only
     while True:
-        key = MasterKey(int.from_bytes(random(2), "big"), random(MASTER_KEY_LENGTH))
+        number = int.from_bytes(random(2), "big")
+        number = number if place is None else number & ~_PLACE | place & _PLACE
+        key = MasterKey(number, random(MASTER_KEY_LENGTH))
         if f"{key.id:04x}" not in taken:
             return key
 
@@ -297,13 +310,23 @@ def is_for_group(mode: int) -> bool:
 class KeyWatcher:
     """A key ring that follows the folder. Each call of `ring` costs a stat(); files are read only after a change.
 
+    Imported files are looked at once a second: another server makes a key long before it uses it, or uses it itself.
+
     A rename changes the folder's times, so the next call sees a rotation. Files edited in place are seen within a
     second. While the folder is missing or unreadable, the last good ring stays in use, and while a file is unreadable,
     so does its key (to revoke a key, delete its file). `report` gets a line for each new problem.
     """
 
-    def __init__(self, folder: Path, report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        report: Callable[[str], None],
+        imported: ImportedKeys | None = None,
+        cookie_format: CookieFormat = CookieFormat.OWN,
+    ) -> None:
         self.folder, self._report = folder, report
+        self._imports, self._format = imported or ImportedKeys(), cookie_format
+        self.imported: tuple[ForeignKey, ...] = ()
         self._seen: tuple[int, int] | None = None
         self._next_scan = 0.0
         self._reported: set[str] = set()
@@ -353,8 +376,12 @@ class KeyWatcher:
             snapshot, problems = self._snapshot, [str(e)]
         if not snapshot.files:
             problems.append(f"no master key in {self.folder}: cookies cannot be made or opened")
-        if (snapshot.files, snapshot.staged) != (self._snapshot.files, self._snapshot.staged):
-            self._snapshot, self._ring = snapshot, snapshot.ring
+        imported, more = self._imports.read()
+        keys = (snapshot.files, snapshot.staged, imported)
+        if keys != (self._snapshot.files, self._snapshot.staged, self.imported) or self._ring.format != self._format:
+            self._snapshot, self.imported = snapshot, imported
+            self._ring = snapshot.ring_with(imported, self._format)
+        problems += more
         unreported, self._reported = set(problems) - self._reported, set(problems)
         for problem in sorted(unreported):
             self._report(problem)

@@ -11,6 +11,7 @@ import pwd
 import socket
 import stat
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +21,10 @@ from nts.base.errors import NTSError
 from nts.base.registry import Leap
 from nts.base.text import counted
 from nts.codec import aead, aes_siv, ntp
-from nts.server import keystore, listen
+from nts.codec.keyring import CookieFormat
+from nts.server import keystore, listen, peer_file
 from nts.server.config import ServerConfig
+from nts.server.imported_keys import ImportedKeys
 from nts.system import addresses, certs, clock, privileges, tls
 
 _OLD_KEY = 7 * 86400  # seconds; RFC 8915 section 6 suggests a new one every day
@@ -45,7 +48,8 @@ def status(config: ServerConfig) -> dict[str, Any]:
     """Keys, certificate and advertised server, for JSON. No secrets."""
     snapshot = keystore.load(config.keys.master_keys_dir)
     keys = [{"id": f"{f.key.id:04x}", "age_seconds": _age(f)} for f in snapshot.files]
-    label_problem = config.keys.label_problem
+    imported, problems = ImportedKeys(config.keys.import_).read()
+    label_problem, exported = config.keys.label_problem, config.keys.exported
     try:
         description = certs.describe(config.ntske.server_cert)
         certificate: dict[str, Any] = {
@@ -63,7 +67,10 @@ def status(config: ServerConfig) -> dict[str, Any]:
             "oldest_first": keys,
             "current": keys[-1]["id"] if keys else None,
             "staged": [{"id": f"{f.key.id:04x}", "age_seconds": _age(f)} for f in snapshot.staged],
-            "problems": [*snapshot.problems, *([label_problem] if label_problem else ())],
+            "cookie_format": config.keys.cookie_format.value,
+            "imported": [{"format": k.format.value, "id": f"{k.id:08x}"} for k in imported],
+            "exported": str(exported.path) if exported else None,
+            "problems": [*snapshot.problems, *problems, *([label_problem] if label_problem else ())],
         },
         "certificate": certificate,
         "advertised": {"server": config.ntpv4.server or None, "port": config.ntpv4.port},
@@ -79,6 +86,11 @@ def status_lines(status: dict[str, Any]) -> list[str]:
         place = "current" if key["id"] == keys["current"] else "previous"
         lines.append(f"  {key['id']}  {place}, {_dated(key['age_seconds'])}")
     lines += [f"  {key['id']}  staged, {_dated(key['age_seconds'])}" for key in keys["staged"]]
+    for cookie_format, count in Counter(k["format"] for k in keys["imported"]).items():
+        lines.append(f"  {counted(count, 'imported key')} of {cookie_format}'s")
+    if keys["cookie_format"] != CookieFormat.OWN.value:
+        where = f", which reads these keys in {keys['exported']}" if keys["exported"] else ""
+        lines.append(f"  cookies have the format of {keys['cookie_format']}{where}")
     if not keys["oldest_first"]:
         lines.append("  none yet: the first is made when ntske_server.py starts")
     lines += [f"  problem: {p}" for p in keys["problems"]]
@@ -113,7 +125,8 @@ def check(config: ServerConfig) -> list[Finding]:
     """Check everything that can be checked before the servers start."""
     findings = [Finding("ok", f"{config.path} is valid")]
     parts = (
-        _check_algorithms, _check_certificate, _check_keys, _check_user, _check_ports, _check_clock, _check_advertised
+        _check_algorithms, _check_certificate, _check_keys, _check_foreign, _check_user, _check_ports, _check_clock,
+        _check_advertised,
     )  # fmt: skip
     for part in parts:
         try:
@@ -171,7 +184,8 @@ def _check_user(config: ServerConfig) -> Iterator[Finding]:
     account, folder = privileges.account(user), config.keys.master_keys_dir
     if config.keys.rotate_every and folder.exists() and folder.stat().st_uid != account.pw_uid:
         yield Finding("warning", f"{folder} does not belong to user {user}: can that user write it, to rotate keys?")
-    paths = [p for p in (ke.server_cert, ke.server_key, folder) if p.exists()]
+    imported = [f.path for f in config.keys.import_]
+    paths = [p for p in (ke.server_cert, ke.server_key, folder, *imported) if p.exists()]
     snapshot = keystore.load(folder)
     paths += [f.path for f in (*snapshot.files, *snapshot.staged)]
     if not privileges.is_root():
@@ -213,6 +227,23 @@ def _check_keys(config: ServerConfig) -> Iterator[Finding]:
     level = "warning" if _age(newest) > (2 * every if every else _OLD_KEY) else "ok"
     dated = f"{newest.key.id:04x}, is {_dated(_age(newest))}"
     yield Finding(level, f"{counted(len(snapshot.files), 'master key')}; the current one, {dated}")
+
+
+def _check_foreign(config: ServerConfig) -> Iterator[Finding]:
+    """The files of other servers."""
+    for file in config.keys.import_:
+        keys, problems = ImportedKeys([file]).read()
+        yield from (Finding("error", p) for p in problems)
+        if keys:
+            yield Finding("ok", f"{file.path} has {counted(len(keys), 'key')} of {file.format.value}'s")
+    exported = config.keys.exported
+    if exported is None:
+        return
+    if peer_file.holds(exported, keystore.load(config.keys.master_keys_dir).ring):
+        yield Finding("ok", f"{exported.path} has the current key")
+    else:
+        text = "the current key is not current there, or a staged one is missing: server_helper.py rotate writes it"
+        yield Finding("error", f"{exported.path}: {text}")
 
 
 def _check_access(folder: Path) -> Iterator[Finding]:

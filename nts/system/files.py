@@ -26,10 +26,13 @@ def read(path: Path, *, hint: str | None = None) -> bytes:
         raise ConfigError(f"cannot read {path}: {e.strerror}", hint=hint) from None
 
 
-def write_private(path: Path, text: str, *, mtime_ns: int | None = None, for_group: bool = False) -> None:
+def write_private(
+    path: Path, text: str, *, mtime_ns: int | None = None, for_group: bool = False, like: os.stat_result | None = None
+) -> None:
     """Write a file of mode 0600 and wait until it is on disk. Replaces a file of that name.
 
     `for_group`: the group of the folder may read the file too, if it is the file's group as well.
+    `like`: it gets this owner and what this mode grants to owner and group.
 
     For temporary files that `rename` then puts into place. Callers hold a lock and always use the same name, so a
     crash leaves at most one behind.
@@ -41,6 +44,9 @@ def write_private(path: Path, text: str, *, mtime_ns: int | None = None, for_gro
         f.flush()
         if for_group and os.fstat(descriptor).st_gid == path.parent.stat().st_gid:
             os.fchmod(descriptor, 0o640)
+        if like is not None:
+            os.fchown(descriptor, like.st_uid, like.st_gid)
+            os.fchmod(descriptor, like.st_mode & 0o660)
         if mtime_ns is not None:
             os.utime(descriptor, ns=(mtime_ns, mtime_ns))
         os.fsync(descriptor)
@@ -50,6 +56,23 @@ def rename(temporary: Path, path: Path) -> None:
     """Replace `path` atomically, so that the change survives a power failure."""
     temporary.replace(path)
     sync_folder(path.parent)
+
+
+def replace(path: Path, text: str) -> None:
+    """Replace a file of another program's, which keeps its owner and mode, except that nobody else may use it. OSError.
+
+    A new one belongs to the owner of the folder, who alone may read it.
+    """
+    try:
+        old = path.lstat()
+    except FileNotFoundError:
+        old = None
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        write_private(temporary, text, like=old)
+        rename(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_new(*new: tuple[Path, bytes, int]) -> None:

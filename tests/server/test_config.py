@@ -12,6 +12,7 @@ import pytest
 
 from nts.base.errors import ConfigError, ExitCode
 from nts.codec.aead import Aead
+from nts.codec.keyring import CookieFormat
 from nts.protocol.rate_limit import Limit
 from nts.server import config
 from testkit.processes import ROOT
@@ -45,7 +46,9 @@ def test_an_empty_file_gives_the_documented_defaults(tmp_path: Path) -> None:
     )
     assert loaded.ntpv4 == config.NtpConfig("", 4123, (), cpus, "auto", 10, "auto", None, 0, 16, 32, 64, False)
     assert loaded.server == config.ProcessConfig(user="", sandbox=True)
-    assert loaded.keys == config.KeysConfig(tmp_path / "master_keys", 3, None, "EXPORTER-network-time-security")
+    assert loaded.keys == config.KeysConfig(
+        tmp_path / "master_keys", 3, None, "EXPORTER-network-time-security", (), CookieFormat.OWN, None, ()
+    )
 
 
 @pytest.mark.parametrize(("cpus", "workers"), [({5}, 1), ({0, 2, 9}, 3), (set(range(200)), 64)])
@@ -75,7 +78,7 @@ def test_the_shipped_file_differs_from_the_defaults_only_for_trials(tmp_path: Pa
     shipped, default = config.load(ROOT / "server.ini"), load(tmp_path, "")
     assert (shipped.ntske.auto_cert, shipped.ntpv4.clock) == (True, "local")
     assert (shipped.ntske.port, shipped.ntpv4.port) == (default.ntske.port, default.ntpv4.port)
-    options = {f"{s}.{o.name}" for s, section in config.SECTIONS.items() for o in fields(section)}
+    options = {f"{s}.{config.option_name(o)}" for s, section in config.SECTIONS.items() for o in fields(section)}
     text = (ROOT / "server.ini").read_text()
     named, section = set(), ""
     for line in text.splitlines():

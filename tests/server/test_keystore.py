@@ -125,13 +125,15 @@ def test_a_clock_that_went_back_does_not_make_an_old_key_current(folder: Path) -
 
 
 def test_an_identifier_that_is_taken_is_drawn_again(folder: Path) -> None:
-    put(folder, "0000.key", "damaged")
-    put(folder, "0101.key", HEX)
-    draws = iter([b"\0\0", b"k" * 32, b"\1\1", b"l" * 32, b"\2\2", b"m" * 32])
+    """And its two lowest bits are those of the last one plus one, as chronyd has it."""
+    put(folder, "0003.key", "damaged")
+    put(folder, "0107.key", HEX, age=1)
+    put(folder, "0102.key", HEX)
+    draws = iter([b"\0\0", b"k" * 32, b"\1\4", b"l" * 32, b"\2\2", b"m" * 32])
     new, _ = keystore.rotate(folder, 3, lambda _n: next(draws))
-    assert new.key.id == 0x0202
-    assert (folder / "0000.key").read_text() == "damaged"
-    assert (folder / "0101.key").read_text() == HEX
+    assert new.key.id == 0x0203
+    assert (folder / "0003.key").read_text() == "damaged"
+    assert (folder / "0107.key").read_text() == HEX
 
 
 def test_lowering_max_keys_removes_the_oldest(folder: Path) -> None:
