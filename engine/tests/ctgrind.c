@@ -13,7 +13,7 @@
 #include "check.h"
 #include "requests.h"
 
-#define KINDS 12
+#define KINDS 16
 
 static uint8_t packets[KINDS][NTS_MAX_REQUEST];
 static size_t lengths[KINDS];
@@ -25,6 +25,8 @@ static void make_packets(void)
         expected[i] = NTS_ANSWERED_NTS;
         lengths[i] = good_request(packets[i], i % 2, 15 + (unsigned)i % 3, (unsigned)i / 3);
     }
+    for (unsigned i = 12; i < KINDS; i++) /* fresh cookies have chrony's format, or our own */
+        lengths[i] = foreign_request(packets[i], i % 2 ? NTS_CHRONY : NTS_NTPSEC, i / 14, 15, 1);
     packets[3][lengths[3] - 1] ^= 1;
     expected[3] = NTS_NAK_AUTH;
     packets[4][HEADER_LEN + 36 + 50] ^= 1;
@@ -44,6 +46,8 @@ static nts_engine *engine_with_secret_keys(void)
     (void)VALGRIND_MAKE_MEM_UNDEFINED(secret, sizeof secret);
     if (engine != NULL)
         CHECK(nts_engine_set_keys(engine, master_ids, secret, 2));
+    if (engine != NULL)
+        nts_engine_set_format(engine, NTS_CHRONY);
     return engine;
 }
 

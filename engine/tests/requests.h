@@ -93,6 +93,24 @@ static inline size_t good_cookie(uint8_t *out, unsigned master, unsigned aead)
     return seal_cookie(out, master, contents, 2 + 2 * session_key_len(aead));
 }
 
+/* Makes a cookie as a chronyd or an NTPsec with this master key would. Returns its length. */
+static inline size_t foreign_cookie(uint8_t *out, unsigned format, unsigned master, unsigned aead)
+{
+    size_t const key_len = session_key_len(aead), number_len = format == NTS_NTPSEC ? 4 : 0;
+    uint8_t const high = (uint8_t)(master_ids[master] >> 8), low = (uint8_t)(master_ids[master] & 0xff);
+    uint8_t contents[4 + 128] = {(uint8_t)aead}, keys[128];
+
+    session_keys(aead, keys);
+    memcpy(contents + number_len, keys + key_len, key_len);
+    memcpy(contents + number_len + key_len, keys, key_len);
+    memcpy(out, format == NTS_NTPSEC ? (uint8_t[4]){low, high} : (uint8_t[4]){0, 0, high, low}, 4);
+    memset(out + 4, 0x40, NONCE_LEN);
+    if (!seal(master_keys() + (size_t)32 * master, 32, out + 4, contents, number_len + 2 * key_len, out,
+              format == NTS_NTPSEC ? 20 : 0, out + 20))
+        return 0;
+    return 20 + TAG_LEN + number_len + 2 * key_len;
+}
+
 /* Appends an authenticator with the session's C2S key to a packet. Returns the new length. */
 static inline size_t authenticate_packet(uint8_t *packet, size_t len, unsigned aead)
 {
@@ -131,6 +149,24 @@ static inline size_t good_request(uint8_t *packet, unsigned master, unsigned aea
     good_cookie(packet + len - cookie_len_of(aead), master, aead);
     for (unsigned i = 0; i < placeholders; i++)
         len = add_field(packet, len, PLACEHOLDER_FIELD, cookie_len_of(aead), 0);
+    return authenticate_packet(packet, len, aead);
+}
+
+/* The same with a cookie of another server's format. */
+static inline size_t foreign_request(uint8_t *packet, unsigned format, unsigned master, unsigned aead,
+                                     unsigned placeholders)
+{
+    uint8_t cookie[200];
+    size_t const cookie_len = foreign_cookie(cookie, format, master, aead);
+    size_t len = HEADER_LEN;
+
+    memset(packet, 0x5a, HEADER_LEN);
+    packet[0] = 0x23;
+    len = add_field(packet, len, UID_FIELD, UNIQUE_ID_LEN, 0x77);
+    len = add_field(packet, len, COOKIE_TYPE, cookie_len, 0);
+    memcpy(packet + len - cookie_len, cookie, cookie_len);
+    while (placeholders-- != 0)
+        len = add_field(packet, len, PLACEHOLDER_FIELD, cookie_len, 0);
     return authenticate_packet(packet, len, aead);
 }
 

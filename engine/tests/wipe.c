@@ -150,7 +150,7 @@ static void *serve(void *engine)
 }
 
 /* A request with an authentic cookie that holds other things than keys for AES-SIV, and with those as secrets. */
-static size_t foreign_request(uint8_t *packet)
+static size_t request_for_others(uint8_t *packet)
 {
     uint8_t contents[2 + 64];
     size_t const cookie_len = COOKIE_HEAD_LEN + TAG_LEN + sizeof contents;
@@ -183,6 +183,7 @@ static void check_sessions(int strict)
     for (int round = 0; round < 6; round++) {
         secret_count = 0;
         in_use = 0;
+        nts_engine_set_format(engine, (unsigned)round % NTS_FORMATS);
         for (unsigned aead = 15; aead <= 17; aead++) {
             session_keys(aead, keys);
             add_secret(keys, 2 * session_key_len(aead));
@@ -190,10 +191,12 @@ static void check_sessions(int strict)
         for (unsigned i = 0; i < (round < 3 ? 4u : NTS_BATCH); i++) {
             size_t len = good_request(packet, i % 2, 15 + (i + (unsigned)round) % 3, i % 3);
 
+            if (i % 4 == 2) /* for a fresh cookie of which the plaintext has to be turned around */
+                len = foreign_request(packet, NTS_NTPSEC, i / 4 % 2, 15 + (i + (unsigned)round) % 3, i % 3);
             if (i % 4 == 1)
                 packet[len - 1] ^= 1; /* a NAK */
             if (i == 3)
-                len = foreign_request(packet);
+                len = request_for_others(packet);
             CHECK(sendto(client, packet, len, 0, (struct sockaddr *)&to, to_len) == (ssize_t)len);
         }
         CHECK(left_on_stack(serve, engine) == 0 || !strict);
@@ -215,8 +218,19 @@ static void *set_keys(void *engine)
     return NULL;
 }
 
+static void *set_imported(void *engine)
+{
+    nts_imported key = {.format = NTS_CHRONY, .usable = 1};
+
+    memcpy(key.key, master_keys(), sizeof key.key);
+    CHECK(nts_engine_set_imported(engine, &key, 1) == 1);
+    OPENSSL_cleanse(&key, sizeof key);
+    return NULL;
+}
+
 static void check_masters(int strict)
 {
+    static nts_imported const none[NTS_MAX_IMPORTED + 1];
     static uint8_t const other[64] = {1};
     static uint16_t const ids[NTS_MAX_KEYS + 1] = {0};
     nts_engine *const engine = nts_engine_new();
@@ -231,6 +245,10 @@ static void check_masters(int strict)
     CHECK(nts_engine_set_keys(engine, ids, other, NTS_MAX_KEYS + 1) == 0);
     CHECK(nts_engine_set_keys(engine, master_ids, master_keys(), 0) == 1);
     CHECK(nts_engine_set_keys(engine, master_ids, master_keys(), 2) == 1);
+    CHECK(left_on_stack(set_imported, engine) == 0 || !strict);
+    CHECK(nts_engine_set_imported(engine, none, 0) == 1);
+    CHECK(left_on_stack(set_imported, engine) == 0 || !strict);
+    CHECK(nts_engine_set_imported(engine, none, NTS_MAX_IMPORTED + 1) == 0);
     CHECK(found_in_engine(engine) == 0); /* libaes_siv has them */
     nts_engine_free(engine);
 }

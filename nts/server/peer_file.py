@@ -56,7 +56,8 @@ def next_place(file: ForeignFile) -> int | None:
 
 def holds(file: ForeignFile, ring: KeyRing) -> bool:
     """Whether the other server, once it has read the file, seals with our current key and opens what we may seal."""
-    keys = [k.key for k in read(file)]
-    current = ring.current
+    keys, current = read(file), ring.current
+    if current is None:
+        return False
     sealing = keys[-2:-1] if file.format is CookieFormat.CHRONY else keys[:1]
-    return current is not None and sealing == [current.key] and {k.key for k in ring.staged} <= set(keys)
+    return sealing == (current.foreign(file.format),) and {k.foreign(file.format) for k in ring.staged} <= set(keys)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nts.base.errors import FormatError
 from nts.codec import cookies
 from nts.codec.aead import Aead
-from nts.codec.keyring import KeyRing
+from nts.codec.keyring import CookieFormat, KeyRing
 from nts.codec.records import MessageReader
 from nts.protocol.ke_server import KeServer, Outcome, Verdict
 from testkit.packets import CURRENT_KEY, RING, Counter, bounded, exporter, message_of, respond, session_keys, u16s
@@ -303,6 +303,19 @@ def test_record_1024_is_confirmed_for_aead_30_alone() -> None:
     outcome = ask(request, KeServer((Aead.AES_SIV_CMAC_256, Aead.AES_128_GCM_SIV)))
     assert outcome.aead == 15
     assert 1024 not in [kind for kind, _, _ in split_records(outcome.response)]
+
+
+@pytest.mark.parametrize(("asked", "chosen", "length"), [(COMPLIANT_CONTEXT, 30, 68), (b"", 15, 100)])
+def test_a_cookie_of_chronys_format_holds_one_pair_of_keys(asked: bytes, chosen: int, length: int) -> None:
+    """So AEAD 30 is chosen only for clients that say which exporter context they use."""
+    ring = KeyRing(RING.keys, (), (), CookieFormat.CHRONY)
+    request = NEXT_PROTOCOL_NTPV4 + aead(30, 15) + asked + END
+    outcome = ask(request, KeServer((Aead.AES_128_GCM_SIV, Aead.AES_SIV_CMAC_256)), ring=ring)
+    assert outcome.aead == chosen
+    made = [body for kind, _, body in split_records(outcome.response) if kind == 5]
+    assert [len(c) for c in made] == [length] * 8
+    assert {c[:4] for c in made} == {CURRENT_KEY.foreign(CookieFormat.CHRONY).wire_id}
+    assert {cookies.open_cookie(RING, c) for c in made} == {(session_keys(Aead(chosen)),)}
 
 
 @pytest.mark.parametrize("bad", [record(1024, b"\0"), COMPLIANT_CONTEXT * 2], ids=["with a body", "twice"])

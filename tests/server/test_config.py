@@ -166,6 +166,12 @@ def test_an_address_given_twice_is_one(tmp_path: Path) -> None:
             for value in ("24", "h", "59s", "366d", "-1d", "1.5h", "1 d", "1w", "1D", "9" * 5000 + "d", "\u0663m")
         ),
         ("keys", "key_label", "\u00e9", "printable ASCII"),
+        *(
+            ("keys", "import", value, "chrony:PATH or ntpsec:PATH, separated by commas, or empty")
+            for value in ("ntskeys", "chrony:", "own:keys", "chrony:a, b", "ntpd-rs:keys", "chrony:a\0b")
+        ),
+        ("keys", "cookie_format", "cfnts", "must be own, chrony or ntpsec"),
+        ("keys", "export_command", "chronyc 'rekey", "a command with its arguments"),
     ],
 )
 def test_a_bad_value_names_file_section_option_and_what_is_accepted(
@@ -187,8 +193,24 @@ def test_a_bad_value_names_file_section_option_and_what_is_accepted(
         ("[DEFAULT]\nport = 1\n", "unknown section [DEFAULT]"),
         ("[keys]\nmaxkeys = 3\n", "unknown option maxkeys in [keys]; the options are master_keys_dir, max_keys"),
         ("[ntske]\nauto_cert = yes\nroot_ca =\n", "auto_cert = yes needs root_ca"),
+        ("[keys]\ncookie_format = chrony\n", "its cookies have room for [ntske] aeads = 15, 30 alone"),
+        ("[ntske]\naeads = 15, 30\n[keys]\ncookie_format = ntpsec\n", "room for [ntske] aeads = 15, 16, 17 alone"),
+        ("[keys]\nexport = nts-keys\n", "export needs cookie_format = chrony or ntpsec"),
+        ("[keys]\ncookie_format = ntpsec\nexport_command = true\n", "export_command needs export"),
+        ("[keys]\ncookie_format = ntpsec\nexport = k\nrotate_every = 1d\n", "export needs rotate_every to be empty"),
     ],
 )
 def test_what_is_unknown_or_contradictory_is_an_error(tmp_path: Path, text: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(complaint)):
         load(tmp_path, text)
+
+
+def test_files_of_other_servers_are_relative_to_the_file(tmp_path: Path) -> None:
+    text = "[keys]\nimport = chrony:a/ntskeys, ntpsec:/b/nts-keys,\ncookie_format = ntpsec\nexport = c\n"
+    keys = load(tmp_path, text + "export_command = systemctl restart 'a b'\n").keys
+    assert keys.import_ == (
+        config.ForeignFile(CookieFormat.CHRONY, tmp_path / "a/ntskeys"),
+        config.ForeignFile(CookieFormat.NTPSEC, Path("/b/nts-keys")),
+    )
+    assert keys.exported == config.ForeignFile(CookieFormat.NTPSEC, tmp_path / "c")
+    assert keys.export_command == ("systemctl", "restart", "a b")
