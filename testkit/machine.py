@@ -37,7 +37,7 @@ printf '127.0.0.1 localhost {NAME} second.example.net\\n' >/etc/hosts
 """
 
 SYSTEMCTL = r"""
-import configparser, os, pathlib, shlex, socket, subprocess, sys
+import configparser, os, pathlib, shlex, signal, socket, subprocess, sys, time
 
 def unit(name):
     parser = configparser.ConfigParser(strict=False, interpolation=None, delimiters="=")
@@ -62,19 +62,37 @@ def start(name):
             start_new_session=True,
         )
         ready.settimeout(60)
+        pathlib.Path(f"/run/{name}.pid").write_text(str(started.pid))
         try:
             assert ready.recv(100) == b"READY=1"
         except TimeoutError:
             sys.exit(pathlib.Path(log.name).read_text())
 
+def stop(name):
+    pid_file = pathlib.Path(f"/run/{name}.pid")
+    if not pid_file.exists():
+        return
+    pid = int(pid_file.read_text())
+    os.kill(pid, signal.SIGTERM)
+    while os.path.exists(f"/proc/{pid}/exe"):  # a zombie has none
+        time.sleep(0.05)
+    pid_file.unlink(missing_ok=True)
+    pathlib.Path(f"/run/{name}.notify").unlink(missing_ok=True)
+
+def start_chronyd():  # Debian's unit has its name, and reads its configuration; that names /run/chrony.service.pid
+    subprocess.run(["chronyd", "-x", "-u", "root", "-f", "/etc/chrony/chrony.conf"], check=True)
+
 verb, *names = [a for a in sys.argv[1:] if not a.startswith("-")]
-assert verb in ("daemon-reload", "enable", "start"), verb
+assert verb in ("daemon-reload", "enable", "start", "stop", "restart"), verb
 for name in names:
     name = name if "." in name else name + ".service"
     if name.endswith(".timer"):
         assert unit(name)["Timer"]["OnCalendar"]
-    else:
-        start(name)
+        continue
+    if verb in ("stop", "restart"):
+        stop(name)
+    if verb != "stop":
+        start_chronyd() if name == "chrony.service" else start(name)
 """
 
 CERTBOT = r"""
