@@ -6,6 +6,8 @@
  * Input: for each packet four octets and then the packet,
  *   fixes   what to repair before the engine sees the packet: FIX_ below
  *   knobs   bits 0 and 1: algorithm; bit 2: master key; bit 3: the packet supplies the cookie's contents, not a session
+ *           bits 4 and 5: the format of the cookie in a good request; of the first packet, bits 6 and 7: that of
+ *           fresh cookies
  *   length  16 bits
  * The fixes let the fuzzer reach the code behind cookies and authenticators.
  *
@@ -103,7 +105,14 @@ static size_t take(uint8_t const *data, size_t size)
     in->len = len;
     in->good = 0;
     if ((fixes & FIX_BUILD) != 0) {
-        in->len = good_request(in->packet, knobs >> 2 & 1, aead, len == 0 ? 0 : data[4] % 11);
+        unsigned const format = (knobs >> 4 & 3) % NTS_FORMATS, placeholders = len == 0 ? 0 : data[4] % 9;
+
+        if (format == NTS_CHRONY)
+            aead = 15; /* its cookies have no room for the others */
+        if (format == NTS_OWN)
+            in->len = good_request(in->packet, knobs >> 2 & 1, aead, placeholders);
+        else
+            in->len = foreign_request(in->packet, format, knobs >> 2 & 1, aead, placeholders);
         in->good = 1;
     }
     if ((fixes & FIX_HEADER) != 0 && in->len != 0)
@@ -152,6 +161,7 @@ int LLVMFuzzerTestOneInput(uint8_t const *data, size_t size)
         engine->generator.fn = same_octets;
     }
     count = 0;
+    nts_engine_set_format(engine, size < 2 ? NTS_OWN : (data[1] >> 6) % NTS_FORMATS);
     for (size_t step; (step = take(data, size)) != 0; data += step)
         size -= step;
     for (size_t i = 0; i < count; i++) {
