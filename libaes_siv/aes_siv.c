@@ -114,8 +114,7 @@ static int apply_keystream(AES_SIV_CTX const *ctx, uint8_t const v[SIV_BLOCK], u
     return ctx->backend->ctr(&ctx->key.ctr, counter, out, in, len);
 }
 
-/* Whether the two blocks are equal. The time taken does not depend on where they differ. */
-static int equal(uint8_t const a[SIV_BLOCK], uint8_t const b[SIV_BLOCK])
+int siv_equal(uint8_t const a[SIV_BLOCK], uint8_t const b[SIV_BLOCK])
 {
     unsigned difference = 0;
 
@@ -304,7 +303,7 @@ int AES_SIV_DecryptFinal(AES_SIV_CTX *ctx, unsigned char *out, unsigned char con
     if (ctx != NULL && ctx->phase == READY && v != NULL && text != NULL && (out != NULL || len == 0)) {
         memcpy(received, v, SIV_BLOCK);
         ok = apply_keystream(ctx, received, out, text, len) &&
-             s2v_final(ctx, computed, bytes(out, len), len) && equal(received, computed);
+             s2v_final(ctx, computed, bytes(out, len), len) && siv_equal(received, computed);
         siv_wipe(computed, sizeof computed);
     }
     if (ctx != NULL)

@@ -48,7 +48,7 @@
 #include <stddef.h>
 
 #define AES_SIV_VERSION_MAJOR 1
-#define AES_SIV_VERSION_MINOR 2
+#define AES_SIV_VERSION_MINOR 3
 #define AES_SIV_VERSION_PATCH 0
 
 /* The same version, under the names that existing programs test. */
@@ -256,7 +256,7 @@ AES_SIV_API int AES_SIV_SealCopies(unsigned char *out,
 
 /* ---- About the library --------------------------------------------------------------------------------- */
 
-/* The version of the running library, "1.2.0". The macros above give the version of the header. */
+/* The version of the running library, "1.3.0". The macros above give the version of the header. */
 AES_SIV_API char const *aes_siv_version(void);
 
 /* The AES implementation in use, "vaes", "aesni" or "libcrypto". The first call of this function, AES_SIV_CTX_new,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * backend_aesni.c - AES with the AES-NI instructions of x86-64 CPUs.
+ * backend_aesni.c - AES with the AES-NI instructions of x86-64 CPUs, and POLYVAL with PCLMULQDQ.
  *
  * No table look-up and no branch depends on a key or on text: the instructions contain the S-boxes, also for key
  * expansion. The functions have a target attribute, so the file needs no compiler flags and the rest of the library
@@ -12,7 +12,7 @@
 
 #include <cpuid.h>
 
-#define TARGET __attribute__((target("aes,sse4.1")))
+#define TARGET __attribute__((target("aes,sse4.1,pclmul")))
 
 #include "backend_x86.h"
 
@@ -112,7 +112,7 @@ TARGET int siv_aesni_ctr(struct siv_aes const *aes, uint8_t const counter[SIV_BL
 
 static int cpu_has_aesni(void)
 {
-    unsigned const needed = bit_AES | bit_SSE4_1;
+    unsigned const needed = bit_AES | bit_SSE4_1 | bit_PCLMUL;
     unsigned eax, ebx, ecx, edx;
 
     return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & needed) == needed;
@@ -121,10 +121,12 @@ static int cpu_has_aesni(void)
 struct siv_backend const *siv_backend_aesni(void)
 {
     static struct siv_batch const batch = {.width = 4, .least = 3, .together = four_run, .lone = lone_run};
+    static struct siv_batch const gcm = {.width = 4, .least = 3, .together = four_gcm_run, .lone = lone_gcm_run};
     static struct siv_backend const table = {
         .name = "aesni",
         SIV_AESNI_FUNCTIONS,
         .batch = &batch,
+        .gcm = &gcm,
     };
 
     return cpu_has_aesni() ? &table : NULL;

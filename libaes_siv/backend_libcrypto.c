@@ -10,9 +10,6 @@
 
 #include "siv_internal.h"
 
-/* Counter blocks in one call of libcrypto: enough to hide the cost of the call and to fill the pipeline. */
-#define BATCH 16
-
 static int libcrypto_open(struct siv_aes *aes)
 {
     aes->handle = EVP_CIPHER_CTX_new();
@@ -56,12 +53,12 @@ static void libcrypto_close(struct siv_aes *aes)
     aes->handle = NULL;
 }
 
-/* Encrypts len bytes in place: whole blocks, at most BATCH of them. */
-static int encrypt(EVP_CIPHER_CTX *evp, uint8_t *data, size_t len)
+/* Several blocks in one call hide its cost, and fill the pipeline. */
+static int libcrypto_ecb(struct siv_aes const *aes, uint8_t *data, size_t len)
 {
     int written = 0;
 
-    return EVP_EncryptUpdate(evp, data, &written, data, (int)len) == 1 && written == (int)len;
+    return EVP_EncryptUpdate(aes->handle, data, &written, data, (int)len) == 1 && written == (int)len;
 }
 
 static int libcrypto_mac(struct siv_aes const *aes, uint8_t state[SIV_BLOCK], uint8_t const *data,
@@ -69,7 +66,7 @@ static int libcrypto_mac(struct siv_aes const *aes, uint8_t state[SIV_BLOCK], ui
 {
     for (; blocks != 0; blocks--, data += SIV_BLOCK) {
         siv_xor_block(state, data);
-        if (!encrypt(aes->handle, state, SIV_BLOCK))
+        if (!libcrypto_ecb(aes, state, SIV_BLOCK))
             return 0;
     }
     return 1;
@@ -78,7 +75,7 @@ static int libcrypto_mac(struct siv_aes const *aes, uint8_t state[SIV_BLOCK], ui
 static int libcrypto_ctr(struct siv_aes const *aes, uint8_t const counter[SIV_BLOCK], uint8_t *out,
                          uint8_t const *in, size_t len)
 {
-    uint8_t stream[BATCH * SIV_BLOCK];
+    uint8_t stream[SIV_ECB_BLOCKS * SIV_BLOCK];
     uint64_t const high = siv_load_be64(counter);
     uint64_t low = siv_load_be64(counter + 8);
     int ok = 1;
@@ -91,7 +88,7 @@ static int libcrypto_ctr(struct siv_aes const *aes, uint8_t const counter[SIV_BL
             siv_store_be64(stream + SIV_BLOCK * i, high);
             siv_store_be64(stream + SIV_BLOCK * i + 8, low++);
         }
-        ok = encrypt(aes->handle, stream, SIV_BLOCK * blocks);
+        ok = libcrypto_ecb(aes, stream, SIV_BLOCK * blocks);
         for (size_t i = 0; ok && i < n; i++)
             out[i] = in[i] ^ stream[i];
         out += n;
@@ -113,6 +110,7 @@ struct siv_backend const *siv_backend_libcrypto(void)
         .close = libcrypto_close,
         .mac = libcrypto_mac,
         .ctr = libcrypto_ctr,
+        .ecb = libcrypto_ecb,
     };
 
     return &table;

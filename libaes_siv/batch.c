@@ -2,8 +2,8 @@
  *
  * batch.c - many messages at once: schedules keys, checks each message, and groups messages of the same shape.
  *
- * The backends do the work for a group (struct siv_batch), or aes_siv.c does it step by step. This file decides by
- * lengths, pointers and results only, which are all public.
+ * The backends do the work for a group (struct siv_batch), or aes_siv.c and gcm_siv.c do it step by step. This file
+ * decides by lengths, pointers and results only, which are all public.
  */
 #include <openssl/crypto.h>
 
@@ -11,6 +11,15 @@
 
 /* Messages of the same shape are grouped within this many. At least the width of any backend. */
 #define WINDOW 64
+
+#define GCM_MOST ((uint64_t)1 << 36) /* bytes of a text, or of associated data; RFC 8452 section 6 */
+
+/* What a call has to do. */
+struct work {
+    struct siv_backend const *backend;
+    int gcm; /* AES-128-GCM-SIV instead of AES-SIV */
+    int seal;
+};
 
 /* ---- Scheduled keys ------------------------------------------------------------------------------------ */
 
@@ -59,14 +68,27 @@ static inline int pointers_are_valid(AES_SIV_MSG const *m, int seal)
            (m->out != NULL || (!seal && m->in_len == SIV_BLOCK));
 }
 
-/* Whether all arguments are valid. */
-static inline int acceptable(struct siv_backend const *backend, AES_SIV_MSG const *m, int seal)
+static inline int key_is_valid(struct work const *w, AES_SIV_MSG const *m)
 {
-    int const key = m->key != NULL
-                        ? m->key->ctx.backend == backend
-                        : m->raw_key_len == 32 || m->raw_key_len == 48 || m->raw_key_len == 64;
+    if (w->gcm)
+        return m->key == NULL && m->raw_key_len == SIV_GCM_KEY;
+    if (m->key != NULL)
+        return m->key->ctx.backend == w->backend;
+    return m->raw_key_len == 32 || m->raw_key_len == 48 || m->raw_key_len == 64;
+}
 
-    return key && (seal || m->in_len >= SIV_BLOCK) && pointers_are_valid(m, seal);
+/* Whether the lengths are those of AES-128-GCM-SIV, where that matters. */
+static inline int lengths_are_valid(struct work const *w, AES_SIV_MSG const *m)
+{
+    return !w->gcm || (m->nonce_len == SIV_GCM_NONCE && m->ad_len <= GCM_MOST &&
+                       m->in_len <= GCM_MOST + (w->seal ? 0 : SIV_BLOCK));
+}
+
+/* Whether all arguments are valid. */
+static inline int acceptable(struct work const *w, AES_SIV_MSG const *m)
+{
+    return key_is_valid(w, m) && lengths_are_valid(w, m) && (w->seal || m->in_len >= SIV_BLOCK) &&
+           pointers_are_valid(m, w->seal);
 }
 
 /* Leaves no unverified plaintext. */
@@ -101,17 +123,18 @@ static int step_by_step(AES_SIV_CTX *ctx, AES_SIV_MSG const *m, int seal)
 /* ---- Batches ------------------------------------------------------------------------------------------- */
 
 /* Does the messages one by one, for a backend that does not interleave them. Without a backend, refuses them. */
-static int one_by_one(struct siv_backend const *backend, AES_SIV_MSG *msgs, size_t n, int seal)
+static int one_by_one(struct work const *w, AES_SIV_MSG *msgs, size_t n)
 {
     AES_SIV_CTX ctx;
-    int const opened = n != 0 && backend != NULL && siv_context_open(&ctx, backend);
+    int const opened = n != 0 && w->backend != NULL && siv_context_open(&ctx, w->backend);
     int all = 1;
 
     for (size_t i = 0; i < n; i++) {
-        if (opened && acceptable(backend, &msgs[i], seal) && step_by_step(&ctx, &msgs[i], seal))
+        if (opened && acceptable(w, &msgs[i]) &&
+            (w->gcm ? siv_gcm_step_by_step : step_by_step)(&ctx, &msgs[i], w->seal))
             msgs[i].ok = 1;
         else
-            refuse(&msgs[i], seal);
+            refuse(&msgs[i], w->seal);
         all &= msgs[i].ok;
     }
     if (opened)
@@ -155,32 +178,32 @@ static size_t front_group(AES_SIV_MSG **msgs, size_t n, size_t limit)
 }
 
 /* Groups and does at most WINDOW messages of any shapes. */
-static int sort_out(struct siv_backend const *backend, AES_SIV_MSG *msgs, size_t n, int seal)
+static int sort_out(struct work const *w, struct siv_batch const *batch, AES_SIV_MSG *msgs, size_t n)
 {
     AES_SIV_MSG *pending[WINDOW];
     size_t end = 0;
     int all = 1;
 
     for (size_t i = 0; i < n; i++) {
-        if (acceptable(backend, &msgs[i], seal)) {
+        if (acceptable(w, &msgs[i])) {
             pending[end++] = &msgs[i];
         } else {
-            refuse(&msgs[i], seal);
+            refuse(&msgs[i], w->seal);
             all = 0;
         }
     }
     for (size_t at = 0, count; at < end; at += count) {
-        count = front_group(pending + at, end - at, backend->batch->width);
-        all &= do_group(backend->batch, pending + at, count, seal);
+        count = front_group(pending + at, end - at, batch->width);
+        all &= do_group(batch, pending + at, count, w->seal);
     }
     return all;
 }
 
 /* A group of adjacent messages, as in a batch of one shape, costs one comparison for each message. Where that ends,
  * sort_out() groups the next WINDOW messages. */
-static int interleave(struct siv_backend const *backend, AES_SIV_MSG *msgs, size_t n, int seal)
+static inline int interleave(struct work const *w, struct siv_batch const *batch, AES_SIV_MSG *msgs, size_t n)
 {
-    size_t const width = backend->batch->width;
+    size_t const width = batch->width;
     AES_SIV_MSG *group[WINDOW];
     int all = 1;
 
@@ -189,27 +212,39 @@ static int interleave(struct siv_backend const *backend, AES_SIV_MSG *msgs, size
         size_t const most = n - at < width ? n - at : width;
 
         count = 0;
-        if (acceptable(backend, first, seal)) {
-            while (count < most && same_shape(first, first + count) && pointers_are_valid(first + count, seal)) {
+        if (acceptable(w, first)) {
+            while (count < most && same_shape(first, first + count) && pointers_are_valid(first + count, w->seal)) {
                 group[count] = first + count;
                 count++;
             }
         }
         if (count == most) {
-            all &= do_group(backend->batch, group, count, seal);
+            all &= do_group(batch, group, count, w->seal);
         } else {
             count = n - at < WINDOW ? n - at : WINDOW;
-            all &= sort_out(backend, first, count, seal);
+            all &= sort_out(w, batch, first, count);
         }
     }
     return all;
 }
 
+static inline int run(struct work const *w, struct siv_batch const *batch, AES_SIV_MSG *msgs, size_t n)
+{
+    return batch == NULL ? one_by_one(w, msgs, n) : interleave(w, batch, msgs, n);
+}
+
 int siv_batch_run(struct siv_backend const *backend, AES_SIV_MSG *msgs, size_t n, int seal)
 {
-    if (backend == NULL || backend->batch == NULL)
-        return one_by_one(backend, msgs, n, seal);
-    return interleave(backend, msgs, n, seal);
+    struct work const w = {.backend = backend, .gcm = 0, .seal = seal};
+
+    return run(&w, backend == NULL ? NULL : backend->batch, msgs, n);
+}
+
+int siv_gcm_batch_run(struct siv_backend const *backend, AES_SIV_MSG *msgs, size_t n, int seal)
+{
+    struct work const w = {.backend = backend, .gcm = 1, .seal = seal};
+
+    return run(&w, backend == NULL ? NULL : backend->gcm, msgs, n);
 }
 
 int AES_SIV_SealBatch(AES_SIV_MSG *msgs, size_t n)

@@ -39,8 +39,11 @@ static struct side sides[MAX_SIDES];
 static size_t side_count;
 static struct side const *nettle; /* ratios are relative to it; NULL if it is not available */
 
-static int run(struct side const *side, AES_SIV_MSG *msgs, size_t n, int seal)
+/* Keys of 16 bytes are for AES-128-GCM-SIV, which only backends have. */
+static inline int run(struct side const *side, AES_SIV_MSG *msgs, size_t n, int seal)
 {
+    if (n != 0 && msgs[0].key == NULL && msgs[0].raw_key_len == SIV_GCM_KEY)
+        return siv_gcm_batch_run(side->backend, msgs, n, seal);
     return side->peer != NULL ? side->peer->run(msgs, n, seal) : siv_batch_run(side->backend, msgs, n, seal);
 }
 
@@ -143,22 +146,29 @@ static struct exchange {
     unsigned char inner[4 + 16 + COOKIE_TEXT(64) + 18], response[16 + 4 + 16 + COOKIE_TEXT(64) + 18];
 } exchanges[SETS];
 
+/* The part of a request that is authenticated, for keys of 16 and 32 bytes. (In reality it grows with longer keys.) */
+static size_t request_ad_len(size_t key_len)
+{
+    return key_len == SIV_GCM_KEY ? 156 : 188;
+}
+
 /* Starts a message with what every step sets. */
-static AES_SIV_MSG *message(size_t i, AES_SIV_KEY const *key, unsigned char const *raw_key, size_t key_len,
+static inline AES_SIV_MSG *message(size_t i, AES_SIV_KEY const *key, unsigned char const *raw_key, size_t key_len,
                             unsigned char const *nonce)
 {
     messages[i] = (AES_SIV_MSG){
-        .key = key, .raw_key = raw_key, .raw_key_len = key_len, .nonce = nonce, .nonce_len = 16};
+        .key = key, .raw_key = raw_key, .raw_key_len = key_len, .nonce = nonce,
+        .nonce_len = key == NULL && key_len == SIV_GCM_KEY ? SIV_GCM_NONCE : 16};
     return &messages[i];
 }
 
-static void with_ad(AES_SIV_MSG *m, unsigned char const *ad, size_t ad_len)
+static inline void with_ad(AES_SIV_MSG *m, unsigned char const *ad, size_t ad_len)
 {
     m->ad = ad;
     m->ad_len = ad_len;
 }
 
-static void with_text(AES_SIV_MSG *m, unsigned char const *in, size_t in_len, unsigned char *out)
+static inline void with_text(AES_SIV_MSG *m, unsigned char const *in, size_t in_len, unsigned char *out)
 {
     m->in = in;
     m->in_len = in_len;
@@ -176,7 +186,7 @@ static int serve(struct side const *side, struct exchange *e, size_t n, size_t k
     for (size_t i = 0; i < n; i++) {
         AES_SIV_MSG *const m = message(i, NULL, e[i].keys, key_len, e[i].request_nonce);
 
-        with_ad(m, e[i].request_ad, sizeof e[i].request_ad);
+        with_ad(m, e[i].request_ad, request_ad_len(key_len));
         with_text(m, e[i].request_tag, 16, e[i].response);
     }
     if (!run(side, messages, n, 0))
@@ -197,7 +207,7 @@ static int serve(struct side const *side, struct exchange *e, size_t n, size_t k
 /* Has the side itself make its cookies and requests. */
 static void prepare_exchanges(struct side *side, size_t key_len)
 {
-    set_key(side, key_len);
+    set_key(side, key_len < 32 ? 32 : key_len);
     for (size_t i = 0; i < SETS; i++) {
         struct exchange *const e = &exchanges[i];
         unsigned char keys[COOKIE_TEXT(64) + 1];
@@ -208,7 +218,7 @@ static void prepare_exchanges(struct side *side, size_t key_len)
         with_text(m, keys, COOKIE_TEXT(key_len), e->cookie);
         must(run(side, m, 1, 1), "cookie", side);
         m = message(0, NULL, keys, key_len, e->request_nonce);
-        with_ad(m, e->request_ad, sizeof e->request_ad);
+        with_ad(m, e->request_ad, request_ad_len(key_len));
         with_text(m, NULL, 0, e->request_tag);
         if (side->peer != NULL)
             m->in = e->inner;
@@ -231,16 +241,17 @@ static double now(void)
 struct cell {
     struct side *side;
     size_t n;
+    size_t key_len; /* of an exchange */
     double ns[MAX_ROUNDS];
 };
 
 static struct cell cells[MAX_CELLS];
 static size_t cell_count;
 
-static void add_cell(struct side *side, size_t n)
+static void add_cell(struct side *side, size_t n, size_t key_len)
 {
     if (cell_count < MAX_CELLS)
-        cells[cell_count++] = (struct cell){.side = side, .n = n};
+        cells[cell_count++] = (struct cell){.side = side, .n = n, .key_len = key_len};
 }
 
 static void measure_operations(struct cell *c, size_t round, struct shape const *s)
@@ -254,14 +265,14 @@ static void measure_operations(struct cell *c, size_t round, struct shape const 
     c->ns[round] = (now() - begin) / PER_ROUND;
 }
 
-static void measure_exchanges(struct cell *c, size_t round, size_t key_len)
+static void measure_exchanges(struct cell *c, size_t round)
 {
     double begin;
 
-    prepare_exchanges(c->side, key_len);
+    prepare_exchanges(c->side, c->key_len);
     begin = now();
     for (size_t i = 0; i < PER_ROUND / 2; i += c->n)
-        must(serve(c->side, exchanges + i % SETS, c->n, key_len), "exchange", c->side);
+        must(serve(c->side, exchanges + i % SETS, c->n, c->key_len), "exchange", c->side);
     c->ns[round] = (now() - begin) / (PER_ROUND / 2.0);
 }
 
@@ -270,6 +281,14 @@ static int compare(void const *a, void const *b)
     double const x = *(double const *)a, y = *(double const *)b;
 
     return (x > y) - (x < y);
+}
+
+static void measure_all_exchanges(size_t rounds)
+{
+    for (size_t round = 0; round < rounds; round++) {
+        for (size_t i = 0; i < cell_count; i++)
+            measure_exchanges(&cells[i], round);
+    }
 }
 
 static double median(struct cell *c, size_t rounds)
@@ -287,7 +306,7 @@ static void check_results(size_t key_len)
     int first = 1;
 
     for (size_t i = 0; i < side_count; i++) {
-        if (sides[i].peer != NULL && !sides[i].peer->exact)
+        if (sides[i].peer != NULL && (!sides[i].peer->exact || key_len == SIV_GCM_KEY))
             continue;
         prepare_exchanges(&sides[i], key_len);
         for (size_t n = 0; n < SETS; n++)
@@ -312,9 +331,9 @@ static void operation_table(size_t rounds, size_t n)
     cell_count = 0;
     for (size_t i = 0; i < side_count; i++) {
         set_key(&sides[i], 32);
-        add_cell(&sides[i], 1);
+        add_cell(&sides[i], 1, 0);
         if (sides[i].backend != NULL && sides[i].backend->batch != NULL)
-            add_cell(&sides[i], n);
+            add_cell(&sides[i], n, 0);
     }
     printf("%-40s", "ns per operation, 32-byte keys");
     for (size_t c = 0; c < cell_count; c++) {
@@ -345,12 +364,9 @@ static void exchange_table(size_t rounds, size_t key_len)
     cell_count = 0;
     for (size_t i = 0; i < side_count; i++) {
         for (size_t b = 0; b < (sides[i].peer != NULL ? 1 : count); b++)
-            add_cell(&sides[i], batches[b]);
+            add_cell(&sides[i], batches[b], key_len);
     }
-    for (size_t round = 0; round < rounds; round++) {
-        for (size_t i = 0; i < cell_count; i++)
-            measure_exchanges(&cells[i], round, key_len);
-    }
+    measure_all_exchanges(rounds);
 
     printf("ns per exchange, %zu-byte keys (%s)\n", key_len,
            nettle != NULL ? "how many times as fast as nettle" : "no nettle here: ratios to OpenSSL");
@@ -369,6 +385,34 @@ static void exchange_table(size_t rounds, size_t key_len)
             printf("\n%-12s", cells[c].side->name);
         print_ratio(reference, median(&cells[c], rounds));
         printf(" ");
+    }
+    printf("\n\n");
+}
+
+/* Exchanges with AES-128-GCM-SIV, whose cookies are still AES-SIV's, beside those with AES-SIV alone. */
+static void gcm_table(size_t rounds)
+{
+    static size_t const batches[] = {1, 4, 8, 64};
+    size_t const count = sizeof batches / sizeof batches[0];
+
+    cell_count = 0;
+    for (size_t i = 0; i < side_count; i++) {
+        for (size_t b = 0; b < count && sides[i].backend != NULL; b++) {
+            add_cell(&sides[i], batches[b], 32);
+            add_cell(&sides[i], batches[b], SIV_GCM_KEY);
+        }
+    }
+    measure_all_exchanges(rounds);
+
+    printf("ns per exchange with AES-128-GCM-SIV (divided by that with AES-SIV, 32-byte keys)\n%-12s", "at a time");
+    for (size_t b = 0; b < count; b++)
+        printf("%16zu ", batches[b]);
+    for (size_t c = 0; c < cell_count; c += 2) {
+        double const siv = median(&cells[c], rounds), gcm = median(&cells[c + 1], rounds);
+
+        if (c % (2 * count) == 0)
+            printf("\n%-12s", cells[c].side->name);
+        printf("%8.1f (%4.2f)  ", gcm, gcm / siv);
     }
     printf("\n\n");
 }
@@ -411,9 +455,11 @@ int main(int argc, char **argv)
            nettle != NULL ? "" : "; built without nettle (Debian: nettle-dev)");
     check_results(32);
     check_results(64);
+    check_results(SIV_GCM_KEY);
     operation_table(rounds, 32);
     exchange_table(rounds, 32);
     exchange_table(rounds, 64);
+    gcm_table(rounds);
     printf("* OpenSSL's interface cannot express empty strings. Its exchange leaves out empty associated data, and has\n"
            "  one byte in place of an empty text.\n");
     for (size_t i = 0; i < side_count; i++)

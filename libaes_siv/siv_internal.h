@@ -4,7 +4,8 @@
  *
  * A backend supplies raw AES in the two forms that SIV needs, a CBC-MAC chain and a CTR stream. aes_siv.c makes
  * AES-SIV for contexts from these: CMAC subkeys and padding, S2V, tag comparison. A backend may also handle whole
- * messages, several in step (struct siv_batch): x86_lanes.h, written once for all vector widths.
+ * messages, several in step (struct siv_batch): x86_lanes.h, written once for all vector widths. If it does not,
+ * gcm_siv.c makes AES-GCM-SIV from its AES.
  */
 #ifndef SIV_INTERNAL_H_
 #define SIV_INTERNAL_H_
@@ -17,6 +18,9 @@
 
 #define SIV_BLOCK 16
 #define SIV_MAX_ROUNDS 14
+#define SIV_ECB_BLOCKS 16 /* in one call of siv_backend.ecb */
+#define SIV_GCM_KEY 16    /* bytes of a key of AES-128-GCM-SIV */
+#define SIV_GCM_NONCE 12  /* and of its nonce */
 
 /* ---- Backends ------------------------------------------------------------------------------------------ */
 
@@ -45,8 +49,8 @@ struct siv_batch {
     siv_run *lone;     /* one message */
 };
 
-/* Every function but open needs an opened siv_aes; copy (as src), mac and ctr need one with a key. The int functions
- * return 1 or 0. When mac or ctr fails half-way, the caller discards the output. */
+/* Every function but open needs an opened siv_aes; copy (as src), mac, ctr and ecb need one with a key. The int
+ * functions return 1 or 0. When mac, ctr or ecb fails half-way, the caller discards the output. */
 struct siv_backend {
     char const *name;
 
@@ -74,9 +78,13 @@ struct siv_backend {
     int (*ctr)(struct siv_aes const *aes, uint8_t const counter[SIV_BLOCK], uint8_t *out, uint8_t const *in,
                size_t len);
 
-    /* Works on whole messages; NULL: they are done step by step. In a backend with it, open, set_key and copy cannot
-     * fail, and a siv_aes holds the key schedule of FIPS 197, round key by round key. */
-    struct siv_batch const *batch;
+    /* Encrypts len bytes in place: whole blocks, at most SIV_ECB_BLOCKS. NULL in a backend with `gcm`. */
+    int (*ecb)(struct siv_aes const *aes, uint8_t *data, size_t len);
+
+    /* Work on whole messages, of AES-SIV and of AES-128-GCM-SIV; both NULL: they are done step by step. In a backend
+     * with them, open, set_key and copy cannot fail, and a siv_aes holds the key schedule of FIPS 197, round key by
+     * round key. */
+    struct siv_batch const *batch, *gcm;
 };
 
 /* Each returns its table, or NULL if this build or this CPU has no such backend. */
@@ -92,6 +100,7 @@ struct siv_backend const *siv_backend_chosen(void);
 AES_SIV_CTX *siv_context_new(struct siv_backend const *backend);
 AES_SIV_KEY *siv_key_new(struct siv_backend const *backend, uint8_t const *key, size_t key_len);
 int siv_batch_run(struct siv_backend const *backend, AES_SIV_MSG *msgs, size_t n, int seal);
+int siv_gcm_batch_run(struct siv_backend const *backend, AES_SIV_MSG *msgs, size_t n, int seal);
 
 /* ---- Keys and contexts --------------------------------------------------------------------------------- */
 
@@ -122,6 +131,11 @@ struct AES_SIV_KEY_st {
 int siv_context_open(AES_SIV_CTX *ctx, struct siv_backend const *backend);
 void siv_context_close(AES_SIV_CTX *ctx);
 
+/* One message of AES-128-GCM-SIV through a context, which only lends its two siv_aes. The caller has checked the
+ * arguments, and zeroes the output of a message that does not open. Returns 0 when the message is not authentic or the
+ * backend fails. */
+int siv_gcm_step_by_step(AES_SIV_CTX *ctx, AES_SIV_MSG const *m, int seal);
+
 /* ---- Bytes --------------------------------------------------------------------------------------------- */
 
 static inline uint64_t siv_load_be64(uint8_t const *p)
@@ -147,6 +161,9 @@ static inline void siv_xor_block(uint8_t x[SIV_BLOCK], uint8_t const y[SIV_BLOCK
     for (int i = 0; i < SIV_BLOCK; i++)
         x[i] ^= y[i];
 }
+
+/* Whether the two blocks are equal: aes_siv.c. The time taken does not depend on where they differ. */
+int siv_equal(uint8_t const a[SIV_BLOCK], uint8_t const b[SIV_BLOCK]);
 
 /* A memset to zero that the compiler must not drop, even when the memory is not used afterwards. */
 static inline void siv_wipe(void *p, size_t len)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * x86_ctr.h - the CTR half of AES-SIV, one message at a time. A backend's file includes it.
+ * x86_ctr.h - the CTR half of AES-SIV and of AES-GCM-SIV, one message at a time. A backend's file includes it.
  *
  * The blocks of one stream are independent, so a single message fills the pipeline. The including file defines
  *   VEC       the kind of vector, x1 or x2 (x86_vec.h)
@@ -55,21 +55,27 @@ static INLINE void ctr_tail(VEC stream, uint8_t *out, uint8_t const *in, size_t 
     ctr_partial(OP(block)(stream, i), out, in, len);
 }
 
-/* Does len bytes, which need exactly vecs vectors. vecs is a constant at every call. count is the counter as two native
- * integers; the low lane is the half that counts. */
-static INLINE void ctr_chunk(uint8_t const *key, size_t stride, unsigned rounds, __m128i count, uint8_t *out,
-                             uint8_t const *in, size_t len, int vecs)
+/* The counters of vector v. AES-SIV: count is two native integers, of which the low one counts, and blocks have its
+ * bytes in reverse. AES-GCM-SIV: the first 32 bits of the block count, modulo 2^32. */
+static INLINE VEC ctr_blocks(__m128i count, int v, int gcm)
 {
-    VEC const first = OP(count_up)(OP(all)(count));
+    VEC const n = OP(add64)(OP(ordinals)(), OP(all)(_mm_set_epi64x(0, v * OP(blocks))));
+
+    if (gcm)
+        return OP(add32)(OP(all)(count), n);
+    return OP(shuffle)(OP(add64)(OP(all)(count), n), OP(all)(REVERSE_BYTES));
+}
+
+/* Does len bytes, which need exactly vecs vectors. vecs and gcm are constants at every call. */
+static INLINE void ctr_chunk(uint8_t const *key, size_t stride, unsigned rounds, __m128i count, uint8_t *out,
+                             uint8_t const *in, size_t len, int vecs, int gcm)
+{
     VEC stream[CTR_VECS];
     VEC k = OP(broadcast)(key);
 
     UNROLL
-    for (int v = 0; v < vecs; v++) {
-        VEC const here = OP(add64)(first, OP(all)(_mm_set_epi64x(0, v * OP(blocks))));
-
-        stream[v] = OP(xor)(OP(shuffle)(here, OP(all)(REVERSE_BYTES)), k);
-    }
+    for (int v = 0; v < vecs; v++)
+        stream[v] = OP(xor)(ctr_blocks(count, v, gcm), k);
     UNROLL
     for (unsigned r = 1; r < 10; r++) {
         k = OP(broadcast)(key + stride * r);
@@ -96,25 +102,23 @@ static INLINE void ctr_chunk(uint8_t const *key, size_t stride, unsigned rounds,
     }
 }
 
-/* out = in ^ AES(counter) || AES(counter + 1) || ... as in siv_backend.ctr. key is the first round key; the others
- * follow, stride bytes apart. */
-static TARGET __attribute__((noinline)) void ctr_xor(uint8_t const *key, size_t stride, unsigned rounds,
-                                                     __m128i counter, uint8_t *out, uint8_t const *in,
-                                                     size_t len)
+/* out = in ^ the stream from this counter on. */
+static INLINE void ctr_stream(uint8_t const *key, size_t stride, unsigned rounds, __m128i count, uint8_t *out,
+                              uint8_t const *in, size_t len, int gcm)
 {
     size_t const full = ctr_bytes * CTR_VECS;
-    __m128i count = x1_shuffle(counter, REVERSE_BYTES);
+    __m128i const step = _mm_set_epi64x(0, CTR_VECS * OP(blocks));
 
     for (; len > full; len -= full) {
-        ctr_chunk(key, stride, rounds, count, out, in, full, CTR_VECS);
-        count = _mm_add_epi64(count, _mm_set_epi64x(0, CTR_VECS * OP(blocks)));
+        ctr_chunk(key, stride, rounds, count, out, in, full, CTR_VECS, gcm);
+        count = gcm ? _mm_add_epi32(count, step) : _mm_add_epi64(count, step);
         out += full;
         in += full;
     }
     switch ((len + ctr_bytes - 1) / ctr_bytes) {
-#define CASE(n)                                                          \
-    case n:                                                              \
-        ctr_chunk(key, stride, rounds, count, out, in, len, n); \
+#define CASE(n)                                                      \
+    case n:                                                          \
+        ctr_chunk(key, stride, rounds, count, out, in, len, n, gcm); \
         break;
         CASE(1)
         CASE(2)
@@ -130,6 +134,21 @@ static TARGET __attribute__((noinline)) void ctr_xor(uint8_t const *key, size_t 
     default:
         break;
     }
+}
+
+/* As siv_backend.ctr. key is the first round key; the others follow, stride bytes apart. */
+static TARGET __attribute__((noinline)) void ctr_xor(uint8_t const *key, size_t stride, unsigned rounds,
+                                                     __m128i counter, uint8_t *out, uint8_t const *in,
+                                                     size_t len)
+{
+    ctr_stream(key, stride, rounds, x1_shuffle(counter, REVERSE_BYTES), out, in, len, 0);
+}
+
+/* The same for AES-GCM-SIV, with a key of 16 bytes. */
+static TARGET __attribute__((noinline)) void gcm_ctr_xor(uint8_t const *key, size_t stride, __m128i counter,
+                                                         uint8_t *out, uint8_t const *in, size_t len)
+{
+    ctr_stream(key, stride, 10, counter, out, in, len, 1);
 }
 
 #undef OP

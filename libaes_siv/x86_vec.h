@@ -7,7 +7,7 @@
  * once for each kind of vector.
  *
  * The including file defines TARGET, the attribute that enables instructions in its functions, and SIV_YMM if these
- * include AVX2 and VAES. Everything is inlined into functions with that attribute.
+ * include AVX2, VAES and VPCLMULQDQ. Everything is inlined into functions with that attribute.
  */
 #ifndef X86_VEC_H_
 #define X86_VEC_H_
@@ -66,10 +66,10 @@ static INLINE x1 x1_gather(uint8_t const *const *p, size_t offset)
     return x1_load(p[0] + offset);
 }
 
-/* Adds 0, 1, ... to the low integers of the lanes. */
-static INLINE x1 x1_count_up(x1 x)
+/* 0, 1, ... as the low integers of the lanes. */
+static INLINE x1 x1_ordinals(void)
 {
-    return x;
+    return _mm_setzero_si128();
 }
 
 static INLINE __m128i x1_block(x1 x, int i)
@@ -81,12 +81,16 @@ static INLINE __m128i x1_block(x1 x, int i)
 #define x1_xor _mm_xor_si128
 #define x1_or _mm_or_si128
 #define x1_and _mm_and_si128
+#define x1_add32 _mm_add_epi32
 #define x1_add64 _mm_add_epi64
 #define x1_shuffle _mm_shuffle_epi8
 #define x1_shuffle32 _mm_shuffle_epi32
 #define x1_sll32 _mm_slli_epi32
 #define x1_sra32 _mm_srai_epi32
+#define x1_low_halves _mm_unpacklo_epi64
 #define x1_up _mm_slli_si128
+#define x1_down _mm_srli_si128
+#define x1_clmul _mm_clmulepi64_si128
 #define x1_enc _mm_aesenc_si128
 #define x1_enclast _mm_aesenclast_si128
 #define x1_zero _mm_setzero_si128
@@ -123,9 +127,9 @@ static INLINE x2 x2_gather(uint8_t const *const *p, size_t offset)
     return _mm256_inserti128_si256(_mm256_castsi128_si256(x1_load(p[0] + offset)), x1_load(p[1] + offset), 1);
 }
 
-static INLINE x2 x2_count_up(x2 x)
+static INLINE x2 x2_ordinals(void)
 {
-    return _mm256_add_epi64(x, _mm256_set_epi64x(0, 1, 0, 0));
+    return _mm256_set_epi64x(0, 1, 0, 0);
 }
 
 static INLINE __m128i x2_block(x2 x, int i)
@@ -136,19 +140,23 @@ static INLINE __m128i x2_block(x2 x, int i)
 #define x2_xor _mm256_xor_si256
 #define x2_or _mm256_or_si256
 #define x2_and _mm256_and_si256
+#define x2_add32 _mm256_add_epi32
 #define x2_add64 _mm256_add_epi64
 #define x2_shuffle _mm256_shuffle_epi8
 #define x2_shuffle32 _mm256_shuffle_epi32
 #define x2_sll32 _mm256_slli_epi32
 #define x2_sra32 _mm256_srai_epi32
+#define x2_low_halves _mm256_unpacklo_epi64
 #define x2_up _mm256_slli_si256
+#define x2_down _mm256_srli_si256
 #define x2_zero _mm256_setzero_si256
 
 #ifndef AES_SIV_CTGRIND
 #define x2_enc _mm256_aesenc_epi128
 #define x2_enclast _mm256_aesenclast_epi128
+#define x2_clmul _mm256_clmulepi64_epi128
 #else
-/* Valgrind does not know these two instructions, so pairs of AES-NI's replace them. */
+/* Valgrind does not know these three instructions, so pairs for one block replace them. */
 static INLINE x2 x2_enc(x2 x, x2 key)
 {
     return _mm256_set_m128i(_mm_aesenc_si128(x2_block(x, 1), x2_block(key, 1)),
@@ -160,6 +168,10 @@ static INLINE x2 x2_enclast(x2 x, x2 key)
     return _mm256_set_m128i(_mm_aesenclast_si128(x2_block(x, 1), x2_block(key, 1)),
                             _mm_aesenclast_si128(x2_block(x, 0), x2_block(key, 0)));
 }
+
+#define x2_clmul(x, y, halves)                                                          \
+    _mm256_set_m128i(_mm_clmulepi64_si128(x2_block((x), 1), x2_block((y), 1), (halves)), \
+                     _mm_clmulepi64_si128(x2_block((x), 0), x2_block((y), 0), (halves)))
 #endif
 
 #endif

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * batch.c - compares batches of random messages with contexts of the libcrypto backend, which do one message at a
- * time: sealing, opening, in place and not, with forgeries among authentic messages. Since every backend agrees with
- * that one, they agree with each other.
+ * batch.c - compares batches of random messages with what the libcrypto backend does step by step, one message at a
+ * time: sealing, opening, in place and not, with forgeries among authentic messages; AES-SIV and AES-128-GCM-SIV. Since
+ * every backend agrees with that one, they agree with each other.
  */
+#include "../aes_gcm_siv.h"
 #include "../siv_internal.h"
 #include "check.h"
 
@@ -15,7 +16,7 @@
 
 struct message {
     uint8_t key[64], nonce[32], ad[MAX_LEN], text[MAX_LEN];
-    uint8_t sealed[MAX_LEN + 16]; /* by a context */
+    uint8_t sealed[MAX_LEN + 16]; /* by libcrypto */
     uint8_t buffer[MAX_LEN + 16 + 8];
     uint8_t other[MAX_LEN + 16 + 8];
     int forged;
@@ -26,6 +27,8 @@ static AES_SIV_MSG batch[MAX_MESSAGES];
 static AES_SIV_KEY *keys[KEYS];
 static uint8_t raw_keys[KEYS][64];
 static AES_SIV_CTX *reference;
+static int gcm;       /* AES-128-GCM-SIV instead of AES-SIV */
+static size_t before; /* how much of the tag comes before the text */
 
 static size_t below(size_t n)
 {
@@ -58,6 +61,11 @@ static AES_SIV_MSG random_shape(void)
     AES_SIV_MSG shape = {.nonce_len = below(3) == 0 ? below(33) : 16, .ad_len = random_len(MAX_LEN)};
 
     shape.in_len = random_len(MAX_LEN);
+    if (gcm) {
+        shape.nonce_len = 12;
+        shape.raw_key_len = 16;
+        return shape;
+    }
     if (below(2) == 0)
         shape.key = keys[below(KEYS)];
     else
@@ -67,10 +75,30 @@ static AES_SIV_MSG random_shape(void)
     return shape;
 }
 
-static void random_message(struct message *m, AES_SIV_MSG *b, AES_SIV_MSG const *shape)
+/* Seals the message as the test expects it. */
+static void seal_alone(struct message *m, AES_SIV_MSG const *b)
 {
     size_t k = 0;
 
+    if (gcm) {
+        AES_SIV_MSG alone = *b;
+
+        alone.out = m->sealed;
+        CHECK(siv_gcm_batch_run(siv_backend_libcrypto(), &alone, 1, 1) == 1);
+        return;
+    }
+    while (b->key != NULL && keys[k] != b->key)
+        k++;
+    CHECK(AES_SIV_Init(reference, b->key != NULL ? raw_keys[k] : m->key,
+                       b->key != NULL ? key_len(k) : b->raw_key_len) == 1);
+    CHECK(AES_SIV_AssociateData(reference, m->ad, b->ad_len) == 1);
+    if (b->nonce != NULL)
+        CHECK(AES_SIV_AssociateData(reference, m->nonce, b->nonce_len) == 1);
+    CHECK(AES_SIV_EncryptFinal(reference, m->sealed, m->sealed + 16, m->text, b->in_len) == 1);
+}
+
+static void random_message(struct message *m, AES_SIV_MSG *b, AES_SIV_MSG const *shape)
+{
     check_fill(m->key, sizeof m->key);
     check_fill(m->nonce, sizeof m->nonce);
     check_fill(m->ad, shape->ad_len);
@@ -87,28 +115,20 @@ static void random_message(struct message *m, AES_SIV_MSG *b, AES_SIV_MSG const 
     b->out = m->buffer;
     b->ok = -1;
 
-    if (shape->key != NULL) {
-        while (keys[k] != shape->key)
-            k++;
+    if (shape->key != NULL)
         b->raw_key = below(2) == 0 ? NULL : m->key; /* is ignored */
-    }
-    CHECK(AES_SIV_Init(reference, shape->key != NULL ? raw_keys[k] : m->key,
-                       shape->key != NULL ? key_len(k) : shape->raw_key_len) == 1);
-    CHECK(AES_SIV_AssociateData(reference, m->ad, b->ad_len) == 1);
-    if (b->nonce != NULL)
-        CHECK(AES_SIV_AssociateData(reference, m->nonce, b->nonce_len) == 1);
-    CHECK(AES_SIV_EncryptFinal(reference, m->sealed, m->sealed + 16, m->text, b->in_len) == 1);
+    seal_alone(m, b);
 }
 
 static void seal(size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         if (below(2) == 0) { /* in place */
-            memcpy(messages[i].buffer + 16, messages[i].text, batch[i].in_len);
-            batch[i].in = messages[i].buffer + 16;
+            memcpy(messages[i].buffer + before, messages[i].text, batch[i].in_len);
+            batch[i].in = messages[i].buffer + before;
         }
     }
-    CHECK(AES_SIV_SealBatch(batch, n) == 1);
+    CHECK((gcm ? AES_GCM_SIV_SealBatch : AES_SIV_SealBatch)(batch, n) == 1);
     for (size_t i = 0; i < n; i++) {
         struct message const *const m = &messages[i];
         size_t const len = batch[i].in_len + 16;
@@ -134,16 +154,17 @@ static void open(size_t n, size_t one_in)
             m->buffer[below(batch[i].in_len)] ^= (uint8_t)(1 << below(8));
             all = 0;
         }
-        batch[i].out = below(2) == 0 ? m->other : m->buffer + 16;
+        batch[i].out = below(2) == 0 ? m->other : m->buffer + before;
     }
-    CHECK(AES_SIV_OpenBatch(batch, n) == all);
+    CHECK((gcm ? AES_GCM_SIV_OpenBatch : AES_SIV_OpenBatch)(batch, n) == all);
     for (size_t i = 0; i < n; i++) {
         struct message const *const m = &messages[i];
         size_t const len = batch[i].in_len - 16;
 
         CHECK(batch[i].ok == !m->forged);
         CHECK(m->forged ? check_all(batch[i].out, 0, len) : memcmp(batch[i].out, m->text, len) == 0);
-        CHECK(check_all(batch[i].out + len, CANARY, 8));
+        /* In place, the tag of AES-GCM-SIV follows. */
+        CHECK(check_all(batch[i].out + len + (batch[i].out == m->buffer ? 16 : 0), CANARY, 8));
     }
 }
 
@@ -160,6 +181,20 @@ static void one_batch(size_t n, size_t shapes, size_t forged_one_in)
     open(n, forged_one_in);
 }
 
+/* Batches of all sizes and many mixtures. */
+static void batches(int of_gcm)
+{
+    gcm = of_gcm;
+    before = gcm ? 0 : 16;
+    for (size_t n = 1; n <= 64; n++)
+        one_batch(n, 1, n % 4);
+    for (size_t round = 0; round < ROUNDS; round++) {
+        size_t const n = round % 16 == 0 ? MAX_MESSAGES : 1 + below(24);
+
+        one_batch(n, 1 + below(round % 4 == 0 ? n : 3), round % 3 == 0 ? 0 : 1 + below(9));
+    }
+}
+
 int main(void)
 {
     char const *const backend = check_backend();
@@ -174,13 +209,9 @@ int main(void)
             return EXIT_FAILURE;
     }
     CHECK(AES_SIV_SealBatch(NULL, 0) == 1 && AES_SIV_OpenBatch(NULL, 0) == 1);
-    for (size_t n = 1; n <= 64; n++)
-        one_batch(n, 1, n % 4);
-    for (size_t round = 0; round < ROUNDS; round++) {
-        size_t const n = round % 16 == 0 ? MAX_MESSAGES : 1 + below(24);
-
-        one_batch(n, 1 + below(round % 4 == 0 ? n : 3), round % 3 == 0 ? 0 : 1 + below(9));
-    }
+    CHECK(AES_GCM_SIV_SealBatch(NULL, 0) == 1 && AES_GCM_SIV_OpenBatch(NULL, 0) == 1);
+    batches(0);
+    batches(1);
     for (size_t k = 0; k < KEYS; k++)
         AES_SIV_KEY_free(keys[k]);
     AES_SIV_KEY_free(NULL);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * batch_wipe.c - a batch leaves no round key on its stack, nor the tag that a forged message should have had.
+ * batch_wipe.c - a batch leaves no round key on its stack, nor the tag that a forged message should have had. Of
+ * AES-128-GCM-SIV, it leaves no key that was derived for a message either.
  *
  * One or two round keys reveal the whole key, since the others can be computed from them in both directions.
  *
@@ -10,6 +11,7 @@
  */
 #define _DEFAULT_SOURCE
 
+#include "../aes_gcm_siv.h"
 #include "../siv_internal.h"
 #include "check.h"
 #include "stack.h"
@@ -25,6 +27,7 @@ static size_t secret_count;
 static uint8_t begins[1 << 16]; /* whether a secret begins with these two bytes */
 static size_t count;
 static int seal;
+static int gcm; /* AES-128-GCM-SIV instead of AES-SIV */
 
 /* Leaves a key for the search to find, so deep in the stack that the end of the thread does not overwrite it. */
 static void leave_key(void)
@@ -42,9 +45,9 @@ static void *work(void *leave)
         return NULL;
     }
     if (seal)
-        CHECK(AES_SIV_SealBatch(batch, count) == 1);
+        CHECK((gcm ? AES_GCM_SIV_SealBatch : AES_SIV_SealBatch)(batch, count) == 1);
     else
-        CHECK(AES_SIV_OpenBatch(batch, count) == 0);
+        CHECK((gcm ? AES_GCM_SIV_OpenBatch : AES_SIV_OpenBatch)(batch, count) == 0);
     return NULL;
 }
 
@@ -67,12 +70,37 @@ static void add_round_keys(struct siv_aes const *aes, uint8_t const *half)
         add_secret(aes->schedule.round_key + SIV_BLOCK * r);
 }
 
+/* RFC 8452 section 4: the key itself and what it makes for a nonce, POLYVAL's key and the message's AES key. */
+static void add_gcm_keys(uint8_t const *raw)
+{
+    struct siv_backend const *const backend = siv_backend_chosen();
+    uint8_t block[SIV_BLOCK], encrypted[4][SIV_BLOCK], made[2][SIV_BLOCK];
+    struct siv_aes aes;
+
+    CHECK(backend->open(&aes) && backend->set_key(&aes, raw, SIV_GCM_KEY));
+    add_round_keys(&aes, raw);
+    for (unsigned i = 0; i < 4; i++) {
+        memset(block, 0, sizeof block);
+        memset(encrypted[i], 0, SIV_BLOCK);
+        block[0] = (uint8_t)i;
+        memcpy(block + 4, data, SIV_GCM_NONCE);
+        CHECK(backend->mac(&aes, encrypted[i], block, 1));
+        memcpy(made[i / 2] + 8 * (i % 2), encrypted[i], 8);
+    }
+    add_secret(made[0]);
+    CHECK(backend->set_key(&aes, made[1], SIV_BLOCK));
+    add_round_keys(&aes, made[1]);
+    backend->close(&aes);
+}
+
 /* Collects what to search for: the keys of the batch and, when opening, the right tags. */
 static void collect(size_t key_len)
 {
     secret_count = 0;
     memset(begins, 0, sizeof begins);
-    for (size_t i = 0; i < count && (i == 0 || batch[i].key == NULL); i++) {
+    for (size_t i = 0; gcm && i < count; i++)
+        add_gcm_keys(keys[i]);
+    for (size_t i = 0; !gcm && i < count && (i == 0 || batch[i].key == NULL); i++) {
         AES_SIV_KEY *const key = AES_SIV_KEY_new(keys[i], key_len);
 
         if (!CHECK(key != NULL))
@@ -111,7 +139,7 @@ static void prepare(size_t key_len, size_t len, AES_SIV_KEY const *scheduled)
                                  .raw_key = keys[i],
                                  .raw_key_len = key_len,
                                  .nonce = data,
-                                 .nonce_len = 16,
+                                 .nonce_len = gcm ? SIV_GCM_NONCE : 16,
                                  .ad = data,
                                  .ad_len = sizeof data,
                                  .in = data,
@@ -143,7 +171,7 @@ static void search(size_t key_len, AES_SIV_KEY const *scheduled, int strict)
         seal = 1;
         CHECK(found(key_len, 0) == 0 || !strict);
         prepare(key_len, 0, scheduled);
-        CHECK(AES_SIV_SealBatch(batch, count) == 1);
+        CHECK((gcm ? AES_GCM_SIV_SealBatch : AES_SIV_SealBatch)(batch, count) == 1);
         forge();
         seal = 0;
         CHECK(found(key_len, 0) == 0 || !strict);
@@ -173,6 +201,9 @@ int main(void)
         search(key_len, scheduled, strict);
         AES_SIV_KEY_free(scheduled);
     }
+    gcm = 1;
+    search(SIV_GCM_KEY, NULL, strict);
+    gcm = 0;
     count = 1;
     seal = 1;
     CHECK(found(32, 1) != 0 || !searchable); /* shows that the search works */

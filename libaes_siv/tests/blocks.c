@@ -83,6 +83,19 @@ static void counting(struct siv_backend const *backend, struct siv_aes const *ke
     }
 }
 
+/* As many blocks as one call may have, and one. */
+static void several(struct siv_backend const *backend, struct siv_aes const *key)
+{
+    uint8_t data[SIV_ECB_BLOCKS * SIV_BLOCK], expected[sizeof data];
+
+    check_fill(data, sizeof data);
+    for (size_t at = 0; at < sizeof data; at += SIV_BLOCK)
+        aes(backend, key, data + at, expected + at);
+    CHECK(backend->ecb(key, data, SIV_BLOCK) == 1);
+    CHECK(backend->ecb(key, data + SIV_BLOCK, sizeof data - SIV_BLOCK) == 1);
+    CHECK(memcmp(data, expected, sizeof data) == 0);
+}
+
 int main(void)
 {
     char const *const name = check_backend();
@@ -101,6 +114,8 @@ int main(void)
         backend->clear(&key);
         chaining(backend, &other);
         counting(backend, &other);
+        if (CHECK((backend->ecb == NULL) == (backend->gcm != NULL)) && backend->ecb != NULL)
+            several(backend, &other);
     }
     backend->close(&key);
     backend->close(&other);

@@ -9,6 +9,7 @@
  */
 #include <valgrind/memcheck.h>
 
+#include "../aes_gcm_siv.h"
 #include "check.h"
 
 #define SECRET(p, len) ((void)VALGRIND_MAKE_MEM_UNDEFINED((p), (len)))
@@ -66,11 +67,13 @@ static void from_template(AES_SIV_CTX *ctx)
     AES_SIV_CTX_free(tmpl);
 }
 
-/* n messages of the same shape and two of other shapes, with secret keys and texts; then the same, forged. */
+/* n messages of the same shape and two of other shapes, with secret keys and texts; then the same, forged. Raw keys of
+ * 16 bytes: AES-128-GCM-SIV. */
 static void batch(AES_SIV_KEY const *key, size_t n, size_t key_len, size_t ad_len, size_t len)
 {
     static uint8_t keys[20][64], ad[MAX], text[20][MAX], sealed[20][MAX + 16], out[20][MAX];
     AES_SIV_MSG msgs[20];
+    int const gcm = key == NULL && key_len == 16;
 
     check_fill(ad, sizeof ad);
     SECRET(ad, sizeof ad);
@@ -83,14 +86,14 @@ static void batch(AES_SIV_KEY const *key, size_t n, size_t key_len, size_t ad_le
                                 .raw_key = keys[i],
                                 .raw_key_len = key_len,
                                 .nonce = text[0],
-                                .nonce_len = 16,
+                                .nonce_len = gcm ? 12 : 16,
                                 .ad = ad,
                                 .ad_len = ad_len,
                                 .in = text[i],
                                 .in_len = i < n ? len : i,
                                 .out = sealed[i]};
     }
-    CHECK(AES_SIV_SealBatch(msgs, n + 2) == 1);
+    CHECK((gcm ? AES_GCM_SIV_SealBatch : AES_SIV_SealBatch)(msgs, n + 2) == 1);
     for (int forged = 0; forged <= 1; forged++) {
         for (size_t i = 0; i < n + 2; i++) {
             msgs[i].in = sealed[i];
@@ -99,7 +102,7 @@ static void batch(AES_SIV_KEY const *key, size_t n, size_t key_len, size_t ad_le
             PUBLIC(sealed[i], msgs[i].in_len);
             sealed[i][5] ^= (uint8_t)(forged << 4);
         }
-        CHECK(AES_SIV_OpenBatch(msgs, n + 2) == !forged);
+        CHECK((gcm ? AES_GCM_SIV_OpenBatch : AES_SIV_OpenBatch)(msgs, n + 2) == !forged);
         for (size_t i = 0; i < n + 2; i++) {
             size_t const text_len = msgs[i].in_len - 16;
 
@@ -131,6 +134,8 @@ static void batches(void)
         }
         AES_SIV_KEY_free(key);
     }
+    for (size_t n = 1; n <= 18; n++)
+        batch(NULL, n, 16, lens[5 - n % 6], lens[n % 6]);
 }
 
 static void leak(void)

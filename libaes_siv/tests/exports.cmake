@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 #
-# Checks that the shared library exports the functions declared in the public header and nothing else.
-#   cmake -DNM=... -DLIBRARY=... -DHEADER=... -P exports.cmake
+# Checks that the shared library exports the functions declared in the public headers and nothing else.
+#   cmake -DNM=... -DLIBRARY=... -DHEADERS=A,B -P exports.cmake
 
 execute_process(COMMAND ${NM} -D --defined-only ${LIBRARY}
     OUTPUT_VARIABLE symbols RESULT_VARIABLE status)
@@ -14,8 +14,12 @@ list(TRANSFORM exported STRIP)
 list(FILTER exported EXCLUDE REGEX "^(__asan|__ubsan|__tsan|__gcov|__odr|_Unwind|llvm_|mangle_path)")
 list(SORT exported)
 
-file(READ ${HEADER} header)
-string(REGEX MATCHALL "\nAES_SIV_API [^(]*\\(" declared "${header}")
+string(REPLACE "," ";" HEADERS "${HEADERS}")
+foreach(header IN LISTS HEADERS)
+    file(READ ${header} text)
+    string(REGEX MATCHALL "\nAES_SIV_API [^(]*\\(" found "${text}")
+    list(APPEND declared ${found})
+endforeach()
 list(TRANSFORM declared REPLACE "^.*[ *]([A-Za-z_]+)\\($" "\\1")
 list(SORT declared)
 

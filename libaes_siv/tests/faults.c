@@ -56,6 +56,11 @@ static int faulty_ctr(struct siv_aes const *aes, uint8_t const counter[SIV_BLOCK
     return real->ctr(aes, counter, out, in, len) && may_work();
 }
 
+static int faulty_ecb(struct siv_aes const *aes, uint8_t *data, size_t len)
+{
+    return real->ecb(aes, data, len) && may_work();
+}
+
 static struct siv_backend const faulty = {
     .name = "faulty",
     .open = faulty_open,
@@ -65,6 +70,7 @@ static struct siv_backend const faulty = {
     .close = faulty_close,
     .mac = faulty_mac,
     .ctr = faulty_ctr,
+    .ecb = faulty_ecb,
 };
 
 static uint8_t const key[32] = {9};
@@ -132,6 +138,36 @@ static int batch(AES_SIV_KEY const *scheduled)
     return all;
 }
 
+/* Two messages of AES-128-GCM-SIV. */
+static int gcm_conversation(void)
+{
+    uint8_t sealed[2][sizeof text + 16], out[2][sizeof text];
+    AES_SIV_MSG msgs[2];
+    int all;
+
+    memset(sealed, 0xa5, sizeof sealed);
+    memset(out, 0xa5, sizeof out);
+    for (size_t i = 0; i < 2; i++)
+        msgs[i] = (AES_SIV_MSG){.raw_key = key, .raw_key_len = 16, .nonce = text, .nonce_len = 12, .ad = text,
+                                .ad_len = 9, .in = text, .in_len = sizeof text, .out = sealed[i]};
+    if (!siv_gcm_batch_run(&faulty, msgs, 2, 1)) {
+        for (size_t i = 0; i < 2; i++)
+            CHECK(msgs[i].ok || check_all(sealed[i], 0, sizeof sealed[i]) ||
+                  check_all(sealed[i], 0xa5, sizeof sealed[i]));
+        return 0;
+    }
+    for (size_t i = 0; i < 2; i++) {
+        msgs[i].in = sealed[i];
+        msgs[i].in_len = sizeof sealed[i];
+        msgs[i].out = out[i];
+    }
+    all = siv_gcm_batch_run(&faulty, msgs, 2, 0);
+    for (size_t i = 0; i < 2; i++)
+        CHECK(msgs[i].ok ? memcmp(out[i], text, sizeof text) == 0 : check_all(out[i], 0, sizeof text));
+    CHECK(all == (msgs[0].ok && msgs[1].ok));
+    return all;
+}
+
 static int batch_conversation(void)
 {
     AES_SIV_KEY *const scheduled = siv_key_new(&faulty, key, sizeof key);
@@ -176,6 +212,13 @@ int main(void)
     for (long n = 0; !ok && n < 1000; n++) {
         calls_left = n;
         ok = batch_conversation();
+        CHECK(open_objects == 0);
+    }
+    CHECK(ok);
+    ok = real->ecb == NULL; /* such a backend has nothing that can fail */
+    for (long n = 0; !ok && n < 1000; n++) {
+        calls_left = n;
+        ok = gcm_conversation();
         CHECK(open_objects == 0);
     }
     CHECK(ok);
