@@ -33,6 +33,12 @@ int AES_SIV_Decrypt(AES_SIV_CTX *ctx, unsigned char *out, size_t *out_len,
 int AES_SIV_SealCopies(unsigned char *out, unsigned char const *key, size_t key_len,
                        unsigned char const *nonces, size_t nonce_len, size_t n,
                        unsigned char const *plaintext, size_t plaintext_len);
+int AES_GCM_SIV_Seal(unsigned char *out, unsigned char const *key, unsigned char const *nonce,
+                     unsigned char const *plaintext, size_t plaintext_len,
+                     unsigned char const *ad, size_t ad_len);
+int AES_GCM_SIV_Open(unsigned char *out, unsigned char const *key, unsigned char const *nonce,
+                     unsigned char const *sealed, size_t sealed_len,
+                     unsigned char const *ad, size_t ad_len);
 char const *aes_siv_version(void);
 char const *aes_siv_backend(void);
 """

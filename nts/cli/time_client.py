@@ -125,7 +125,7 @@ class Series:
         if not association.verify and not self._warned:
             console.warn("the keys come from a key exchange without certificate verification: anyone could answer")
             self._warned = True
-        if args.verbose and source.queries == 1 and (note := aead.substitute([association.keys.aead])):
+        if args.verbose and source.queries == 1 and (note := aead.substitute()):
             console.say(note)
         if args.dump and not args.json:
             print("\n".join(results.exchange_lines(exchange, secrets=args.show_secrets)), flush=True)

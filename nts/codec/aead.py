@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Protocol
 
-from nts.base.errors import AuthError, LibraryError
 from nts.base.registry import AeadId, Direction
 from nts.base.registry import Protocol as NextProtocol
 from nts.base.wire import u16
 from nts.codec import aes_siv
+from nts.codec.aes_gcm_siv import AesGcmSiv, SubstituteAesGcmSiv
 from nts.codec.aes_siv import AesSiv, SubstituteAesSiv
 
 
@@ -31,60 +31,12 @@ class Cipher(Protocol):
         """Return the plaintext. AuthError when it is not authentic, or nonce or ciphertext has a bad length."""
 
 
-class AesGcmSiv:
-    """AES-GCM-SIV (RFC 8452): the nonce has 12 octets, and a tag of 16 octets follows the ciphertext.
-
-    The package cryptography is loaded here and not before: it is slow to load, and other algorithms do not need it.
-    """
-
-    def __init__(self, key: bytes) -> None:
-        check_gcm_siv()
-        from cryptography.exceptions import InvalidTag
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
-
-        self._cipher, self._invalid = AESGCMSIV(key), InvalidTag
-
-    def seal(self, nonce: bytes, plaintext: bytes, associated: bytes) -> bytes:
-        return self._cipher.encrypt(nonce, plaintext, associated)
-
-    def open(self, nonce: bytes, ciphertext: bytes, associated: bytes) -> bytes:
-        try:
-            return self._cipher.decrypt(nonce, ciphertext, associated)
-        except (self._invalid, ValueError):  # ValueError: the nonce does not have 12 octets
-            raise AuthError("the AEAD tag does not match") from None
-
-
-@cache
-def check_gcm_siv() -> None:
-    """Raise LibraryError unless OpenSSL has AES-GCM-SIV and rejects forged tags on an empty plaintext.
-
-    NTS requests have an empty plaintext, for which some releases of OpenSSL accept any tag (CVE-2026-45446).
-    """
-    try:
-        from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
-    except ModuleNotFoundError:
-        raise  # the package is missing, which scripts explain
-    except ImportError:
-        raise LibraryError("this package cryptography is too old for AES-GCM-SIV", hint="update it") from None
-    try:
-        cipher = AESGCMSIV(b"\x01".ljust(16, b"\0"))
-    except UnsupportedAlgorithm:
-        raise LibraryError("this OpenSSL has no AES-GCM-SIV", hint="use OpenSSL 3.2 or newer") from None
-    nonce, tag = b"\x03".ljust(12, b"\0"), bytes.fromhex("dc20e2d83f25705bb49e439eca56de25")  # RFC 8452 appendix C.1
-    sound = cipher.encrypt(nonce, b"", b"") == tag
-    for forged in (bytes(16), bytes([tag[0] ^ 1]) + tag[1:]):
-        try:
-            cipher.decrypt(nonce, forged, b"")
-            sound = False
-        except InvalidTag:
-            pass
-    if not sound:
-        raise LibraryError("this OpenSSL's AES-GCM-SIV accepts forged tags", hint="update the package cryptography")
-
-
 def _aes_siv(key: bytes) -> Cipher:
     return AesSiv(key) if aes_siv.is_built() else SubstituteAesSiv(key)
+
+
+def _aes_gcm_siv(key: bytes) -> Cipher:
+    return AesGcmSiv(key) if aes_siv.is_built() else SubstituteAesGcmSiv(key)
 
 
 class Aead(IntEnum):
@@ -93,7 +45,7 @@ class Aead(IntEnum):
     AES_SIV_CMAC_256 = AeadId.AES_SIV_CMAC_256, 32, 16, _aes_siv
     AES_SIV_CMAC_384 = AeadId.AES_SIV_CMAC_384, 48, 16, _aes_siv
     AES_SIV_CMAC_512 = AeadId.AES_SIV_CMAC_512, 64, 16, _aes_siv
-    AES_128_GCM_SIV = AeadId.AES_128_GCM_SIV, 16, 12, AesGcmSiv
+    AES_128_GCM_SIV = AeadId.AES_128_GCM_SIV, 16, 12, _aes_gcm_siv
 
     key_length: int
     """octets of the C2S key and of the S2C key"""
@@ -136,11 +88,9 @@ def check_usable(aeads: Iterable[Aead]) -> None:
         aead.cipher(bytes(aead.key_length))
 
 
-def substitute(aeads: Iterable[Aead]) -> str:
-    """What stands in for libaes_siv with these algorithms, for a person; empty when nothing has to."""
-    if aes_siv.is_built() or not any(aead.cipher is _aes_siv for aead in aeads):
-        return ""
-    return "libaes_siv has not been built: the package cryptography does AES-SIV"
+def substitute() -> str:
+    """What stands in for libaes_siv, for a person; empty when nothing has to."""
+    return "" if aes_siv.is_built() else "libaes_siv has not been built: the package cryptography does its work"
 
 
 @dataclass(frozen=True)

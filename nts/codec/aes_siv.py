@@ -20,7 +20,7 @@ _PLACES = (ROOT / "libaes_siv" / "libaes_siv.so", ROOT / "nts" / "libaes_siv.so"
 LIBRARY = next((path for path in _PLACES if path.exists()), _PLACES[0])
 KEY_LENGTHS = (32, 48, 64)  # octets
 TAG_LENGTH = 16  # octets of the synthetic IV, which precedes the ciphertext (section 2.6)
-_VERSION = (1, 2)  # the major version must be this one, the minor version at least
+_VERSION = (1, 3)  # the major version must be this one, the minor version at least
 
 
 def is_built() -> bool:
@@ -29,23 +29,24 @@ def is_built() -> bool:
 
 
 @lru_cache(maxsize=1)
-def _library() -> Any:  # a cffi library object has no static type
+def library() -> Any:  # a cffi library object has no static type
+    """The functions of libaes_siv. LibraryError when it is missing or too old."""
     if not is_built():
         raise LibraryError(f"{LIBRARY} has not been built")
     try:
-        library: Any = _ffi.dlopen(str(LIBRARY))
-        version = _text(library.aes_siv_version())
+        loaded: Any = _ffi.dlopen(str(LIBRARY))
+        version = _text(loaded.aes_siv_version())
     except (OSError, AttributeError, _ffi.error) as e:
         raise LibraryError(f"{LIBRARY} cannot be used: {e}") from None
     major, minor = (int(part) for part in version.split(".")[:2])
     if major != _VERSION[0] or minor < _VERSION[1]:
         raise LibraryError(f"{LIBRARY} has version {version}, but version {_VERSION[0]}.{_VERSION[1]} is needed")
-    return library
+    return loaded
 
 
 def backend() -> str:
     """The AES implementation that libaes_siv uses on this machine."""
-    name = _library().aes_siv_backend()
+    name = library().aes_siv_backend()
     if name == _ffi.NULL:
         raise LibraryError("AES_SIV_BACKEND names a backend that this machine does not support", hint="unset it")
     return _text(name)
@@ -69,7 +70,7 @@ class AesSiv:
         _check_length(key)
         backend()
         self._key = key
-        self._lib = _library()
+        self._lib = library()
         context = self._lib.AES_SIV_CTX_new()
         if context == _ffi.NULL:
             raise LibraryError("libaes_siv cannot allocate a context")

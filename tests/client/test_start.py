@@ -92,4 +92,4 @@ def test_the_clients_run_where_nothing_has_been_built(suite: Suite, tmp_path: Pa
         asked = run("ntsts_client.py", "--verbose")
         assert asked.returncode == 0, asked.stderr
         assert "offset" in asked.stdout
-        assert ("the package cryptography does AES-SIV" in asked.stderr) == (aead == 15)
+        assert "the package cryptography does its work" in asked.stderr

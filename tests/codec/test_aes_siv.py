@@ -222,9 +222,9 @@ def test_a_key_of_another_length_is_refused(size: int) -> None:
 
 @pytest.fixture
 def _fresh_library() -> Iterator[None]:
-    aes_siv._library.cache_clear()
+    aes_siv.library.cache_clear()
     yield
-    aes_siv._library.cache_clear()
+    aes_siv.library.cache_clear()
 
 
 @pytest.mark.usefixtures("_fresh_library")
