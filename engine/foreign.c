@@ -118,21 +118,23 @@ static void write_number(uint8_t *out, unsigned format, unsigned number)
         nts_write_id(out, format, number);
 }
 
-/* Whether a server of this format opens cookies with keys for this algorithm. */
-static int has_room(unsigned format, unsigned algorithm)
+int nts_has_room(unsigned format, unsigned algorithm)
 {
-    return format == NTS_CHRONY ? algorithm == 15 || algorithm == 30 : algorithm >= 15 && algorithm <= 17;
+    int const is_aes_siv = algorithm >= 15 && algorithm <= 17;
+
+    return format == NTS_CHRONY ? algorithm == 15 || algorithm == 30 : is_aes_siv || format == NTS_OWN;
 }
 
 void nts_renew(nts_engine const *engine, struct request *r)
 {
     size_t const key_len = r->algorithm->key_len;
-    size_t const room = r->cookie_len - FIELD_HEADER_LEN - TAG_LEN - 2 * key_len; /* for all but tag and keys */
+    size_t const keys_len = r->keys_len - nts_formats[r->format].number_len;
+    size_t const room = r->cookie_len - FIELD_HEADER_LEN - TAG_LEN - keys_len; /* for all but tag and keys */
     struct format const *to = &nts_formats[engine->format];
     unsigned format = engine->format;
     uint8_t keys[2][64];
 
-    if (!has_room(format, r->algorithm->id) || to->id_len + NONCE_LEN + to->number_len != room) {
+    if (r->pairs == 2 || !nts_has_room(format, r->algorithm->id) || to->id_len + NONCE_LEN + to->number_len != room) {
         format = NTS_OWN;
         to = &nts_formats[format];
     }

@@ -8,14 +8,16 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "aes_gcm_siv.h"
 #include "aes_siv.h"
 #include "nts_engine.h"
 
 #define HEADER_LEN 48
 #define FIELD_HEADER_LEN 4
-#define NONCE_LEN 16 /* of a cookie, and of the authenticator in a request that the engine answers */
-#define TAG_LEN AES_SIV_TAG_LEN
-#define AUTH_LEN (FIELD_HEADER_LEN + 4 + NONCE_LEN + TAG_LEN) /* an authenticator with nothing encrypted */
+#define NONCE_LEN 16    /* of a cookie, and of the authenticator in a request that the engine answers */
+#define GCM_NONCE_LEN 12 /* of the authenticator under AEAD 30 */
+#define TAG_LEN 16
+#define AUTH_HEAD_LEN (FIELD_HEADER_LEN + 4) /* of an authenticator, before its nonce */
 #define MAX_COOKIES 8
 #define COOKIE_HEAD_LEN (2 + NONCE_LEN) /* of a cookie of our own: key identifier and nonce */
 #define MAX_KEYS_LEN (4 + 2 * 64)       /* a cookie's plaintext: algorithm and both keys */
@@ -64,11 +66,18 @@ static inline void store64(uint8_t *p, uint64_t x)
 
 /* ---- Algorithms ---------------------------------------------------------------------------------------- */
 
+struct cipher {
+    int (*open)(AES_SIV_MSG *msgs, size_t n);
+    int (*seal)(AES_SIV_MSG *msgs, size_t n);
+    size_t text_at; /* where in what it seals the text begins, behind the tag or before it */
+};
+
 /* An AEAD algorithm that the engine implements; respond.c has the table. Lengths are in octets. */
 struct algorithm {
     unsigned id; /* in the IANA registry */
     size_t key_len;
     size_t nonce_len; /* in an authenticator */
+    struct cipher const *cipher;
 };
 
 /* ---- Requests ------------------------------------------------------------------------------------------ */
@@ -92,6 +101,8 @@ struct request {
     struct algorithm const *algorithm; /* of the cookie's keys */
     uint8_t keys[MAX_KEYS_LEN];        /* the cookie's plaintext, until nts_forget() */
     size_t keys_len;
+    unsigned pairs;                    /* how many pairs of keys that is */
+    unsigned pair;                     /* the one in use: 0 or 1 */
     uint8_t nonce[NONCE_LEN];          /* of the reply's authenticator */
     uint8_t *reply;                    /* room for NTS_MAX_REQUEST octets */
     size_t reply_len;                  /* 0: no reply */
@@ -119,19 +130,21 @@ struct format {
 
 extern struct format const nts_formats[NTS_FORMATS];
 
-/* The keys in a cookie's plaintext. */
+#define SECOND_PAIR (4 + 2 * AES_GCM_SIV_KEY_LEN) /* octets of it in a cookie; nts/codec/cookies.py */
+
+/* The keys in a cookie's plaintext: those of the pair in use. */
 static inline uint8_t *nts_s2c(struct request *r)
 {
     struct format const *const f = &nts_formats[r->format];
 
-    return r->keys + f->number_len + (f->s2c_first ? 0 : r->algorithm->key_len);
+    return r->keys + f->number_len + r->pair * SECOND_PAIR + (f->s2c_first ? 0 : r->algorithm->key_len);
 }
 
 static inline uint8_t *nts_c2s(struct request *r)
 {
     struct format const *const f = &nts_formats[r->format];
 
-    return r->keys + f->number_len + (f->s2c_first ? r->algorithm->key_len : 0);
+    return r->keys + f->number_len + r->pair * SECOND_PAIR + (f->s2c_first ? r->algorithm->key_len : 0);
 }
 
 struct found_key {
@@ -148,6 +161,9 @@ void nts_write_id(uint8_t *out, unsigned format, unsigned id);
 
 /* foreign.c: the algorithm that a plaintext names; 0 for none. */
 unsigned nts_number_of(struct request const *r);
+
+/* foreign.c: whether cookies of a format may hold keys for this algorithm. */
+int nts_has_room(unsigned format, unsigned algorithm);
 
 /* foreign.c: turns the plaintext into that of fresh cookies, which are as long as the old one: in the engine's format if
  * that makes them as long, else in our own. */

@@ -7,9 +7,9 @@
  * does not cover gets NTS_HANDOVER, and the reference judges it.
  *
  * The engine covers: all checks of length, version and mode; plain NTPv3 and NTPv4 requests without extension fields;
- * NTS requests with a Unique Identifier, a cookie for an AES-SIV algorithm, placeholders as long as the cookie, and
- * finally an authenticator with a 16-octet nonce and nothing encrypted; and the NTS NAKs to those. Cookies may have the
- * format of another server. Where more than one key may have sealed a cookie, the reference tries them.
+ * NTS requests with a Unique Identifier, a cookie for AEAD 15, 16, 17 or 30, placeholders as long as the cookie, and
+ * finally an authenticator with a nonce of 16 octets (AEAD 30: 12) and nothing encrypted; and the NTS NAKs to those. Cookies
+ * may have the format of another server. Where more than one key may have sealed a cookie, the reference tries them.
  *
  * An engine belongs to one thread. Only nts_engine_new, nts_engine_attach and the nts_engine_set_ functions allocate. (With the
  * libcrypto backend, OpenSSL also allocates and frees memory for each client's key.) The engine knows nothing of

@@ -12,7 +12,18 @@ enum { UNIQUE_IDENTIFIER = 0x0104, COOKIE = 0x0204, PLACEHOLDER = 0x0304, AUTHEN
 #define MIN_UNIQUE_ID_LEN (FIELD_HEADER_LEN + 32) /* RFC 8915 section 5.3 */
 #define MIN_FIELD_LEN 16                          /* RFC 7822 section 7.5 */
 #define MAX_MAC_LEN 24                            /* RFC 7822 section 7.5.1.4 */
+#define MIN_AUTHENTICATOR_LEN (AUTH_HEAD_LEN + GCM_NONCE_LEN + TAG_LEN)
 #define CLIENT_MODE 3
+
+/* Whether this field, the last one of the packet, has a nonce as long as one of our algorithms wants it, nothing
+ * encrypted, and perhaps Additional Padding; RFC 8915 section 5.6. */
+static int is_authenticator(uint8_t const *field, size_t len)
+{
+    unsigned const nonce_len = load16(field + 4);
+
+    return (nonce_len == NONCE_LEN || nonce_len == GCM_NONCE_LEN) && load16(field + 6) == TAG_LEN &&
+           len >= AUTH_HEAD_LEN + nonce_len + TAG_LEN;
+}
 
 /* Expects a Unique Identifier and a cookie in either order, placeholders, an authenticator; RFC 8915 section 5.7. */
 static enum nts_verdict walk(struct request *r)
@@ -21,7 +32,7 @@ static enum nts_verdict walk(struct request *r)
     unsigned placeholders = 0;
 
     r->cookie_len = 0;
-    while (r->length - offset >= AUTH_LEN) {
+    while (r->length - offset >= MIN_AUTHENTICATOR_LEN) {
         unsigned const type = load16(r->packet + offset);
         unsigned const len = load16(r->packet + offset + 2);
 
@@ -46,8 +57,8 @@ static enum nts_verdict walk(struct request *r)
             placeholders++;
             break;
         case AUTHENTICATOR:
-            if (len != AUTH_LEN || len != r->length - offset || r->unique_id_len == 0 || r->cookie_len == 0 ||
-                load16(r->packet + offset + 4) != NONCE_LEN || load16(r->packet + offset + 6) != TAG_LEN)
+            if (len != r->length - offset || r->unique_id_len == 0 || r->cookie_len == 0 ||
+                !is_authenticator(r->packet + offset, len))
                 return NTS_HANDOVER;
             r->authenticator = (unsigned)offset;
             r->cookies = placeholders < MAX_COOKIES ? placeholders + 1 : MAX_COOKIES;

@@ -21,11 +21,18 @@
 
 /* ---- Algorithms ---------------------------------------------------------------------------------------- */
 
-/* RFC 5297 section 6 */
+static struct cipher const aes_siv = {AES_SIV_OpenBatch, AES_SIV_SealBatch, TAG_LEN};
+static struct cipher const aes_gcm_siv = {AES_GCM_SIV_OpenBatch, AES_GCM_SIV_SealBatch, 0};
+static struct cipher const *const ciphers[] = {&aes_siv, &aes_gcm_siv};
+
+#define CIPHERS (sizeof ciphers / sizeof *ciphers)
+
+/* RFC 5297 section 6, RFC 8452 section 7 */
 static struct algorithm const algorithms[] = {
-    {.id = 15, .key_len = 32, .nonce_len = NONCE_LEN}, /* AEAD_AES_SIV_CMAC_256 */
-    {.id = 16, .key_len = 48, .nonce_len = NONCE_LEN}, /* AEAD_AES_SIV_CMAC_384 */
-    {.id = 17, .key_len = 64, .nonce_len = NONCE_LEN}, /* AEAD_AES_SIV_CMAC_512 */
+    {.id = 15, .key_len = 32, .nonce_len = NONCE_LEN, .cipher = &aes_siv},         /* AEAD_AES_SIV_CMAC_256 */
+    {.id = 16, .key_len = 48, .nonce_len = NONCE_LEN, .cipher = &aes_siv},         /* AEAD_AES_SIV_CMAC_384 */
+    {.id = 17, .key_len = 64, .nonce_len = NONCE_LEN, .cipher = &aes_siv},         /* AEAD_AES_SIV_CMAC_512 */
+    {.id = 30, .key_len = 16, .nonce_len = GCM_NONCE_LEN, .cipher = &aes_gcm_siv}, /* AEAD_AES_128_GCM_SIV */
 };
 
 /* NULL for an algorithm that the engine leaves to the reference. */
@@ -130,6 +137,20 @@ void nts_engine_count_into(nts_engine *engine, uint64_t *cells)
 
 /* ---- The steps of a batch ------------------------------------------------------------------------------ */
 
+/* How many pairs of keys an authentic cookie holds: one after its number, and if it is in doubt which exporter context a
+ * client of AEAD 30 uses, another after the algorithm in that context in 32 bits. 0 when it holds anything else. */
+static unsigned count_pairs(struct request const *r)
+{
+    size_t const first = nts_formats[r->format].number_len + 2 * r->algorithm->key_len;
+
+    if (r->keys_len == first)
+        return 1;
+    if (r->format != NTS_OWN || r->algorithm->id != 30 || r->keys_len != first + SECOND_PAIR)
+        return 0;
+    nts_declassify(r->keys + first, 4); /* what the length tells anyway */
+    return load16(r->keys + first) == 0 && load16(r->keys + first + 2) == 15 ? 2 : 0;
+}
+
 /* Whether the engine can answer a request with the keys that its authentic cookie holds. */
 static int keys_are_usable(struct request *r)
 {
@@ -137,17 +158,23 @@ static int keys_are_usable(struct request *r)
 
     nts_declassify(r->keys, r->keys_len < number_len ? r->keys_len : number_len); /* the length of the cookie tells it */
     r->algorithm = find_algorithm(nts_number_of(r));
-    return r->algorithm != NULL && r->keys_len == number_len + 2 * r->algorithm->key_len &&
-           load16(r->packet + r->authenticator + 4) == r->algorithm->nonce_len;
+    if (r->algorithm == NULL || !nts_has_room(r->format, r->algorithm->id) ||
+        load16(r->packet + r->authenticator + 4) != r->algorithm->nonce_len)
+        return 0;
+    r->pairs = count_pairs(r);
+    return r->pairs != 0;
 }
 
-/* The nonce's length in a cookie of our own of this length; nts/codec/cookies.py says why there are several. */
-static size_t own_nonce_len(size_t cookie_len)
+/* The nonce's length in a cookie of our own of this length; nts/codec/cookies.py says why there are several. `again`: the
+ * other one, if there are two. */
+static size_t own_nonce_len(size_t cookie_len, int again)
 {
     switch (cookie_len) {
     case 64: case 96:
         return 12;
-    case TWO_NONCES: case 136: case 168:
+    case TWO_NONCES:
+        return again ? 20 : NONCE_LEN;
+    case 136: case 168:
         return 20;
     default:
         return NONCE_LEN;
@@ -155,16 +182,17 @@ static size_t own_nonce_len(size_t cookie_len)
 }
 
 /* The key with which to open a cookie. Sets format and length of the nonce, and the verdict if the cookie does not open:
- * where it might have been another key or nonce, the reference tries all. NULL when there is nothing to try. */
-static AES_SIV_KEY const *choose_key(nts_engine const *engine, struct request *r, uint8_t const *cookie, size_t cookie_len)
+ * where it might have been another key, the reference tries all. NULL when there is nothing to try. */
+static AES_SIV_KEY const *choose_key(nts_engine const *engine, struct request *r, uint8_t const *cookie,
+                                     size_t cookie_len, int again)
 {
     AES_SIV_KEY const *const own = find_key(engine, load16(cookie), &r->key_age);
     struct found_key found;
     unsigned const count = nts_find_foreign(engine, cookie, &found);
 
     r->format = NTS_OWN;
-    r->cookie_nonce_len = own_nonce_len(cookie_len);
-    r->verdict = own != NULL && cookie_len == TWO_NONCES ? NTS_HANDOVER : NTS_NAK_COOKIE;
+    r->cookie_nonce_len = own_nonce_len(cookie_len, again);
+    r->verdict = NTS_NAK_COOKIE;
     if (count == 0)
         return own;
     if (own != NULL || count > 1 || found.siv == NULL)
@@ -175,8 +203,9 @@ static AES_SIV_KEY const *choose_key(nts_engine const *engine, struct request *r
     return found.siv;
 }
 
-/* Opens the cookies, and sets the verdict of requests whose cookie is not ours or holds no AES-SIV keys. */
-static void open_cookies(nts_engine *engine, struct request *requests, size_t n)
+/* Opens the cookies, and sets the verdict of requests whose cookie is not ours or holds nothing that is usable. `again`:
+ * those that did not open and may have a nonce of another length. */
+static void open_cookies(nts_engine *engine, struct request *requests, size_t n, int again)
 {
     AES_SIV_MSG *const messages = engine->messages;
     size_t count = 0;
@@ -187,11 +216,12 @@ static void open_cookies(nts_engine *engine, struct request *requests, size_t n)
         size_t body_len, head_len;
         AES_SIV_KEY const *key;
 
-        if (r->verdict != NTS_ANSWERED_NTS)
+        if (again ? r->verdict != NTS_NAK_COOKIE || r->cookie_len != FIELD_HEADER_LEN + TWO_NONCES
+                  : r->verdict != NTS_ANSWERED_NTS)
             continue;
         body = r->packet + r->cookie + FIELD_HEADER_LEN;
         body_len = r->cookie_len - FIELD_HEADER_LEN;
-        key = choose_key(engine, r, body, body_len);
+        key = choose_key(engine, r, body, body_len, again);
         head_len = nts_formats[r->format].id_len + r->cookie_nonce_len;
         if (key == NULL || body_len < head_len + TAG_LEN || body_len > head_len + TAG_LEN + MAX_KEYS_LEN)
             continue;
@@ -218,8 +248,10 @@ static void open_cookies(nts_engine *engine, struct request *requests, size_t n)
     }
 }
 
-/* Authenticates the requests with the C2S keys from their cookies; RFC 8915 section 5.6. */
-static void authenticate(nts_engine *engine, struct request *requests, size_t n)
+/* Authenticates the requests under a cipher with the C2S keys from their cookies: of the first pair, or of the second
+ * where the first did not fit. */
+static void authenticate_by(nts_engine *engine, struct request *requests, size_t n, struct cipher const *cipher,
+                            unsigned pair)
 {
     AES_SIV_MSG *const messages = engine->messages;
     uint8_t nothing; /* the plaintext is empty */
@@ -229,25 +261,34 @@ static void authenticate(nts_engine *engine, struct request *requests, size_t n)
         struct request *const r = &requests[i];
         uint8_t const *const field = r->packet + r->authenticator;
 
-        if (r->verdict != NTS_ANSWERED_NTS)
+        if (r->verdict != (pair == 0 ? NTS_ANSWERED_NTS : NTS_NAK_AUTH) || r->algorithm->cipher != cipher ||
+            pair >= r->pairs)
             continue;
+        r->pair = pair;
         engine->owners[count] = r;
         messages[count++] = (AES_SIV_MSG){
             .raw_key = nts_c2s(r),
             .raw_key_len = r->algorithm->key_len,
-            .nonce = field + 8,
+            .nonce = field + AUTH_HEAD_LEN,
             .nonce_len = r->algorithm->nonce_len,
             .ad = r->packet,
             .ad_len = r->authenticator,
-            .in = field + 8 + r->algorithm->nonce_len,
+            .in = field + AUTH_HEAD_LEN + r->algorithm->nonce_len,
             .in_len = TAG_LEN,
             .out = &nothing,
         };
     }
-    AES_SIV_OpenBatch(messages, count);
+    cipher->open(messages, count);
     for (size_t i = 0; i < count; i++)
-        if (!messages[i].ok)
-            engine->owners[i]->verdict = NTS_NAK_AUTH;
+        engine->owners[i]->verdict = messages[i].ok ? NTS_ANSWERED_NTS : NTS_NAK_AUTH;
+}
+
+/* RFC 8915 section 5.6 */
+static void authenticate(nts_engine *engine, struct request *requests, size_t n)
+{
+    for (size_t i = 0; i < CIPHERS; i++)
+        authenticate_by(engine, requests, n, ciphers[i], 0);
+    authenticate_by(engine, requests, n, &aes_gcm_siv, 1);
 }
 
 /* Refuses what is above the limit. */
@@ -259,20 +300,21 @@ static void limit(nts_engine *engine, struct request *requests, size_t n, int64_
 
 /* Sealing fails only when libcrypto runs out of memory. Then the worker ends and is replaced: it must not send a reply
  * whose cookies are still in plaintext. */
-static void seal(AES_SIV_MSG *messages, size_t n)
+static void seal(struct cipher const *cipher, AES_SIV_MSG *messages, size_t n)
 {
-    if (!AES_SIV_SealBatch(messages, n))
+    if (!cipher->seal(messages, n))
         abort();
 }
 
-/* The length of the reply's authenticator without the encrypted cookies. */
-static size_t auth_len(struct request const *r)
+/* Where in the reply's authenticator the encrypted cookies are. */
+static size_t text_at(struct request const *r)
 {
-    return FIELD_HEADER_LEN + 4 + r->algorithm->nonce_len + TAG_LEN;
+    return AUTH_HEAD_LEN + r->algorithm->nonce_len + r->algorithm->cipher->text_at;
 }
 
 /* Mints the fresh cookies where the authenticator of the reply will encrypt them in place:
- *   header | Unique Identifier | authenticator: field header, lengths, nonce, tag, encrypted (cookie fields) */
+ *   header | Unique Identifier | authenticator: field header, lengths, nonce, encrypted (cookie fields)
+ * and the tag before what is encrypted, or after it. */
 static void mint(nts_engine *engine, struct request *requests, size_t n)
 {
     AES_SIV_MSG *const messages = engine->messages;
@@ -290,7 +332,7 @@ static void mint(nts_engine *engine, struct request *requests, size_t n)
         nts_renew(engine, r);
         format = &nts_formats[r->format];
         current = &engine->keys[engine->key_count - 1]; /* exists, since one of the keys opened the cookie */
-        cookie = r->reply + HEADER_LEN + r->unique_id_len + auth_len(r);
+        cookie = r->reply + HEADER_LEN + r->unique_id_len + text_at(r);
         for (unsigned j = 0; j < r->cookies; j++, cookie += field_len) {
             store16(cookie, COOKIE_FIELD);
             store16(cookie + 2, field_len);
@@ -310,7 +352,7 @@ static void mint(nts_engine *engine, struct request *requests, size_t n)
         }
         nts_random(&engine->generator, r->nonce, r->algorithm->nonce_len);
     }
-    seal(messages, count);
+    seal(&aes_siv, messages, count);
 }
 
 /* Turns the header of a reply into that of a kiss-o'-death; RFC 5905 section 7.4. */
@@ -344,7 +386,8 @@ void nts_prepare(nts_engine *engine, struct request *requests, size_t n, int64_t
 {
     for (size_t i = 0; i < n; i++)
         nts_classify(&requests[i]);
-    open_cookies(engine, requests, n);
+    open_cookies(engine, requests, n, 0);
+    open_cookies(engine, requests, n, 1);
     authenticate(engine, requests, n);
     if (engine->limiter != NULL)
         limit(engine, requests, n, now);
@@ -361,7 +404,8 @@ void nts_prepare(nts_engine *engine, struct request *requests, size_t n, int64_t
     }
 }
 
-void nts_finish(nts_engine *engine, struct request *const *requests, uint64_t const *transmit, size_t n)
+/* Seals the replies under a cipher. */
+static void seal_replies(nts_engine *engine, struct request *const *requests, size_t n, struct cipher const *cipher)
 {
     AES_SIV_MSG *const messages = engine->messages;
     size_t count = 0;
@@ -371,30 +415,37 @@ void nts_finish(nts_engine *engine, struct request *const *requests, uint64_t co
         uint8_t *const field = r->reply + r->reply_len;
         size_t nonce_len, plaintext_len;
 
-        store64(r->reply + 40, transmit[i]);
-        if (!is_protected(r))
+        if (!is_protected(r) || r->algorithm->cipher != cipher)
             continue;
         nonce_len = r->algorithm->nonce_len;
         plaintext_len = (size_t)r->cookies * r->cookie_len;
         store16(field, AUTHENTICATOR_FIELD);
-        store16(field + 2, auth_len(r) + plaintext_len);
+        store16(field + 2, AUTH_HEAD_LEN + nonce_len + TAG_LEN + plaintext_len);
         store16(field + 4, nonce_len);
         store16(field + 6, TAG_LEN + plaintext_len);
-        memcpy(field + 8, r->nonce, nonce_len);
+        memcpy(field + AUTH_HEAD_LEN, r->nonce, nonce_len);
         messages[count++] = (AES_SIV_MSG){
             .raw_key = nts_s2c(r),
             .raw_key_len = r->algorithm->key_len,
-            .nonce = field + 8,
+            .nonce = field + AUTH_HEAD_LEN,
             .nonce_len = nonce_len,
             .ad = r->reply,
             .ad_len = r->reply_len,
-            .in = field + auth_len(r),
+            .in = field + text_at(r),
             .in_len = plaintext_len,
-            .out = field + 8 + nonce_len,
+            .out = field + AUTH_HEAD_LEN + nonce_len,
         };
-        r->reply_len += auth_len(r) + plaintext_len;
+        r->reply_len += AUTH_HEAD_LEN + nonce_len + TAG_LEN + plaintext_len;
     }
-    seal(messages, count);
+    seal(cipher, messages, count);
+}
+
+void nts_finish(nts_engine *engine, struct request *const *requests, uint64_t const *transmit, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        store64(requests[i]->reply + 40, transmit[i]);
+    for (size_t i = 0; i < CIPHERS; i++)
+        seal_replies(engine, requests, n, ciphers[i]);
 }
 
 void nts_forget(struct request *requests, size_t n)

@@ -15,6 +15,7 @@ from testkit.packets import (
     COOKIE,
     COVERED_AEADS,
     CURRENT_KEY,
+    GCM_SIV,
     OLD_KEY,
     PLACEHOLDER,
     UNIQUE_IDENTIFIER,
@@ -24,11 +25,13 @@ from testkit.packets import (
     cookie_of,
     flipped,
     foreign_cookie,
+    nonce_for,
     raw_field,
     session_keys,
 )
 
-CONTENTS = {(15, 66), (16, 98), (17, 130)}  # algorithm and length of a cookie's plaintext that the engine knows
+CONTENTS = {(15, 66): 16, (16, 98): 16, (17, 130): 16, (30, 34): 12}
+"""algorithm and length of a cookie's plaintext that the engine knows, and the nonce that it expects then"""
 SESSIONS = {a: session_keys(a, f"parity-{int(a)}") for a in COVERED_AEADS}
 STRANGER = MasterKey(CURRENT_KEY.id, bytes(range(32, 63)) + b"\0")  # the right identifier, another key
 ABSENT = MasterKey(0x4321, bytes(range(32)))
@@ -36,7 +39,7 @@ ABSENT = MasterKey(0x4321, bytes(range(32)))
 
 def nts(
     keys: SessionKeys, *, cookie: bytes | None = None, placeholders: int = 0, uid: int = 32, header: bytes = b"",
-    key: bytes | None = None, cookie_first: bool = False,
+    key: bytes | None = None, cookie_first: bool = False, spare: int = 0,
 ) -> bytes:  # fmt: skip
     """A request that the engine covers. `header` is up to 48 octets, whose version and mode are corrected."""
     head = bytearray(header.ljust(48, b"\x5a"))
@@ -45,7 +48,15 @@ def nts(
     fields = [raw_field(UNIQUE_IDENTIFIER, Counter(uid)(uid)), raw_field(COOKIE, cookie)]
     packet = bytes(head) + b"".join(fields[::-1] if cookie_first else fields)
     packet += placeholders * raw_field(PLACEHOLDER, bytes(len(cookie)))
-    return packet + authenticator(key or keys.c2s, Counter(header)(16), b"", packet)
+    nonce = Counter(header)(len(nonce_for(keys.aead)))
+    return packet + authenticator(key or keys.c2s, nonce, b"", packet, spare, keys.aead)
+
+
+def nonce_wanted(contents: bytes) -> int:
+    """How long the engine wants a request's nonce to be if its cookie has these contents; 0: it does not know them."""
+    if contents[:2] == b"\0\x1e" and len(contents) == 70 and contents[34:38] == b"\0\0\0\x0f":  # two pairs of keys
+        return 12
+    return CONTENTS.get((int.from_bytes(contents[:2], "big"), len(contents)), 0)
 
 
 def bad_cookies(keys: SessionKeys) -> dict[str, bytes]:
@@ -66,7 +77,7 @@ def bad_cookies(keys: SessionKeys) -> dict[str, bytes]:
 
 
 def foreign_cookies() -> list[bytes]:
-    """Authentic cookies whose contents are not what the engine knows: they may be for other algorithms, as AEAD 30."""
+    """Authentic cookies whose contents are not what the engine knows: they may be for other algorithms."""
     octets = Counter("foreign cookies")
     kinds, sizes = (0, 14, 15, 16, 17, 18, 30, 0x0F0F, 0x010F, 0xFFFF), (2, 6, 34, 58, 66, 70, 98, 130)
     return [
@@ -100,6 +111,8 @@ def wholesome() -> Iterator[bytes]:
                 yield nts(keys, cookie=cookie_of(keys, master), placeholders=placeholders)
         for uid in range(32, 204, 4):
             yield nts(keys, uid=uid, header=Counter(uid)(48), placeholders=uid % 3, cookie_first=uid % 8 == 0)
+        for spare in (4, 8, 100):
+            yield nts(keys, placeholders=spare % 3, spare=spare)
 
 
 def refused() -> Iterator[bytes]:
@@ -150,11 +163,11 @@ class Splicer:
             case "p":
                 return raw_field(PLACEHOLDER, bytes(4 * draw.randrange(45)))
             case "A":
-                return authenticator(keys.c2s, draw.randbytes(16), b"", packet)
+                return authenticator(keys.c2s, draw.randbytes(len(nonce_for(keys.aead))), b"", packet, aead=keys.aead)
             case "a":  # authentic, but not as the engine expects
                 inside = draw.choice((b"", raw_field(PLACEHOLDER, bytes(len(cookie))), raw_field(COOKIE), b"odd"))
-                nonce = draw.randbytes(draw.choice((1, 12, 15, 16, 17, 24)))
-                return authenticator(keys.c2s, nonce, inside, packet, 4 * draw.randrange(5))
+                nonce = draw.randbytes(12 if keys.aead == GCM_SIV else draw.choice((1, 12, 15, 16, 17, 24)))
+                return authenticator(keys.c2s, nonce, inside, packet, 4 * draw.randrange(5), keys.aead)
             case "x":  # in its length
                 return raw_field(draw.choice((UNIQUE_IDENTIFIER, COOKIE, AUTHENTICATOR)), bytes(36), draw.randrange(64))
             case _:

@@ -13,6 +13,7 @@ import re
 import struct
 from collections import Counter as Tally
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
 
@@ -23,14 +24,14 @@ from nts.codec.keyring import CookieFormat, KeyRing
 from nts.protocol import ts_server
 from nts.protocol.ts_server import MAX_REQUEST, Outcome, SystemVariables
 from testkit.engine import EngineForTests
-from testkit.engine_packets import CONTENTS
+from testkit.engine_packets import nonce_wanted
 from testkit.packets import AUTHENTICATOR, COOKIE, DEPARTED, PLACEHOLDER, RECEIVED, RING, SYSTEM, UNIQUE_IDENTIFIER
 
 BATCH = 64
 MOST_OCTETS = BATCH * (8 + 1) * 16  # that a batch can draw: nonces of eight cookies and of one reply each
 OCTETS = hashlib.shake_128(b"stream").digest(MOST_OCTETS)
 Outcomes = list[Outcome | None]
-Candidates = list[tuple[bytes | None, int, int, bytes]]
+Candidates = list[tuple[bytes | None, list[bytes], int, bytes]]
 
 
 @lru_cache(maxsize=1)
@@ -50,6 +51,12 @@ class Stream:
         return OCTETS[self.drawn - count : self.drawn]
 
 
+def _as_expected(authenticator: bytes) -> bool:
+    """Whether an authenticator has a nonce of 12 or 16 octets, and nothing but a tag."""
+    nonce, sealed = struct.unpack_from(">HH", authenticator)
+    return nonce in (12, 16) and sealed == 16 and len(authenticator) >= 4 + nonce + sealed
+
+
 def shape_of(packet: bytes) -> str:
     """One letter for each extension field of a packet: U, C, P or A if the field itself is as expected, else "?".
 
@@ -67,7 +74,7 @@ def shape_of(packet: bytes) -> str:
             UNIQUE_IDENTIFIER: ("U", length >= 36),
             COOKIE: ("C", True),
             PLACEHOLDER: ("P", length == cookie),
-            AUTHENTICATOR: ("A", length == 40 and body[:4] == b"\0\x10\0\x10"),
+            AUTHENTICATOR: ("A", _as_expected(body)),
         }
         letter, fits = known.get(kind, ("?", False))
         letters += letter if fits else "?"
@@ -75,44 +82,54 @@ def shape_of(packet: bytes) -> str:
     return letters
 
 
-def cookie_in(packet: bytes) -> bytes:
-    """A packet's first cookie."""
-    at = 48
-    while True:
+def fields(packet: bytes) -> dict[int, bytes]:
+    """The bodies of a packet's extension fields, which fill it exactly, by type."""
+    at, bodies = 48, {}
+    while at < len(packet):
         kind, length = struct.unpack_from(">HH", packet, at)
-        if kind == COOKIE:
-            return packet[at + 4 : at + length]
+        bodies[kind] = packet[at + 4 : at + length]
         at += length
+    return bodies
 
 
 def candidates(cookie: bytes, ring: KeyRing) -> Candidates:
-    """What may have sealed a cookie: key (None: not AES-SIV-CMAC-256), start and end of the nonce, associated data."""
-    own: Candidates = [(k.key, 2, 2 + {64: 12, 96: 12, 104: 20, 136: 20, 168: 20}.get(len(cookie), 16), b"")
+    """What may have sealed a cookie: key (None: not AES-SIV-CMAC-256), nonces, octets of a number, associated data."""
+    lengths = {64: (12,), 96: (12,), 104: (16, 20), 136: (20,), 168: (20,)}.get(len(cookie), (16,))
+    own: Candidates = [(k.key, [cookie[2 : 2 + n] for n in lengths], 2, b"")
            for k in ring.openers if cookie[:2] == struct.pack(">H", k.id)]  # fmt: skip
-    chrony: Candidates = [(k.key, 4, 20, b"") for k in ring.openers if cookie[:4] == struct.pack(">I", k.id)]
-    ntpsec: Candidates = [(k.key, 4, 20, cookie[:20]) for k in ring.openers if cookie[:4] == struct.pack("<I", k.id)]
+    nonce, head = [cookie[4:20]], cookie[:20]
+    chrony: Candidates = [(k.key, nonce, 0, b"") for k in ring.openers if cookie[:4] == struct.pack(">I", k.id)]
+    ntpsec: Candidates = [(k.key, nonce, 4, head) for k in ring.openers if cookie[:4] == struct.pack("<I", k.id)]
     for k in ring.imported:
         if cookie[:4] == k.wire_id:
-            found = chrony if k.format is CookieFormat.CHRONY else ntpsec
-            found.insert(0, (k.key if k.aead == 15 else None, 4, 20, cookie[:20] if found is ntpsec else b""))
+            found, number = (chrony, 0) if k.format is CookieFormat.CHRONY else (ntpsec, 4)
+            found.insert(0, (k.key if k.aead == 15 else None, nonce, number, head if number else b""))
     return [c[-1] for c in (own, chrony, ntpsec) if c]  # of several with one identifier, the newest
 
 
-def may_be_left(cookie: bytes, ring: KeyRing) -> bool:
-    """Whether the reference has to look: which key was it, or is it for an algorithm that the engine lacks?"""
+def may_be_left(packet: bytes, ring: KeyRing) -> bool:
+    """Whether the reference has to look: which key was it, or are there keys for the request's nonce?"""
+    cookie, authenticator = (fields(packet)[kind] for kind in (COOKIE, AUTHENTICATOR))
     found = candidates(cookie, ring)
     if len(found) != 1:
         return len(found) > 1
-    key, start, end, associated = found[0]
+    key, nonces, number, associated = found[0]
     if key is None:
         return True
-    try:
-        contents = AESSIV(key).decrypt(cookie[end:], [associated, cookie[start:end]])
-    except (InvalidTag, ValueError):
-        return start == 2 and len(cookie) == 104  # another length of the nonce is possible
-    number = {2: contents[:2], 4: contents[3::-1] if associated else bytes([len(contents) // 64 * 15])}[start]
-    keys = len(contents) - (2 if start == 2 else 4 if associated else 0)
-    return (int.from_bytes(number, "big"), keys + 2) not in CONTENTS
+    for nonce in nonces:
+        sealed = cookie[len(nonce) + (2 if number == 2 else 4) :]
+        with suppress(InvalidTag, ValueError):
+            contents = AESSIV(key).decrypt(sealed, [associated, nonce])
+            return nonce_wanted(as_ours(contents, number)) != int.from_bytes(authenticator[:2], "big")
+    return False
+
+
+def as_ours(contents: bytes, number: int) -> bytes:
+    """What a cookie of ours would hold in place of these contents, whose algorithm has so many octets."""
+    if number == 2:
+        return contents
+    aead = {32: 30, 64: 15}.get(len(contents), 0) if number == 0 else int.from_bytes(contents[:4], "little")
+    return struct.pack(">H", aead if aead < 2**16 and (number, aead) != (4, 30) else 0) + contents[number:]
 
 
 def covered(packet: bytes, ring: KeyRing) -> bool:
@@ -122,7 +139,7 @@ def covered(packet: bytes, ring: KeyRing) -> bool:
     version, mode = packet[0] >> 3 & 7, packet[0] & 7
     if version != 4 or mode != 3:
         return True
-    return bool(re.fullmatch("(UC|CU)P*A", shape_of(packet))) and not may_be_left(cookie_in(packet), ring)
+    return bool(re.fullmatch("(UC|CU)P*A", shape_of(packet))) and not may_be_left(packet, ring)
 
 
 def judged(

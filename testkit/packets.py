@@ -85,8 +85,8 @@ def session_keys(
 GCM_SIV = 30
 
 
-COVERED_AEADS = (Aead.AES_SIV_CMAC_256, Aead.AES_SIV_CMAC_384, Aead.AES_SIV_CMAC_512)
-"""what the native engine answers; it hands the others over"""
+COVERED_AEADS = (Aead.AES_SIV_CMAC_256, Aead.AES_SIV_CMAC_384, Aead.AES_SIV_CMAC_512, Aead.AES_128_GCM_SIV)
+"""what the native engine answers; it would hand others over"""
 
 
 def nonce_for(aead: int, start: int = 0) -> bytes:
@@ -117,6 +117,12 @@ def raw_field(kind: int, body: bytes = b"", length: int | None = None) -> bytes:
 def cookie_of(keys: SessionKeys, master: MasterKey = CURRENT_KEY, nonce: bytes = bytes(range(64, 80))) -> bytes:
     """A cookie, made with cryptography's AES-SIV."""
     return foreign_cookie(struct.pack(">H", keys.aead) + keys.s2c + keys.c2s, master, nonce)
+
+
+def cookie_in_doubt(first: SessionKeys, second: SessionKeys, master: MasterKey = CURRENT_KEY) -> bytes:
+    """A cookie of AEAD 30 with two pairs of keys, for both exporter contexts."""
+    pairs = first.s2c + first.c2s + struct.pack(">I", 15) + second.s2c + second.c2s
+    return foreign_cookie(struct.pack(">H", GCM_SIV) + pairs, master)
 
 
 def foreign_cookie(plaintext: bytes, master: MasterKey = CURRENT_KEY, nonce: bytes = bytes(range(64, 80))) -> bytes:

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from fuzz.seeds import seeds as python_seeds
-from nts.codec.aead import Aead
 from testkit.packets import (
     COVERED_AEADS,
     CURRENT_KEY,
@@ -27,6 +26,7 @@ from testkit.packets import (
 
 CORPUS = Path(__file__).resolve().parent.parent / "engine" / "fuzz" / "corpus"
 FIX_HEADER, FIX_COOKIE, FIX_TAIL, FIX_BUILD, FIX_REPEAT = 1, 2, 4, 8, 16
+PADDED, FIRST_OF_TWO, SECOND_OF_TWO = 32, 64, 96  # of AEAD 30, in fixes
 FOREIGN = 8  # the knob: whatever the cookie field holds is sealed as a cookie's contents
 
 
@@ -38,9 +38,9 @@ def entry(packet: bytes, fixes: int = 0, knobs: int = 0) -> bytes:
 def corpus() -> dict[str, bytes]:
     """Every input by name."""
     inputs = {f"python-{name}": entry(packet) for name, packet in python_seeds()["ts_server"].items()}
-    for aead in COVERED_AEADS:
+    for knob, aead in enumerate(COVERED_AEADS):
         request = Request(keys=session_keys(aead), cookies=(cookie_of(session_keys(aead), OLD_KEY),))
-        packet, knob = request.with_placeholders(2).encode(), aead - Aead.AES_SIV_CMAC_256
+        packet = request.with_placeholders(2).encode()
         inputs |= {
             f"request-{aead.value}": entry(packet),
             f"fixed-{aead.value}": entry(packet, FIX_HEADER | FIX_COOKIE | FIX_TAIL, knob),
@@ -53,6 +53,14 @@ def corpus() -> dict[str, bytes]:
     return inputs | {
         "batch-mixed": b"".join([fixed, *inputs.values()])[:4000],
         "batch-full": entry(bytes([1]), FIX_BUILD | FIX_REPEAT, 4) * 32,
+        "built-30-padded": entry(bytes([7]), FIX_BUILD | FIX_REPEAT | PADDED, 3),
+        "built-30-in-doubt": entry(bytes([0]), FIX_BUILD | FIRST_OF_TWO, 3)
+        + entry(bytes([3]), FIX_BUILD | SECOND_OF_TWO, 3),
+        "batch-kinds": b"".join(
+            entry(bytes([1]), FIX_BUILD | FIX_REPEAT | kind, knob)
+            for kind, knob in ((0, 0), (0, 1), (0, 2), (0, 3), (PADDED, 3), (FIRST_OF_TWO, 3), (SECOND_OF_TWO, 3))
+        )
+        * 4,
         "unknown-key": entry(unknown.encode(), FIX_HEADER),
         "placeholder-first": entry(odd.encode(), FIX_COOKIE | FIX_TAIL),
         "empty": b"",

@@ -5,6 +5,7 @@
  *
  * Input: for each packet four octets and then the packet,
  *   fixes   what to repair before the engine sees the packet: FIX_ below
+ *           bits 5 and 6, for AEAD 30: 1 with padding; 2, 3 two pairs of keys in the cookie, the first or second its own
  *   knobs   bits 0 and 1: algorithm; bit 2: master key; bit 3: the packet supplies the cookie's contents, not a session
  *           bits 4 and 5: the format of the cookie in a good request; of the first packet, bits 6 and 7: that of
  *           fresh cookies
@@ -29,7 +30,7 @@
 enum {
     FIX_HEADER = 1, /* NTPv4, client */
     FIX_COOKIE = 2, /* put a good cookie into the first cookie field of the right length */
-    FIX_TAIL = 4,   /* turn the last 40 octets into an authentic authenticator */
+    FIX_TAIL = 4,   /* turn the last octets into an authentic authenticator */
     FIX_BUILD = 8,  /* replace the packet by a good request; its first octet gives the number of placeholders */
     FIX_REPEAT = 16 /* put the packet into the batch twice */
 };
@@ -61,9 +62,14 @@ static void same_octets(void *context, uint8_t *out, size_t n)
     memset(out, 0x55, n);
 }
 
-static void fix_cookie(struct input *in, unsigned knobs)
+static unsigned kind_of(unsigned fixes, unsigned knobs)
 {
-    unsigned const aead = 15 + (knobs & 3) % 3;
+    return session_kinds[(knobs & 3) + ((knobs & 3) == 3 ? fixes >> 5 & 3 : 0)];
+}
+
+static void fix_cookie(struct input *in, unsigned fixes, unsigned knobs)
+{
+    unsigned const kind = kind_of(fixes, knobs);
 
     for (size_t at = HEADER_LEN; at + FIELD_HEADER_LEN <= in->len;) {
         size_t const field_len = load16(in->packet + at + 2);
@@ -78,8 +84,8 @@ static void fix_cookie(struct input *in, unsigned knobs)
             if ((knobs & 8) != 0) {
                 memcpy(contents, body + COOKIE_HEAD_LEN + TAG_LEN, body_len - COOKIE_HEAD_LEN - TAG_LEN);
                 seal_cookie(body, knobs >> 2 & 1, contents, body_len - COOKIE_HEAD_LEN - TAG_LEN);
-            } else if (body_len == cookie_len_of(aead)) {
-                good_cookie(body, knobs >> 2 & 1, aead);
+            } else if (body_len == cookie_len_of(kind)) {
+                good_cookie(body, knobs >> 2 & 1, kind);
             }
             return;
         }
@@ -91,36 +97,36 @@ static void fix_cookie(struct input *in, unsigned knobs)
 static size_t take(uint8_t const *data, size_t size)
 {
     struct input *const in = &inputs[count];
-    unsigned fixes, knobs, aead;
+    unsigned fixes, knobs, kind;
     size_t len;
 
     if (size < 4 || count == MAX_PACKETS)
         return 0;
     fixes = data[0];
     knobs = data[1];
-    aead = 15 + (knobs & 3) % 3;
+    kind = kind_of(fixes, knobs);
     len = load16(data + 2) % ROOM;
     len = len < size - 4 ? len : size - 4;
     memcpy(in->packet, data + 4, len);
     in->len = len;
     in->good = 0;
     if ((fixes & FIX_BUILD) != 0) {
-        unsigned const format = (knobs >> 4 & 3) % NTS_FORMATS, placeholders = len == 0 ? 0 : data[4] % 9;
+        unsigned const format = (knobs >> 4 & 3) % NTS_FORMATS, placeholders = len == 0 ? 0 : data[4] % 11;
 
-        if (format == NTS_CHRONY)
-            aead = 15; /* its cookies have no room for the others */
+        if (format != NTS_OWN)
+            kind = nts_has_room(format, aead_of(kind)) ? aead_of(kind) : 15;
         if (format == NTS_OWN)
-            in->len = good_request(in->packet, knobs >> 2 & 1, aead, placeholders);
+            in->len = good_request(in->packet, knobs >> 2 & 1, kind, placeholders);
         else
-            in->len = foreign_request(in->packet, format, knobs >> 2 & 1, aead, placeholders);
+            in->len = foreign_request(in->packet, format, knobs >> 2 & 1, kind, placeholders);
         in->good = 1;
     }
     if ((fixes & FIX_HEADER) != 0 && in->len != 0)
         in->packet[0] = (uint8_t)((in->packet[0] & 0xc0) | 0x23);
     if ((fixes & FIX_COOKIE) != 0 && !in->good)
-        fix_cookie(in, knobs);
-    if ((fixes & FIX_TAIL) != 0 && in->len >= HEADER_LEN + AUTH_LEN)
-        authenticate_packet(in->packet, in->len - AUTH_LEN, aead);
+        fix_cookie(in, fixes, knobs);
+    if ((fixes & FIX_TAIL) != 0 && in->len >= HEADER_LEN + auth_len_of(kind))
+        authenticate_packet(in->packet, in->len - auth_len_of(kind), kind);
     count++;
     if ((fixes & FIX_REPEAT) != 0 && count < MAX_PACKETS)
         inputs[count++] = *in;

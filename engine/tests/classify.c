@@ -39,6 +39,8 @@ static struct row const rows[] = {
     {"placeholder of another length", "UCpA", NTS_HANDOVER, 0},
     {"authenticator with something encrypted", "UCa", NTS_HANDOVER, 0},
     {"cookie without a body", "UcA", NTS_HANDOVER, 0},
+    {"short nonce", "UCG", NTS_ANSWERED_NTS, 1},
+    {"short nonce and padding", "UCPg", NTS_ANSWERED_NTS, 2},
 };
 
 static size_t fields_of(uint8_t *packet, char const *fields)
@@ -60,6 +62,12 @@ static size_t fields_of(uint8_t *packet, char const *fields)
             len = add_field(packet, len, AUTH_FIELD, *fields == 'A' ? 36 : 40, 4);
             store16(packet + len - (*fields == 'A' ? 36 : 40), NONCE_LEN);
             store16(packet + len - (*fields == 'A' ? 34 : 38), *fields == 'A' ? TAG_LEN : TAG_LEN + 4);
+            break;
+        case 'G':
+        case 'g':
+            len = add_field(packet, len, AUTH_FIELD, *fields == 'G' ? 32 : 36, 4);
+            store16(packet + len - (*fields == 'G' ? 32 : 36), GCM_NONCE_LEN);
+            store16(packet + len - (*fields == 'G' ? 30 : 34), TAG_LEN);
             break;
         default: len = add_field(packet, len, 0xf123, 24, 5); break;
         }
@@ -98,7 +106,8 @@ static void check_rows(void)
         CHECK(r.cookies == rows[i].cookies);
         CHECK(load16(packet + r.unique_id) == UID_FIELD && load16(packet + r.unique_id + 2) == r.unique_id_len);
         CHECK(load16(packet + r.cookie) == COOKIE_TYPE && load16(packet + r.cookie + 2) == r.cookie_len);
-        CHECK(r.authenticator == len - AUTH_LEN);
+        CHECK(load16(packet + r.authenticator) == AUTH_FIELD);
+        CHECK(load16(packet + r.authenticator + 2) == len - r.authenticator);
     }
 }
 
@@ -148,14 +157,19 @@ static void check_lengths(void)
         }
         store16(packet + field + 2, own);
     }
-    /* The lengths in the authenticator. */
-    for (size_t at = len - AUTH_LEN + 4; at < len - AUTH_LEN + 8; at += 2) {
+    /* The lengths in the authenticator. If the nonce is short, there is padding. */
+    for (size_t at = len - auth_len_of(15) + 4; at < len - auth_len_of(15) + 8; at += 2) {
         for (unsigned claim = 0; claim < 64; claim++) {
+            int const good = claim == 16 || (claim == GCM_NONCE_LEN && at == len - auth_len_of(15) + 4);
+
             store16(packet + at, claim);
-            CHECK((classified(packet, len).verdict == NTS_ANSWERED_NTS) == (claim == 16));
+            CHECK((classified(packet, len).verdict == NTS_ANSWERED_NTS) == good);
         }
         store16(packet + at, 16);
     }
+    len = fields_of(packet, "UCG");
+    store16(packet + len - auth_len_of(30) + 4, NONCE_LEN); /* more than the field has room for */
+    CHECK(classified(packet, len).verdict == NTS_HANDOVER);
 }
 
 /* A packet that was sent to a group is refused whatever it is. */

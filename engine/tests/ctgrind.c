@@ -13,20 +13,21 @@
 #include "check.h"
 #include "requests.h"
 
-#define KINDS 16
+#define PACKETS 18
 
-static uint8_t packets[KINDS][NTS_MAX_REQUEST];
-static size_t lengths[KINDS];
-static enum nts_verdict expected[KINDS];
+static uint8_t packets[PACKETS][NTS_MAX_REQUEST];
+static size_t lengths[PACKETS];
+static enum nts_verdict expected[PACKETS];
 
 static void make_packets(void)
 {
-    for (size_t i = 0; i < KINDS; i++) {
+    for (size_t i = 0; i < PACKETS; i++) {
         expected[i] = NTS_ANSWERED_NTS;
-        lengths[i] = good_request(packets[i], i % 2, 15 + (unsigned)i % 3, (unsigned)i / 3);
+        lengths[i] = good_request(packets[i], i % 2, session_kinds[i % SESSION_KINDS],
+                                  (unsigned)(i / SESSION_KINDS));
     }
-    for (unsigned i = 12; i < KINDS; i++) /* fresh cookies have chrony's format, or our own */
-        lengths[i] = foreign_request(packets[i], i % 2 ? NTS_CHRONY : NTS_NTPSEC, i / 14, 15, 1);
+    for (unsigned i = 14; i < PACKETS; i++) /* fresh cookies have chrony's format, or our own */
+        lengths[i] = foreign_request(packets[i], i % 2 ? NTS_CHRONY : NTS_NTPSEC, i / 16, 15, 1);
     packets[3][lengths[3] - 1] ^= 1;
     expected[3] = NTS_NAK_AUTH;
     packets[4][HEADER_LEN + 36 + 50] ^= 1;
@@ -64,10 +65,10 @@ static void leak(nts_engine *engine)
 
 int main(int argc, char **argv)
 {
-    static uint8_t replies[KINDS][NTS_MAX_REQUEST];
-    uint64_t const received[KINDS] = {0};
-    uint32_t verdicts[KINDS];
-    size_t reply_lengths[KINDS];
+    static uint8_t replies[PACKETS][NTS_MAX_REQUEST];
+    uint64_t const received[PACKETS] = {0};
+    uint32_t verdicts[PACKETS];
+    size_t reply_lengths[PACKETS];
     char const *const backend = check_backend();
     nts_engine *const engine = engine_with_secret_keys();
 
@@ -80,7 +81,7 @@ int main(int argc, char **argv)
     make_packets();
     if (argc > 1 && strcmp(argv[1], "leak") == 0)
         leak(engine);
-    for (size_t n = 1; n <= KINDS; n++) { /* one message, and several interleaved */
+    for (size_t n = 1; n <= PACKETS; n++) { /* one message, and several interleaved */
         nts_test_answer(engine, packets[0], NTS_MAX_REQUEST, lengths, received, n, 1, verdicts, replies[0],
                           reply_lengths, NULL);
         for (size_t i = 0; i < n; i++)

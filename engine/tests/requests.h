@@ -43,32 +43,80 @@ static inline nts_engine *new_engine(void)
     return engine;
 }
 
-static inline size_t session_key_len(unsigned aead)
+/* A kind of session: the number of its AEAD algorithm, and perhaps flags. */
+enum {
+    FIRST_OF_TWO = 0x10000,  /* its cookies hold two pairs of keys, of which the first is its own, */
+    SECOND_OF_TWO = 0x20000, /* or the second */
+    PADDED = 0x40000         /* its authenticators have four octets of Additional Padding */
+};
+
+static unsigned const session_kinds[] = {15, 16, 17, 30, 30 | PADDED, 30 | FIRST_OF_TWO, 30 | SECOND_OF_TWO};
+
+#define SESSION_KINDS (sizeof session_kinds / sizeof *session_kinds)
+
+static inline unsigned aead_of(unsigned kind)
 {
-    return 16 * ((size_t)aead - 13);
+    return kind & 0xffff;
 }
 
-/* The S2C key and then the C2S key of the session with this algorithm. */
-static inline void session_keys(unsigned aead, uint8_t out[128])
+static inline size_t session_key_len(unsigned kind)
 {
-    for (size_t i = 0; i < 2 * session_key_len(aead); i++)
-        out[i] = (uint8_t)(i * 7 + aead * 31 + 1);
+    return aead_of(kind) == 30 ? 16 : 16 * ((size_t)aead_of(kind) - 13);
 }
 
-static inline size_t cookie_len_of(unsigned aead)
+static inline size_t nonce_len_of(unsigned kind)
 {
-    return COOKIE_HEAD_LEN + TAG_LEN + 2 + 2 * session_key_len(aead);
+    return aead_of(kind) == 30 ? GCM_NONCE_LEN : NONCE_LEN;
 }
 
-/* Seals with a context of its own; returns 1 on success. */
+static inline size_t auth_len_of(unsigned kind)
+{
+    return AUTH_HEAD_LEN + nonce_len_of(kind) + TAG_LEN + ((kind & PADDED) != 0 ? 4 : 0);
+}
+
+/* The S2C key and then the C2S key of a session of this kind. */
+static inline void session_keys(unsigned kind, uint8_t out[128])
+{
+    for (size_t i = 0; i < 2 * session_key_len(kind); i++)
+        out[i] = (uint8_t)(i * 7 + aead_of(kind) * 31 + 1);
+}
+
+/* What the cookies of a session hold. Returns the length. */
+static inline size_t cookie_contents(unsigned kind, uint8_t out[MAX_KEYS_LEN])
+{
+    size_t const pair = 2 * session_key_len(kind);
+
+    store16(out, aead_of(kind));
+    if ((kind & (FIRST_OF_TWO | SECOND_OF_TWO)) == 0) {
+        session_keys(kind, out + 2);
+        return 2 + pair;
+    }
+    memset(out + 2, 0x99, 2 * pair + 4);
+    store32(out + 2 + pair, 15);
+    session_keys(kind, (kind & FIRST_OF_TWO) != 0 ? out + 2 : out + 2 + pair + 4);
+    return 2 + pair + 4 + pair;
+}
+
+static inline size_t cookie_len_of(unsigned kind)
+{
+    uint8_t contents[MAX_KEYS_LEN];
+
+    return COOKIE_HEAD_LEN + TAG_LEN + cookie_contents(kind, contents);
+}
+
+/* Seals with functions for a single message, AES-GCM-SIV if the key has its length. Returns 1 on success. */
 static inline int seal(uint8_t const *key, size_t key_len, uint8_t const *nonce, uint8_t const *text, size_t text_len,
                        uint8_t const *ad, size_t ad_len, uint8_t *out)
 {
     AES_SIV_CTX *const ctx = AES_SIV_CTX_new();
     size_t out_len = text_len + TAG_LEN;
-    int const ok = ctx != NULL && AES_SIV_Encrypt(ctx, out, &out_len, key, key_len, nonce, NONCE_LEN, text, text_len,
-                                                  ad, ad_len);
+    int ok;
 
+    if (key_len == AES_GCM_SIV_KEY_LEN)
+        ok = AES_GCM_SIV_Seal(out, key, nonce, text, text_len, ad, ad_len);
+    else
+        ok = ctx != NULL && AES_SIV_Encrypt(ctx, out, &out_len, key, key_len, nonce, NONCE_LEN, text, text_len, ad,
+                                            ad_len);
     AES_SIV_CTX_free(ctx);
     return ok;
 }
@@ -84,13 +132,11 @@ static inline size_t seal_cookie(uint8_t *out, unsigned master, uint8_t const *c
     return COOKIE_HEAD_LEN + TAG_LEN + len;
 }
 
-static inline size_t good_cookie(uint8_t *out, unsigned master, unsigned aead)
+static inline size_t good_cookie(uint8_t *out, unsigned master, unsigned kind)
 {
-    uint8_t contents[2 + 128];
+    uint8_t contents[MAX_KEYS_LEN];
 
-    store16(contents, aead);
-    session_keys(aead, contents + 2);
-    return seal_cookie(out, master, contents, 2 + 2 * session_key_len(aead));
+    return seal_cookie(out, master, contents, cookie_contents(kind, contents));
 }
 
 /* Makes a cookie as a chronyd or an NTPsec with this master key would. Returns its length. */
@@ -112,20 +158,22 @@ static inline size_t foreign_cookie(uint8_t *out, unsigned format, unsigned mast
 }
 
 /* Appends an authenticator with the session's C2S key to a packet. Returns the new length. */
-static inline size_t authenticate_packet(uint8_t *packet, size_t len, unsigned aead)
+static inline size_t authenticate_packet(uint8_t *packet, size_t len, unsigned kind)
 {
     uint8_t keys[128];
     uint8_t *const field = packet + len;
-    size_t const key_len = session_key_len(aead);
+    size_t const key_len = session_key_len(kind), nonce_len = nonce_len_of(kind);
 
-    session_keys(aead, keys);
+    session_keys(kind, keys);
+    memset(field, 0, auth_len_of(kind));
     store16(field, AUTH_FIELD);
-    store16(field + 2, AUTH_LEN);
-    store16(field + 4, NONCE_LEN);
+    store16(field + 2, auth_len_of(kind));
+    store16(field + 4, nonce_len);
     store16(field + 6, TAG_LEN);
-    memset(field + 8, 0x33, NONCE_LEN);
-    return seal(keys + key_len, key_len, field + 8, packet, 0, packet, len, field + 8 + NONCE_LEN) ? len + AUTH_LEN
-                                                                                                  : 0;
+    memset(field + 8, 0x33, nonce_len);
+    return seal(keys + key_len, key_len, field + 8, packet, 0, packet, len, field + 8 + nonce_len)
+               ? len + auth_len_of(kind)
+               : 0;
 }
 
 static inline size_t add_field(uint8_t *packet, size_t len, unsigned type, size_t body_len, uint8_t fill)
@@ -138,18 +186,18 @@ static inline size_t add_field(uint8_t *packet, size_t len, unsigned type, size_
 
 /* Makes a good request with that many placeholders. `packet` has room for NTS_MAX_REQUEST octets. Returns the
  * length. */
-static inline size_t good_request(uint8_t *packet, unsigned master, unsigned aead, unsigned placeholders)
+static inline size_t good_request(uint8_t *packet, unsigned master, unsigned kind, unsigned placeholders)
 {
     size_t len = HEADER_LEN;
 
     memset(packet, 0x5a, HEADER_LEN);
     packet[0] = 0x23; /* NTPv4, client */
     len = add_field(packet, len, UID_FIELD, UNIQUE_ID_LEN, 0x77);
-    len = add_field(packet, len, COOKIE_TYPE, cookie_len_of(aead), 0);
-    good_cookie(packet + len - cookie_len_of(aead), master, aead);
+    len = add_field(packet, len, COOKIE_TYPE, cookie_len_of(kind), 0);
+    good_cookie(packet + len - cookie_len_of(kind), master, kind);
     for (unsigned i = 0; i < placeholders; i++)
-        len = add_field(packet, len, PLACEHOLDER_FIELD, cookie_len_of(aead), 0);
-    return authenticate_packet(packet, len, aead);
+        len = add_field(packet, len, PLACEHOLDER_FIELD, cookie_len_of(kind), 0);
+    return authenticate_packet(packet, len, kind);
 }
 
 /* The same with a cookie of another server's format. */

@@ -43,21 +43,25 @@ static struct answer ask(uint8_t const *packet, size_t len)
 }
 
 /* Opens the authenticator of a reply. Returns the length of the cookies in it, 0 when it is not authentic. */
-static size_t open_answer(struct answer const *a, unsigned aead, uint8_t *cookies)
+static size_t open_answer(struct answer const *a, unsigned kind, uint8_t *cookies)
 {
-    size_t const field = HEADER_LEN + FIELD_HEADER_LEN + UNIQUE_ID_LEN, key_len = session_key_len(aead);
-    size_t out_len = NTS_MAX_REQUEST;
+    size_t const field = HEADER_LEN + FIELD_HEADER_LEN + UNIQUE_ID_LEN, key_len = session_key_len(kind);
+    size_t const nonce_len = nonce_len_of(kind), sealed = field + AUTH_HEAD_LEN + nonce_len;
+    size_t out_len = a->len - sealed - TAG_LEN;
     uint8_t keys[128];
     AES_SIV_CTX *const ctx = AES_SIV_CTX_new();
+    int ok;
 
-    session_keys(aead, keys);
+    session_keys(kind, keys);
     CHECK(load16(a->reply + field) == AUTH_FIELD && load16(a->reply + field + 2) == a->len - field);
-    CHECK(load16(a->reply + field + 4) == NONCE_LEN && load16(a->reply + field + 6) == a->len - field - 24);
-    if (!AES_SIV_Decrypt(ctx, cookies, &out_len, keys, key_len, a->reply + field + 8, NONCE_LEN, a->reply + field + 24,
-                         a->len - field - 24, a->reply, field))
-        out_len = 0;
+    CHECK(load16(a->reply + field + 4) == nonce_len && load16(a->reply + field + 6) == a->len - sealed);
+    if (aead_of(kind) == 30)
+        ok = AES_GCM_SIV_Open(cookies, keys, a->reply + field + 8, a->reply + sealed, a->len - sealed, a->reply, field);
+    else
+        ok = AES_SIV_Decrypt(ctx, cookies, &out_len, keys, key_len, a->reply + field + 8, nonce_len, a->reply + sealed,
+                             a->len - sealed, a->reply, field);
     AES_SIV_CTX_free(ctx);
-    return out_len;
+    return ok ? out_len : 0;
 }
 
 static void check_header(struct answer const *a, int nak)
@@ -88,20 +92,20 @@ static void check_plain(void)
 }
 
 /* The reply is authentic, and each fresh cookie works in a next request. */
-static void check_exchanges(unsigned aead, unsigned placeholders)
+static void check_exchanges(unsigned kind, unsigned placeholders)
 {
-    size_t const field_len = FIELD_HEADER_LEN + cookie_len_of(aead);
+    size_t const field_len = FIELD_HEADER_LEN + cookie_len_of(kind);
     unsigned const wanted = placeholders < 8 ? placeholders + 1 : 8;
     uint8_t packet[NTS_MAX_REQUEST], cookies[NTS_MAX_REQUEST];
 
     for (unsigned master = 0; master < 2; master++) {
-        size_t const len = good_request(packet, master, aead, placeholders);
+        size_t const len = good_request(packet, master, kind, placeholders);
         struct answer a = ask(packet, len);
 
         CHECK(a.verdict == NTS_ANSWERED_NTS);
         check_header(&a, 0);
         CHECK(memcmp(a.reply + HEADER_LEN, packet + HEADER_LEN, FIELD_HEADER_LEN + UNIQUE_ID_LEN) == 0);
-        CHECK(open_answer(&a, aead, cookies) == wanted * field_len);
+        CHECK(open_answer(&a, kind, cookies) == wanted * field_len);
         for (unsigned i = 0; i < wanted; i++) {
             uint8_t const *const field = cookies + i * field_len;
             uint8_t next[NTS_MAX_REQUEST];
@@ -113,11 +117,11 @@ static void check_exchanges(unsigned aead, unsigned placeholders)
                 CHECK(memcmp(field + 6, cookies + j * field_len + 6, NONCE_LEN) != 0);
             memcpy(next, packet, next_len);
             memcpy(next + next_len, field, field_len);
-            next_len = authenticate_packet(next, next_len + field_len, aead);
+            next_len = authenticate_packet(next, next_len + field_len, kind);
             CHECK(ask(next, next_len).verdict == NTS_ANSWERED_NTS);
         }
         a.reply[a.len - 1] ^= 1;
-        CHECK(open_answer(&a, aead, cookies) == 0);
+        CHECK(open_answer(&a, kind, cookies) == 0);
     }
 }
 
@@ -132,18 +136,18 @@ static void check_nak(uint8_t const *packet, size_t len, enum nts_verdict verdic
 }
 
 /* Flips every bit of the cookie, and of nonce and tag. */
-static void check_naks(unsigned aead)
+static void check_naks(unsigned kind)
 {
     size_t const cookie = HEADER_LEN + FIELD_HEADER_LEN + UNIQUE_ID_LEN + FIELD_HEADER_LEN;
     uint8_t packet[NTS_MAX_REQUEST];
-    size_t const len = good_request(packet, 1, aead, 0);
+    size_t const len = good_request(packet, 1, kind, 0), nonce = len - auth_len_of(kind) + AUTH_HEAD_LEN;
 
-    for (size_t bit = 8 * cookie; bit < 8 * (cookie + cookie_len_of(aead)); bit++) {
+    for (size_t bit = 8 * cookie; bit < 8 * (cookie + cookie_len_of(kind)); bit++) {
         packet[bit / 8] ^= (uint8_t)(0x80 >> bit % 8);
         check_nak(packet, len, NTS_NAK_COOKIE);
         packet[bit / 8] ^= (uint8_t)(0x80 >> bit % 8);
     }
-    for (size_t bit = 8 * (len - NONCE_LEN - TAG_LEN); bit < 8 * len; bit++) {
+    for (size_t bit = 8 * nonce; bit < 8 * (nonce + nonce_len_of(kind) + TAG_LEN); bit++) {
         packet[bit / 8] ^= (uint8_t)(0x80 >> bit % 8);
         check_nak(packet, len, NTS_NAK_AUTH);
         packet[bit / 8] ^= (uint8_t)(0x80 >> bit % 8);
@@ -151,27 +155,29 @@ static void check_naks(unsigned aead)
     CHECK(ask(packet, len).verdict == NTS_ANSWERED_NTS);
 }
 
-/* Authentic cookies that do not hold keys for an AES-SIV algorithm are for the reference to judge. */
-static void check_foreign_contents(void)
+/* Authentic cookies that hold other things than keys for the nonce of the request are for the reference to judge. */
+static void check_foreign_contents(unsigned kind)
 {
     static unsigned const algorithms[] = {0, 1, 14, 15, 16, 17, 18, 30, 0x0f0f, 0xffff};
     uint8_t contents[200], packet[NTS_MAX_REQUEST];
 
     for (size_t i = 0; i < sizeof algorithms / sizeof *algorithms; i++) {
         for (size_t size = 2; size <= MAX_KEYS_LEN; size += 4) {
+            unsigned const aead = algorithms[i];
+            int const known = (aead >= 15 && aead <= 17) || aead == 30;
             size_t len = HEADER_LEN;
             struct answer a;
 
-            if (algorithms[i] >= 15 && algorithms[i] <= 17 && size == 2 + 2 * session_key_len(algorithms[i]))
+            if (known && size == 2 + 2 * session_key_len(aead) && nonce_len_of(aead) == nonce_len_of(kind))
                 continue;
             memset(contents, 9, sizeof contents);
-            store16(contents, algorithms[i]);
+            store16(contents, aead);
             memset(packet, 0x5a, HEADER_LEN);
             packet[0] = 0x23;
             len = add_field(packet, len, UID_FIELD, UNIQUE_ID_LEN, 0x77);
             len = add_field(packet, len, COOKIE_TYPE, COOKIE_HEAD_LEN + TAG_LEN + size, 0);
             seal_cookie(packet + len - COOKIE_HEAD_LEN - TAG_LEN - size, 1, contents, size);
-            a = ask(packet, authenticate_packet(packet, len, 15));
+            a = ask(packet, authenticate_packet(packet, len, kind));
             if (size == 30 || size == 62 || size == 102) /* by its length, one with another nonce */
                 CHECK(a.verdict == NTS_NAK_COOKIE);
             else
@@ -192,7 +198,7 @@ static void check_batches(void)
         size_t const n = 1 + check_random() % NTS_BATCH;
 
         for (size_t i = 0; i < n; i++) {
-            lengths[i] = good_request(packets[i], check_random() % 2, 15 + (unsigned)(check_random() % 3),
+            lengths[i] = good_request(packets[i], check_random() % 2, session_kinds[check_random() % SESSION_KINDS],
                                       (unsigned)(check_random() % 9));
             received[i] = RECEIVED;
             if (check_random() % 3 == 0)
@@ -223,7 +229,7 @@ static void check_formats(unsigned aead)
         size_t const len = foreign_request(packet, format, 0, aead, 1);
         size_t const cookie_len = load16(packet + cookie - 2) - (size_t)FIELD_HEADER_LEN;
 
-        if (format == NTS_CHRONY && aead != 15)
+        if (!nts_has_room(format, aead))
             continue;
         for (unsigned fresh = NTS_OWN; fresh < NTS_FORMATS; fresh++) {
             struct answer a;
@@ -234,7 +240,7 @@ static void check_formats(unsigned aead)
             CHECK(open_answer(&a, aead, cookies) == 2 * (FIELD_HEADER_LEN + cookie_len));
             CHECK(fresh != NTS_OWN || load16(cookies + FIELD_HEADER_LEN) == CURRENT_ID);
             memcpy(packet + cookie, cookies + FIELD_HEADER_LEN, cookie_len);
-            CHECK(authenticate_packet(packet, len - AUTH_LEN, aead) == len);
+            CHECK(authenticate_packet(packet, len - auth_len_of(aead), aead) == len);
         }
         for (size_t bit = 8 * cookie; bit < 8 * (cookie + cookie_len); bit++) {
             packet[bit / 8] ^= (uint8_t)(0x80 >> bit % 8);
@@ -310,13 +316,14 @@ int main(void)
         return EXIT_FAILURE;
     CHECK(strcmp(nts_engine_backend(), backend) == 0);
     check_plain();
-    for (unsigned aead = 15; aead <= 17; aead++) {
+    for (size_t i = 0; i < SESSION_KINDS; i++) {
         for (unsigned placeholders = 0; placeholders <= 10; placeholders++)
-            check_exchanges(aead, placeholders);
-        check_naks(aead);
-        check_formats(aead);
+            check_exchanges(session_kinds[i], placeholders);
+        check_naks(session_kinds[i]);
+        check_formats(aead_of(session_kinds[i]));
     }
-    check_foreign_contents();
+    check_foreign_contents(15);
+    check_foreign_contents(30);
     check_batches();
     check_keys();
     check_imported();

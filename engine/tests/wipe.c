@@ -149,7 +149,7 @@ static void *serve(void *engine)
     return NULL;
 }
 
-/* A request with an authentic cookie that holds other things than keys for AES-SIV, and with those as secrets. */
+/* A request with an authentic cookie that holds other things than keys for its nonce, and with those as secrets. */
 static size_t request_for_others(uint8_t *packet)
 {
     uint8_t contents[2 + 64];
@@ -184,12 +184,12 @@ static void check_sessions(int strict)
         secret_count = 0;
         in_use = 0;
         nts_engine_set_format(engine, (unsigned)round % NTS_FORMATS);
-        for (unsigned aead = 15; aead <= 17; aead++) {
-            session_keys(aead, keys);
-            add_secret(keys, 2 * session_key_len(aead));
+        for (size_t i = 0; i < SESSION_KINDS; i++) {
+            session_keys(session_kinds[i], keys);
+            add_secret(keys, 2 * session_key_len(session_kinds[i]));
         }
         for (unsigned i = 0; i < (round < 3 ? 4u : NTS_BATCH); i++) {
-            size_t len = good_request(packet, i % 2, 15 + (i + (unsigned)round) % 3, i % 3);
+            size_t len = good_request(packet, i % 2, session_kinds[(i + (unsigned)round) % SESSION_KINDS], i % 3);
 
             if (i % 4 == 2) /* for a fresh cookie of which the plaintext has to be turned around */
                 len = foreign_request(packet, NTS_NTPSEC, i / 4 % 2, 15 + (i + (unsigned)round) % 3, i % 3);
