@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from nts.base.errors import KeErrorRecord
 from testkit.processes import ROOT, Process
 from tools.bench import cases, clients, tables
 from tools.bench.bench import FLOOR, PROGRAMS, Bench, Load, Measurement, Settings
@@ -33,13 +34,18 @@ def test_one_short_round_without_chrony() -> None:
     rows = {
         name: columns.split() for name, columns in re.findall(r"^  (\S.*?)  +([\d., ]+)$", done.stdout, re.MULTILINE)
     }
-    assert list(rows) == ["native engine", "Python reference", "floor (echo)", "native engine, good cookies"]
+    servers = ["native engine", "Python reference", "floor (echo)", "native engine, AEAD 30"]
+    assert list(rows) == [*servers, "native engine, good cookies"]
     for median, lowest, highest, _ in rows.values():
         assert median == lowest == highest  # of one round
         assert int(median.replace(",", "")) > 0
     assert rows["floor (echo)"][-1] == "1.00"
     goals = re.findall(r"^  goal: (.*): \d+\.\d\d, (?:NOT )?met$", done.stdout, re.MULTILINE)
-    assert goals == ["native engine / floor (echo) at least 0.85", "NTS NAK / good cookies at least 1.00"]
+    assert goals == [
+        "native engine / floor (echo) at least 0.85",
+        "AEAD 30 / AEAD 15 at least 1.00",
+        "NTS NAK / good cookies at least 1.00",
+    ]
 
 
 def test_key_exchanges_without_chrony() -> None:
@@ -171,10 +177,29 @@ def test_goals_of_the_case_nts(made_up: MadeUp, capsys: pytest.CaptureFixture[st
     rates = {made_up.native: 849, made_up.python: 10, made_up.chrony: 471, made_up.floor: 1000}
     made_up.rate = lambda server, flood: rates[server]
     cases.nts(made_up)
-    assert notes(capsys.readouterr().out, "goal") == [
+    printed = capsys.readouterr().out
+    assert notes(printed, "goal") == [
         "goal: native engine / chrony at least 1.80: 1.80, met",
         f"goal: native engine / {FLOOR} at least 0.85: 0.84, NOT met",
+        "goal: AEAD 30 / AEAD 15 at least 1.00: 1.00, met",
     ]
+    assert notes(printed, "chrony, AEAD 30")
+
+
+def test_a_chrony_without_aead_30_is_left_out(
+    made_up: MadeUp, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def requests(server: Server, kind: Kind) -> tuple[Path, int]:
+        if kind is Kind.AEAD_30 and server is made_up.chrony:
+            raise KeErrorRecord("Bad Request")
+        return made_up.folder, 0
+
+    monkeypatch.setattr(made_up, "requests", requests)
+    made_up.rate = lambda server, flood: 1
+    cases.nts(made_up)
+    printed = capsys.readouterr().out
+    assert notes(printed, "chrony does not speak AEAD 30")
+    assert not notes(printed, "chrony, AEAD 30")
 
 
 def test_timestamps_are_to_be_no_worse_than_chronys(made_up: MadeUp, capsys: pytest.CaptureFixture[str]) -> None:

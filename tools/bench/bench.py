@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
+from nts.base.errors import NTSError
+from nts.codec.aead import Aead
 from testkit.processes import ROOT, Suite
 from tools.bench import machine, requests, servers
 from tools.bench.requests import Client, Kind
@@ -57,7 +59,7 @@ class Bench:
         self.cpus = machine.Cpus.usable()
         self.no_chrony = "" if settings.chrony else "--no-chrony was given"
         self._stack = contextlib.ExitStack()
-        self._clients: dict[Exchange, list[Client]] = {}
+        self._clients: dict[tuple[Exchange, Aead], list[Client]] = {}
         self._files: dict[tuple[Exchange, Kind], tuple[Path, int]] = {}
         self._checked: set[tuple[str, Kind]] = set()
 
@@ -136,17 +138,26 @@ class Bench:
     # --- load -------------------------------------------------------------------------------------------------------
 
     def requests(self, server: Server, kind: Kind) -> tuple[Path, int]:
-        """A file of requests for a server, and how many octets the longest has."""
+        """A file of requests for a server, and how many octets the longest has. NTSError when a key exchange fails."""
         exchange = server.exchange
-        if exchange not in self._clients:
-            self._clients[exchange] = [Client(exchange) for _ in range(requests.CLIENTS)]
+        if (exchange, kind.aead) not in self._clients:
+            self._clients[exchange, kind.aead] = [Client(exchange, kind.aead) for _ in range(requests.CLIENTS)]
+        clients = self._clients[exchange, kind.aead]
         if (exchange, kind) not in self._files:
             path = self.folder / f"{kind.name.lower()}-{exchange.port}"
-            self._files[exchange, kind] = path, requests.write(path, kind, self._clients[exchange])
+            self._files[exchange, kind] = path, requests.write(path, kind, clients)
         if kind.answer == "nts" and server.name != FLOOR and (server.name, kind) not in self._checked:
-            self._clients[exchange][0].check(server, kind)
+            clients[0].check(server, kind)
             self._checked.add((server.name, kind))
         return self._files[exchange, kind]
+
+    def speaks(self, server: Server, kind: Kind) -> bool:
+        """Whether a server gives keys for such requests, and answers them."""
+        try:
+            self.requests(server, kind)
+        except (BenchError, NTSError):
+            return False
+        return True
 
     def octets(self, kind: Kind) -> int:
         """How long a request to this suite's server is."""

@@ -82,13 +82,19 @@ def _goal(bench: Bench, rival: Server | None, figures: tables.Figures, least: fl
 
 
 def nts(bench: Bench) -> None:
-    """NTS requests, one cookie back, by each engine"""
-    measured = _in_turns(bench, _serving(bench, Kind.NTS, bench.native, bench.python, bench.chrony, bench.floor))
+    """NTS requests, one cookie back, by each engine, and under AEAD 30"""
+    runs = _serving(bench, Kind.NTS, bench.native, bench.python, bench.chrony, bench.floor)
+    with_30 = [bench.native, *([bench.chrony] if bench.chrony and bench.speaks(bench.chrony, Kind.AEAD_30) else [])]
+    runs |= {f"{name}, AEAD 30": run for name, run in _serving(bench, Kind.AEAD_30, *with_30).items()}
+    measured = _in_turns(bench, runs)
     figures = _per_cpu_second(measured)
     notes = [*_lost(measured), last_line(bench.native.process).partition(": ")[2]]
+    notes += [f"{bench.chrony.name} does not speak AEAD 30"] if bench.chrony and bench.chrony not in with_30 else []
     notes += _goal(bench, bench.chrony, figures, 1.8) + _goal(bench, bench.floor, figures, 0.85)
-    title = f"nts: NTS requests answered per CPU second (AEAD 15, {bench.octets(Kind.NTS)} octets)"
-    tables.compare(title, figures, _rivals(bench), notes)
+    found = tables.ratio(figures, f"{bench.native.name}, AEAD 30", bench.native.name)
+    octets = " and ".join(str(bench.octets(k)) for k in (Kind.NTS, Kind.AEAD_30))
+    title = f"nts: NTS requests answered per CPU second (AEAD 15 and 30, {octets} octets)"
+    tables.compare(title, figures, _rivals(bench), [*notes, tables.goal("AEAD 30 / AEAD 15", 1, found)])
 
 
 def refill(bench: Bench) -> None:

@@ -32,6 +32,8 @@ class Kind(Enum):
     NTS = auto()
     REFILL = auto()
     """with seven placeholders, so eight cookies come back"""
+    AEAD_30 = auto()
+    """NTS under AES-128-GCM-SIV; all others are under AEAD 15"""
     PLAIN = auto()
     BAD = auto()
     """with a random cookie under a known key identifier, so an NTS NAK comes back"""
@@ -43,13 +45,18 @@ class Kind(Enum):
         """How load.c counts the answers."""
         return {Kind.PLAIN: "plain", Kind.BAD: "nak"}.get(self, "nts")
 
+    @property
+    def aead(self) -> Aead:
+        """The algorithm of the keys."""
+        return Aead.AES_128_GCM_SIV if self is Kind.AEAD_30 else Aead.AES_SIV_CMAC_256
+
 
 class Client:
     """The keys and cookies of one client."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        """By a key exchange for AEAD 15. NTSError when it fails."""
-        options = ke_session.Options("localhost", exchange.port, (Aead.AES_SIV_CMAC_256,), ca=exchange.ca)
+    def __init__(self, exchange: Exchange, aead: Aead) -> None:
+        """By a key exchange for this algorithm. NTSError when it fails."""
+        options = ke_session.Options("localhost", exchange.port, (aead,), ca=exchange.ca)
         result = ke_session.exchange(options)
         self._keys, self.cookies = result.keys[0], result.agreement.cookies
 

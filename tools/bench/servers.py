@@ -69,7 +69,7 @@ def starting(what: str) -> Iterator[None]:
 def key_exchange(folder: Path) -> Suite:
     """This suite's key exchange server; its time servers share its master keys."""
     folder.mkdir()
-    suite = Suite(folder)
+    suite = Suite(folder, options={"ntske": {"aeads": "15, 30"}})
     with starting("ntske_server.py"):
         suite.start_ke()
     return suite
