@@ -34,7 +34,7 @@ int nts_engine_set_imported(nts_engine *engine, nts_imported const *keys, size_t
     if (n > NTS_MAX_IMPORTED)
         return 0;
     for (size_t i = 0; i < n; i++) {
-        memcpy(fresh[i].id, keys[i].id, sizeof fresh[i].id);
+        fresh[i].id = keys[i].id;
         fresh[i].format = keys[i].format;
         fresh[i].siv = keys[i].usable ? AES_SIV_KEY_new(keys[i].key, sizeof keys[i].key) : NULL;
         if (keys[i].usable && fresh[i].siv == NULL) {
@@ -53,9 +53,37 @@ void nts_engine_set_format(nts_engine *engine, unsigned format)
     engine->format = format;
 }
 
+/* The identifier with which a cookie begins. */
+static unsigned id_of(uint8_t const *cookie, unsigned format)
+{
+    if (format == NTS_NTPSEC) /* the least octet first */
+        return (unsigned)cookie[3] << 24 | (unsigned)cookie[2] << 16 | (unsigned)cookie[1] << 8 | cookie[0];
+    return load16(cookie) << 16 | load16(cookie + 2);
+}
+
+/* Whether a key may have sealed this cookie in this format; of several, the newest of ours, or else the last imported. */
+static int find(nts_engine const *engine, uint8_t const *cookie, unsigned format, struct found_key *found)
+{
+    unsigned const id = id_of(cookie, format);
+
+    for (size_t i = engine->key_count; i-- != 0;) {
+        if (engine->keys[i].id == id) {
+            *found = (struct found_key){engine->keys[i].siv, format, (unsigned)(engine->key_count - 1 - i)};
+            return 1;
+        }
+    }
+    for (size_t i = engine->imported_count; i-- != 0;) {
+        if (engine->imported[i].format == format && engine->imported[i].id == id) {
+            *found = (struct found_key){engine->imported[i].siv, format, (unsigned)engine->key_count};
+            return 1;
+        }
+    }
+    return 0;
+}
+
 void nts_write_id(uint8_t *out, unsigned format, unsigned id)
 {
-    if (format == NTS_NTPSEC) { /* the least octet first */
+    if (format == NTS_NTPSEC) {
         memcpy(out, (uint8_t[4]){id & 0xff, id >> 8 & 0xff}, 4);
         return;
     }
@@ -64,27 +92,6 @@ void nts_write_id(uint8_t *out, unsigned format, unsigned id)
         out += 2;
     }
     store16(out, id);
-}
-
-/* Whether a key may have sealed this cookie in this format; of several, the newest of ours, or else the last imported. */
-static int find(nts_engine const *engine, uint8_t const *cookie, unsigned format, struct found_key *found)
-{
-    uint8_t id[4];
-
-    for (size_t i = engine->key_count; i-- != 0;) {
-        nts_write_id(id, format, engine->keys[i].id);
-        if (memcmp(id, cookie, sizeof id) == 0) {
-            *found = (struct found_key){engine->keys[i].siv, format, (unsigned)(engine->key_count - 1 - i)};
-            return 1;
-        }
-    }
-    for (size_t i = engine->imported_count; i-- != 0;) {
-        if (engine->imported[i].format == format && memcmp(engine->imported[i].id, cookie, sizeof id) == 0) {
-            *found = (struct found_key){engine->imported[i].siv, format, (unsigned)engine->key_count};
-            return 1;
-        }
-    }
-    return 0;
 }
 
 unsigned nts_find_foreign(nts_engine const *engine, uint8_t const *cookie, struct found_key *found)

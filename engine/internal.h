@@ -207,8 +207,7 @@ struct master_key {
 
 /* A key of another server. */
 struct imported_key {
-    unsigned format;
-    uint8_t id[4];
+    unsigned format, id;
     AES_SIV_KEY *siv; /* NULL: only the reference opens its cookies */
 };
 

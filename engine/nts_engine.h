@@ -66,7 +66,7 @@ enum {
     NTS_BATCH = 64,         /* packets in one batch and in one system call */
     NTS_MAX_REQUEST = 2048, /* octets; nts.protocol.ts_server.MAX_REQUEST */
     NTS_MAX_KEYS = 128,
-    NTS_MAX_IMPORTED = 128,
+    NTS_MAX_IMPORTED = 1024, /* 8 files, 64 keys in each, those of NTPsec in two orders of octets */
     NTS_MAX_SOCKETS = 64,
     NTS_MAX_HANDOVERS = 256 /* packets that can wait for the reference */
 };
@@ -78,9 +78,9 @@ typedef struct nts_engine nts_engine;
 
 /* A key of another server, whose cookies we open. */
 typedef struct {
-    uint8_t id[4];    /* as its cookies begin */
-    uint8_t format;   /* NTS_CHRONY or NTS_NTPSEC */
-    uint8_t usable;   /* 0: only the reference knows its algorithm, and gets its cookies */
+    uint32_t id;
+    uint8_t format; /* NTS_CHRONY or NTS_NTPSEC */
+    uint8_t usable; /* 0: only the reference knows its algorithm, and gets its cookies */
     uint8_t key[32];
 } nts_imported;
 

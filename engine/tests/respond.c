@@ -259,7 +259,7 @@ static void check_imported(void)
     size_t const len = foreign_request(packet, NTS_NTPSEC, 0, 15, 0);
 
     for (size_t i = 0; i <= NTS_MAX_IMPORTED; i++)
-        keys[i] = (nts_imported){.id = {0x34, 0x12}, .format = NTS_NTPSEC, .usable = 1};
+        keys[i] = (nts_imported){.id = OLD_ID, .format = NTS_NTPSEC, .usable = 1};
     memcpy(keys[3].key, master_keys(), 32);
     CHECK(nts_engine_set_keys(engine, master_ids + 1, master_keys() + 32, 1) == 1);
     check_nak(packet, len, NTS_NAK_COOKIE);
@@ -274,6 +274,7 @@ static void check_imported(void)
     CHECK(ask(packet, len).verdict == NTS_HANDOVER);
     keys[3].usable = 1;
     keys[2].format = NTS_CHRONY;
+    keys[2].id = 0x34120000; /* the same octets */
     keys[3].key[0] ^= 1;
     CHECK(nts_engine_set_imported(engine, keys, 4) == 1);
     CHECK(ask(packet, len).verdict == NTS_HANDOVER); /* either may have sealed it: the reference tries both */

@@ -29,6 +29,7 @@ from nts.protocol.rate_limit import Limit
 from nts.system import inifile
 
 MAX_WORKERS = 64
+MAX_IMPORTS = 8  # key files of other servers: the native engine has room for their keys
 MAX_LISTEN = 64  # addresses, each with a socket: the native engine serves no more
 
 
@@ -160,6 +161,8 @@ def _foreign_files(text: str) -> tuple[ForeignFile, ...]:
         if kind not in (f.value for f in FOREIGN_FORMATS) or not path or "\0" in path:
             raise ValueError("must be chrony:PATH or ntpsec:PATH, separated by commas, or empty")
         found.append(ForeignFile(CookieFormat(kind), Path(path)))
+    if len(found) > MAX_IMPORTS:
+        raise ValueError(f"must be at most {MAX_IMPORTS} files, not {len(found)}")
     return tuple(found)
 
 

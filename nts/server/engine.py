@@ -40,7 +40,7 @@ def _imported(key: ForeignKey) -> dict[str, Any]:
     """`nts_imported`."""
     usable = key.aead is COOKIE_AEAD
     return {
-        "id": key.wire_id, "format": tuple(CookieFormat).index(key.format), "usable": usable,
+        "id": key.id, "format": tuple(CookieFormat).index(key.format), "usable": usable,
         "key": key.key if usable else bytes(MASTER_KEY_LENGTH),
     }  # fmt: skip
 

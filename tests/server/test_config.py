@@ -170,6 +170,7 @@ def test_an_address_given_twice_is_one(tmp_path: Path) -> None:
             ("keys", "import", value, "chrony:PATH or ntpsec:PATH, separated by commas, or empty")
             for value in ("ntskeys", "chrony:", "own:keys", "chrony:a, b", "ntpd-rs:keys", "chrony:a\0b")
         ),
+        ("keys", "import", ", ".join(["chrony:a"] * 9), "must be at most 8 files, not 9"),
         ("keys", "cookie_format", "cfnts", "must be own, chrony or ntpsec"),
         ("keys", "export_command", "chronyc 'rekey", "a command with its arguments"),
     ],

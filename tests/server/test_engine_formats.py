@@ -7,11 +7,12 @@ import struct
 
 import pytest
 
-from nts.codec import cookies
+from nts.codec import cookies, foreign_keys
 from nts.codec.aead import Aead, SessionKeys
 from nts.codec.foreign_keys import AEADS
 from nts.codec.keyring import CookieFormat, ForeignKey, KeyRing, MasterKey
 from nts.protocol.ts_server import Outcome, Verdict
+from nts.server import config
 from testkit.engine import NATIVE
 from testkit.engine_packets import ABSENT, SESSIONS, STRANGER, harmed, nts
 from testkit.engine_parity import judged, judged_all, tally
@@ -129,3 +130,11 @@ def test_key_ages() -> None:
     made = [chrony_cookie(k.id, k.key, AEAD_15) for k in (CURRENT_KEY, OLD_KEY, ABSENT, CHRONY_KEY)]
     outcomes = judged([nts(AEAD_15, cookie=c) for c in made], ring_of())
     assert [o and o.key_age for o in outcomes] == [0, 1, 2, 3]
+
+
+def test_the_engine_has_room_for_all_keys_that_can_be_imported() -> None:
+    keys = tuple(ForeignKey(NTPSEC, i << 16 | 1, bytes(32)) for i in range(config.MAX_IMPORTS * foreign_keys.MAX_KEYS))
+    ring = ring_of(imported=(NTPSEC_KEY, *keys[1:]))
+    assert len(ring.imported) == 2 * len(keys)
+    (outcome,) = judged([nts(AEAD_15, cookie=foreign(NTPSEC_KEY, AEAD_15))], ring)
+    assert renewed(outcome, AEAD_15)
