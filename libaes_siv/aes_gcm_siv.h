@@ -3,8 +3,8 @@
  * aes_gcm_siv.h - AES-128-GCM-SIV authenticated encryption, RFC 8452.
  *
  * A key of 16 bytes, a nonce of 12, associated data and a plaintext become a ciphertext C as long as the plaintext, and
- * a tag of 16 bytes, which follows it. Like AES-SIV it stays safe when a nonce is repeated. Keys, texts and associated
- * data have the limits of section 6: at most 2^36 bytes each of text and associated data.
+ * a tag of 16 bytes, which follows it. Like AES-SIV it stays safe when a nonce is repeated. Text and associated data
+ * have fewer than 2^36 bytes each (section 6).
  *
  * RETURN VALUES, POINTERS, OVERLAP and THREADS are as in aes_siv.h. In place means in == out.
  */

@@ -12,8 +12,6 @@
 /* Messages of the same shape are grouped within this many. At least the width of any backend. */
 #define WINDOW 64
 
-#define GCM_MOST ((uint64_t)1 << 36) /* bytes of a text, or of associated data; RFC 8452 section 6 */
-
 /* What a call has to do. */
 struct work {
     struct siv_backend const *backend;
@@ -77,11 +75,12 @@ static inline int key_is_valid(struct work const *w, AES_SIV_MSG const *m)
     return m->raw_key_len == 32 || m->raw_key_len == 48 || m->raw_key_len == 64;
 }
 
-/* Whether the lengths are those of AES-128-GCM-SIV, where that matters. */
+/* Whether the lengths are those of AES-128-GCM-SIV, where that matters: RFC 8452 section 6. */
 static inline int lengths_are_valid(struct work const *w, AES_SIV_MSG const *m)
 {
-    return !w->gcm || (m->nonce_len == SIV_GCM_NONCE && m->ad_len <= GCM_MOST &&
-                       m->in_len <= GCM_MOST + (w->seal ? 0 : SIV_BLOCK));
+    size_t const len = m->in_len - (w->seal ? 0 : SIV_BLOCK);
+
+    return !w->gcm || (m->nonce_len == SIV_GCM_NONCE && (uint64_t)m->ad_len >> 36 == 0 && (uint64_t)len >> 36 == 0);
 }
 
 /* Whether all arguments are valid. */
