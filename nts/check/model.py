@@ -198,10 +198,10 @@ class Result(Generic[P]):
         return self.grade is Grade.FAIL and self.severity in BINDING
 
     @property
-    def open(self) -> bool:
-        """Whether a binding rule could not be judged, in whole or in part, so that nobody can say that it is kept."""
-        found = (f.severity or self.check.severity for f in self.findings if f.grade.unjudged)
-        return any(severity in BINDING for severity in found)
+    def open(self) -> Severity | None:
+        """The severity of a binding rule that could not be judged, in whole or in part; None: there is none."""
+        found = {f.severity or self.check.severity for f in self.findings if f.grade.unjudged}
+        return next((severity for severity in BINDING if severity in found), None)
 
 
 class Group(Generic[P]):

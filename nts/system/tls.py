@@ -218,10 +218,7 @@ class ClientChannel:
 
     def _check_name(self) -> None:
         """The service identity (RFC 9525)."""
-        try:
-            certificate = self.connection.get_peer_certificate(as_cryptography=True)
-        except MALFORMED:
-            certificate = None
+        certificate = peer_certificate(self.connection)
         # TLS 1.3 rules out that there is none, but "no certificate" must never pass.
         if certificate is None or not certs.is_for(certificate, self._name):
             seen = f" ({describe(certificate)})" if certificate else ""
@@ -275,13 +272,26 @@ class ClientChannel:
         return run_to_completion(self._sock, self._deadline, step)
 
 
+def peer_certificate(connection: SSL.Connection) -> x509.Certificate | None:
+    """The peer's certificate. None when it has none, or a malformed one."""
+    try:
+        return connection.get_peer_certificate(as_cryptography=True)
+    except MALFORMED:
+        return None
+
+
 def peer_expiry(connection: SSL.Connection) -> int | None:
     """When the peer's certificate expires, in seconds since 1970. None when it has none, or a malformed one."""
+    certificate = peer_certificate(connection)
     try:
-        certificate = connection.get_peer_certificate(as_cryptography=True)
         return int(certificate.not_valid_after_utc.timestamp()) if certificate else None
     except MALFORMED:
         return None
+
+
+def is_post_quantum(group: str) -> bool:
+    """Whether a TLS group, by OpenSSL's name, has ML-KEM (FIPS 203) in it."""
+    return "MLKEM" in group.upper()
 
 
 def _described(certificate: crypto.X509) -> str:

@@ -109,11 +109,11 @@ def test_what_was_not_judged_does_not_go_unnoticed(
 def test_what_was_judged_in_part_is_not_passed() -> None:
     check = sample_checks.CHECKS[0]
     result = conclude(check, [passed("good"), skipped("half of it")])
-    assert (result.grade, result.open) == (Grade.SKIP, True)
+    assert (result.grade, result.open) == (Grade.SKIP, Severity.CRIT)
     result = conclude(check, [passed("good"), warned("hm"), skipped("half of it")])
-    assert (result.grade, result.evidence, result.open) == (Grade.WARN, "hm; half of it", True)
+    assert (result.grade, result.evidence, result.open) == (Grade.WARN, "hm; half of it", Severity.CRIT)
     result = conclude(check, [passed("good"), skipped("a detail", Severity.INFO)])
-    assert (result.grade, result.evidence, result.open) == (Grade.PASS, "good", False)
+    assert (result.grade, result.evidence, result.open) == (Grade.PASS, "good", None)
 
 
 def test_a_run_that_was_interrupted_before_anything_was_judged_is_just_that(

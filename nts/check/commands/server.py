@@ -6,6 +6,7 @@ examples:
   nts_check.py server -c certs/ca.pem --fast localhost 4446    your own server, as fast as possible
   nts_check.py server --html report.html time.example.net      also a page to send to a colleague
   nts_check.py server --only 'ke-*' --skip ke-silence time.example.net
+  nts_check.py server --facts time.example.net                 what the server is and offers, in a handful of packets
   nts_check.py server --list                              what is checked, and why
 
 exit codes: 0 the server conforms, 1 it does not (a failure of severity MUST or CRIT), 2 usage or file, 3 nobody can say
@@ -65,6 +66,7 @@ def add(subparsers: Any) -> None:
         "--ke-pace", type=options.pause, metavar="S", help="another pace for connections (default: as --pace)"
     )
     parser.add_argument("--seed", type=options.seed, metavar="N", help="repeat the random choices of an earlier run")
+    parser.add_argument("--facts", action="store_true", help="only tell the facts about the server, and judge nothing")
     commands.add_selection(parser)
     commands.add_reports(parser)
     parser.set_defaults(run=run, usage_error=parser.error)
@@ -99,11 +101,11 @@ def run(args: argparse.Namespace) -> int:
     from nts.check.findings import counted
     from nts.check.output import catalogue
     from nts.check.output.render import Reporter
-    from nts.check.server import CHECKS
+    from nts.check.server import CHECKS, facts
     from nts.check.server.probe import ServerProbe
     from nts.system import addresses
 
-    checks = commands.selected(CHECKS, args)
+    checks = [] if args.facts else commands.selected(CHECKS, args)
     if args.list:
         catalogue.show(checks)
         return 0
@@ -119,18 +121,22 @@ def run(args: argparse.Namespace) -> int:
     probe = ServerProbe(target, pace=pace, ke_pace=args.ke_pace, auto=auto and not args.fast, seed=args.seed)
     where = addresses.format_address((args.host, args.port))
     speed = f"at most one packet in {pace:g} s, {_estimate(checks, pace)}" if pace else "without pauses"
+    what = "only facts" if args.facts else counted(len(checks), "check")
     reporter = Reporter(
         "server", where, checks, commands.report_options(args), seed=probe.seed, pace=pace,
-        intro=f"NTS server {where}, {counted(len(checks), 'check')}, {speed}, seed {probe.seed}",
+        ke_pace=probe.ke.pace.interval,
+        intro=f"NTS server {where}, {what}, {speed}, seed {probe.seed}",
     )  # fmt: skip
     commands.heed_sigterm()
     try:
-        probe.ke.reach()
+        first = probe.ke.reach()
     except NTSError as e:
         if args.json:
             print(json.dumps({"failure": results.failure_dict(e)}, indent=2))
         raise
     with reporter:
+        reporter.tell(facts.gather(probe, first))
         for result in runner.run(reporter.checks, probe, reporter.start):
             reporter.add(result)
+    reporter.slowed(probe.ntp.pace.interval, probe.ke.pace.interval)
     return reporter.finish()

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 
+from cryptography import x509
+
 from nts.base.errors import FormatError
 from nts.base.registry import ALPN, ERROR_NAMES, NTP_PORT, RecordType
 from nts.check.findings import counted, listed
@@ -49,6 +51,11 @@ class KeAnswer:
     alpn: bytes = ALPN
     """the protocol that the server selected; empty: none"""
     tls_version: str = "TLSv1.3"
+    group: str = ""
+    """of the TLS key exchange, by OpenSSL's name"""
+    cipher: str = ""
+    certificate: x509.Certificate | None = field(default=None, repr=False)
+    """the server's, whether it is acceptable or not; None if it is malformed"""
     address: str = ""
     """the server's IP address"""
     seconds: float = 0.0

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from typing import Any
 
 from cryptography import x509
 from OpenSSL import SSL
@@ -204,19 +205,29 @@ class _Connection:
             self._alert,
             self.handshake,
             self.tls.get_alpn_proto_negotiated(),
-            self.tls.get_protocol_version_name() if self.handshake else "",
-            address,
-            self._settled - self._started,
-            self.prompted,
-            tls.exporter(self.tls) if self.handshake else None,
+            address=address,
+            seconds=self._settled - self._started,
+            prompted=self.prompted,
+            **(self._session() if self.handshake else {"tls_version": ""}),
         )
+
+    def _session(self) -> dict[str, Any]:
+        """What the handshake agreed on and showed."""
+        return {
+            "tls_version": self.tls.get_protocol_version_name(),
+            "group": self.tls.get_group_name() or "",
+            "cipher": self.tls.get_cipher_name() or "",
+            "certificate": tls.peer_certificate(self.tls),
+            "exporter": tls.exporter(self.tls),
+        }
 
 
 class KeProbe:
     """Runs key exchanges with the target. All go to the address that answered first."""
 
     def __init__(self, context: Context, pace: Pace) -> None:
-        self._target, self._note, self._pace = context.target, context.transcript.add, pace
+        self._target, self._note = context.target, context.transcript.add
+        self.pace = pace
         self._endpoint: addresses.Endpoint | None = None
         self._address = ""
         self._spoke_tls = False
@@ -258,7 +269,7 @@ class KeProbe:
                 break
             if not stimulus.usual and self._serves():
                 break
-            if not left and self._is_dropped(answer) and self._pace.slow_down():
+            if not left and self._is_dropped(answer) and self.pace.slow_down():
                 left = 1
             if not left:
                 break
@@ -336,7 +347,7 @@ class KeProbe:
     @contextlib.contextmanager
     def _connect(self) -> Iterator[tuple[socket.socket, float]]:
         """Connect at the pace: a non-blocking socket, and the handshake's deadline. ResolveError, ConnectError."""
-        self._pace.wait()
+        self.pace.wait()
         target, deadline = self._target, time.monotonic() + self._target.timeout
         known = [self._endpoint] if self._endpoint else None
         endpoints = known or addresses.resolve(target.host, target.port, socket.SOCK_STREAM, target.family)

@@ -149,6 +149,11 @@ class NtpProbe:
             raise Skipped(f"could not be judged: a cookie of {len(cookie)} octets fits in no NTP packet")
         return self.with_ticket(Ticket(fetched.keys, cookie)), fetched.endpoint(self._target.family)
 
+    def use(self, fetched: Fetched) -> addresses.Endpoint:
+        """Take the ticket of a key exchange that the caller made; where its requests go. Skipped, ResolveError."""
+        self._forge, self._endpoint = self._accept(fetched)
+        return self._endpoint
+
     @property
     def where(self) -> str:
         """The time server's address and port, once a request was sent."""

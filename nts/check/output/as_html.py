@@ -14,7 +14,7 @@ from typing import Any
 
 import nts
 from nts.check.model import Exhibit, Grade, Result
-from nts.check.output import summary
+from nts.check.output import sheet, summary
 from nts.check.output.summary import ORDER, TOOL, Report
 from nts.check.output.text import decoded, duration, section
 from nts.cli.results import utc
@@ -99,6 +99,7 @@ def page(report: Report) -> str:
     good = [r for r in report.results if r.grade is Grade.PASS]
     tables = [_table(group, report.results) for group in dict.fromkeys(r.check.group for r in report.results)]
     body = [
+        *_part("Facts", _sheet(report)),
         *_part("What to look at", [_fill(_FINDING, r, details=_details(r)) for r in bad]),
         *_part("All checks", tables),
         *_part("Passed", [_fill(_PASSED, r, details=_details(r)) for r in good]),
@@ -134,6 +135,13 @@ def _facts(report: Report) -> Iterable[str]:
     if report.pace is not None:
         facts["pace"] = f"{report.pace:g} s"
     return (f"<div><dt>{_e(name)}</dt><dd>{_e(value)}</dd></div>" for name, value in facts.items())
+
+
+def _sheet(report: Report) -> list[str]:
+    if report.facts is None:
+        return []
+    rows = (f"<dt>{_e(label)}</dt><dd>{_e(text)}</dd>" for label, text in sheet.lines(report.facts))
+    return ['<dl class="sheet">', *rows, "</dl>"]
 
 
 def _fill(template: Template, result: Result[Any], **html: str) -> str:

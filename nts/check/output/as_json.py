@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import nts
 from nts.check.model import Grade, Result, Severity
+from nts.check.output.grade import grade
 from nts.check.output.summary import ORDER, TOOL, Report
 from nts.check.output.text import decoded
 from nts.cli.results import utc
@@ -17,7 +19,7 @@ NAMES = {Grade.PATH: "path"}
 
 def dictionary(report: Report, *, verbose: bool) -> dict[str, Any]:
     """The object. `verbose` adds to each result its findings and what went over the wire, decoded."""
-    return {
+    values = {
         "tool": TOOL,
         "version": nts.__version__,
         "command": report.command,
@@ -26,6 +28,11 @@ def dictionary(report: Report, *, verbose: bool) -> dict[str, Any]:
         "seconds": round(report.seconds, 3),
         "seed": report.seed,
         "pace": report.pace,
+        "ke_pace": report.ke_pace,
+        "final_pace": report.final_pace,
+        "final_ke_pace": report.final_ke_pace,
+        "facts": dataclasses.asdict(report.facts) if report.facts else None,
+        "grade": None,
         "results": [_result(r, verbose) for r in report.results],
         "summary": {
             "planned": report.planned,
@@ -37,6 +44,7 @@ def dictionary(report: Report, *, verbose: bool) -> dict[str, Any]:
             "exit_code": report.exit_code,
         },
     }
+    return {**values, "grade": grade(values)}
 
 
 def _result(result: Result[Any], verbose: bool) -> dict[str, Any]:
@@ -51,6 +59,7 @@ def _result(result: Result[Any], verbose: bool) -> dict[str, Any]:
         "group": check.group,
         "seconds": round(result.seconds, 3),
         "ref": check.ref,
+        "open": result.open.value if result.open else None,
     }
     if verbose:
         values["findings"] = [

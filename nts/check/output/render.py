@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nts.base.errors import ConfigError
+from nts.check.facts import Facts
 from nts.check.model import Check, Result
 from nts.check.output import as_html, as_json, as_junit
 from nts.check.output.summary import Report
@@ -55,13 +56,14 @@ class Reporter:
 
     def __init__(
         self, command: str, target: str, checks: Sequence[Check[Any]], options: Options, *, intro: str,
-        seed: int | None = None, pace: float | None = None,
+        seed: int | None = None, pace: float | None = None, ke_pace: float | None = None,
     ) -> None:  # fmt: skip
         options.check()
         self.checks = list(checks)
         self._options, self._intro = options, printable(intro)
         self._report = Report(
-            command, printable(target), time.time_ns(), seed, pace, planned=len(self.checks), strict=options.strict
+            command, printable(target), time.time_ns(), seed, pace, planned=len(self.checks), ke_pace=ke_pace,
+            final_pace=pace, final_ke_pace=ke_pace, strict=options.strict,
         )  # fmt: skip
         self._started = time.monotonic()
         self._results: list[Result[Any]] = []
@@ -78,6 +80,11 @@ class Reporter:
         self._interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
         return self._interrupted
 
+    def tell(self, facts: Facts) -> None:
+        """The fact sheet, before the first check."""
+        self._report = replace(self._report, facts=facts)
+        self._screen.tell(facts)
+
     def start(self, check: Check[Any]) -> None:
         """A check begins."""
         self._screen.start(check)
@@ -87,6 +94,10 @@ class Reporter:
         result = clean(result)
         self._results.append(result)
         self._screen.add(result)
+
+    def slowed(self, pace: float, ke_pace: float) -> None:
+        """Tell the pace at the end, if it may not be that of the beginning."""
+        self._report = replace(self._report, final_pace=pace, final_ke_pace=ke_pace)
 
     def finish(self) -> int:
         """Show the summary and write the files; the exit code."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from nts.base.errors import ExitCode
+from nts.check.facts import Facts
 from nts.check.findings import counted
 from nts.check.model import Check, Grade, Result, Severity
 from nts.check.output.text import duration
@@ -36,9 +37,15 @@ class Report:
     """Unix time"""
     seed: int | None
     pace: float | None
-    """least number of seconds between two packets"""
+    """least number of seconds between two packets, as it was asked for"""
     planned: int
-    """how many checks were planned"""
+    """how many checks were planned; 0: only the facts were wanted"""
+    ke_pace: float | None = None
+    """the same between two connections"""
+    final_pace: float | None = None
+    """the pace at the end, after a server that limits the rate of packets"""
+    final_ke_pace: float | None = None
+    facts: Facts | None = None
     seconds: float = 0.0
     results: tuple[Result[Any], ...] = ()
     interrupted: bool = False
@@ -73,20 +80,25 @@ class Report:
     @property
     def is_void(self) -> bool:
         """Whether nothing could be judged, although the run was not interrupted."""
-        return not self.interrupted and self.unjudged == len(self.results)
+        return not self.interrupted and self.planned > 0 and self.unjudged == len(self.results)
 
     @property
     def conforms(self) -> bool | None:
         """Whether the peer conforms, as far as the planned checks go; None: nobody can say."""
         if self.fatal:
             return False
-        return None if self.interrupted or self.open or self.is_void else True
+        return None if self.interrupted or self.open or self.is_void or not self.planned else True
 
     @property
     def exit_code(self) -> int:
-        """0 if the peer conforms, 1 if not, 3 if nobody can say (1 if strict); 130 when interrupted."""
+        """0 if the peer conforms, 1 if not, 3 if nobody can say (1 if strict); 130 when interrupted.
+
+        0 also if nothing was to be judged.
+        """
         if self.interrupted:
             return INTERRUPTED
+        if not self.planned:
+            return int(ExitCode.OK)
         if self.conforms is None and not self.strict:
             return CANNOT_SAY
         return int(ExitCode.OK if self.conforms else ExitCode.FAILURE)
@@ -126,6 +138,8 @@ def meaning(report: Report) -> str:
         text = "Interrupted" + (f", with a failure at MUST or CRIT in {_names(report.fatal)}" if report.fatal else "")
     elif report.fatal:
         text = f"The {report.command} does not conform: {_names(report.fatal)}"
+    elif not report.planned:
+        text = "Nothing was judged: only the facts were asked for"
     elif report.is_void:
         text, rest = f"Nothing could be judged about the {report.command}", ""
     elif report.open:

@@ -15,8 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Column, Table
 from rich.text import Text
 
+from nts.check.facts import Facts
 from nts.check.model import Check, Grade, Result
-from nts.check.output import summary
+from nts.check.output import sheet, summary
 from nts.check.output.summary import Report
 from nts.check.output.text import decoded, section
 
@@ -30,6 +31,7 @@ COLOURS = {
 ROOMY = 100  # columns needed to show number, severity and section in their own columns
 NARROW = 30  # columns that the evidence needs beside the name; otherwise it goes below
 LABEL = 10  # columns for the label of a text
+FACT = 16  # likewise, of a fact
 
 
 def console(file: TextIO) -> Console:
@@ -37,13 +39,13 @@ def console(file: TextIO) -> Console:
     return Console(file=file, markup=False, highlight=False, emoji=False)
 
 
-def labelled(screen: Console, label: str, text: str) -> None:
+def labelled(screen: Console, label: str, text: str, width: int = LABEL) -> None:
     """Show a text with its label: wrapped beside the label on a terminal, otherwise on one line."""
     if not screen.is_terminal:
-        screen.print(Text(f"  {label:{LABEL - 2}}{text}"), soft_wrap=True)
+        screen.print(Text(f"  {label:{width - 2}}{text}"), soft_wrap=True)
         return
     grid = Table.grid(expand=True)
-    grid.add_column(width=LABEL)
+    grid.add_column(width=width)
     grid.add_column(ratio=1, overflow="fold")
     grid.add_row(Text(f"  {label}", "dim"), Text(text))
     screen.print(grid)
@@ -81,6 +83,14 @@ class Screen:
         if self.rows:
             self._print(Text(intro))
         self._progress.start()
+
+    def tell(self, facts: Facts) -> None:
+        """Show the fact sheet."""
+        if self.rows:
+            self._print(Text(""))
+            self._print(Text("Facts", "bold"))
+            for label, text in sheet.lines(facts):
+                labelled(self.console, label, text, FACT)
 
     def close(self) -> None:
         """Restore the terminal. May be called twice."""
