@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from nts.base.errors import NTSError
 from nts.base.registry import RecordType
 from nts.base.text import harmless
-from nts.check.facts import CertificateFacts, Facts, KeFacts, NtpFacts, NtsFacts
+from nts.check.facts import CertificateFacts, Facts, Implementation, KeFacts, NtpFacts, NtsFacts
 from nts.check.findings import listed
 from nts.check.ke.answer import KeAnswer
 from nts.check.ke.forge import Stimulus, request
@@ -26,6 +26,8 @@ from nts.check.model import CheckEnded
 from nts.check.ntp import judge
 from nts.check.ntp.answer import Kind
 from nts.check.ntp.forge import Forge
+from nts.check.server import fingerprint
+from nts.check.server.fingerprint import Seen
 from nts.check.server.ke_negotiation import MENU
 from nts.check.server.probe import ServerProbe
 from nts.cli.dump import reference_id
@@ -47,12 +49,20 @@ def gather(probe: ServerProbe, first: KeAnswer) -> Facts:
     """The facts, given the answer to the first contact."""
     menu = _known(partial(read_menu, probe)) or Menu()
     ntp_facts = _known(partial(_ntp_facts, probe, first)) if first.cookies else None
+    nts_facts = _nts_facts(first, menu)
     return Facts(
         _ke_facts(probe, first),
         _known(partial(_certificate_facts, first)) or CertificateFacts(),
-        _nts_facts(first, menu),
+        nts_facts,
         ntp_facts or NtpFacts(),
+        _known(partial(_software, probe, first, menu, nts_facts)) or Implementation(),
     )
+
+
+def _software(probe: ServerProbe, first: KeAnswer, menu: Menu, nts: NtsFacts) -> Implementation:
+    if not first.cookies or menu.refusal is None:
+        return Implementation()
+    return fingerprint.likely(probe, Seen(first, nts.record_order or (), menu.aeads or (), menu.refusal))
 
 
 def _known(find: Callable[[], T]) -> T | None:
