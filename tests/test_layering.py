@@ -20,7 +20,7 @@ IMPURE = {"socket", "ssl", "time", "os", "select", "selectors", "threading", "lo
           "random", "secrets", "signal", "subprocess", "asyncio"}  # fmt: skip
 CHECK_LAYERS = (
     "model",
-    "findings facts context runner decode",
+    "findings facts remedies context runner decode",
     "ke",
     "ntp",
     "peer",
@@ -29,7 +29,7 @@ CHECK_LAYERS = (
     "commands",
 )
 CHECK_LEVEL = {part: level for level, parts in enumerate(CHECK_LAYERS) for part in parts.split()}
-CHECK_PURE = "nts.check.model nts.check.findings nts.check.facts nts.check.decode"
+CHECK_PURE = "nts.check.model nts.check.findings nts.check.facts nts.check.remedies nts.check.decode"
 TWINS = ("forge", "answer", "judge", "probe")
 DECODE_LAYERS = (
     "files",

@@ -10,9 +10,9 @@ The rest of `nts` does not know this package. Inside it, a part imports only fro
     5  peer/                                  servers that a client meets, sound or faulty
     4  ntp/                                   a time request: forge, probe, answer, judge
     3  ke/                                    a key exchange: the same
-    2  findings  facts  context  runner       helpers of judgements; the fact sheet; what probes share; the loop
-       decode/                                captures
+    2  findings  facts  remedies              helpers of judgements; the fact sheet; what to do about findings
+       context  runner  decode/               what probes share; the loop; captures
     1  model                                  Check, Finding, Result, Transcript
 
-A probe owns sockets, and so does a peer. Forge, answer, judge, decode, facts and model are pure.
+A probe owns sockets, and so does a peer. Forge, answer, judge, decode, facts, remedies and model are pure.
 """

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from nts.base.text import counted as counted  # one of the words, for judgements too
-from nts.check.model import Finding, Grade
+from nts.check.model import Finding, Grade, Mark, Span
 
 _MAX_LISTED = 12
 
@@ -29,23 +29,33 @@ def labelled(label: str, finding: Finding) -> Finding:
     return replace(finding, text=f"{label}: {finding.text}")
 
 
+def marked(finding: Finding, octets: bytes, *spans: Span) -> Finding:
+    """The finding with a packet that is to blame, and where in it; a PASS blames none."""
+    if finding.grade is Grade.PASS or not octets:
+        return finding
+    return replace(finding, marks=(*finding.marks, Mark(octets, spans)))
+
+
 def merged(findings: Iterable[tuple[str, Finding]]) -> list[Finding]:
-    """Labelled findings, where equal ones become one with all their labels."""
-    labels: dict[Finding, list[str]] = {}
+    """Labelled findings, where equal ones become one with all their labels and marks."""
+    groups: dict[Finding, list[tuple[str, Finding]]] = {}
     for label, finding in findings:
-        labels.setdefault(finding, []).append(label)
-    return [labelled(listed(names), finding) for finding, names in labels.items()]
+        groups.setdefault(finding, []).append((label, finding))
+    return [
+        labelled(listed(label for label, _ in same), replace(finding, marks=tuple(m for _, f in same for m in f.marks)))
+        for finding, same in groups.items()
+    ]
 
 
 def together(findings: Iterable[tuple[str, Finding]]) -> Iterator[Finding]:
-    """Labelled findings as they come, except that passes wait for the end and are merged.
+    """Labelled findings, merged, once there is no more; those that are no pass also if making the next one raises.
 
-    So a failure counts even if making the next finding raises, while passes alone are not enough then.
+    So a failure counts even then, while passes alone are not enough.
     """
-    passes = []
-    for label, finding in findings:
-        if finding.grade is Grade.PASS:
-            passes.append((label, finding))
-        else:
-            yield labelled(label, finding)
-    yield from merged(passes)
+    found: list[tuple[str, Finding]] = []
+    try:
+        found.extend(findings)
+    except Exception:
+        yield from merged((label, f) for label, f in found if f.grade is not Grade.PASS)
+        raise
+    yield from merged(sorted(found, key=lambda pair: pair[1].grade is Grade.PASS))

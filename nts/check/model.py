@@ -105,6 +105,20 @@ class Transcript:
         return taken
 
 
+Span = tuple[int, int]
+"""from an octet, up to but without another"""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What on the wire a finding is about."""
+
+    octets: bytes = field(repr=False)
+    """those of the exhibit"""
+    spans: tuple[Span, ...] = ()
+    """where in it; none: nowhere in particular"""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One judgement of a check."""
@@ -114,6 +128,8 @@ class Finding:
     """one line: what was seen"""
     severity: Severity | None = None
     """None: the severity of the check"""
+    marks: tuple[Mark, ...] = field(default=(), compare=False, repr=False)
+    """the packets that are to blame, if it is no PASS"""
 
 
 passed = partial(Finding, Grade.PASS)

@@ -62,6 +62,8 @@ class KeAnswer:
     """from the handshake to the complete answer; without one, to the end or to when we gave up"""
     prompted: bool = False
     """whether the connection ended only after our close_notify"""
+    sent: bytes = field(default=b"", repr=False)
+    """all application data that we sent"""
     exporter: Exporter | None = field(default=None, repr=False, compare=False)
     """of the TLS connection; None without a handshake"""
 

@@ -6,7 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from nts.base.errors import FormatError
 from nts.base.registry import ALPN, Protocol, RecordType
+from nts.base.wire import Reader
+from nts.check.model import Span
 from nts.codec import records
 from nts.codec.aead import Aead
 from nts.codec.records import Record
@@ -19,6 +22,12 @@ UNKNOWN_AEAD = 0xFFF0
 MIN_REQUEST = 1024  # octets that every server must accept (RFC 8915 section 4)
 TLS_1_2 = 0x0303  # RFC 8446 section 4.2.1
 H2 = b"h2"
+_CRITICAL, _TYPE = 0x8000, 0x7FFF
+_USUAL_BODIES = {
+    _CRITICAL | RecordType.NEXT_PROTOCOL: 2, _CRITICAL | RecordType.AEAD_ALGORITHM: 2,
+    _CRITICAL | RecordType.END_OF_MESSAGE: 0,
+}  # fmt: skip
+"""octets, by critical bit and type"""
 
 
 def record(kind: int, body: bytes = b"", *, critical: bool = True) -> bytes:
@@ -53,6 +62,23 @@ def padded(length: int) -> bytes:
     return request(record(UNKNOWN_TYPE, bytes(filler), critical=False))
 
 
+def oddities(octets: bytes) -> list[Span]:
+    """Where a request differs from a usual one: records that are more, other, longer or of another criticality."""
+    reader, found, seen = Reader(octets), list[Span](), set[int]()
+    while reader.remaining:
+        start, ended = reader.position, RecordType.END_OF_MESSAGE in seen
+        try:
+            kind = reader.u16()
+            body = reader.take(reader.u16())
+        except FormatError:  # it is cut short
+            return [*found, (start, len(octets))]
+        usual = kind in _USUAL_BODIES and len(body) == _USUAL_BODIES[kind]
+        if not usual or kind & _TYPE in seen or ended:
+            found.append((start, reader.position))
+        seen.add(kind & _TYPE)
+    return found
+
+
 @dataclass(frozen=True)
 class Stimulus:
     """What to do with one connection."""
@@ -75,6 +101,11 @@ class Stimulus:
     alpn: tuple[bytes, ...] = (ALPN,)
     newest: int | None = None
     """offer this TLS version and older ones; None: TLS 1.3 alone"""
+
+    @property
+    def all_octets(self) -> bytes:
+        """What goes out, `again` included."""
+        return self.octets + self.again
 
     @property
     def usual(self) -> bool:

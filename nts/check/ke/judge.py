@@ -8,11 +8,14 @@ AEAD, Server and Port records; the order of records.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
+from typing import Concatenate, ParamSpec
 
 from nts.base.errors import FormatError, NTSError
 from nts.base.registry import ALPN, COOKIES_WANTED, ErrorCode, Protocol, RecordType
 from nts.base.text import is_ip_address
-from nts.check.findings import counted, labelled, listed
+from nts.check.findings import counted, labelled, listed, marked
+from nts.check.ke import forge
 from nts.check.ke.answer import CLOSED, End, KeAnswer
 from nts.check.model import Finding, Grade, Severity, failed, passed, warned
 from nts.codec import records
@@ -23,11 +26,29 @@ COOKIE_LENGTHS = range(12, 257)  # octets that all clients known to us can store
 LEFT_OPEN = "the RFC leaves it open"
 _NTPV4 = [Protocol.NTPV4]
 _OFFERED = (Aead.AES_SIV_CMAC_256,)
+Q = ParamSpec("Q")
+
+
+Judge = Callable[Concatenate[KeAnswer, Q], Finding]
+
+
+def _blaming(judge: Judge[Q]) -> Judge[Q]:
+    """The same judgement. If it is no PASS, it names the request, where that is unusual, and the response."""
+
+    @wraps(judge)
+    def judged(answer: KeAnswer, /, *args: Q.args, **kwargs: Q.kwargs) -> Finding:
+        finding = judge(answer, *args, **kwargs)
+        if finding.marks:  # from another judgement that this one has asked
+            return finding
+        return marked(marked(finding, answer.sent, *forge.oddities(answer.sent)), answer.octets)
+
+    return judged
 
 
 # --- TLS -------------------------------------------------------------------------------------------------------------
 
 
+@_blaming
 def old_tls_refused(answer: KeAnswer) -> Finding:
     """A handshake that offers TLS 1.2 at most must be refused (section 3)."""
     if answer.handshake:
@@ -36,6 +57,7 @@ def old_tls_refused(answer: KeAnswer) -> Finding:
     return passed(said) if answer.end in CLOSED else warned(f"neither agreed to nor refused: {said}")
 
 
+@_blaming
 def alpn_selected(answer: KeAnswer) -> Finding:
     """A handshake that offers ntske/1 among others must select it (section 4)."""
     if not answer.handshake:
@@ -45,6 +67,7 @@ def alpn_selected(answer: KeAnswer) -> Finding:
     return passed("ntske/1 selected")
 
 
+@_blaming
 def nothing_given(answer: KeAnswer) -> Finding:
     """Without ntske/1 there must be no key exchange (section 4).
 
@@ -64,10 +87,15 @@ def nothing_given(answer: KeAnswer) -> Finding:
 # --- responses that agree --------------------------------------------------------------------------------------------
 
 
+@_blaming
 def agreed(answer: KeAnswer, offered: tuple[Aead, ...] = _OFFERED) -> Finding:
     """The answer to a valid request for NTPv4 must keep every rule of section 4 and bring cookies."""
     if answer.message is None:
         return failed(str(answer))
+    if answer.of(RecordType.ERROR):
+        return failed(f"{answer}, although the request is valid")
+    if [r.body for r in answer.of(RecordType.AEAD_ALGORITHM)] == [b""]:
+        return failed(f"no algorithm is chosen, although AEAD {listed(int(a) for a in offered)} was offered ({answer})")
     try:
         ke_client.judge_response(answer.message, offered)
         protocols = records.u16_list(answer.of(RecordType.NEXT_PROTOCOL)[0])
@@ -78,6 +106,7 @@ def agreed(answer: KeAnswer, offered: tuple[Aead, ...] = _OFFERED) -> Finding:
     return passed(str(answer))
 
 
+@_blaming
 def cookie_count(answer: KeAnswer) -> Finding:
     """At least one cookie, eight if all is well, all distinct, none critical (section 4.1.6)."""
     count = len(answer.cookies)
@@ -91,6 +120,7 @@ def cookie_count(answer: KeAnswer) -> Finding:
     return passed(text) if count == COOKIES_WANTED else warned(f"{text}, and {COOKIES_WANTED} are usual")
 
 
+@_blaming
 def cookie_shape(answer: KeAnswer) -> Finding:
     """Cookies that every client can store. No rule of the RFC."""
     lengths = sorted({len(c) for c in answer.cookies})
@@ -106,6 +136,7 @@ def cookie_shape(answer: KeAnswer) -> Finding:
     return passed(text)
 
 
+@_blaming
 def closed_properly(answer: KeAnswer) -> Finding:
     """close_notify must follow the response (section 4).
 
@@ -120,6 +151,7 @@ def closed_properly(answer: KeAnswer) -> Finding:
     return warned(f"{said}, and not on its own; {LEFT_OPEN}") if answer.prompted else passed(said)
 
 
+@_blaming
 def one_response(answer: KeAnswer) -> Finding:
     """A second request on the same connection must get no response (section 4)."""
     if answer.message is None:
@@ -143,6 +175,7 @@ def _no_answer(answer: KeAnswer, due: str, *, patient: bool = False) -> Finding:
     return warned(f"{answer}, where {due} is due{late}")
 
 
+@_blaming
 def error(answer: KeAnswer, code: ErrorCode = ErrorCode.BAD_REQUEST, *, patient: bool = False) -> Finding:
     """A bad request must get an Error record with this code (section 4.1.3). `patient` as for `_no_answer`."""
     if answer.message is None:
@@ -164,6 +197,7 @@ def error(answer: KeAnswer, code: ErrorCode = ErrorCode.BAD_REQUEST, *, patient:
     return passed(str(answer))
 
 
+@_blaming
 def gave_up(answer: KeAnswer) -> Finding:
     """A silent client must get Error 1, and then the server must close. Just closing is a warning.
 
@@ -178,6 +212,7 @@ def gave_up(answer: KeAnswer) -> Finding:
     return failed(text)
 
 
+@_blaming
 def after_the_end(answer: KeAnswer) -> Finding:
     """Octets that follow End of Message in a TLS record of their own may be an error, or no part of the message."""
     if answer.message is None:
@@ -214,11 +249,13 @@ def _refused(answer: KeAnswer, judge_choice: Callable[[list[int], list[int] | No
         return failed(str(e))
 
 
+@_blaming
 def no_protocol(answer: KeAnswer) -> Finding:
     """A request for only an unknown protocol must get an empty list (section 4.1.2)."""
     return _refused(answer, lambda protocols, _aeads: (failed if protocols else passed)(str(answer)))
 
 
+@_blaming
 def no_aead(answer: KeAnswer) -> Finding:
     """A request for NTPv4 with only an unknown algorithm must get an empty list (section 4.1.5)."""
 
@@ -256,6 +293,7 @@ def menu(answers: Mapping[int, KeAnswer]) -> Iterator[Finding]:
 # --- where to find the time ------------------------------------------------------------------------------------------
 
 
+@_blaming
 def where(answer: KeAnswer) -> Finding:
     """Syntax, number and address family of the Server and Port Negotiation records (sections 4.1.7, 4.1.8)."""
     servers, ports = answer.of(RecordType.SERVER), answer.of(RecordType.PORT)

@@ -206,6 +206,7 @@ class _Connection:
             self.handshake,
             self.tls.get_alpn_proto_negotiated(),
             address=address,
+            sent=self._stimulus.all_octets,
             seconds=self._settled - self._started,
             prompted=self.prompted,
             **(self._session() if self.handshake else {"tls_version": ""}),
@@ -331,9 +332,8 @@ class KeProbe:
             answer = connection.answer(self._address)
         self._spoke_tls |= answer.handshake
         if answer.handshake:
-            octets = stimulus.octets + stimulus.again
-            protocol = Protocol.NTS_KE if octets else Protocol.NONE
-            self._note(Direction.SENT, f"{stimulus.what} ({stimulus.offer})", protocol, octets)
+            protocol = Protocol.NTS_KE if answer.sent else Protocol.NONE
+            self._note(Direction.SENT, f"{stimulus.what} ({stimulus.offer})", protocol, answer.sent)
             alpn = answer.alpn.decode("ascii", "replace") or "none"
             self._note(Direction.NOTE, f"agreed with {answer.address}: {answer.tls_version}, ALPN {alpn}")
         else:

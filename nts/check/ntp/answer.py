@@ -13,6 +13,7 @@ from enum import Enum
 from nts.base.errors import AuthError, FormatError
 from nts.base.registry import KISS_NTSN, NTS_FIELDS, FieldType, Mode, Stratum
 from nts.check.findings import counted
+from nts.check.model import Span
 from nts.check.ntp.forge import Request
 from nts.codec import extensions
 from nts.codec.extensions import Field
@@ -40,6 +41,7 @@ class Kind(Enum):
     OTHER = "a packet that is not a server's reply"
 
 
+_MODE, _STRATUM, _REFERENCE, _ORIGIN = (0, 1), (1, 2), (12, 16), (24, 32)  # RFC 5905 section 7.3
 _RANK = {Kind.TIME: 0, Kind.PLAIN: 1, Kind.UNPROVEN: 1}  # all others rank equally; among equals the first counts
 REFUSALS = (Kind.SILENCE, Kind.NAK, Kind.KISS, Kind.CRYPTO_NAK)
 
@@ -90,6 +92,24 @@ class NtpAnswer:
     def belongs(self) -> bool:
         """Whether it is clearly meant for this request."""
         return self.origin_is_right or (self.request.unique_id is not None and self.echoes)
+
+    @property
+    def oddities(self) -> list[Span]:
+        """Where it differs from the reply that a usual request should get."""
+        header, first = self.header, next((f for f in self.fields if f.type == FieldType.AUTHENTICATOR), None)
+        if header is None:
+            return []
+        found = [
+            _MODE if (header.mode, header.version) != (Mode.SERVER, self.request.version) else None,
+            _STRATUM if header.stratum == Stratum.KISS else None,
+            _REFERENCE if header.stratum == Stratum.KISS else None,
+            None if self.origin_is_right else _ORIGIN,
+        ]
+        for f in self.fields:
+            returned = f.type == FieldType.UNIQUE_IDENTIFIER and f.body == self.request.unique_id
+            sealed = f is first and self.kind is Kind.TIME
+            found.append(None if returned or sealed else (f.offset, f.end))
+        return [span for span in found if span]
 
     @property
     def has_nts(self) -> bool:

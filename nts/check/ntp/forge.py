@@ -19,12 +19,14 @@ from functools import cached_property
 from nts.base.errors import FormatError
 from nts.base.registry import MIN_UNIQUE_ID, FieldType, Mode
 from nts.base.wire import pad4, u16
+from nts.check.model import Span
 from nts.codec import extensions
 from nts.codec.aead import Cipher, SessionKeys
 from nts.codec.extensions import FIELD_HEADER, Field
 from nts.codec.ntp import HEADER_LENGTH, VERSION, Header
 
 UNKNOWN_FIELD = 0xF5C5  # from the range for experiments (RFC 9748): no server can know it
+TAG = 16  # octets, of all algorithms
 UNKNOWN_LENGTH = 28  # octets: long enough for the last field of a packet (RFC 7822 section 7.5.1.4)
 
 
@@ -81,6 +83,8 @@ class Request:
     packet: bytes = field(repr=False)
     keys: SessionKeys | None = None
     """the keys in its cookie; None: not an NTS request"""
+    changed: Span | None = None
+    """what was changed after it was sealed"""
 
     @property
     def transmit(self) -> int:
@@ -118,6 +122,24 @@ class Request:
         found = self.bodies(FieldType.UNIQUE_IDENTIFIER)
         return found[0] if len(found) == 1 else None
 
+    @cached_property
+    def oddities(self) -> list[Span]:
+        """Where it differs from a usual request: fields that are more, other or longer, and changed octets."""
+        seal = 4 + len(pad4(bytes(self.keys.aead.nonce_length))) + TAG if self.keys else None
+        usual: dict[int, int | None] = {
+            FieldType.UNIQUE_IDENTIFIER: MIN_UNIQUE_ID, FieldType.COOKIE: None, FieldType.AUTHENTICATOR: seal,
+        }  # fmt: skip
+        found, seen = [self.changed] if self.changed else [], set[int]()
+        if self.packet and (self.packet[0] & 7, self.version) != (Mode.CLIENT, VERSION):
+            found.append((0, 1))
+        fields, rest, _problem = extensions.scan(self.packet)
+        for f in fields:
+            ended = FieldType.AUTHENTICATOR in seen
+            if f.type not in usual or f.type in seen or ended or usual[f.type] not in (None, len(f.body)):
+                found.append((f.offset, f.end))
+            seen.add(f.type)
+        return [*found, (len(self.packet) - rest, len(self.packet))] if rest else found
+
     def offset(self, kind: FieldType) -> int:
         """Where the first field of this type begins. There must be one."""
         return next(f.offset for f in self.fields if f.type == kind)
@@ -127,7 +149,8 @@ class Request:
         octet %= len(self.packet)
         changed = bytes([self.packet[octet] ^ 1 << bit])
         label = f"bit {bit} of octet {octet} flipped{where and f' ({where})'}"
-        return replace(self, label=label, packet=self.packet[:octet] + changed + self.packet[octet + 1 :])
+        packet = self.packet[:octet] + changed + self.packet[octet + 1 :]
+        return replace(self, label=label, packet=packet, changed=(octet, octet + 1))
 
     def cut(self, length: int) -> Request:
         """The first octets of this request."""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from nts.base.registry import FieldType, Mode
-from nts.check.findings import counted, merged, true_of
+from nts.check.findings import counted, marked, merged, true_of
 from nts.check.model import Finding, Grade, Severity, failed, passed, warned
 from nts.check.ntp.answer import REFUSALS, Kind, NtpAnswer
 from nts.codec import ntp
@@ -107,9 +107,15 @@ def expect_nak(answer: NtpAnswer) -> Finding:
     return failed(f"NTSN, but {', '.join(wrong)}", Severity.MUST) if wrong else passed(str(answer))
 
 
+def blaming(answer: NtpAnswer, finding: Finding) -> Finding:
+    """The finding. If it is no PASS, it names the request, where that is unusual, and the reply."""
+    finding = marked(finding, answer.request.packet, *answer.request.oddities)
+    return marked(finding, answer.octets, *answer.oddities)
+
+
 def findings(answers: Iterable[NtpAnswer], judged: Callable[[NtpAnswer], Finding]) -> list[Finding]:
     """A finding for each answer, named after its request. Equal findings become one."""
-    return merged((answer.request.label, judged(answer)) for answer in answers)
+    return merged((answer.request.label, blaming(answer, judged(answer))) for answer in answers)
 
 
 def sweep(answers: Sequence[NtpAnswer], judged: Callable[[NtpAnswer], Finding], what: str) -> list[Finding]:

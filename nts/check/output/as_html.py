@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -13,12 +14,16 @@ from string import Template
 from typing import Any
 
 import nts
-from nts.check.model import Exhibit, Grade, Result
+from nts.base.text import octets
+from nts.check.findings import listed
+from nts.check.model import Exhibit, Grade, Result, Span
 from nts.check.output import sheet, summary
 from nts.check.output.summary import ORDER, TOOL, Report
-from nts.check.output.text import decoded, duration, section
+from nts.check.output.text import duration, located, section
+from nts.check.remedies import remedy, told
 from nts.cli.results import utc
 
+_CODE = re.compile("`([^`]+)`")
 _STYLE = Path(__file__).with_name("style.css")
 
 _PAGE = Template("""\
@@ -37,6 +42,7 @@ $style</style>
 <header>
 <p class="tool">$tool</p>
 <h1>$target</h1>
+$grade
 <p class="meaning">$meaning</p>
 <ul class="counts">
 $counts
@@ -100,15 +106,15 @@ def page(report: Report) -> str:
     tables = [_table(group, report.results) for group in dict.fromkeys(r.check.group for r in report.results)]
     body = [
         *_part("Facts", _sheet(report)),
-        *_part("What to look at", [_fill(_FINDING, r, details=_details(r)) for r in bad]),
+        *_part("What to look at", [_fill(_FINDING, r, details=_details(r, report.software)) for r in bad]),
         *_part("All checks", tables),
-        *_part("Passed", [_fill(_PASSED, r, details=_details(r)) for r in good]),
+        *_part("Passed", [_fill(_PASSED, r, details=_details(r, report.software)) for r in good]),
     ]
     return _PAGE.substitute(
         generator=_e(f"{TOOL} {nts.__version__}"), title=_e(f"{report.target}: {TOOL} {report.command}"),
         style=_STYLE.read_text(encoding="utf-8"), tool=_e(f"{TOOL} {report.command}"), target=_e(report.target),
-        meaning=_e(summary.meaning(report)), counts="\n".join(_counts(report)), facts="\n".join(_facts(report)),
-        body="\n".join(body),
+        meaning=_e(summary.meaning(report)), grade=_grade(report), counts="\n".join(_counts(report)),
+        facts="\n".join(_facts(report)), body="\n".join(body),
     )  # fmt: skip
 
 
@@ -137,6 +143,13 @@ def _facts(report: Report) -> Iterable[str]:
     return (f"<div><dt>{_e(name)}</dt><dd>{_e(value)}</dd></div>" for name, value in facts.items())
 
 
+def _grade(report: Report) -> str:
+    if report.grade is None:
+        return ""
+    letter, line = report.grade["letter"], summary.grade_line(report.grade)
+    return f'<p class="grade {letter[0]}" title="{_e(line)}"><b>{_e(letter)}</b> {_e(line)}</p>'
+
+
 def _sheet(report: Report) -> list[str]:
     if report.facts is None:
         return []
@@ -159,20 +172,33 @@ def _table(group: str, results: Iterable[Result[Any]]) -> str:
     return _TABLE.substitute(group=_e(group), rows="\n".join(rows))
 
 
-def _details(result: Result[Any]) -> str:
+def _details(result: Result[Any], software: str | None) -> str:
     check = result.check
     texts = {"the RFC says": check.rule, "the check sends": check.sends, "what passes": check.expects}
     lines = ['<dl class="texts">', *(f"<dt>{_e(k)}</dt><dd>{_e(v)}</dd>" for k, v in texts.items())]
+    for label, text in told(remedy(check.name, result.grade), software):
+        words = _CODE.sub(r"<code>\1</code>", _e(text))
+        lines.append(f"<dt>{_e(label)}</dt><dd>{words}</dd>")
     if len(result.findings) > 1:
         found = "<br>".join(_e(f"{f.grade.value}: {f.text}") for f in result.findings)
         lines.append(f"<dt>found</dt><dd>{found}</dd>")
     lines.append("</dl>")
     if result.exhibits:
-        lines += ['<ul class="wire">', *map(_exhibit, result.exhibits), "</ul>"]
+        lines += ['<ul class="wire">', *(_exhibit(e, result) for e in result.exhibits), "</ul>"]
     return "\n".join(lines)
 
 
-def _exhibit(exhibit: Exhibit) -> str:
-    lines = "".join(f"<span>{_e(line)}\n</span>" for line in decoded(exhibit))  # a span each, for the hanging indent
+def _exhibit(exhibit: Exhibit, result: Result[Any]) -> str:
+    marks = [m for f in result.findings for m in f.marks if exhibit.octets and m.octets == exhibit.octets]
+    spans = sorted({span for mark in marks for span in mark.spans})
+    lines = "".join(f"<span{_marked(at, spans)}>{_e(line)}\n</span>" for at, line in located(exhibit))
     shown = f"<pre>{lines}</pre>" if lines else ""
-    return f'<li><span class="way">{_e(exhibit.direction.value)}</span> {_e(exhibit.text)}{shown}</li>'
+    about = f'<span class="way">{_e(exhibit.direction.value)}</span> {_e(exhibit.text)}'
+    if not marks:
+        return f"<li>{about}{shown}</li>"
+    where = f": {listed(octets(first, end - 1) for first, end in spans)}" if spans else ""
+    return f'<li class="blamed {result.grade.name}">{about} <b>to look at{_e(where)}</b>{shown}</li>'
+
+
+def _marked(at: Span, spans: Iterable[Span]) -> str:
+    return ' class="here"' if any(start < at[1] and at[0] < end for start, end in spans) else ""

@@ -8,9 +8,9 @@ from typing import Any
 
 import nts
 from nts.check.model import Grade, Result, Severity
-from nts.check.output.grade import grade
 from nts.check.output.summary import ORDER, TOOL, Report
 from nts.check.output.text import decoded
+from nts.check.remedies import remedy
 from nts.cli.results import utc
 
 NAMES = {Grade.PATH: "path"}
@@ -19,7 +19,7 @@ NAMES = {Grade.PATH: "path"}
 
 def dictionary(report: Report, *, verbose: bool) -> dict[str, Any]:
     """The object. `verbose` adds to each result its findings and what went over the wire, decoded."""
-    values = {
+    return {
         "tool": TOOL,
         "version": nts.__version__,
         "command": report.command,
@@ -32,7 +32,7 @@ def dictionary(report: Report, *, verbose: bool) -> dict[str, Any]:
         "final_pace": report.final_pace,
         "final_ke_pace": report.final_ke_pace,
         "facts": dataclasses.asdict(report.facts) if report.facts else None,
-        "grade": None,
+        "grade": report.grade,
         "results": [_result(r, verbose) for r in report.results],
         "summary": {
             "planned": report.planned,
@@ -44,7 +44,6 @@ def dictionary(report: Report, *, verbose: bool) -> dict[str, Any]:
             "exit_code": report.exit_code,
         },
     }
-    return {**values, "grade": grade(values)}
 
 
 def _result(result: Result[Any], verbose: bool) -> dict[str, Any]:
@@ -60,6 +59,7 @@ def _result(result: Result[Any], verbose: bool) -> dict[str, Any]:
         "seconds": round(result.seconds, 3),
         "ref": check.ref,
         "open": result.open.value if result.open else None,
+        "remedy": remedy(check.name, result.grade),
     }
     if verbose:
         values["findings"] = [

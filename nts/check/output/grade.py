@@ -70,7 +70,7 @@ def _caps_of_results(report: Report) -> Iterator[Cap]:
         name, verdict, severity = result["name"], result["verdict"], result["severity"]
         letter = _cap(verdict, severity, name)
         if letter:
-            yield {"letter": letter, "check": name, "reason": f"{verdict} at {severity}: {result['evidence']}"}
+            yield {"letter": letter, "check": name, "reason": f"{verdict} at {severity}"}
 
 
 def _caps_of_facts(report: Report) -> Iterator[Cap]:

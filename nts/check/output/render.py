@@ -16,6 +16,7 @@ from nts.base.errors import ConfigError
 from nts.check.facts import Facts
 from nts.check.model import Check, Result
 from nts.check.output import as_html, as_json, as_junit
+from nts.check.output.grade import grade
 from nts.check.output.summary import Report
 from nts.check.output.terminal import Screen
 from nts.check.output.text import clean, printable
@@ -105,6 +106,7 @@ class Reporter:
             self._report, seconds=time.monotonic() - self._started, results=tuple(self._results),
             interrupted=self._interrupted,
         )  # fmt: skip
+        report = replace(report, grade=grade(as_json.dictionary(report, verbose=False)))
         self._screen.finish(report)
         if self._options.json:
             print(json.dumps(as_json.dictionary(report, verbose=self._options.verbose), indent=2), flush=True)

@@ -46,11 +46,18 @@ class Report:
     """the pace at the end, after a server that limits the rate of packets"""
     final_ke_pace: float | None = None
     facts: Facts | None = None
+    grade: dict[str, Any] | None = None
+    """as in the JSON; None: it is a client, or nobody can say"""
     seconds: float = 0.0
     results: tuple[Result[Any], ...] = ()
     interrupted: bool = False
     strict: bool = False
     """whether a rule at MUST or CRIT that could not be judged counts as broken"""
+
+    @property
+    def software(self) -> str | None:
+        """The implementation that the server seems to be."""
+        return self.facts.implementation.name if self.facts else None
 
     @property
     def counts(self) -> Counter[Grade]:
@@ -129,6 +136,12 @@ def counts_line(report: Report) -> str:
             detail = f" ({', '.join(failures)})" if verdict is Grade.FAIL else ""
             parts.append(f"{count} {verdict.value}{detail}")
     return f"{head}: {', '.join(parts) or 'nothing judged'}; {duration(report.seconds)}"
+
+
+def grade_line(grade: dict[str, Any]) -> str:
+    """The letter, and what caps it there."""
+    caps = [cap["check"] or cap["reason"] for cap in grade["caps"] if cap["letter"] == grade["letter"]]
+    return f"Grade {grade['letter']}{f': {_names(caps)}' if caps else ''}."
 
 
 def meaning(report: Report) -> str:

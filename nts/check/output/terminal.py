@@ -20,6 +20,7 @@ from nts.check.model import Check, Grade, Result
 from nts.check.output import sheet, summary
 from nts.check.output.summary import Report
 from nts.check.output.text import decoded, section
+from nts.check.remedies import remedy, told
 
 COLOURS = {
     Grade.PASS: "green",
@@ -153,19 +154,24 @@ class Screen:
             return
         worth = [r for r in report.results if r.grade in (Grade.FAIL, Grade.PATH, Grade.WARN) or self.verbose]
         for result in summary.by_gravity(worth):
-            self._finding(result)
+            self._finding(result, report.software)
         self._print(Text(""))
-        self._print(Text(summary.counts_line(report), "bold"))
+        if report.planned:
+            self._print(Text(summary.counts_line(report), "bold"))
         meaning = f"{summary.meaning(report)} Exit code {report.exit_code}."
         self._print(Text(meaning, "bold red" if report.fatal else ""))
+        if report.grade:
+            self._print(Text(summary.grade_line(report.grade), "bold"))
 
-    def _finding(self, result: Result[Any]) -> None:
+    def _finding(self, result: Result[Any], software: str | None) -> None:
         check = result.check
         self._print(Text(""))
         verdict = (f"{result.grade.value:5} ", COLOURS[result.grade])
         about = (f"  {result.severity.value}, {section(check.section)}", "dim")
         self._print(Text.assemble(verdict, (check.name, "bold"), about))
         for label, text in {"seen": result.evidence, **check.texts}.items():
+            labelled(self.console, label, text)
+        for label, text in told(remedy(check.name, result.grade), software):
             labelled(self.console, label, text)
         if self.verbose:
             for exhibit in result.exhibits:

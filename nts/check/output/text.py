@@ -9,13 +9,14 @@ from typing import TypeVar
 from nts.base.errors import FormatError
 from nts.base.registry import RecordType
 from nts.base.wire import Reader
-from nts.check.model import Exhibit, Protocol, Result
+from nts.check.model import Exhibit, Protocol, Result, Span
 from nts.cli import dump
 from nts.codec.records import Message, Record
 
 P = TypeVar("P")
 MAX_LINE = 1000  # characters; a peer may send more, but nobody would read it
 MAX_LINES = 200  # of one exhibit
+OFFSET = 5  # columns of a line for its offset
 
 
 def printable(text: str) -> str:
@@ -47,6 +48,18 @@ def decoded(exhibit: Exhibit) -> list[str]:
     more = len(lines) - MAX_LINES
     shown = [printable(line) for line in lines[:MAX_LINES]]
     return [*shown, f"       ... {more} more lines"] if more > 0 else shown
+
+
+def located(exhibit: Exhibit) -> list[tuple[Span, str]]:
+    """The same with the octets that each line is about. A line without an offset belongs to the one before it."""
+    lines = decoded(exhibit)
+    starts = [int(line[:OFFSET]) if line[:OFFSET].strip().isdigit() else None for line in lines]
+    ends = [*sorted({start for start in starts if start is not None}), len(exhibit.octets)]
+    found, start = [], 0
+    for line, own in zip(lines, starts, strict=True):
+        start = start if own is None else own
+        found.append(((start, next((end for end in ends if end > start), start)), line))
+    return found
 
 
 def _ke_lines(octets: bytes) -> list[str]:
