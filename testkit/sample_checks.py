@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from nts.base.registry import FieldType, RecordType
 from nts.check.context import Target
+from nts.check.facts import CertificateFacts, Facts, Implementation, KeFacts, NtpFacts, NtsFacts
 from nts.check.model import (
     Check,
     Direction,
@@ -129,6 +130,19 @@ def ntp_ef_placement(probe: ServerProbe) -> Iterator[Finding]:
 CHECKS: list[Check[ServerProbe]] = [*tls.checks, *ke.checks, *ntp.checks]
 
 
+FACTS = Facts(
+    KeFacts("time.example.net", 4460, ("192.0.2.1", "2001:db8::1"), "TLSv1.3", "X25519MLKEM768", True, "TLS_AES_128_X"),
+    CertificateFacts(
+        f"CN={HOSTILE}", ("time.example.net",), "CN=A CA", "2026-10-01T00:00:00.000000Z", "2026-12-30T00:00:00.000000Z",
+        34.5,
+    ),
+    NtsFacts((30, 15), "client", 8, 100, (1, 4, 5, 0)),
+    NtpFacts("192.0.2.1", 123, 2, "192.0.2.9", 0.0123, -0.0005, 0.0151, 0.00004, {"3": False, "4": True}),
+    Implementation("chrony", ("the first sign", "the second sign")),
+)  # fmt: skip
+"""made-up facts"""
+
+
 def probe() -> ServerProbe:
     """A probe that reaches nobody."""
     return ServerProbe(Target("time.example.net", 4460), pace=0, seed=42)
@@ -154,6 +168,7 @@ def show(options: Options, *names: str, interrupt_at: str = "") -> int:
     checks = [c for c in CHECKS if not names or c.name in names]
     session = Reporter("server", asker.target.host, checks, options, intro="a run", seed=42, pace=0.5)
     with session:
+        session.tell(FACTS)
         for result in run(session.checks, asker, session.start):
             if result.check.name == interrupt_at:
                 raise KeyboardInterrupt

@@ -19,24 +19,14 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nts.base.errors import ConfigError, NTSError
 from nts.base.registry import KE_PORT
 from nts.check import commands
 from nts.cli import options, results
 
-if TYPE_CHECKING:
-    from nts.check.model import Check
-    from nts.check.server.probe import ServerProbe
-
 PACE = 1.0  # seconds
-USUAL_PACKETS = 3  # or connections, of a check
-PACKETS = {
-    "ntp-malformed-sweep": 90, "ntp-bitflip-sweep": 78, "ntp-modes-versions": 50, "ntp-cardinality": 30,
-    "ntp-no-amplify": 14, "ke-silence": 60, "ntp-uid-lengths": 12, "ntp-key-swap": 5, "ke-truncated": 6,
-}  # fmt: skip
-"""of a check that sends many, or takes as many seconds"""
 PATIENCE, SHORT_PATIENCE = 2.0, 0.5  # seconds
 
 
@@ -88,12 +78,6 @@ def _check_ca(ca: Path | None) -> None:
     tls.ClientChannel(name="localhost", verify=True, ca=ca, keylog=None)
 
 
-def _estimate(checks: list[Check[ServerProbe]], pace: float) -> str:
-    """About how long a run takes with a server that answers, in words."""
-    packets = sum(PACKETS.get(c.name, USUAL_PACKETS) for c in checks)
-    return f"about {max(1, round(packets * pace / 60))} min"
-
-
 def run(args: argparse.Namespace) -> int:
     """Run the checks; the exit code."""
     from nts.check import runner
@@ -101,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     from nts.check.findings import counted
     from nts.check.output import catalogue
     from nts.check.output.render import Reporter
-    from nts.check.server import CHECKS, facts
+    from nts.check.server import CHECKS, effort, facts
     from nts.check.server.probe import ServerProbe
     from nts.system import addresses
 
@@ -120,12 +104,14 @@ def run(args: argparse.Namespace) -> int:
     pace = 0.0 if args.fast else PACE if auto else args.pace
     probe = ServerProbe(target, pace=pace, ke_pace=args.ke_pace, auto=auto and not args.fast, seed=args.seed)
     where = addresses.format_address((args.host, args.port))
-    speed = f"at most one packet in {pace:g} s, {_estimate(checks, pace)}" if pace else "without pauses"
+    ke_pace = probe.ke.pace.interval
+    took = effort.about(effort.seconds(checks, pace, ke_pace)) if pace or ke_pace else "without pauses"
+    speed = f"at most one packet in {pace:g} s, " if pace else ""
+    speed += f"one connection in {ke_pace:g} s, " if ke_pace != pace else ""
     what = "only facts" if args.facts else counted(len(checks), "check")
     reporter = Reporter(
-        "server", where, checks, commands.report_options(args), seed=probe.seed, pace=pace,
-        ke_pace=probe.ke.pace.interval,
-        intro=f"NTS server {where}, {what}, {speed}, seed {probe.seed}",
+        "server", where, checks, commands.report_options(args), seed=probe.seed, pace=pace, ke_pace=ke_pace,
+        intro=f"NTS server {where}, {what}, {speed}{took}, seed {probe.seed}",
     )  # fmt: skip
     commands.heed_sigterm()
     try:

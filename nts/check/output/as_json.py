@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import nts
@@ -31,7 +32,7 @@ def dictionary(report: Report, *, verbose: bool) -> dict[str, Any]:
         "ke_pace": report.ke_pace,
         "final_pace": report.final_pace,
         "final_ke_pace": report.final_ke_pace,
-        "facts": dataclasses.asdict(report.facts) if report.facts else None,
+        "facts": json.loads(json.dumps(dataclasses.asdict(report.facts))) if report.facts else None,
         "grade": report.grade,
         "results": [_result(r, verbose) for r in report.results],
         "summary": {

@@ -19,7 +19,7 @@ from nts.check.output import as_html, as_json, as_junit
 from nts.check.output.grade import grade
 from nts.check.output.summary import Report
 from nts.check.output.terminal import Screen
-from nts.check.output.text import clean, printable
+from nts.check.output.text import clean, clean_facts, printable
 from nts.system import console, files
 
 
@@ -83,6 +83,7 @@ class Reporter:
 
     def tell(self, facts: Facts) -> None:
         """The fact sheet, before the first check."""
+        facts = clean_facts(facts)
         self._report = replace(self._report, facts=facts)
         self._screen.tell(facts)
 

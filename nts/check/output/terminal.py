@@ -62,7 +62,7 @@ class Screen:
         self._section_width = min(14, max((len(c.section) for c in checks), default=0))
         self._group = ""
         self._progress = self._progress_bar()
-        self._task = self._progress.add_task("", total=len(checks))
+        self._task = self._progress.add_task("gathering facts", total=len(checks))
 
     def _progress_bar(self) -> Progress:
         return Progress(

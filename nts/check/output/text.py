@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TypeVar
+from dataclasses import fields, is_dataclass, replace
+from typing import TypeVar, cast
 
 from nts.base.errors import FormatError
 from nts.base.registry import RecordType
@@ -14,6 +14,7 @@ from nts.cli import dump
 from nts.codec.records import Message, Record
 
 P = TypeVar("P")
+T = TypeVar("T")
 MAX_LINE = 1000  # characters; a peer may send more, but nobody would read it
 MAX_LINES = 200  # of one exhibit
 OFFSET = 5  # columns of a line for its offset
@@ -33,6 +34,17 @@ def clean(result: Result[P]) -> Result[P]:
         findings=tuple(replace(f, text=printable(f.text)) for f in result.findings),
         exhibits=tuple(replace(e, text=printable(e.text)) for e in result.exhibits),
     )
+
+
+def clean_facts(facts: T) -> T:
+    """The same facts, or a part of them, with all texts printable."""
+    if isinstance(facts, str):
+        return cast(T, printable(facts))
+    if isinstance(facts, tuple):
+        return cast(T, tuple(map(clean_facts, facts)))
+    if not is_dataclass(facts) or isinstance(facts, type):
+        return facts
+    return replace(facts, **{f.name: clean_facts(getattr(facts, f.name)) for f in fields(facts)})
 
 
 def decoded(exhibit: Exhibit) -> list[str]:

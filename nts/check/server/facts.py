@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 from nts.base.errors import NTSError
 from nts.base.registry import RecordType
-from nts.base.text import harmless
 from nts.check.facts import CertificateFacts, Facts, Implementation, KeFacts, NtpFacts, NtsFacts
 from nts.check.findings import listed
 from nts.check.ke.answer import KeAnswer
@@ -91,8 +90,8 @@ def _certificate_facts(first: KeAnswer) -> CertificateFacts:
         return CertificateFacts()
     end = certificate.not_valid_after_utc
     return CertificateFacts(
-        harmless(certificate.subject.rfc4514_string()),
-        tuple(harmless(name) for name in certs.names(certificate)),
+        certificate.subject.rfc4514_string(),
+        certs.names(certificate),
         tls_probe.issuer(certificate),
         _moment(certificate.not_valid_before_utc),
         _moment(end),
@@ -140,7 +139,7 @@ def read_menu(probe: ServerProbe) -> Menu:
         found.append(chosen)
         left.remove(chosen)
     if len(found) < 2:
-        return Menu(tuple(found), None, answer)
+        return Menu(tuple(found) or None, None, answer)
     follows = found == sorted(found, reverse=True) and _chosen(_offer(probe, sorted(found))) == min(found)
     return Menu(tuple(sorted(found) if follows else found), "client" if follows else "server", answer)
 
