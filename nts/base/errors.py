@@ -90,6 +90,10 @@ class TLSError(NTSError):
     hint = "NTS-KE needs TLS 1.3; does an NTS-KE server listen on this port?"
 
 
+class TLSLost(TLSError):
+    """The peer ended the connection before the TLS handshake was done."""
+
+
 class CertificateError(NTSError):
     """The server's certificate is not acceptable (RFC 8915 section 3)."""
 

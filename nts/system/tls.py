@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from OpenSSL import SSL, crypto
 
-from nts.base.errors import NO_HINT, ALPNError, CertificateError, ConfigError, TLSError
+from nts.base.errors import NO_HINT, ALPNError, CertificateError, ConfigError, TLSError, TLSLost
 from nts.base.registry import ALPN, EXPORTER_LABEL
 from nts.base.text import about, harmless, is_ip_address, is_server_name, place_hint
 from nts.codec.aead import Exporter
@@ -207,7 +207,8 @@ class ClientChannel:
                 ) from None
             if "no application protocol" in why:
                 raise ALPNError("the server refused the protocol ntske/1 (TLS alert 120)") from None
-            raise TLSError(f"TLS handshake failed: {why}") from None
+            kind = TLSLost if is_lost(e) else TLSError
+            raise kind(f"TLS handshake failed: {why}") from None
         except TimeoutError:
             raise TLSError("TLS handshake timed out") from None
         if not speaks_ntske(self.connection):

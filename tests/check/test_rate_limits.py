@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import socket
 import time
@@ -20,7 +21,7 @@ from nts.check.server import CHECKS
 from nts.check.server.probe import ServerProbe
 from testkit import chrony
 from testkit.ntp_faults import Answer, explained, results
-from testkit.processes import free_port
+from testkit.processes import free_port, run
 
 UNJUDGED = {Grade.SKIP, Grade.PATH}
 KNOWN = {"ntp-ef-placement", "ntp-cardinality", "ke-aead-15-last"}  # what chronyd does otherwise than the RFC has it
@@ -43,6 +44,42 @@ def test_chronyd_with_its_default_limits_gets_no_false_verdict(authority: Author
     unjudged = [r for r in found if r.grade in UNJUDGED]
     assert any("limits their rate" in r.evidence for r in unjudged)
     assert all(r.open for r in unjudged if r.check.severity.value in ("CRIT", "MUST"))
+
+
+MILD = [
+    ("ratelimit interval -3 burst 8 leak 1", "ntsratelimit interval -2 burst 4 leak 1", 0.02),  # which we exceed
+    ("ratelimit interval -4 burst 16", "ntsratelimit interval -4 burst 16", 0.07),  # which we keep to
+]
+"""limits of packets and connections, as powers of two in seconds, and the pace of the probe"""
+SOME = ("tls13-only", "cert-chain", "ke-no-npn", "ke-npn-malformed", "ke-truncated", "ke-aead-15-last", "ntp-basic",
+        "ntp-placeholders", "nak-badtag", "ntp-key-swap", "ntp-nonce-short-nopad", "ntp-ef-placement",
+        "ntp-cardinality", "ntp-plain")  # fmt: skip
+NOT_PASSED = {
+    "ke-truncated": Grade.WARN, "ke-aead-15-last": Grade.FAIL, "ntp-ef-placement": Grade.FAIL,
+    "ntp-cardinality": Grade.FAIL, "ntp-plain": Grade.WARN,
+}  # fmt: skip
+"""of those, what a chronyd without limits does not pass"""
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize(("packets", "connections", "pace"), MILD, ids=["exceeded", "kept"])
+def test_chronyd_with_mild_limits_gets_no_false_pass_either(
+    authority: Authority, packets: str, connections: str, pace: float
+) -> None:
+    chrony.require()
+    ke_port, ntp_port = free_port(), free_port(socket.SOCK_DGRAM)
+    lines = [*chrony.nts_server(authority, ke_port, ntp_port), packets, connections]
+    with chrony.short_folder() as folder, chrony.running(folder, lines):
+        probe = ServerProbe(Target("127.0.0.1", ke_port, authority.ca, timeout=5, patience=0.1, silence=3), pace=pace)
+        probe.ke.reach()
+        found = {r.check.name: r for r in runner.run(runner.select(CHECKS, SOME, []), probe)}
+    wrong = [
+        f"{name}: {r.grade.value}: {r.evidence}" for name, r in found.items()
+        if r.grade not in {NOT_PASSED.get(name, Grade.PASS), *UNJUDGED}
+    ]  # fmt: skip
+    assert not wrong
+    judged = sum(r.grade not in UNJUDGED for r in found.values())
+    assert judged >= len(SOME) // 3, "some of it can be judged all the same"
 
 
 def limited(share: float) -> Answer:
@@ -85,7 +122,7 @@ def servers(authority: Authority) -> Iterator[Pair]:
         yield both
 
 
-@pytest.mark.parametrize("name", ["tls13-only", "alpn-select", "ke-basic", "ke-no-npn"])
+@pytest.mark.parametrize("name", ["tls13-only", "alpn-select", "cert-chain", "ke-basic", "ke-no-npn"])
 def test_a_limit_of_connections_is_named(servers: Pair, authority: Authority, name: str) -> None:
     Bucket(servers.ke, 1, 60)
     probe = ServerProbe(Target("127.0.0.1", servers.ke.port, authority.ca), pace=0, seed=1)
@@ -104,6 +141,16 @@ def test_with_pace_auto_it_goes_slower_until_it_is_served(servers: Pair, authori
     probe.ke.reach()
     (result,) = runner.run(runner.select(CHECKS, ["ke-basic"], []), probe)
     assert result.grade is Grade.PASS, result.evidence
+
+
+def test_json_tells_the_pace_at_the_end(servers: Pair, authority: Authority) -> None:
+    Bucket(servers.ke, 1, 0.3)
+    options = ("--pace", "auto", "--ke-pace", "0.2", "--only", "ke-basic", "--json")
+    done = run("nts_check.py", "server", "-c", authority.ca, *options, "127.0.0.1", servers.ke.port)
+    values = json.loads(done.stdout)
+    assert (done.returncode, values["results"][0]["verdict"]) == (0, "PASS"), done.stderr
+    assert (values["pace"], values["ke_pace"], values["final_pace"]) == (1.0, 0.2, 1.0)
+    assert values["final_ke_pace"] > 0.3
 
 
 def test_a_pace_has_an_end() -> None:

@@ -19,12 +19,16 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nts.base.errors import ConfigError, NTSError
 from nts.base.registry import KE_PORT
 from nts.check import commands
 from nts.cli import options, results
+
+if TYPE_CHECKING:
+    from nts.check.model import Check
+    from nts.check.server.probe import ServerProbe
 
 PACE = 1.0  # seconds
 PATIENCE, SHORT_PATIENCE = 2.0, 0.5  # seconds
@@ -78,14 +82,27 @@ def _check_ca(ca: Path | None) -> None:
     tls.ClientChannel(name="localhost", verify=True, ca=ca, keylog=None)
 
 
+def plan(checks: list[Check[ServerProbe]], pace: float, ke_pace: float) -> str:
+    """What a run will do, how fast, and about how long it takes with a server that answers."""
+    from nts.base.text import counted
+    from nts.check.server import effort
+
+    parts = [counted(len(checks), "check") if checks else "only facts"]
+    if pace:
+        parts.append(f"at most one packet in {pace:g} s")
+    if ke_pace != pace:
+        parts.append(f"one connection in {ke_pace:g} s")
+    took = effort.about(effort.seconds(checks, pace, ke_pace)) if pace or ke_pace else "without pauses"
+    return ", ".join([*parts, took])
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the checks; the exit code."""
     from nts.check import runner
     from nts.check.context import Target
-    from nts.check.findings import counted
     from nts.check.output import catalogue
     from nts.check.output.render import Reporter
-    from nts.check.server import CHECKS, effort, facts
+    from nts.check.server import CHECKS, facts
     from nts.check.server.probe import ServerProbe
     from nts.system import addresses
 
@@ -105,13 +122,9 @@ def run(args: argparse.Namespace) -> int:
     probe = ServerProbe(target, pace=pace, ke_pace=args.ke_pace, auto=auto and not args.fast, seed=args.seed)
     where = addresses.format_address((args.host, args.port))
     ke_pace = probe.ke.pace.interval
-    took = effort.about(effort.seconds(checks, pace, ke_pace)) if pace or ke_pace else "without pauses"
-    speed = f"at most one packet in {pace:g} s, " if pace else ""
-    speed += f"one connection in {ke_pace:g} s, " if ke_pace != pace else ""
-    what = "only facts" if args.facts else counted(len(checks), "check")
     reporter = Reporter(
         "server", where, checks, commands.report_options(args), seed=probe.seed, pace=pace, ke_pace=ke_pace,
-        intro=f"NTS server {where}, {what}, {speed}{took}, seed {probe.seed}",
+        intro=f"NTS server {where}, {plan(checks, pace, ke_pace)}, seed {probe.seed}",
     )  # fmt: skip
     commands.heed_sigterm()
     try:

@@ -20,7 +20,7 @@ from typing import Any
 from cryptography import x509
 from OpenSSL import SSL
 
-from nts.base.errors import ALPNError, CertificateError, ConnectError, FormatError, KeResponseError, TLSError
+from nts.base.errors import ALPNError, CertificateError, ConnectError, FormatError, KeResponseError, TLSError, TLSLost
 from nts.base.registry import ALERT_NAMES, ALERT_NO_APPLICATION_PROTOCOL, ALPN, COOKIES_WANTED, RecordType
 from nts.base.text import is_ip_address
 from nts.check.context import Context, Pace
@@ -305,7 +305,24 @@ class KeProbe:
         return fetched(answer, Aead(chosen[0]))
 
     def verify(self) -> x509.Certificate:
-        """Verify the server's certificate as a client does, and return it. CertificateError when it is not valid."""
+        """Verify the server's certificate as a client does, and return it. CertificateError when it is not valid.
+
+        A connection that is closed before TLS is tried again, since servers do so that limit the rate.
+        """
+        left = ATTEMPTS
+        while True:
+            left -= 1
+            try:
+                return self._verified()
+            except TLSLost:
+                if not self._spoke_tls:
+                    raise
+                if not left and not self.pace.slow_down():
+                    self.limited = True
+                    raise Skipped(f"could not be judged: {LIMITED}") from None
+                left = max(left, 1)
+
+    def _verified(self) -> x509.Certificate:
         channel = tls.ClientChannel(name=self.name, verify=True, ca=self._target.ca, keylog=None)
         with self._connect() as (sock, deadline):
             self._note(Direction.SENT, "a TLS handshake that verifies the certificate")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from nts.base.registry import ALIGNMENT_SLACK, MAX_PLACEHOLDERS, Leap, Stratum
+from nts.check.findings import marked
 from nts.check.model import CheckEnded, Finding, Grade, Group, Severity, Skipped, failed, passed, warned
 from nts.check.ntp import judge
 from nts.check.ntp.answer import Kind
@@ -18,6 +19,7 @@ from nts.protocol import ts_client
 
 SLACK_NS = 1_000_000  # for a clock that is read in coarse steps
 SHOWN = 5  # exchanges that break the rule
+_LEAP_TO_STRATUM, _RECEIVE, _TRANSMIT = (0, 2), (32, 40), (40, 48)  # RFC 5905 section 7.3, octets of the header
 ORDINARY: tuple[Make, ...] = (Forge.usual, partial(Forge.plain, label="a plain request"))
 
 group: Group[ServerProbe] = Group("NTP: the reply")
@@ -57,9 +59,11 @@ def ntp_basic(probe: ServerProbe) -> Iterator[Finding]:
     header = answer.header
     if header and (header.leap == Leap.UNSYNCHRONISED or not 0 < header.stratum <= Stratum.MAX_SYNCHRONISED):
         kiss = f" ({ts_client.kiss_code(header)})" if header.stratum == Stratum.KISS else ""
-        yield warned(f"the server's clock is not synchronised: leap {header.leap}, stratum {header.stratum}{kiss}")
+        text = f"the server's clock is not synchronised: leap {header.leap}, stratum {header.stratum}{kiss}"
+        yield marked(warned(text), answer.octets, _LEAP_TO_STRATUM)
     if answer.kind is Kind.TIME and header and not (header.receive and header.transmit):
-        yield warned("an authentic reply without time: its receive or transmit timestamp is zero")
+        text = "an authentic reply without time: its receive or transmit timestamp is zero"
+        yield marked(warned(text), answer.octets, _RECEIVE, _TRANSMIT)
 
 
 @group.check(
@@ -74,17 +78,18 @@ def ntp_time(probe: ServerProbe) -> Iterator[Finding]:
     headers = [a.header for a in answers if a.kind is Kind.TIME and a.header]
     if len(headers) < len(answers):
         raise Skipped("could not be judged: not two authentic replies")
-    first, second = headers
+    (first, second), octets = headers, answers[0].octets
     if judge.later(first.transmit, first.receive) < -SLACK_NS:
-        yield failed("the transmit timestamp is before the receive timestamp")
+        yield marked(failed("the transmit timestamp is before the receive timestamp"), octets, _RECEIVE, _TRANSMIT)
     if judge.later(second.receive, first.receive) <= 0:
-        yield failed("the clock stands still: the second request came no later than the first, it says")
+        text = "the clock stands still: the second request came no later than the first, it says"
+        yield marked(failed(text), answers[1].octets, _RECEIVE)
     if first.leap == Leap.UNSYNCHRONISED:
         yield passed("the server says that its clock is not synchronised, so its time may be any")
         return
     dates = probe.ke.dates()
-    for name, stamp in (("receive", first.receive), ("transmit", first.transmit)):
-        yield judge.plausible(name, stamp, time.time_ns(), dates)
+    for name, stamp, span in (("receive", first.receive, _RECEIVE), ("transmit", first.transmit, _TRANSMIT)):
+        yield marked(judge.plausible(name, stamp, time.time_ns(), dates), octets, span)
 
 
 def _many_shapes() -> list[Make]:
