@@ -28,6 +28,7 @@
     flawed_client     a client with one flaw, for the client cases of nts_check
     ke_faults         NTS-KE servers with one fault, for its key exchange checks
     ntp_faults        time servers with one fault, for its NTP checks
+    imitations        NTS-KE servers that answer as other implementations do, for its fact sheet
     sample_checks     made-up checks of every verdict, for its output
 
 testkit imports nts and none of those three (`tests/test_layering.py`).

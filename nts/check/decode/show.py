@@ -69,7 +69,7 @@ def _of(item: Item) -> str:
 
 def _ke_lines(item: KeItem, secrets: bool) -> Iterator[str]:
     if item.session is not None:
-        yield from (f"{name}: {value}" for name, value in _tls_dict(item.session).items() if value)
+        yield from _tls_lines(item.session)
     for name, parsed in (("request", item.request), ("response", item.response)):
         if parsed is not None:
             yield f"{name}:"
@@ -107,14 +107,24 @@ def _association(association: Association, secrets: bool) -> str:
     return f"{association.origin}; {_keys(association.keys, secrets)}; {counts}"
 
 
-def _tls_dict(session: TlsSession) -> dict[str, str]:
+def _tls_dict(session: TlsSession) -> dict[str, Any]:
     hello, alpn = session.client.hello, session.server.alpn
     return {
-        "server name": hello.server_name if hello else "",
-        "protocols offered": ", ".join(map(printable, hello.alpn)) if hello else "",
-        "protocol selected": ", ".join(map(printable, alpn)) if alpn else "",
-        "records": f"{session.client.records} from the client, {session.server.records} from the server",
+        "server_name": hello.server_name if hello else "",
+        "protocols_offered": [printable(p) for p in hello.alpn] if hello else [],
+        "protocol_selected": ", ".join(map(printable, alpn)) if alpn else "",
+        "records": {"client": session.client.records, "server": session.server.records},
     }
+
+
+def _tls_lines(session: TlsSession) -> Iterator[str]:
+    values = _tls_dict(session)
+    records = values.pop("records")
+    for name, value in values.items():
+        text = value if isinstance(value, str) else ", ".join(value)
+        if text:
+            yield f"{name.replace('_', ' ')}: {text}"
+    yield f"records: {records['client']} from the client, {records['server']} from the server"
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------
@@ -156,7 +166,7 @@ def _ke_dict(item: KeItem, secrets: bool) -> dict[str, Any]:
     if item.session is not None:
         suite = item.session.suite.name if item.session.suite else None
         result["tls"] = {"version": item.session.version, "cipher": suite}
-        result["tls"] |= {name.replace(" ", "_"): value for name, value in _tls_dict(item.session).items()}
+        result["tls"] |= _tls_dict(item.session)
     for name, parsed in (("request", item.request), ("response", item.response)):
         if parsed is not None:
             rows = dump.record_dicts(parsed.message, secrets=secrets)

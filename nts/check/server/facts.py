@@ -91,7 +91,7 @@ def _certificate_facts(first: KeAnswer) -> CertificateFacts:
     end = certificate.not_valid_after_utc
     return CertificateFacts(
         certificate.subject.rfc4514_string(),
-        certs.names(certificate),
+        tuple(dict.fromkeys(certs.names(certificate))),
         tls_probe.issuer(certificate),
         _moment(certificate.not_valid_before_utc),
         _moment(end),
