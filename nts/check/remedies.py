@@ -62,12 +62,12 @@ REMEDIES: dict[str, dict[str, str]] = {
     "ke-dup-aead": {ANY: "Answer Error 1 unless there is exactly one AEAD record.", **_ONE_NPN},
     "ke-npn-malformed": {
         ANY: "Answer Error 1 if the record is not critical, empty or of odd length.",
-        "ntpd-rs": f"It does not look at the critical bit, and closes without a word otherwise. {_NTPD_RS}",
+        "ntpd-rs": f"It does not look at the critical bit, and to other errors has Error 0 or no answer. {_NTPD_RS}",
         "NTPsec": f"It does not look at the critical bit, and has no Error records. {_NTPSEC}",
     },
     "ke-aead-malformed": {
         ANY: "Answer Error 1 if the record is empty or of odd length.",
-        "ntpd-rs": f"It closes without a word. {_NTPD_RS}",
+        "ntpd-rs": f"It answers Error 0 before 1.7.0, and closes without a word since. {_NTPD_RS}",
         "NTPsec": f"It has no Error records. {_NTPSEC}",
     },
     "ke-eom-malformed": {
@@ -75,7 +75,10 @@ REMEDIES: dict[str, dict[str, str]] = {
         **_SILENT_IN,
         "ntpd-rs": f"It accepts an End of Message that is not critical, or has a body. {_NTPD_RS}",
     },
-    "ke-truncated": {ANY: _SILENT, **_SILENT_IN},
+    "ke-truncated": {
+        ANY: _SILENT, **_SILENT_IN,
+        "NTPsec": "Upgrade to 1.2.5, which does not answer them. It has no Error records.",
+    },
     "ke-silence": {ANY: _SILENT, **_SILENT_IN},
     "ke-client-forbidden": {
         ANY: "Answer Error 1 to Error, Warning and New Cookie records of clients.",
@@ -103,6 +106,7 @@ REMEDIES: dict[str, dict[str, str]] = {
     "ke-aead-menu": {
         ANY: "Speak AEAD 15 at least, and choose only what is offered.",
         "chrony": "Keep 15 in `ntsaeads`.",
+        "ntpd-rs": "Upgrade to 1.7.0, which answers with an empty list where it knows none.",
         "NTPsec": f"It answers with AEAD 15 whatever is offered. {_NTPSEC}",
     },
     "ke-1024-record": {
@@ -128,7 +132,10 @@ REMEDIES: dict[str, dict[str, str]] = {
         ANY: "Send one cookie more than there are placeholders, up to eight.",
         "ntpd-rs": f"It counts the identifier too, and sends seven of eight. {_NTPD_RS}",
     },
-    "ntp-placeholder-badlen": {ANY: "Ignore placeholders that are not as long as the cookie, or the whole request."},
+    "ntp-placeholder-badlen": {
+        ANY: "Ignore placeholders that are not as long as the cookie, or the whole request.",
+        "ntpd-rs": f"It takes those that are longer than the cookie. {_NTPD_RS}",
+    },
     "ntp-placeholder-ff": {
         ANY: "Do not look at what is in a placeholder.",
         "ntpd-rs": f"It drops requests with placeholders that are not zero. {_NTPD_RS}",

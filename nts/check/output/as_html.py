@@ -147,7 +147,7 @@ def _grade(report: Report) -> str:
     if report.grade is None:
         return ""
     letter, line = report.grade["letter"], summary.grade_line(report.grade)
-    return f'<p class="grade {letter[0]}" title="{_e(line)}"><b>{_e(letter)}</b> {_e(line)}</p>'
+    return f'<p class="grade {letter[0]}"><b>{_e(letter)}</b> {_e(line)}</p>'
 
 
 def _sheet(report: Report) -> list[str]:
