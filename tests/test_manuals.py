@@ -75,7 +75,7 @@ def test_the_shell_understands_its_completion(made: Path, shell: str) -> None:
         ("ntsts-client --no-re", {"--no-rekey"}),
         ("ntske-client --ver", {"--verify-name", "--version", "--verbose"}),
         ("nts-check mis", {"misbehave"}),
-        ("nts-check server --fa", {"--fast"}),
+        ("nts-check server --fa", {"--facts", "--fast"}),
         ("nts-server-helper st", {"status"}),
         ("ntske-server --log-format j", {"json"}),
         ("ntske-client --ca pypro", {"pyproject.toml"}),

@@ -24,6 +24,7 @@ from nts.codec.aead import Aead
 from nts.codec.ntp import HEADER_LENGTH
 from nts.protocol.ts_server import SystemVariables
 from testkit import chrony
+from testkit.bad_certificates import MALFORMED, malformed
 from testkit.imitations import CHRONY, IMITATIONS, keyed
 from testkit.processes import Suite, free_port, run
 from testkit.sample_checks import FACTS, SCHEMA
@@ -143,6 +144,15 @@ def test_a_certificate_that_nobody_accepts_is_described_all_the_same(authority: 
     assert found.days_left is not None
     assert -2.1 < found.days_left < -1.9
     assert dict(sheet._certificate(found))["valid"].endswith("expired 2 days ago")
+
+
+@pytest.mark.parametrize("part", MALFORMED)
+def test_a_malformed_certificate_leaves_at_most_its_facts_unknown(authority: Authority, part: str) -> None:
+    with pair(KeBehaviour(certificate=malformed(authority, part)), authority=authority) as servers:
+        found = gathered(servers.ke.port, authority)
+    assert found.nts.cookies == 8
+    assert "certificate" in told(found)
+    assert found.certificate.names is None or "localhost" not in found.certificate.names or part != "name"
 
 
 def test_a_server_that_gives_no_cookies_leaves_the_rest_unknown(authority: Authority) -> None:

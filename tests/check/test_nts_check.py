@@ -56,6 +56,7 @@ def test_without_a_command_it_says_which_there_are(arguments: tuple[str, ...]) -
         (["h", "-4", "-6"], "not allowed with"),
         (["h", "--seed", "x"], "not a number from 0"),
         (["h", "--timeout", "0"], "not a number of seconds over 0"),
+        (["h", "--facts", "--only", "ke-basic"], "--facts judges nothing, so --only and --skip mean nothing"),
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str], complaint: str) -> None:
@@ -95,6 +96,7 @@ def test_a_server_that_cannot_be_reached_has_an_exit_code_of_its_own(tmp_path: P
 def test_a_server_that_cannot_be_reached_is_told_of_in_json_too() -> None:
     done = run(SCRIPT, "server", "localhost", free_port(), "--json")
     assert done.returncode == ExitCode.CONNECT
+    jsonschema.validate(json.loads(done.stdout), SCHEMA)
     failure = json.loads(done.stdout)["failure"]
     assert (failure["code"], failure["stage"]) == (ExitCode.CONNECT, "connect")
     assert failure["message"] in done.stderr
@@ -203,6 +205,16 @@ def test_ctrl_c_reports_what_was_done(suite: Suite, tmp_path: Path) -> None:
     assert meaning == "Interrupted. Exit code 130."
     assert "Traceback" not in process.output()
     assert "1 of 2" in (tmp_path / "r.html").read_text()
+
+
+def test_ctrl_c_while_the_facts_are_gathered_is_no_traceback(suite: Suite, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / SCRIPT), "server", "-c", str(suite.ca), "localhost", str(suite.ke_port)]
+    process = Process([*command, "--facts", "--pace", "5", "--html", str(tmp_path / "r.html")], tmp_path / "log")
+    process.wait_for("only facts, ")
+    assert process.stop(signal.SIGINT) == 130
+    assert process.output().splitlines()[-1] == "Interrupted. Exit code 130."
+    assert "Traceback" not in process.output()
+    assert "Interrupted." in (tmp_path / "r.html").read_text()
 
 
 def test_a_reader_that_goes_away_is_no_traceback(suite: Suite) -> None:

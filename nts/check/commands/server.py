@@ -112,6 +112,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.host is None:
         args.usage_error("the following arguments are required: host (or --list)")
+    if args.facts and (args.only or args.skip):
+        args.usage_error("--facts judges nothing, so --only and --skip mean nothing")
     _check_ca(args.ca)
     target = Target(
         args.host, args.port, args.ca, args.verify_name, args.family, args.timeout,
