@@ -159,6 +159,15 @@ def test_the_page_marks_the_packet_its_octets_and_the_field() -> None:
     assert len(here) == 2, "the field's line, and that of its content"
 
 
+def test_of_equal_packets_the_last_ones_are_marked() -> None:
+    """A control comes before the stimulus, even if both send the same octets."""
+    sent = [Exhibit(Direction.SENT, what, Protocol.NTS_KE, REQUEST) for what in ("control", "first", "second")]
+    for count, expected in ((1, ["second"]), (2, ["first", "second"])):
+        result = conclude(CHECKS[2], [marked(failed("bad"), REQUEST)] * count, sent)
+        source = as_html.page(summary.Report("server", "h:1", 0, None, None, planned=1, results=(result,)))
+        assert re.findall(r'blamed FAIL"><span class="way">sent</span> (\w+) ', source) == expected
+
+
 def test_every_line_of_a_packet_has_its_octets() -> None:
     exhibit = Exhibit(Direction.SENT, "", Protocol.NTP, forge().usual().packet)
     found = text.located(exhibit)

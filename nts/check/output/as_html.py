@@ -16,7 +16,7 @@ from typing import Any
 import nts
 from nts.base.text import octets
 from nts.check.findings import listed
-from nts.check.model import Exhibit, Grade, Result, Span
+from nts.check.model import Exhibit, Grade, Mark, Result, Span
 from nts.check.output import sheet, summary
 from nts.check.output.summary import ORDER, TOOL, Report
 from nts.check.output.text import duration, located, section
@@ -184,20 +184,31 @@ def _details(result: Result[Any], software: str | None) -> str:
         lines.append(f"<dt>found</dt><dd>{found}</dd>")
     lines.append("</dl>")
     if result.exhibits:
-        lines += ['<ul class="wire">', *(_exhibit(e, result) for e in result.exhibits), "</ul>"]
+        lines += ['<ul class="wire">', *_exhibits(result), "</ul>"]
     return "\n".join(lines)
 
 
-def _exhibit(exhibit: Exhibit, result: Result[Any]) -> str:
-    marks = [m for f in result.findings for m in f.marks if exhibit.octets and m.octets == exhibit.octets]
-    spans = sorted({span for mark in marks for span in mark.spans})
+def _exhibits(result: Result[Any]) -> Iterable[str]:
+    """What went over the wire. Of equal octets, a mark is of the last that no other mark is of: controls come first."""
+    marks = [m for f in result.findings for m in f.marks]
+    shown = []
+    for exhibit in reversed(result.exhibits):
+        mark = next((m for m in marks if exhibit.octets and m.octets == exhibit.octets), None)
+        if mark:
+            marks.remove(mark)
+        shown.append(_exhibit(exhibit, mark, result.grade))
+    return reversed(shown)
+
+
+def _exhibit(exhibit: Exhibit, mark: Mark | None, grade: Grade) -> str:
+    spans = mark.spans if mark else ()
     lines = "".join(f"<span{_marked(at, spans)}>{_e(line)}\n</span>" for at, line in located(exhibit))
     shown = f"<pre>{lines}</pre>" if lines else ""
     about = f'<span class="way">{_e(exhibit.direction.value)}</span> {_e(exhibit.text)}'
-    if not marks:
+    if mark is None:
         return f"<li>{about}{shown}</li>"
     where = f": {listed(octets(first, end - 1) for first, end in spans)}" if spans else ""
-    return f'<li class="blamed {result.grade.name}">{about} <b>to look at{_e(where)}</b>{shown}</li>'
+    return f'<li class="blamed {grade.name}">{about} <b>to look at{_e(where)}</b>{shown}</li>'
 
 
 def _marked(at: Span, spans: Iterable[Span]) -> str:
