@@ -34,6 +34,6 @@ def seconds(checks: Iterable[Check[ServerProbe]], pace: float, ke_pace: float) -
 
 def about(seconds: float) -> str:
     """A time that is only an estimate, in words."""
-    if seconds < 60:
+    if seconds < 120:
         return f"about {math.ceil(seconds)} s"
     return f"about {round(seconds / 60)} min" if seconds < 7200 else f"about {seconds / 3600:.1f} h"
