@@ -23,6 +23,7 @@
     client_runs       our clients against servers that misbehave
     time_servers      time servers, some with a clock that is off, each with a client.ini
     outcomes          many slow jobs at the same time
+    fronts            servers of the suite, and when each is asked for something
     relay             what passes between clients and a time server
     chrony            a real chronyd
     flawed_client     a client with one flaw, for the client cases of nts_check
@@ -30,6 +31,7 @@
     ntp_faults        time servers with one fault, for its NTP checks
     imitations        NTS-KE servers that answer as other implementations do, for its fact sheet
     sample_checks     made-up checks of every verdict, for its output
+    saved_reports     made-up reports about servers, as it writes them
 
 testkit imports nts and none of those three (`tests/test_layering.py`).
 """

@@ -21,11 +21,13 @@ IMPURE = {"socket", "ssl", "time", "os", "select", "selectors", "threading", "lo
 CHECK_LAYERS = (
     "model",
     "findings facts remedies context runner decode",
+    "saved",
     "ke",
     "ntp",
     "peer",
     "server client",
     "output",
+    "fleet",
     "commands",
 )
 CHECK_LEVEL = {part: level for level, parts in enumerate(CHECK_LAYERS) for part in parts.split()}

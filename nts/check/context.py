@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import random
 import socket
+import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nts.check.model import Transcript
+from nts.system.addresses import Endpoint
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,34 @@ class Target:
     """seconds within which an NTS-KE server must give up on a client that does not finish"""
 
 
+class Turns:
+    """Who may be sent something when. Probes that share it, in whatever thread, keep their pace together."""
+
+    def __init__(self) -> None:
+        self._next: dict[Endpoint, float] = {}
+        self._lock, self._ended = threading.Lock(), threading.Event()
+
+    def wait(self, interval: float, peers: Iterable[Endpoint]) -> None:
+        """Sleep until each peer has had its interval since its last turn. KeyboardInterrupt once `end` was called."""
+        wanted = list(peers)
+        with self._lock:
+            now = time.monotonic()
+            turn = max([now, *(self._next.get(peer, now) for peer in wanted)])
+            self._next.update(dict.fromkeys(wanted, turn + interval))
+        if self._ended.wait(turn - now):
+            raise KeyboardInterrupt
+        with self._lock:  # who comes late must not be followed too soon
+            woken = time.monotonic()
+            self._next.update((peer, max(self._next[peer], woken + interval)) for peer in wanted)
+
+    def end(self) -> None:
+        """Let nobody have another turn."""
+        self._ended.set()
+
+
 @dataclass
 class Pace:
-    """At most one packet, or one TCP connection, per interval: a checker must not be a load."""
+    """At most one packet, or one TCP connection, to a peer per interval: a checker must not be a load."""
 
     interval: float
     """seconds; 0 for a server of your own"""
@@ -41,7 +69,7 @@ class Pace:
     """whether to go slower when the server limits the rate"""
     slowest: float = 16.0
     """seconds, for `auto`"""
-    _next: float = field(default=0.0, init=False)
+    turns: Turns = field(default_factory=Turns)
 
     def slow_down(self) -> bool:
         """Go at half the pace, if that is allowed; whether it is."""
@@ -50,12 +78,9 @@ class Pace:
         self.interval = min(2 * self.interval or 1.0, self.slowest)
         return True
 
-    def wait(self) -> None:
-        """Sleep until the next packet may go."""
-        now = time.monotonic()
-        if now < self._next:
-            time.sleep(self._next - now)
-        self._next = max(now, self._next) + self.interval
+    def wait(self, peer: Endpoint, *more: Endpoint) -> None:
+        """Sleep until the next packet may go to any of these addresses."""
+        self.turns.wait(self.interval, (peer, *more))
 
 
 @dataclass(frozen=True)

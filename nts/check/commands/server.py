@@ -7,11 +7,16 @@ examples:
   nts_check.py server --html report.html time.example.net      also a page to send to a colleague
   nts_check.py server --only 'ke-*' --skip ke-silence time.example.net
   nts_check.py server --facts time.example.net                 what the server is and offers, in a handful of packets
+  nts_check.py server --json time.example.net > last-week.json
+  nts_check.py server --baseline last-week.json time.example.net    what has changed since
+  nts_check.py server --policy promises.ini time.example.net        is it as its operator promises?
+  nts_check.py server --targets servers.txt               many servers at the same time, a report each in servers.jsonl
   nts_check.py server --list                              what is checked, and why
 
 exit codes: 0 the server conforms, 1 it does not (a failure of severity MUST or CRIT), 2 usage or file, 3 nobody can say
 because a rule of such severity could not be judged (with --strict: 1), 10 to 14 the server cannot be reached (10 name,
-11 connect, 12 TLS, 14 ALPN; a bad certificate makes cert-chain fail), 130 interrupted
+11 connect, 12 TLS, 14 ALPN; a bad certificate makes cert-chain fail), 130 interrupted. With --baseline, 1 means that
+something is worse than it was, and with --policy that a promise is broken; nothing else then does.
 """
 
 from __future__ import annotations
@@ -25,13 +30,17 @@ from nts.base.errors import ConfigError, NTSError
 from nts.base.registry import KE_PORT
 from nts.check import commands
 from nts.cli import options, results
+from nts.system import addresses
 
 if TYPE_CHECKING:
+    from nts.check.context import Target
     from nts.check.model import Check
+    from nts.check.saved.expected import Expected
     from nts.check.server.probe import ServerProbe
 
 PACE = 1.0  # seconds
 PATIENCE, SHORT_PATIENCE = 2.0, 0.5  # seconds
+PARALLEL = 50  # servers; all their threads together take little of a CPU
 
 
 def add(subparsers: Any) -> None:
@@ -61,8 +70,22 @@ def add(subparsers: Any) -> None:
     )
     parser.add_argument("--seed", type=options.seed, metavar="N", help="repeat the random choices of an earlier run")
     parser.add_argument("--facts", action="store_true", help="only tell the facts about the server, and judge nothing")
+    many = parser.add_argument_group("many servers")
+    many.add_argument(
+        "--targets", type=Path, metavar="FILE", help="check the servers in FILE: HOST or HOST:PORT a line"
+    )
+    many.add_argument(
+        "--results", type=Path, metavar="FILE", help="their reports, a line each (default: as --targets, with .jsonl);"
+        " servers that have one are not asked again",
+    )  # fmt: skip
+    many.add_argument(
+        "--parallel", type=options.count, default=PARALLEL, metavar="N", help="at a time (default: 50)"
+    )  # fmt: skip
     commands.add_selection(parser)
     commands.add_reports(parser)
+    expected = parser.add_argument_group("what is expected")
+    expected.add_argument("--baseline", type=Path, metavar="FILE", help="an older report: tell what has changed since")
+    expected.add_argument("--policy", type=Path, metavar="FILE", help="INI file of what is promised about the server")
     parser.set_defaults(run=run, usage_error=parser.error)
 
 
@@ -98,35 +121,53 @@ def plan(checks: list[Check[ServerProbe]], pace: float, ke_pace: float) -> str:
 
 def run(args: argparse.Namespace) -> int:
     """Run the checks; the exit code."""
-    from nts.check import runner
-    from nts.check.context import Target
     from nts.check.output import catalogue
-    from nts.check.output.render import Reporter
-    from nts.check.server import CHECKS, facts
-    from nts.check.server.probe import ServerProbe
-    from nts.system import addresses
+    from nts.check.saved.expected import Expected
+    from nts.check.server import CHECKS
 
     checks = [] if args.facts else commands.selected(CHECKS, args)
     if args.list:
         catalogue.show(checks)
         return 0
-    if args.host is None:
-        args.usage_error("the following arguments are required: host (or --list)")
+    if args.host is None and args.targets is None:
+        args.usage_error("the following arguments are required: host (or --targets, or --list)")
     if args.facts and (args.only or args.skip):
         args.usage_error("--facts judges nothing, so --only and --skip mean nothing")
     _check_ca(args.ca)
-    target = Target(
-        args.host, args.port, args.ca, args.verify_name, args.family, args.timeout,
+    expected = Expected.load(args.baseline, args.policy)
+    if args.targets is not None:
+        return _check_many(args, checks, expected)
+    return _check_one(args, checks, expected)
+
+
+def _pace_of(args: argparse.Namespace) -> float:
+    return 0.0 if args.fast else PACE if args.pace is None else args.pace
+
+
+def _target(args: argparse.Namespace) -> Target:
+    from nts.check.context import Target
+
+    return Target(
+        args.host or "", args.port, args.ca, args.verify_name, args.family, args.timeout,
         SHORT_PATIENCE if args.fast else PATIENCE,
     )  # fmt: skip
-    auto = args.pace is None
-    pace = 0.0 if args.fast else PACE if auto else args.pace
-    probe = ServerProbe(target, pace=pace, ke_pace=args.ke_pace, auto=auto and not args.fast, seed=args.seed)
+
+
+def _check_one(args: argparse.Namespace, checks: list[Check[ServerProbe]], expected: Expected) -> int:
+    from nts.check import runner
+    from nts.check.findings import counted
+    from nts.check.output.render import Reporter
+    from nts.check.server import facts
+    from nts.check.server.probe import ServerProbe
+
+    pace, auto = _pace_of(args), args.pace is None and not args.fast
+    probe = ServerProbe(_target(args), pace=pace, ke_pace=args.ke_pace, auto=auto, seed=args.seed)
     where = addresses.format_address((args.host, args.port))
+    expected.require(where)
     ke_pace = probe.ke.pace.interval
     reporter = Reporter(
         "server", where, checks, commands.report_options(args), seed=probe.seed, pace=pace, ke_pace=ke_pace,
-        intro=f"NTS server {where}, {plan(checks, pace, ke_pace)}, seed {probe.seed}",
+        expected=expected, intro=f"NTS server {where}, {plan(checks, pace, ke_pace)}, seed {probe.seed}",
     )  # fmt: skip
     commands.heed_sigterm()
     try:
@@ -141,3 +182,19 @@ def run(args: argparse.Namespace) -> int:
             reporter.add(result)
     reporter.slowed(probe.ntp.pace.interval, probe.ke.pace.interval)
     return reporter.finish()
+
+
+def _check_many(args: argparse.Namespace, checks: list[Check[ServerProbe]], expected: Expected) -> int:
+    from nts.check.context import Turns
+    from nts.check.fleet.examine import Plan
+    from nts.check.fleet.survey import Survey
+
+    if args.host is not None or args.junit is not None or args.html is not None:
+        args.usage_error("--targets goes without host, --junit and --html (nts_check.py site makes pages)")
+    plan = Plan(
+        _target(args), checks, _pace_of(args), args.ke_pace, args.pace is None and not args.fast, args.seed,
+        args.verbose, Turns(),
+    )  # fmt: skip
+    results_file = args.results or args.targets.with_suffix(".jsonl")
+    commands.heed_sigterm()
+    return Survey(args.targets, results_file, plan, args.parallel, expected, args.strict, args.json).make()

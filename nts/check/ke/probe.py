@@ -364,10 +364,11 @@ class KeProbe:
     @contextlib.contextmanager
     def _connect(self) -> Iterator[tuple[socket.socket, float]]:
         """Connect at the pace: a non-blocking socket, and the handshake's deadline. ResolveError, ConnectError."""
-        self.pace.wait()
-        target, deadline = self._target, time.monotonic() + self._target.timeout
+        target = self._target
         known = [self._endpoint] if self._endpoint else None
         endpoints = known or addresses.resolve(target.host, target.port, socket.SOCK_STREAM, target.family)
+        self.pace.wait(*endpoints)
+        deadline = time.monotonic() + target.timeout
         with ke_session.connect(target.host, endpoints, deadline) as sock:
             try:
                 sock.setblocking(False)

@@ -261,7 +261,7 @@ class NtpProbe:
         """The answer to a request with the ticket of another key exchange, without any control request."""
         forge, endpoint = self._accept(fetched)
         for _ in range(TRIES):
-            self.pace.wait()
+            self.pace.wait(endpoint)
             try:
                 shot = _Shot(make(forge), endpoint)
             except OSError as e:
@@ -356,7 +356,7 @@ class NtpProbe:
         try:
             for request in requests:
                 assert self._endpoint is not None  # where the request's ticket is good
-                self.pace.wait()
+                self.pace.wait(self._endpoint)
                 shots.append(_Shot(request, self._endpoint))
                 if after_block and len(shots) % BLOCK == 0:
                     after_block(shots[-BLOCK:])

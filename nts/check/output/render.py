@@ -20,6 +20,7 @@ from nts.check.output.grade import grade
 from nts.check.output.summary import Report
 from nts.check.output.terminal import Screen
 from nts.check.output.text import clean, clean_facts, printable
+from nts.check.saved.expected import Expected
 from nts.system import console, files
 
 
@@ -58,10 +59,11 @@ class Reporter:
     def __init__(
         self, command: str, target: str, checks: Sequence[Check[Any]], options: Options, *, intro: str,
         seed: int | None = None, pace: float | None = None, ke_pace: float | None = None,
+        expected: Expected | None = None,
     ) -> None:  # fmt: skip
         options.check()
         self.checks = list(checks)
-        self._options, self._intro = options, printable(intro)
+        self._options, self._intro, self._expected = options, printable(intro), expected or Expected()
         self._report = Report(
             command, printable(target), time.time_ns(), seed, pace, planned=len(self.checks), ke_pace=ke_pace,
             final_pace=pace, final_ke_pace=ke_pace, strict=options.strict,
@@ -108,16 +110,20 @@ class Reporter:
             interrupted=self._interrupted,
         )  # fmt: skip
         report = replace(report, grade=grade(as_json.dictionary(report, verbose=False)))
-        self._screen.finish(report)
+        values = as_json.dictionary(report, verbose=self._options.verbose)
+        judgement = self._expected.judge(values)
+        code = judgement.exit_code(report.exit_code, strict=report.strict)
+        code = report.exit_code if report.interrupted else code
+        self._screen.finish(report, map(printable, judgement.lines), code)
         if self._options.json:
-            print(json.dumps(as_json.dictionary(report, verbose=self._options.verbose), indent=2), flush=True)
+            print(json.dumps({**values, **judgement.json}, indent=2), flush=True)
         if self._options.junit is not None:
             write(self._options.junit, as_junit.text(report))
         if self._options.html is not None:
             write(self._options.html, as_html.page(report))
         if report.is_void:
             console.warn("nothing was judged: every check ended in SKIP or PATH?")
-        return report.exit_code
+        return code
 
 
 def _check_writable(path: Path) -> None:

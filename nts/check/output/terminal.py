@@ -8,6 +8,7 @@ colours and NO_COLOR. Nothing is ever parsed as markup.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -147,8 +148,8 @@ class Screen:
         grid.add_row(verdict, number, name, severity, where, evidence)
         return grid
 
-    def finish(self, report: Report) -> None:
-        """Show the findings to look at, and the summary."""
+    def finish(self, report: Report, expected: Iterable[str] = (), exit_code: int | None = None) -> None:
+        """Show the findings to look at, the summary, and what else was expected; an exit code that depends on that."""
         self.close()
         if not self.rows:
             return
@@ -158,7 +159,10 @@ class Screen:
         self._print(Text(""))
         if report.planned:
             self._print(Text(summary.counts_line(report), "bold"))
-        meaning = f"{summary.meaning(report)} Exit code {report.exit_code}."
+        code = report.exit_code if exit_code is None else exit_code
+        for line in expected:
+            self._print(Text(line, "bold red" if line.startswith(("  regressed", "Policy: FAIL")) else ""))
+        meaning = f"{summary.meaning(report)} Exit code {code}."
         self._print(Text(meaning, "bold red" if report.fatal else ""))
         if report.grade:
             self._print(Text(summary.grade_line(report.grade), "bold"))

@@ -182,7 +182,7 @@ def _measured(probe: ServerProbe, ticket: Fetched, endpoint: addresses.Endpoint)
     """The time client's query, which measures as well as the kernel can. Repeated when nothing comes."""
     for cookie in ticket.cookies[:TRIES]:
         attempt = ts_session.Attempt(endpoint, ts_client.build_query(ticket.keys, cookie, 0, os.urandom))
-        probe.ntp.pace.wait()
+        probe.ntp.pace.wait(endpoint)
         ts_session.query(attempt, probe.target.patience)
         if attempt.datagrams:
             break
