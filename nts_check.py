@@ -6,6 +6,7 @@ examples:
   nts_check.py server time.example.net            check a server, with one packet a second
   nts_check.py server --list                      list the checks, and why they are made
   nts_check.py client --recipe ours               check a client (use --command for your own)
+  nts_check.py site public servers.jsonl          make web pages of many reports
   nts_check.py misbehave wrong-uid                run a server with one fault, to debug a client
   nts_check.py decode nts.pcap --keylog keys.log  explain a capture
   nts_check.py server --help                      describe one command

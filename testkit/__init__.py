@@ -31,6 +31,7 @@
     ntp_faults        time servers with one fault, for its NTP checks
     imitations        NTS-KE servers that answer as other implementations do, for its fact sheet
     sample_checks     made-up checks of every verdict, for its output
+    browser           a headless Chromium that looks at pages
     saved_reports     made-up reports about servers, as it writes them
 
 testkit imports nts and none of those three (`tests/test_layering.py`).

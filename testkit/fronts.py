@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
+from nts.codec.ntp import NS
+from nts.system import udp
 from testkit.processes import Suite
 
 _HERE = "127.0.0.1"
@@ -32,33 +33,51 @@ def haste(arrivals: Sequence[float], pace: float) -> float:
 
 @dataclass
 class Front:
-    """A server of the suite, and when it was asked for something, in monotonic seconds."""
+    """A server of the suite, and when it was asked for something, in seconds."""
 
     ke: Suite
     ts: Suite
+    sock: socket.socket
+    """where its packets come to"""
     ke_port: int = 0
     packets: list[float] = field(default_factory=list)
+    """by the kernel's timestamps"""
     connections: list[float] = field(default_factory=list)
-    _open: list[asyncio.BaseTransport | asyncio.AbstractServer] = field(default_factory=list)
+    """by the time when this process notices them"""
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def listen(self, packets: socket.socket) -> None:
+    async def listen(self) -> None:
         """Serve until `close`."""
-        loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_datagram_endpoint(
-            lambda: _Packets(self.packets, self.ts.ntp_port), sock=packets
-        )
-        server = await asyncio.start_server(self._connection, _HERE)
-        self._open += [transport, server]
-        self.ke_port = server.sockets[0].getsockname()[1]
+        udp.enable_timestamps(self.sock)
+        asyncio.get_running_loop().add_reader(self.sock, self._packet)
+        self._server = await asyncio.start_server(self._connection, _HERE)
+        self.ke_port = self._server.sockets[0].getsockname()[1]
 
     def close(self) -> None:
-        for one in self._open:
-            one.close()
+        self._server.close()
+        asyncio.get_running_loop().remove_reader(self.sock)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections.append(time.monotonic())
         inner, outer = await asyncio.open_connection(_HERE, self.ke.ke_port)
         await asyncio.gather(_pump(reader, outer), _pump(inner, writer))
+
+    def _packet(self) -> None:
+        data, ancillary, _, client = self.sock.recvmsg(65535, 256)
+        self.packets.append(udp.arrival_ns(ancillary) / NS)
+        task = asyncio.get_running_loop().create_task(self._forward(data, client))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _forward(self, data: bytes, client: tuple[str, int]) -> None:
+        """Over a socket of its own, as the packet has a client of its own."""
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            sock.connect((_HERE, self.ts.ntp_port))
+            with contextlib.suppress(OSError, TimeoutError):
+                await loop.sock_sendall(sock, data)
+                self.sock.sendto(await asyncio.wait_for(loop.sock_recv(sock, 65535), 1), client)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -68,33 +87,6 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             await writer.drain()
     with contextlib.suppress(OSError):
         writer.close()
-
-
-class _Packets(asyncio.DatagramProtocol):
-    """Forwards each packet over a socket of its own, as it has a client of its own."""
-
-    def __init__(self, arrivals: list[float], port: int) -> None:
-        self._arrivals, self._port = arrivals, port
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.DatagramTransport, transport)
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self._arrivals.append(time.monotonic())
-        task = asyncio.get_running_loop().create_task(self._forward(data, addr))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _forward(self, data: bytes, client: tuple[str, int]) -> None:
-        loop = asyncio.get_running_loop()
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.setblocking(False)
-            sock.connect((_HERE, self._port))
-            with contextlib.suppress(OSError, TimeoutError):
-                await loop.sock_sendall(sock, data)
-                reply = await asyncio.wait_for(loop.sock_recv(sock, 65535), 1)
-                self._transport.sendto(reply, client)
 
 
 async def _end(fronts: Sequence[Front]) -> None:
@@ -131,13 +123,14 @@ def fronts(folder: Path, number: int) -> Iterator[list[Front]]:
     sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(number)]
     try:
         for sock in sockets:
+            sock.setblocking(False)
             sock.bind((_HERE, 0))
         ports = [sock.getsockname()[1] for sock in sockets]
         with ThreadPoolExecutor(4) as pool:
             made = pool.map(lambda i: _suites(folder / f"{i}", ports[i]), range(number))
-            found += [Front(*both) for both in made]
-        for front, sock in zip(found, sockets, strict=True):
-            asyncio.run_coroutine_threadsafe(front.listen(sock), loop).result(10)
+            found += [Front(*both, sock) for both, sock in zip(made, sockets, strict=True)]
+        for front in found:
+            asyncio.run_coroutine_threadsafe(front.listen(), loop).result(10)
         yield found
     finally:
         for front in found:
@@ -147,3 +140,5 @@ def fronts(folder: Path, number: int) -> Iterator[list[Front]]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
+        for sock in sockets:
+            sock.close()

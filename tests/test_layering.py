@@ -27,7 +27,7 @@ CHECK_LAYERS = (
     "peer",
     "server client",
     "output",
-    "fleet",
+    "fleet site",
     "commands",
 )
 CHECK_LEVEL = {part: level for level, parts in enumerate(CHECK_LAYERS) for part in parts.split()}

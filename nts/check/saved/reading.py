@@ -16,6 +16,7 @@ from nts.system import inifile
 Report = dict[str, Any]
 """as `nts_check.py server --json` prints it, or with `failure` instead of results: the server was not reached"""
 
+MAX_NUMBER = 1e12
 VERDICTS = {g.value for g in Grade}
 _HINT = "nts_check.py server --json prints such reports, and --targets collects them"
 
@@ -89,9 +90,9 @@ def member(report: Report, path: str, kind: Callable[[Any], bool] = lambda _: Tr
 
 
 def number(report: Report, path: str) -> float | None:
-    """The number at this path."""
+    """The number at this path. JSON may have any: what is not finite, or beyond all sense, is none."""
     value = member(report, path)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_NUMBER else None
 
 
 def text(report: Report, path: str) -> str | None:
