@@ -10,7 +10,6 @@ ICMP error only shortens the wait, since a genuine answer would already be on it
 from __future__ import annotations
 
 import os
-import select
 import socket
 import time
 from collections import deque
@@ -33,7 +32,7 @@ from nts.codec import aead
 from nts.codec.aead import Aead
 from nts.protocol import ts_client
 from nts.protocol.ts_client import AnswerKind, Judgement, Measurement, Query
-from nts.system import addresses, udp
+from nts.system import addresses, udp, waiting
 from nts.system.addresses import Endpoint
 
 NAK_GRACE = 1.0  # seconds to wait for a genuine answer after one that may be forged
@@ -218,7 +217,7 @@ def _store(store: ClientState, exchange: Exchange, attempt: Attempt) -> None:
 def query(attempt: Attempt, timeout: float, *, refusal_grace: float = NAK_GRACE) -> None:
     """Send the request and wait up to `timeout` seconds for its answer, or `refusal_grace` after an ICMP error."""
     with Reception(attempt, timeout, refusal_grace) as reception:
-        while (left := reception.left()) > 0 and select.select([reception], [], [], left)[0]:
+        while (left := reception.left()) > 0 and waiting.readable(reception, left):
             reception.receive()
 
 

@@ -8,7 +8,6 @@ errors become ours here.
 from __future__ import annotations
 
 import os
-import select
 import socket
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from nts.base.errors import NO_HINT, ALPNError, CertificateError, ConfigError, T
 from nts.base.registry import ALPN, EXPORTER_LABEL
 from nts.base.text import about, harmless, is_ip_address, is_server_name, place_hint
 from nts.codec.aead import Exporter
-from nts.system import certs, files
+from nts.system import certs, files, waiting
 
 T = TypeVar("T")
 
@@ -320,11 +319,11 @@ def run_to_completion(sock: socket.socket, deadline: float, step: Callable[[], T
         try:
             return step()
         except SSL.WantReadError:
-            readers, writers = [sock], []
+            ready = waiting.readable
         except SSL.WantWriteError:
-            readers, writers = [], [sock]
+            ready = waiting.writable
         left = deadline - time.monotonic()
-        if left <= 0 or not any(select.select(readers, writers, [], left)):
+        if left <= 0 or not ready(sock, left):
             raise TimeoutError
 
 

@@ -151,6 +151,31 @@ def test_when_the_reader_stops_nobody_has_another_turn() -> None:
     assert not sent
 
 
+def test_no_more_servers_at_a_time_than_there_are_descriptors_for() -> None:
+    script = (
+        "import resource; from nts.check.fleet.run import bearable;"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (200, {})); print(bearable(5), bearable(50), bearable(1));"
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    for hard, expected in ((1300, "5 10 1 1300"), (200, "1 1 1 200"), (20000, "5 50 1 6400")):
+        command = [sys.executable, "-c", script.format(hard)]
+        done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+        assert done.stdout.split() == expected.split(), done.stderr
+
+
+def test_a_probe_copes_with_descriptors_beyond_those_of_select(servers: tuple[Path, list[Front]]) -> None:
+    folder, found = servers
+    script = (
+        "import resource, sys; from nts.check.fleet import run; run.bearable(20); held = [open('/dev/null') for _ in"
+    )
+    script += " range(1100)]; sys.argv[0] = 'nts_check.py'; from nts.cli import script; import nts_check;"
+    script += " script.run(nts_check.main)"
+    where = ("server", "-4", "-c", folder / "ca.pem", "localhost", found[0].ke_port, "--fast", *FEW)
+    command = [sys.executable, "-W", "ignore", "-c", script, *map(str, where)]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_paces_that_share_their_turns_take_turns_for_each_address() -> None:
     turns = Turns()
     one, other = (Endpoint(family_of(a), (a, 123)) for a in ("127.0.0.1", "127.0.0.2"))
@@ -169,10 +194,19 @@ def test_paces_that_share_their_turns_take_turns_for_each_address() -> None:
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[Front]]]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[Front]]]:
     folder = tmp_path_factory.mktemp("fronts")
     with fronts(folder, 4) as found:
         yield folder, found
+
+
+@pytest.fixture
+def servers(running: tuple[Path, list[Front]]) -> tuple[Path, list[Front]]:
+    """Four servers that nobody has asked for anything yet, and the folder where their CA is."""
+    for server in running[1]:
+        server.packets.clear()
+        server.connections.clear()
+    return running
 
 
 def check(folder: Path, listed: list[str], *arguments: object, pace: float = PACE) -> subprocess.CompletedProcess[str]:
@@ -190,6 +224,7 @@ def test_many_servers_take_about_as_long_as_one_and_none_is_asked_too_fast(serve
     folder, found = servers
     seconds = []
     for some in (found[:1], found):
+        time.sleep(PACE)
         begin = time.monotonic()
         done = check(folder, [f"localhost:{s.ke_port}" for s in some], "--results", folder / f"{len(some)}.jsonl")
         seconds.append(time.monotonic() - begin)
@@ -213,8 +248,6 @@ def test_many_servers_take_about_as_long_as_one_and_none_is_asked_too_fast(serve
 def test_two_names_of_a_server_share_its_pace(servers: tuple[Path, list[Front]]) -> None:
     folder, found = servers
     server = found[0]
-    server.packets.clear()
-    server.connections.clear()
     names = [f"{host}:{server.ke_port}" for host in ("localhost", "127.0.0.1")]
     done = check(folder, names, "--results", folder / "twins.jsonl", "--skip", "ntp-cardinality")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -226,8 +259,6 @@ def test_a_server_that_is_done_is_not_asked_again_and_half_a_line_is_redone(serv
     names = [f"localhost:{s.ke_port}" for s in found]
     results = write(folder / "resumed.jsonl", report(names[0]), report(names[1]))
     results.write_text(results.read_text() + json.dumps(report(names[2]))[:500])
-    for server in found:
-        server.connections.clear()
     done = check(folder, names, "--results", results, pace=0)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [bool(s.connections) for s in found] == [False, False, True, True]

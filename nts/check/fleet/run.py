@@ -8,6 +8,7 @@ names of one address are not asked twice as fast. Only the main thread writes re
 from __future__ import annotations
 
 import queue
+import resource
 import threading
 from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
@@ -16,7 +17,18 @@ from nts.check.context import Turns
 
 T = TypeVar("T")
 R = TypeVar("R")
+_DESCRIPTORS = 128  # of a server: a sweep keeps a socket open for each of its packets
 _JOIN = 2.0  # seconds for all threads together to notice that the run is over
+
+
+def bearable(parallel: int) -> int:
+    """So many at a time, or as many as this process may have descriptors for, which it then takes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = parallel * _DESCRIPTORS
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return max(1, most // _DESCRIPTORS)
 
 
 def each(items: Iterable[T], work: Callable[[T], R], turns: Turns, parallel: int) -> Generator[R, None, None]:

@@ -68,7 +68,7 @@ class Survey:
             name, (host, port) = item
             return examine(self.plan, name, host, port, lambda _check: bar.advance(task))
 
-        made = run.each(left.items(), work, self.plan.turns, self.parallel)
+        made = run.each(left.items(), work, self.plan.turns, run.bearable(self.parallel))
         try:
             with bar, contextlib.closing(made):
                 for report in made:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import select
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,7 +27,7 @@ from nts.check.ke.probe import Fetched, KeProbe
 from nts.check.model import Direction, PathTrouble, Protocol, Silenced, Skipped
 from nts.check.ntp.answer import REFUSALS, Kind, NtpAnswer, classify
 from nts.check.ntp.forge import Forge, Request, Ticket
-from nts.system import addresses
+from nts.system import addresses, waiting
 
 TRIES = 3  # for a stimulus that gets silence
 PATIENT_TRIES = 6  # for the question whether anybody is there
@@ -111,7 +110,7 @@ class _Shot:
         return self.answer()
 
     def _gather(self, until: float, enough: Callable[[], bool]) -> None:
-        while not enough() and (left := until - time.monotonic()) > 0 and select.select([self.sock], [], [], left)[0]:
+        while not enough() and (left := until - time.monotonic()) > 0 and waiting.readable(self.sock, left):
             self.collect()
         self.collect()  # what has arrived by now
 
