@@ -24,7 +24,7 @@ CHECK_LAYERS = (
     "saved",
     "ke",
     "ntp",
-    "peer",
+    "peer lifetime",
     "server client",
     "output",
     "fleet site",

@@ -8,7 +8,7 @@ The rest of `nts` does not know this package. Inside it, a part imports only fro
      9  fleet/  site/                          many servers at the same time; web pages of many reports
      8  output/                                results for people and machines
      7  server/  client/                       the checks, a file for each subject, and the probe they work with
-     6  peer/                                  servers that a client meets, sound or faulty
+     6  peer/  lifetime/                       servers that a client meets, sound or faulty; how long cookies live
      5  ntp/                                   a time request: forge, probe, answer, judge
      4  ke/                                    a key exchange: the same
      3  saved/                                 reports read again: compared, and held against a policy

@@ -11,6 +11,7 @@ examples:
   nts_check.py server --baseline last-week.json time.example.net    what has changed since
   nts_check.py server --policy promises.ini time.example.net        is it as its operator promises?
   nts_check.py server --targets servers.txt               many servers at the same time, a report each in servers.jsonl
+  nts_check.py server --cookie-life 12h time.example.net  how long cookies are accepted: a packet in five minutes
   nts_check.py server --list                              what is checked, and why
 
 exit codes: 0 the server conforms, 1 it does not (a failure of severity MUST or CRIT), 2 usage or file, 3 nobody can say
@@ -22,12 +23,15 @@ something is worse than it was, and with --policy that a promise is broken; noth
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nts.base.errors import ConfigError, NTSError
 from nts.base.registry import KE_PORT
+from nts.base.text import span
 from nts.check import commands
 from nts.cli import options, results
 from nts.system import addresses
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
 
 PACE = 1.0  # seconds
 PATIENCE, SHORT_PATIENCE = 2.0, 0.5  # seconds
+INTERVAL = 300  # seconds
 PARALLEL = 50  # servers; all their threads together take little of a CPU
 
 
@@ -81,6 +86,14 @@ def add(subparsers: Any) -> None:
     many.add_argument(
         "--parallel", type=options.count, default=PARALLEL, metavar="N", help="at a time (default: 50)"
     )  # fmt: skip
+    life = parser.add_argument_group("the life of cookies")
+    life.add_argument(
+        "--cookie-life", type=_span, metavar="TIME", help="only find out, in this time at most (as 90m, 12h), how long"
+        " the server accepts its cookies",
+    )  # fmt: skip
+    life.add_argument(
+        "--interval", type=_span, default=INTERVAL, metavar="TIME", help="from one question to the next (default: 5m)"
+    )
     commands.add_selection(parser)
     commands.add_reports(parser)
     expected = parser.add_argument_group("what is expected")
@@ -92,6 +105,13 @@ def add(subparsers: Any) -> None:
 def _pace(text: str) -> float | None:
     """Seconds, or None for "auto"."""
     return None if text == "auto" else options.pause(text)
+
+
+def _span(text_: str) -> int:
+    seconds = span(text_, 1, 30 * 86400)
+    if seconds is None:
+        raise argparse.ArgumentTypeError(f"{text_!r} is not a number with the unit s, m, h or d, up to 30d")
+    return seconds
 
 
 def _check_ca(ca: Path | None) -> None:
@@ -134,6 +154,8 @@ def run(args: argparse.Namespace) -> int:
     if args.facts and (args.only or args.skip):
         args.usage_error("--facts judges nothing, so --only and --skip mean nothing")
     _check_ca(args.ca)
+    if args.cookie_life is not None:
+        return _watch_cookies(args)
     expected = Expected.load(args.baseline, args.policy)
     if args.targets is not None:
         return _check_many(args, checks, expected)
@@ -153,6 +175,17 @@ def _target(args: argparse.Namespace) -> Target:
     )  # fmt: skip
 
 
+@contextlib.contextmanager
+def _failure_told(args: argparse.Namespace) -> Iterator[None]:
+    """Tell those who read JSON why a server cannot be reached, too."""
+    try:
+        yield
+    except NTSError as e:
+        if args.json:
+            print(json.dumps({"failure": results.failure_dict(e)}, indent=2))
+        raise
+
+
 def _check_one(args: argparse.Namespace, checks: list[Check[ServerProbe]], expected: Expected) -> int:
     from nts.check import runner
     from nts.check.findings import counted
@@ -170,12 +203,8 @@ def _check_one(args: argparse.Namespace, checks: list[Check[ServerProbe]], expec
         expected=expected, intro=f"NTS server {where}, {plan(checks, pace, ke_pace)}, seed {probe.seed}",
     )  # fmt: skip
     commands.heed_sigterm()
-    try:
+    with _failure_told(args):
         first = probe.ke.reach()
-    except NTSError as e:
-        if args.json:
-            print(json.dumps({"failure": results.failure_dict(e)}, indent=2))
-        raise
     with reporter:
         reporter.tell(facts.gather(probe, first))
         for result in runner.run(reporter.checks, probe, reporter.start):
@@ -198,3 +227,30 @@ def _check_many(args: argparse.Namespace, checks: list[Check[ServerProbe]], expe
     results_file = args.results or args.targets.with_suffix(".jsonl")
     commands.heed_sigterm()
     return Survey(args.targets, results_file, plan, args.parallel, expected, args.strict, args.json).make()
+
+
+def _watch_cookies(args: argparse.Namespace) -> int:
+    import time
+
+    from nts.check.lifetime.watch import Watch
+    from nts.check.lifetime.wire import WiredServer
+    from nts.check.output.summary import CANNOT_SAY, INTERRUPTED
+    from nts.check.server.probe import ServerProbe
+    from nts.system import console
+
+    if args.targets is not None or args.facts or args.junit or args.html or args.baseline or args.policy:
+        args.usage_error("--cookie-life goes with --json, but with no check and no other report")
+    probe = ServerProbe(_target(args), pace=_pace_of(args), ke_pace=args.ke_pace)
+    server = WiredServer(probe.ke, probe.ntp, args.family)
+    commands.heed_sigterm()
+    watch = Watch(server, args.interval, clock=time.monotonic, sleep=time.sleep, tell=console.say)
+    with _failure_told(args):
+        life = watch.run(args.cookie_life)
+    where = addresses.format_address((args.host, args.port))
+    if args.json:
+        print(json.dumps({"target": where, "time_server": server.where, "cookie_life": life.json}, indent=2))
+    else:
+        print("\n".join([f"Cookies of {where}, used at {server.where}:", *life.lines]))
+    if life.interrupted:
+        return INTERRUPTED
+    return CANNOT_SAY if life.accepted is None or life.used_once else 0
