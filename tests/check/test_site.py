@@ -135,6 +135,15 @@ def test_a_page_tells_why_and_what_and_since_when() -> None:
     assert page.tags.count("svg") == 4
 
 
+def test_a_remedy_is_shown_where_the_report_has_one() -> None:
+    about = report(ke_basic="FAIL MUST")
+    finding = next(r for r in about["results"] if r["verdict"] == "FAIL")
+    finding["remedy"] = {"any": "answer as the RFC says", "chrony": "take 4.6 <or newer>"}
+    text = Page(page_of(about)).text
+    assert "what to doanswer as the RFC says" in text
+    assert "in chronytake 4.6 <or newer>" in text
+
+
 def test_one_run_has_no_plots_and_nothing_to_compare_with() -> None:
     page = Page(page_of(report()))
     assert "svg" not in page.tags

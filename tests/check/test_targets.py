@@ -29,6 +29,7 @@ from testkit.saved_reports import report, unreachable, write
 
 PACE = 0.2  # seconds
 JITTER = 0.1  # seconds, on a busy machine
+NOTICED = 0.5  # seconds until this process notices a connection; packets have timestamps of the kernel
 FEW = ("--only", "ke-basic,ke-no-aead,ke-no-npn,ntp-basic,ntp-cardinality")
 
 # --- the list --------------------------------------------------------------------------------------------------------
@@ -220,6 +221,18 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def assert_in_time(server: Front) -> None:
+    """Nothing came before its turn."""
+    assert haste(server.packets, PACE) < JITTER
+    assert haste(server.connections, PACE) < NOTICED  # what comes too often adds up to more
+
+
+def test_what_comes_too_often_is_noticed() -> None:
+    assert haste([0.0, 0.2, 0.4, 5.0, 5.2], PACE) < 1e-9
+    assert haste([i * PACE / 2 for i in range(12)], PACE) > 1
+    assert haste([0.0, 1.0, 1.05], PACE) == pytest.approx(0.15)
+
+
 def test_many_servers_take_about_as_long_as_one_and_none_is_asked_too_fast(servers: tuple[Path, list[Front]]) -> None:
     folder, found = servers
     seconds = []
@@ -232,7 +245,7 @@ def test_many_servers_take_about_as_long_as_one_and_none_is_asked_too_fast(serve
     assert seconds[1] <= 1.5 * seconds[0]
     for server in found:
         assert len(server.packets) > 20
-        assert max(haste(server.packets, PACE), haste(server.connections, PACE)) < JITTER
+        assert_in_time(server)
     reports = lines_of(folder / "4.jsonl")
     assert {r["target"] for r in reports} == {f"localhost:{s.ke_port}" for s in found}
     for one in reports:
@@ -245,13 +258,31 @@ def test_many_servers_take_about_as_long_as_one_and_none_is_asked_too_fast(serve
     ]  # fmt: skip
 
 
+def test_a_report_of_many_has_what_one_alone_has(servers: tuple[Path, list[Front]]) -> None:
+    folder, found = servers
+    where = (f"localhost:{found[0].ke_port}", "--fast", "-4", "-c", folder / "ca.pem", "--seed", 1)
+    (folder / "one.txt").write_text(where[0])
+    run("nts_check.py", "server", "--targets", folder / "one.txt", *where[1:])
+    (among,) = lines_of(folder / "one.jsonl")
+    alone = json.loads(run("nts_check.py", "server", *where[0].split(":"), *where[1:], "--json").stdout)
+    assert among.keys() == alone.keys()
+    assert among["grade"] == alone["grade"]
+    assert among["grade"] is not None
+    measured = {"offset_s", "offset_bound_s", "processing_s"}
+    for part in ("ke", "certificate", "nts", "ntp", "implementation"):
+        assert {k: v for k, v in among["facts"][part].items() if k not in measured} == {
+            k: v for k, v in alone["facts"][part].items() if k not in measured
+        }
+    assert [r["name"] for r in among["results"]] == [r["name"] for r in alone["results"]]
+
+
 def test_two_names_of_a_server_share_its_pace(servers: tuple[Path, list[Front]]) -> None:
     folder, found = servers
     server = found[0]
     names = [f"{host}:{server.ke_port}" for host in ("localhost", "127.0.0.1")]
     done = check(folder, names, "--results", folder / "twins.jsonl", "--skip", "ntp-cardinality")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert max(haste(server.packets, PACE), haste(server.connections, PACE)) < JITTER
+    assert_in_time(server)
 
 
 def test_a_server_that_is_done_is_not_asked_again_and_half_a_line_is_redone(servers: tuple[Path, list[Front]]) -> None:

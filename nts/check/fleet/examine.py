@@ -14,6 +14,7 @@ from nts.check import runner
 from nts.check.context import Target, Turns
 from nts.check.model import Check
 from nts.check.output import as_json
+from nts.check.output.grade import grade
 from nts.check.output.summary import TOOL, Report
 from nts.check.output.text import clean, printable
 from nts.check.saved import reading
@@ -58,7 +59,17 @@ def examine(plan: Plan, label: str, host: str, port: int, on_start: Callable[[An
         report, facts=told, results=tuple(found), seconds=time.monotonic() - begin,
         final_pace=probe.ntp.pace.interval, final_ke_pace=probe.ke.pace.interval,
     )  # fmt: skip
-    return as_json.dictionary(report, verbose=plan.verbose)
+    values = _harmless(as_json.dictionary(report, verbose=plan.verbose))
+    return {**values, "grade": grade(values)}
+
+
+def _harmless(value: Any) -> Any:
+    """The same JSON with all texts printable: facts have names that the server chose."""
+    if isinstance(value, dict):
+        return {name: _harmless(member) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_harmless(member) for member in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def _failure(report: Report, error: NTSError) -> reading.Report:

@@ -80,7 +80,7 @@ def _chip(run: Run) -> str:
     """The grade, or what stands in its place."""
     letter = run.letter
     mark = {"A+": "Ap", None: "none"}.get(letter, letter)
-    return f'<span class="grade g-{mark}">{_e(letter or "?")}</span>'
+    return f'<span class="chip g-{mark}">{_e(letter or "?")}</span>'
 
 
 def _section(title: str, blocks: Iterable[str]) -> Iterator[str]:
@@ -234,13 +234,22 @@ def _mark(verdict: str) -> str:
 def _findings(run: Run) -> Iterator[str]:
     bad = [r for r in run.results if r["verdict"] != "PASS"]
     for r in sorted(bad, key=lambda r: (_GRAVITY.index(r["verdict"]), _severity(r))):
-        rule = _RULES.get(r["name"])
-        texts = f'<dl class="texts"><dt>the RFC says</dt><dd>{_e(rule)}</dd></dl>' if rule else ""
+        rows = "".join(f"<dt>{_e(label)}</dt><dd>{_e(text)}</dd>" for label, text in _texts(r))
+        texts = f'<dl class="texts">{rows}</dl>' if rows else ""
         yield (
             f'<article class="{_mark(r["verdict"])}" id="{_e(r["name"])}"><div class="head">'
             f'<span class="badge">{_e(r["verdict"])}</span><h3 class="name">{_e(r["name"])}</h3>'
             f'<span class="about">{_e(_about(r))}</span></div><p class="seen">{_e(r["evidence"])}</p>{texts}</article>'
         )
+
+
+def _texts(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The rule, and what to do, where they are known."""
+    if result["name"] in _RULES:
+        yield "the RFC says", _RULES[result["name"]]
+    remedy = result.get("remedy")
+    for software, text in remedy.items() if isinstance(remedy, dict) else ():
+        yield "what to do" if software == "any" else f"in {software}", str(text)
 
 
 def _severity(result: dict[str, Any]) -> int:
