@@ -24,7 +24,7 @@ from typing import Any
 from nts.base.errors import ConfigError
 from nts.base.text import whole_number
 from nts.check.findings import listed
-from nts.check.saved.changes import grade_rank
+from nts.check.saved.changes import REACHED, grade_rank
 from nts.check.saved.reading import Report, conforms, letter, member, number, text
 from nts.system import inifile
 
@@ -193,10 +193,15 @@ class Policy:
     sections: dict[str, dict[str, str]]
 
     def hold(self, report: Report) -> tuple[Promise, ...]:
-        """Each promise about the server of this report, and whether the report shows it kept."""
+        """Each promise about the server of this report, and whether the report shows it kept.
+
+        Of one that was not reached, only that.
+        """
         target = report["target"]
         host = target.rpartition(":")[0].strip("[]")
         own = {**self._of(EVERYBODY), **self._of(host), **self._of(target)}
+        if own and (failure := text(report, "failure.message")):
+            return (Promise(REACHED, "yes", False, failure),)
         return tuple(Promise(o, value, *_judged(report, o, value)) for o, value in own.items())
 
     def _of(self, section: str) -> dict[str, str]:
@@ -205,8 +210,6 @@ class Policy:
 
 def _judged(report: Report, option: str, value: str) -> Seen:
     read, judge = OPTIONS[option]
-    if failure := text(report, "failure.message"):
-        return False, failure
     return judge(report, read(value))
 
 
