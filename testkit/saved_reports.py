@@ -9,6 +9,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from nts.check.model import Grade
+from nts.check.remedies import remedy
 from nts.check.server import CHECKS
 
 BEGIN = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
@@ -58,6 +60,7 @@ def report(
     ]  # fmt: skip
     for result in results:
         result["open"] = result["severity"] if result["verdict"] in ("SKIP", "PATH?") else None
+        result["remedy"] = remedy(str(result["name"]), Grade(result["verdict"]))
     counts = {k: sum(r["verdict"] == v for r in results) for k, v in (
         ("pass", "PASS"), ("warn", "WARN"), ("fail", "FAIL"), ("path", "PATH?"), ("skip", "SKIP"))}  # fmt: skip
     failures = {s: sum((r["verdict"], r["severity"]) == ("FAIL", s) for r in results)

@@ -27,7 +27,7 @@ CHECK_LAYERS = (
     "peer lifetime",
     "server client",
     "output",
-    "fleet site",
+    "many site",
     "commands",
 )
 CHECK_LEVEL = {part: level for level, parts in enumerate(CHECK_LAYERS) for part in parts.split()}

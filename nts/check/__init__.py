@@ -5,7 +5,7 @@ The rest of `nts` does not know this package. Inside it, a part imports only fro
 (`tests/test_layering.py` walks the imports):
 
     10  commands/                              the subcommands of nts_check.py
-     9  fleet/  site/                          many servers at the same time; web pages of many reports
+     9  many/  site/                           many servers at the same time; web pages of many reports
      8  output/                                results for people and machines
      7  server/  client/                       the checks, a file for each subject, and the probe they work with
      6  peer/  lifetime/                       servers that a client meets, sound or faulty; how long cookies live

@@ -15,6 +15,7 @@ from nts.check.context import Pace, Target
 from nts.check.peer import Authority, pair
 from nts.check.server import CHECKS, effort, facts
 from nts.check.server.probe import ServerProbe
+from nts.system.addresses import Endpoint
 from testkit.processes import Suite, run
 from testkit.sample_checks import SCHEMA
 
@@ -27,11 +28,11 @@ def counted(pace: Pace, counts: Counter[str], kind: str) -> None:
     """Count how often somebody waits at this pace."""
     wait = pace.wait
 
-    def counting() -> None:
+    def counting(*peers: Endpoint) -> None:
         counts[kind] += 1
-        wait()
+        wait(*peers)
 
-    pace.wait = counting  # type: ignore[method-assign]
+    pace.wait = counting  # type: ignore[method-assign,assignment]
 
 
 def test_the_table_says_how_much_each_check_sends(authority: Authority) -> None:

@@ -18,9 +18,9 @@ import pytest
 
 from nts.base.errors import ConfigError
 from nts.check.context import Pace, Turns
-from nts.check.fleet import run as fleet_run
-from nts.check.fleet import targets
-from nts.check.fleet.results import opened
+from nts.check.many import run as many_run
+from nts.check.many import targets
+from nts.check.many.results import opened
 from nts.check.output.grade import grade
 from nts.system.addresses import Endpoint, family_of
 from testkit.fronts import Front, fronts, haste
@@ -124,14 +124,14 @@ def test_work_is_done_at_the_same_time_but_not_by_more_threads_than_allowed() ->
             busy -= 1
         return number
 
-    assert sorted(fleet_run.each(range(12), work, Turns(), 4)) == list(range(12))
+    assert sorted(many_run.each(range(12), work, Turns(), 4)) == list(range(12))
     assert most == 4
-    assert list(fleet_run.each([], work, Turns(), 4)) == []
+    assert list(many_run.each([], work, Turns(), 4)) == []
 
 
 def test_what_goes_wrong_in_a_thread_is_raised_where_results_are_read() -> None:
     with pytest.raises(ZeroDivisionError):
-        list(fleet_run.each([1, 0], lambda n: 1 / n, Turns(), 2))
+        list(many_run.each([1, 0], lambda n: 1 / n, Turns(), 2))
 
 
 def test_when_the_reader_stops_nobody_has_another_turn() -> None:
@@ -145,7 +145,7 @@ def test_when_the_reader_stops_nobody_has_another_turn() -> None:
             sent.append(number)
         return number
 
-    made = fleet_run.each([0, 1, 2], work, turns, 3)
+    made = many_run.each([0, 1, 2], work, turns, 3)
     assert next(made) == 0
     begin = time.monotonic()
     made.close()
@@ -155,7 +155,7 @@ def test_when_the_reader_stops_nobody_has_another_turn() -> None:
 
 def test_no_more_servers_at_a_time_than_there_are_descriptors_for() -> None:
     script = (
-        "import resource; from nts.check.fleet.run import bearable;"
+        "import resource; from nts.check.many.run import bearable;"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (200, {})); print(bearable(5), bearable(50), bearable(1));"
         "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
     )
@@ -168,7 +168,7 @@ def test_no_more_servers_at_a_time_than_there_are_descriptors_for() -> None:
 def test_a_probe_copes_with_descriptors_beyond_those_of_select(servers: tuple[Path, list[Front]]) -> None:
     folder, found = servers
     script = (
-        "import resource, sys; from nts.check.fleet import run; run.bearable(20); held = [open('/dev/null') for _ in"
+        "import resource, sys; from nts.check.many import run; run.bearable(20); held = [open('/dev/null') for _ in"
     )
     script += " range(1100)]; sys.argv[0] = 'nts_check.py'; from nts.cli import script; import nts_check;"
     script += " script.run(nts_check.main)"

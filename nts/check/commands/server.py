@@ -188,7 +188,6 @@ def _failure_told(args: argparse.Namespace) -> Iterator[None]:
 
 def _check_one(args: argparse.Namespace, checks: list[Check[ServerProbe]], expected: Expected) -> int:
     from nts.check import runner
-    from nts.check.findings import counted
     from nts.check.output.render import Reporter
     from nts.check.server import facts
     from nts.check.server.probe import ServerProbe
@@ -215,8 +214,8 @@ def _check_one(args: argparse.Namespace, checks: list[Check[ServerProbe]], expec
 
 def _check_many(args: argparse.Namespace, checks: list[Check[ServerProbe]], expected: Expected) -> int:
     from nts.check.context import Turns
-    from nts.check.fleet.examine import Plan
-    from nts.check.fleet.survey import Survey
+    from nts.check.many.examine import Plan
+    from nts.check.many.survey import Survey
 
     if args.host is not None or args.junit is not None or args.html is not None:
         args.usage_error("--targets goes without host, --junit and --html (nts_check.py site makes pages)")

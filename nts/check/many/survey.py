@@ -15,10 +15,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from nts.base.errors import ConfigError, ExitCode
 from nts.check.findings import counted
-from nts.check.fleet import run, table, targets
-from nts.check.fleet.examine import Plan, examine
-from nts.check.fleet.results import Results, opened
-from nts.check.fleet.targets import Place
+from nts.check.many import run, table, targets
+from nts.check.many.examine import Plan, examine
+from nts.check.many.results import Results, opened
+from nts.check.many.targets import Place
 from nts.check.output.summary import CANNOT_SAY, INTERRUPTED
 from nts.check.saved import reading
 from nts.check.saved.expected import Expected
