@@ -2,7 +2,8 @@
 """The server's side of NTS-KE as pure functions: a request in, the response's octets and a verdict out.
 
 `KeServer` holds the policy of one server. `answer` responds to a complete message, `fail` to one that never became
-complete. `ke_connection` does TLS, sockets and time-outs.
+complete. `plan` is the part of an answer that depends on the request alone, which the native loop asks for once.
+`ke_connection` does TLS, sockets and time-outs.
 """
 
 from __future__ import annotations
@@ -61,6 +62,9 @@ class Outcome:
     verdict: Verdict
     response: bytes
     aead: Aead | None = None
+    contexts: tuple[int, ...] = ()
+    """of a plan: the AEAD numbers in the exporter's contexts of the keys for the cookies, which the response lacks,
+    with End of Message; empty: it is complete"""
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,18 @@ class KeServer:
         `local_address` is the address the client connected to, `export` the exporter of the TLS connection.
         `random(n)` returns n octets for the cookies' nonces.
         """
+        plan = self.plan(message, local_address=local_address, ring=ring)
+        if plan.aead is None:
+            return plan
+        contents = tuple(export_keys(export, plan.aead, c) for c in plan.contexts)
+        master = cookies.sealer(ring, contents)
+        assert master is not None
+        sealed = cookies.seal_many(master, contents, random(COOKIES_WANTED * cookies.NONCE_LENGTH))
+        new = [Record(RecordType.NEW_COOKIE, False, cookie) for cookie in sealed]  # 4.1.6: not critical
+        return Outcome(plan.verdict, plan.response + records.encode_message(new), plan.aead)
+
+    def plan(self, message: Message, *, local_address: str, ring: KeyRing) -> Outcome:
+        """How to answer a complete message, whoever sends it: all but the cookies, for which the ring must have a key."""
         try:
             request = parse_request(message)
         except _Refused as e:
@@ -116,17 +132,14 @@ class KeServer:
         if aead is None:
             # Section 4.1.5: empty if the server supports none of the algorithms offered.
             return Outcome(Verdict.NO_AEAD, records.encode_message([_next_protocol(Protocol.NTPV4), _aead()]))
-        confirmed = request.compliant_context and aead is Aead.AES_128_GCM_SIV
-        contents = tuple(export_keys(export, aead, c) for c in possible_contexts(aead, confirmed=confirmed))
-        master = cookies.sealer(ring, contents)
-        if master is None:
+        if ring.current is None:
             return self.fail(Verdict.NO_MASTER_KEY)
-        response = [_next_protocol(Protocol.NTPV4), _aead(aead), *self._where(request, local_address)]
+        confirmed = request.compliant_context and aead is Aead.AES_128_GCM_SIV
+        head = [_next_protocol(Protocol.NTPV4), _aead(aead), *self._where(request, local_address)]
         if confirmed:
-            response.append(Record(RecordType.COMPLIANT_CONTEXT, False, b""))
-        sealed = cookies.seal_many(master, contents, random(COOKIES_WANTED * cookies.NONCE_LENGTH))
-        response += [Record(RecordType.NEW_COOKIE, False, cookie) for cookie in sealed]  # 4.1.6: not critical
-        return Outcome(Verdict.AGREED, records.encode_message(response), aead)
+            head.append(Record(RecordType.COMPLIANT_CONTEXT, False, b""))
+        octets = b"".join(record.encode() for record in head)
+        return Outcome(Verdict.AGREED, octets, aead, possible_contexts(aead, confirmed=confirmed))
 
     def fail(self, verdict: Verdict) -> Outcome:
         """The error response for a verdict (section 4.1.3): only an Error record, without Next Protocol."""
