@@ -32,7 +32,7 @@ help: ## this list
 build: $(NATIVE:%=native-%) engine ## the C code, where Python finds it (the default)
 
 .PHONY: engine
-engine: $(NATIVE:%=native-%) python ## the native packet engine, for the Python in .venv
+engine: $(NATIVE:%=native-%) python ## the native engines, for the Python in .venv
 	@tools/engine_build.sh $(PYTHON)
 
 .PHONY: $(NATIVE:%=native-%)
@@ -77,7 +77,8 @@ sanitize: build dev ## the same, a fuzzing run and the engine's tests in Python 
 	ctest --test-dir build/engine-sanitize --output-on-failure --no-tests=error --timeout 300
 	@# The engine as Python loads it. Python itself has leaks, wants the sanitizer's library first, and pytest would
 	@# swallow the report of a process that ends at once.
-	CFLAGS='$(SANITIZE_CFLAGS)' $(PYTHON) -m nts._engine_build build/sanitize/_engine.so build/sanitize/libaes_siv.a
+	CFLAGS='$(SANITIZE_CFLAGS)' $(PYTHON) -m nts._engine_build _engine build/sanitize/_engine.so build/sanitize/libaes_siv.a
+	CFLAGS='$(SANITIZE_CFLAGS)' $(PYTHON) -m nts._engine_build _engine_ke build/sanitize/_engine_ke.so build/sanitize/libaes_siv.a
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" ASAN_OPTIONS="$$ASAN_OPTIONS:detect_leaks=0" \
 	  $(PYTHON) $(PYTEST) --capture=no --engine-module build/sanitize/_engine.so \
 	  tests/server/test_engine*.py

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Builds nts/_engine*.so: the packet engine with a cffi binding in API mode, which the compiler checks.
+"""Builds nts/_engine*.so, the packet engine, and nts/_engine_ke*.so, the loop of the key exchange server, with cffi
+bindings in API mode, which the compiler checks.
 
-    python -m nts._engine_build [MODULE [LIBRARY]]
+    python -m nts._engine_build NAME [MODULE [LIBRARY]]
 
-Needs a C compiler, the headers of Python and OpenSSL, and libaes_siv/libaes_siv.a, beside which its build left the
-options that harden the result. This fits only the Python that runs this. MODULE overrides the file to write, LIBRARY
-the libaes_siv to link.
+NAME is _engine or _engine_ke. Needs a C compiler, the headers of Python and OpenSSL, and libaes_siv/libaes_siv.a,
+beside which its build left the options that harden the result. This fits only the Python that runs this. MODULE
+overrides the file to write, LIBRARY the libaes_siv to link. NTS_KE_TLS in the environment is a folder (include/, lib/)
+with another TLS library of OpenSSL's API for _engine_ke, as the option of engine/CMakeLists.txt is.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import shlex
 import subprocess
 import sys
 import sysconfig
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -26,46 +29,76 @@ from nts import ROOT
 
 SOURCES = ("packet.c", "random.c", "limit.c", "foreign.c", "respond.c", "loop.c", "testing.c")
 HEADERS = ("nts_engine.h", "testing.h")
+KE_SOURCES = (
+    "ke.c", "ke_news.c", "ke_session.c", "ke_answer.c", "ke_hello.c", "ke_limits.c", "ke_tls.c", "ke_testing.c",
+    "random.c",
+)  # fmt: skip
+KE_HEADERS = ("nts_ke.h", "ke_testing.h")
 
 
-def declarations() -> str:
-    """The parts of the engine's headers that cffi parses."""
-    text = "".join((ROOT / "engine" / header).read_text() for header in HEADERS)
+@dataclass(frozen=True)
+class Module:
+    """What an extension module is made of. The last header includes the others."""
+
+    sources: tuple[str, ...]
+    headers: tuple[str, ...]
+    tls: bool = False
+    """whether it needs the TLS library"""
+
+
+MODULES = {"_engine": Module(SOURCES, HEADERS), "_engine_ke": Module(KE_SOURCES, KE_HEADERS, tls=True)}
+
+
+def declarations(name: str = "_engine") -> str:
+    """The parts of the headers that cffi parses."""
+    text = "".join((ROOT / "engine" / header).read_text() for header in MODULES[name].headers)
     return "".join(re.findall(r"/\* cffi:begin \*/(.*?)/\* cffi:end \*/", text, re.DOTALL))
 
 
 @cache
-def fingerprint() -> int | None:
+def fingerprint(name: str = "_engine") -> int | None:
     """31 bits that change with the declarations, so that a module built from older ones is detected.
 
     Cached, because the module too stays as it was loaded. None when the sources are missing.
     """
     try:
-        digest = hashlib.sha256(declarations().encode()).digest()
+        digest = hashlib.sha256(declarations(name).encode()).digest()
     except FileNotFoundError:
         return None
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def main(target: str = "", library: str = "") -> int:
+def _libraries(module: Module) -> tuple[list[str | Path], list[str | Path]]:
+    """Options for the compiler and for the linker."""
+    other = os.environ.get("NTS_KE_TLS", "")
+    if not module.tls or not other:
+        return [], ["-lssl", "-lcrypto"] if module.tls else ["-lcrypto"]
+    # Its names must not meet those of the OpenSSL that Python has.
+    return [f"-I{other}/include"], [f"{other}/lib/libssl.a", f"{other}/lib/libcrypto.a", "-Wl,--exclude-libs,ALL"]
+
+
+def main(name: str, target: str = "", library: str = "") -> int:
     """Write the binding's C, and compile it with the engine and libaes_siv into one extension module."""
     (ROOT / "build").mkdir(exist_ok=True)
+    module = MODULES[name]
     ffi = FFI()
-    own = f"enum {{ NTS_FINGERPRINT = {fingerprint()} }};"
-    ffi.cdef(declarations() + own)
-    ffi.set_source("nts._engine", f'#include "testing.h"\n{own}')
-    binding = ROOT / "build" / "_engine_binding.c"
+    own = f"enum {{ NTS_FINGERPRINT = {fingerprint(name)} }};"
+    ffi.cdef(declarations(name) + own)
+    ffi.set_source(f"nts.{name}", f'#include "{module.headers[-1]}"\n{own}')
+    binding = ROOT / "build" / f"{name}_binding.c"
     ffi.emit_c_code(str(binding))
     archive = Path(library) if library else ROOT / "libaes_siv" / "libaes_siv.a"
+    include, link = _libraries(module)
     command: list[str | Path] = [
         *shlex.split(os.environ.get("CC", "cc")),
         *shlex.split(os.environ.get("CFLAGS", "-O2")),
         *archive.with_name("hardening.flags").read_text().split(),
         *("-std=gnu11", "-shared", "-fPIC", "-fvisibility=hidden"),
+        *include,
         *(f"-I{folder}" for folder in (ROOT / "engine", ROOT / "libaes_siv", sysconfig.get_path("include"))),
-        *("-o", target or ROOT / "nts" / f"_engine{sysconfig.get_config_var('EXT_SUFFIX')}", binding),
-        *(ROOT / "engine" / source for source in SOURCES),
-        *(archive, "-lcrypto"),
+        *("-o", target or ROOT / "nts" / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}", binding),
+        *(ROOT / "engine" / source for source in module.sources),
+        *(archive, *link),
     ]
     return subprocess.run(command, check=False).returncode
 

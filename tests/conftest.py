@@ -18,18 +18,21 @@ from testkit.processes import Suite, running_suite
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engine-module", help="the native engine to test, in place of the one in nts/")
+    parser.addoption("--engine-ke-module", help="the same for the native loop of the key exchange server")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Load that engine before anything can load the usual one."""
-    path = config.getoption("--engine-module")
-    if path is not None:
-        spec = importlib.util.spec_from_file_location("nts._engine", path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        sys.modules["nts._engine"] = nts._engine = module  # type: ignore[attr-defined]
+    """Load those modules before anything can load the usual ones."""
+    for option, name in (("--engine-module", "_engine"), ("--engine-ke-module", "_engine_ke")):
+        path = config.getoption(option)
+        if path is not None:
+            spec = importlib.util.spec_from_file_location(f"nts.{name}", path)
+            assert spec is not None
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            sys.modules[f"nts.{name}"] = module
+            setattr(nts, name, module)
 
 
 @pytest.fixture(scope="session")

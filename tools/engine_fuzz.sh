@@ -23,10 +23,14 @@ if ! find_clang; then
 fi
 tools/cmake_build.sh engine $build -DCMAKE_C_COMPILER="$clang" -DNTS_ENGINE_WERROR=ON -DNTS_ENGINE_LIBFUZZER=ON \
     -DNTS_ENGINE_SANITIZE=address,undefined
-mkdir -p $build/corpus
-UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 $build/fuzz/bin/fuzz_answer -max_total_time="$seconds" -verbosity=0 \
-    -print_final_stats=1 -timeout=10 -artifact_prefix=$build/found- $build/corpus engine/fuzz/corpus >$try.log 2>&1 || {
-    tail -n 40 $try.log >&2
-    exit 1
-}
-echo "engine: libFuzzer of $clang, $(sed -n 's/^stat::number_of_executed_units: *//p' $try.log) runs, nothing found"
+for target in fuzz_answer:corpus fuzz_ke:corpus_ke; do
+    name=${target%:*} corpus=${target#*:}
+    mkdir -p "$build/$corpus"
+    UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 "$build/fuzz/bin/$name" -max_total_time="$seconds" -verbosity=0 \
+        -print_final_stats=1 -timeout=10 -artifact_prefix="$build/found-" "$build/$corpus" "engine/fuzz/$corpus" \
+        >$try.log 2>&1 || {
+        tail -n 40 $try.log >&2
+        exit 1
+    }
+    echo "engine: $name, libFuzzer of $clang, $(sed -n 's/^stat::number_of_executed_units: *//p' $try.log) runs, nothing found"
+done

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class NativeBuild(build_ext):
-    """Builds nts._engine, and nts/libaes_siv.so beside it."""
+    """Builds nts._engine and nts._engine_ke, and nts/libaes_siv.so beside them."""
 
     def build_extension(self, ext: Extension) -> None:
         engine = Path(self.get_ext_fullpath(ext.name)).resolve()
@@ -24,7 +24,7 @@ class NativeBuild(build_ext):
         _run("cmake", "-S", ROOT / "libaes_siv", "-B", work, "-DBUILD_TESTING=OFF")
         _run("cmake", "--build", work, "--target", "aes_siv", "aes_siv_static")
         shutil.copyfile(work / "libaes_siv.so", engine.parent / "libaes_siv.so")
-        _run(sys.executable, "-m", "nts._engine_build", engine, work / "libaes_siv.a")
+        _run(sys.executable, "-m", "nts._engine_build", ext.name.rpartition(".")[2], engine, work / "libaes_siv.a")
 
 
 def _run(*command: object) -> None:

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * driver.c - runs fuzz_answer without libFuzzer, so that any compiler will do:
+ * driver.c - runs fuzz_answer or fuzz_ke without libFuzzer, so that any compiler will do:
  *
- *   fuzz_answer [-n MUTATIONS] [-s SEED] FILE_OR_FOLDER ...
+ *   fuzz_... [-n MUTATIONS] [-s SEED] FILE_OR_FOLDER ...
  *
  * Runs every file, then random mutations of them, which SEED determines. Saves an input that breaks something, or that
  * a sanitizer objects to, as ./crash-input.
@@ -198,7 +198,7 @@ int main(int argc, char **argv)
         if (!read_path(argv[i]))
             return EXIT_FAILURE;
     if (seed_count == 0) {
-        fputs("fuzz_answer: no inputs\n", stderr);
+        fputs("fuzz: no inputs\n", stderr);
         return EXIT_FAILURE;
     }
     signal(SIGABRT, keep_input);
@@ -213,7 +213,7 @@ int main(int argc, char **argv)
                 mutate_once();
         run();
     }
-    printf("fuzz_answer: %zu inputs and %lu mutations (seed %llu), nothing found\n", seed_count, mutations, seed);
+    printf("fuzz: %zu inputs and %lu mutations (seed %llu), nothing found\n", seed_count, mutations, seed);
     for (size_t i = 0; i < seed_count; i++)
         free(seeds[i].data);
     return EXIT_SUCCESS;
