@@ -25,6 +25,16 @@ ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT = 20.0  # seconds
 HAS_ENGINE = any((ROOT / "nts").glob("_engine*.so"))
 NO_ENGINE = "the native engine has not been built (make build)"
+KE_ENGINES = [
+    "python",
+    pytest.param(
+        "native",
+        marks=pytest.mark.skipif(
+            not any((ROOT / "nts").glob("_engine_ke*.so")), reason="the native loop has not been built (make build)"
+        ),
+    ),
+]
+"""what may serve key exchanges, as parameters of a fixture"""
 
 
 def loopback_works(address: str) -> bool:
@@ -161,6 +171,8 @@ class Suite:
     """more options, by section"""
     engine: ClassVar[str] = "native"
     """what serves the time, in all suites made from now on"""
+    ke_engine: ClassVar[str] = "auto"
+    """what serves the key exchange, in the same way"""
 
     def __post_init__(self) -> None:
         self.ca, self.ini = self.folder / "ca.pem", self.folder / "server.ini"
@@ -173,7 +185,7 @@ class Suite:
             self.ini,
             ntske={
                 "port": self.ke_port, "server_cert": "cert.pem", "server_key": "cert.key", "root_ca": "ca.pem",
-                "workers": 1, "aeads": "15, 17, 16, 30", **self.options.get("ntske", {}),
+                "engine": Suite.ke_engine, "workers": 1, "aeads": "15, 17, 16, 30", **self.options.get("ntske", {}),
             },
             ntpv4={
                 "port": self.ntp_port, "workers": 1, "clock": "local", "engine": Suite.engine,
@@ -185,9 +197,17 @@ class Suite:
 
     def start_ke(self, *arguments: str) -> Process:
         command = [sys.executable, str(ROOT / "ntske_server.py"), str(self.ini), *arguments]
-        self.ke = Process(command, self.folder / "ke.log")
+        self.ke = Process(command, self.folder / "ke.log", self._ke_environment())
         self.ke.wait_for("sends clients to")
         return self.ke
+
+    def _ke_environment(self) -> dict[str, str]:
+        """With the native loop, TLS groups that every OpenSSL has: no session needs the reference for its group."""
+        if self.ke_engine != "native" or "OPENSSL_CONF" in os.environ:
+            return {}
+        file = self.folder / "openssl.cnf"
+        file.write_text((ROOT / "nts/server/openssl.cnf").read_text().replace("\n#Groups", "\nGroups"))
+        return {"OPENSSL_CONF": str(file)}
 
     def start_ts(self, *arguments: str) -> Process:
         command = [sys.executable, str(ROOT / "ntsts_server.py"), str(self.ini), *arguments]

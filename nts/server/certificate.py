@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nts.base.errors import ConfigError, NTSError
 from nts.server.config import KeConfig
+from nts.server.ke_engine import NativeTls
 from nts.system import certs, tls
 
 _LOOK = 1.0  # seconds between two looks at the files
@@ -31,7 +32,19 @@ class CertificateWatcher:
         self._seen = self._signature()
         self._next_look = 0.0
         self.context = tls.server_context(ke.server_cert, ke.server_key)
+        self.native: NativeTls | None = None
+        """the same for the native loop, if that is to have it"""
+        self._load_native: Callable[[Path, Path], NativeTls] | None = None
         self.description = certs.describe(ke.server_cert)
+
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """The certificate chain and the private key."""
+        return self._ke.server_cert, self._ke.server_key
+
+    def use_native(self, load: Callable[[Path, Path], NativeTls]) -> None:
+        """From now on, follow the files for the native loop too. ConfigError when it cannot use them."""
+        self.native, self._load_native = load(*self.files), load
 
     def problem(self) -> str | None:
         """Why clients would refuse the certificate in use; None when they would not."""
@@ -53,18 +66,21 @@ class CertificateWatcher:
         self._seen = signature
         ke = self._ke
         try:
-            context, description = tls.server_context(ke.server_cert, ke.server_key), certs.describe(ke.server_cert)
+            context, description = tls.server_context(*self.files), certs.describe(ke.server_cert)
+            native = self._load_native(*self.files) if self._load_native else None
             problem = _problem(description, ke.name)
             if problem:
                 raise ConfigError(f"{ke.server_cert} {problem}")
         except NTSError as e:
             warn(f"{e}: the certificate loaded before stays in use, until {self.description.not_after:%Y-%m-%d}")
             return
-        self.context, self.description = context, description
+        if self._signature() != signature:
+            return  # they have changed while they were read: at the next look
+        self.context, self.description, self.native = context, description, native
         say(f"loaded the certificate for {', '.join(description.names)}, valid until {description.not_after:%Y-%m-%d}")
 
     def _signature(self) -> Signature:
-        return tuple(_identity(path) for path in (self._ke.server_cert, self._ke.server_key))
+        return tuple(map(_identity, self.files))
 
 
 def _identity(path: Path) -> tuple[int, int, int]:

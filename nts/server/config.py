@@ -204,6 +204,8 @@ class KeConfig:
     workers: int = _option(_workers, "auto")
     """processes"""
     aeads: tuple[Aead, ...] = _option(_aeads, "15, 17, 16")
+    engine: str = _option(_one_of("auto", "native", "python"), "auto")
+    """native; python; auto: native if it has been built and offers the same TLS groups, else python"""
     metrics: tuple[str, int] | None = _option(_endpoint, "")
     """address and port for Prometheus; None: no metrics"""
     max_sessions: int = _option(_number(1, 100_000), "400")

@@ -55,6 +55,10 @@ class Shared:
     def count(self, verdict: Verdict, peer: tuple[Any, ...], detail: str = "") -> None:
         """Count and log what became of a connection."""
         self.counters.session(verdict)
+        self.log(verdict, peer, detail)
+
+    def log(self, verdict: Verdict, peer: tuple[Any, ...], detail: str) -> None:
+        """Print a line for a connection, if anybody wants it."""
         if not self.worker.verbose:
             return
         name = verdict.name.lower()
@@ -66,7 +70,11 @@ class Shared:
 class Session:
     """A connection that has been accepted. Every one gets a verdict in the end, and only one."""
 
-    def __init__(self, sock: socket.socket, peer: tuple[Any, ...], prefix: Prefix, shared: Shared) -> None:
+    def __init__(
+        self, sock: socket.socket, peer: tuple[Any, ...], prefix: Prefix, shared: Shared, accepted: float
+    ) -> None:
+        """`accepted` is a time of the monotonic clock."""
+        sock.setblocking(False)
         self._sock, self._peer, self._shared = sock, peer, shared
         self.descriptor, self.prefix = sock.fileno(), prefix
         self._tls = tls.Connection(shared.certificate.context, sock)
@@ -75,7 +83,7 @@ class Session:
         self._response = b""
         self._group = ""
         self._verdict: Verdict | None = None
-        self._accepted = time.monotonic()
+        self._accepted = accepted
         self.state = State.HANDSHAKE
         self.deadline = self._accepted + SESSION_TIMEOUT
         self.wants_write = False
@@ -181,7 +189,7 @@ class Session:
             self._end(Verdict.CLOSED_EARLY)
             return
         if self._verdict is None:
-            self._shared.counters.tls_failure(error)
+            self._shared.counters.tls_failure(lost=tls.is_lost(error), reason=tls.reason(error))
         self._end(Verdict.TLS_FAILED, tls.reason(error))
 
     def _record(self, verdict: Verdict, detail: str) -> None:

@@ -7,6 +7,7 @@ errors become ours here.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -87,6 +88,19 @@ def server_context(chain: Path, key: Path) -> SSL.Context:
 
     context.set_alpn_select_callback(select_alpn)
     return context
+
+
+def first_answer(context: SSL.Context, hello: bytes) -> bytes:
+    """What a server with this context first sends to a client that sends these octets."""
+    connection = SSL.Connection(context, None)
+    connection.set_accept_state()
+    connection.bio_write(hello)
+    with contextlib.suppress(SSL.Error, AlpnRefused):  # it waits for more, or has refused
+        connection.do_handshake()
+    try:
+        return connection.bio_read(READ_SIZE)
+    except SSL.WantReadError:
+        return b""
 
 
 _MAKE_CERT = "set server_cert and server_key in server.ini, or run server_helper.py make-cert NAME for a trial"

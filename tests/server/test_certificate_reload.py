@@ -15,6 +15,8 @@ from testkit.ke_sessions import check_agreement, own_server, server_of
 from testkit.processes import Suite, eventually, running
 from testkit.raw_ke import GOOD_REQUEST, RawKe
 
+pytestmark = pytest.mark.usefixtures("ke_engine")
+
 STAYS = "the certificate loaded before stays in use"
 
 

@@ -37,6 +37,7 @@ def test_an_empty_file_gives_the_documented_defaults(tmp_path: Path) -> None:
         workers=cpus,
         name="",
         aeads=(Aead(15), Aead(17), Aead(16)),
+        engine="auto",
         metrics=None,
         max_sessions=400,
         max_per_prefix=300,

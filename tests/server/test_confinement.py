@@ -25,6 +25,7 @@ from testkit.processes import ROOT, Process, Suite, children, eventually, worker
 from testkit.raw_ke import GOOD_REQUEST
 
 NOBODY = pwd.getpwnam("nobody")
+pytestmark = pytest.mark.usefixtures("ke_engine")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 

@@ -14,6 +14,7 @@ from nts.protocol.ke_server import Verdict
 from nts.server import ke_counters
 from nts.server.counters import Counters, Family, Histogram, Layout
 from nts.server.ke_counters import KeCounters
+from nts.system import tls
 
 COLOURS = Family("colours", "By colour.", "colour", ("red", "green"))
 TIMES = Histogram("times", "How long.", (0.5, 10.0))
@@ -123,5 +124,5 @@ FAILURES = {
 )  # fmt: skip
 def test_tls_failures_by_reason(error: Exception, reason: str) -> None:
     cells = Cells()
-    cells.count.tls_failure(error)
+    cells.count.tls_failure(lost=tls.is_lost(error), reason=tls.reason(error))
     assert cells.seen() == {"nts_ke_tls_failures": {reason: 1}}

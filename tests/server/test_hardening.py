@@ -12,20 +12,23 @@ from pathlib import Path
 import pytest
 
 from nts.codec import aes_siv
-from nts.server.engine import _module
+from nts.server import engine, ke_engine
 from testkit.processes import HAS_ENGINE, NO_ENGINE
 
 ENDBR64 = bytes.fromhex("f30f1efa")
+ENGINES = ("engine", "engine_ke")
 READELF = shutil.which("readelf")
 MODULES = {
     "libaes_siv": lambda: Path(aes_siv.LIBRARY),
-    "engine": lambda: Path(_module().__file__),
+    "engine": lambda: Path(engine._module().__file__),
+    "engine_ke": lambda: Path(ke_engine._module().__file__),
 }
 
 pytestmark = [
     pytest.mark.skipif(READELF is None, reason="needs readelf (apt install binutils)"),
     pytest.mark.parametrize(
-        "name", ["libaes_siv", pytest.param("engine", marks=pytest.mark.skipif(not HAS_ENGINE, reason=NO_ENGINE))]
+        "name",
+        ["libaes_siv", *(pytest.param(n, marks=pytest.mark.skipif(not HAS_ENGINE, reason=NO_ENGINE)) for n in ENGINES)],
     ),
 ]
 

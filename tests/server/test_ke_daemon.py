@@ -11,6 +11,7 @@ import os
 import socket
 import ssl
 import time
+from collections.abc import Iterator
 
 import pytest
 from OpenSSL import SSL
@@ -35,8 +36,16 @@ from testkit.ke_sessions import (
     padded_request,
     works,
 )
-from testkit.processes import Suite
+from testkit.processes import Suite, running_suite
 from testkit.raw_ke import AEAD_15, END, GOOD_REQUEST, NEXT_PROTOCOL_NTPV4, RawKe, record
+
+
+@pytest.fixture(scope="module")
+def suite(ke_engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+    """Both servers, with each loop of the key exchange in turn."""
+    with running_suite(tmp_path_factory.mktemp("suite")) as running:
+        yield running
+
 
 ALERT_NO_APPLICATION_PROTOCOL = "no application protocol"
 

@@ -21,6 +21,8 @@ from testkit.ke_sessions import ask, check_agreement, own_server, reset, server_
 from testkit.processes import Suite, eventually, stat_of, workers_of
 from testkit.raw_ke import GOOD_REQUEST, RawKe
 
+pytestmark = pytest.mark.usefixtures("ke_engine")
+
 FLOOD_FROM = "127.0.0.2"
 
 

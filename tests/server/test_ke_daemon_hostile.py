@@ -20,8 +20,16 @@ from OpenSSL import SSL
 from nts.server import config, ke_connection
 from testkit.ke_sessions import BAD_REQUEST, garbage, padded_request, reset, server_of, silent_connections, works
 from testkit.outcomes import Outcomes
-from testkit.processes import Suite, children, running
+from testkit.processes import Suite, children, running, running_suite
 from testkit.raw_ke import AEAD_15, GOOD_REQUEST, NEXT_PROTOCOL_NTPV4, RawKe
+
+
+@pytest.fixture(scope="module")
+def suite(ke_engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+    """Both servers, with each loop of the key exchange in turn."""
+    with running_suite(tmp_path_factory.mktemp("suite")) as running:
+        yield running
+
 
 # --- clients that take their time ------------------------------------------------------------------------------------
 

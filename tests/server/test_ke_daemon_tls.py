@@ -7,14 +7,23 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from OpenSSL import SSL
 
 from testkit.ke_sessions import own_server
-from testkit.processes import ROOT, Suite, error_lines, run
+from testkit.processes import ROOT, Suite, error_lines, run, running_suite
 from testkit.raw_ke import GOOD_REQUEST, RawKe, client_context
+
+
+@pytest.fixture(scope="module")
+def suite(ke_engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+    """Both servers, with each loop of the key exchange in turn."""
+    with running_suite(tmp_path_factory.mktemp("suite")) as running:
+        yield running
+
 
 OWN_FILE = ROOT / "nts/server/openssl.cnf"
 MINIMAL = """openssl_conf = init
