@@ -81,6 +81,7 @@ sanitize: build dev ## the same, a fuzzing run and the engine's tests in Python 
 	CFLAGS='$(SANITIZE_CFLAGS)' $(PYTHON) -m nts._engine_build _engine_ke build/sanitize/_engine_ke.so build/sanitize/libaes_siv.a
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" ASAN_OPTIONS="$$ASAN_OPTIONS:detect_leaks=0" \
 	  $(PYTHON) $(PYTEST) --capture=no --engine-module build/sanitize/_engine.so \
+	  --engine-ke-module build/sanitize/_engine_ke.so \
 	  tests/server/test_engine*.py
 
 .PHONY: test

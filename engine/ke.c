@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <openssl/crypto.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
@@ -118,7 +119,8 @@ int nts_ke_set_key(nts_ke *ke, uint32_t id, uint8_t const *key)
     return 1;
 }
 
-void nts_ke_set_groups(nts_ke *ke, uint16_t const *both, size_t n, uint16_t const *foreign, size_t m)
+void nts_ke_set_groups(nts_ke *ke, uint16_t const *both, char const *const *names, size_t n, uint16_t const *foreign,
+                       size_t m)
 {
     struct ke_groups *const groups = &ke->groups;
 
@@ -126,6 +128,8 @@ void nts_ke_set_groups(nts_ke *ke, uint16_t const *both, size_t n, uint16_t cons
     groups->foreign_count = m < NTS_KE_MAX_GROUPS ? m : NTS_KE_MAX_GROUPS;
     memcpy(groups->both, both, groups->both_count * sizeof *both);
     memcpy(groups->foreign, foreign, groups->foreign_count * sizeof *foreign);
+    for (size_t i = 0; i < groups->both_count; i++)
+        snprintf(groups->names[i], sizeof groups->names[i], "%s", names[i]);
 }
 
 /* ---- epoll --------------------------------------------------------------------------------------------- */

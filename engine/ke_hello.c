@@ -111,7 +111,11 @@ static int ends(struct cursor const *c)
 /* What the extensions of one ClientHello have shown. */
 struct findings {
     struct ke_groups const *groups;
-    int versions, ntske, share, group_list, signatures;
+    int versions, ntske, signatures;
+    int share; /* for a group of ours */
+    uint16_t shares[NTS_KE_MAX_GROUPS]; /* their groups */
+    size_t share_count;
+    struct cursor list; /* supported_groups */
 };
 
 static int is_in(uint16_t const *list, size_t n, unsigned value)
@@ -162,9 +166,10 @@ static int offers_ntske(struct cursor body)
     return found && !list.bad;
 }
 
-static int has_usual_groups(struct cursor body, struct ke_groups const *groups)
+static int has_usual_groups(struct cursor body, struct findings *found)
 {
-    struct cursor list = take_vector16(&body);
+    struct ke_groups const *const groups = found->groups;
+    struct cursor list = found->list = take_vector16(&body);
 
     if (!is_list16(list, &body, -1))
         return 0;
@@ -175,12 +180,10 @@ static int has_usual_groups(struct cursor body, struct ke_groups const *groups)
 }
 
 /* Whether there is a share for us, no two are for the same group, and those for our groups have the right length. */
-static int has_share(struct cursor body, struct ke_groups const *groups)
+static int has_share(struct cursor body, struct findings *found)
 {
+    struct ke_groups const *const groups = found->groups;
     struct cursor list = take_vector16(&body);
-    uint16_t seen[NTS_KE_MAX_GROUPS];
-    size_t count = 0;
-    int found = 0;
 
     if (!ends(&body))
         return 0;
@@ -189,9 +192,10 @@ static int has_share(struct cursor body, struct ke_groups const *groups)
         struct cursor const share = take_vector16(&list);
         size_t wanted = 0;
 
-        if (share.bad || share.left == 0 || count == NTS_KE_MAX_GROUPS || is_in(seen, count, group))
+        if (share.bad || share.left == 0 || found->share_count == NTS_KE_MAX_GROUPS ||
+            is_in(found->shares, found->share_count, group))
             return 0;
-        seen[count++] = (uint16_t)group;
+        found->shares[found->share_count++] = (uint16_t)group;
         if (!is_in(groups->both, groups->both_count, group))
             continue;
         for (size_t i = 0; i < sizeof shares / sizeof *shares; i++)
@@ -199,9 +203,22 @@ static int has_share(struct cursor body, struct ke_groups const *groups)
                 wanted = shares[i].length;
         if (share.left != wanted)
             return 0;
-        found = 1;
+        found->share = 1;
     }
-    return found && !list.bad;
+    return found->share && !list.bad;
+}
+
+/* Whether the client supports the groups of all its shares, as it must (RFC 8446 section 4.2.8). */
+static int supports_its_shares(struct findings const *found)
+{
+    for (size_t i = 0; i < found->share_count; i++) {
+        struct cursor list = found->list;
+
+        while (list.left != 0 && take16(&list) != found->shares[i])
+            if (list.left == 0)
+                return 0;
+    }
+    return 1;
 }
 
 /* Whether the body of an extension is usual. */
@@ -215,7 +232,7 @@ static int is_usual(unsigned type, struct cursor body, struct findings *found)
     case STATUS_REQUEST:
         return body.left == sizeof ocsp && memcmp(body.at, ocsp, sizeof ocsp) == 0;
     case SUPPORTED_GROUPS:
-        return found->group_list = has_usual_groups(body, found->groups);
+        return has_usual_groups(body, found);
     case EC_POINT_FORMATS:
     case PSK_KEY_EXCHANGE_MODES: {
         struct cursor const list = take_vector8(&body);
@@ -244,7 +261,7 @@ static int is_usual(unsigned type, struct cursor body, struct findings *found)
     case RECORD_SIZE_LIMIT:
         return body.left == 2 && load16(body.at) == NO_LIMIT;
     case KEY_SHARE:
-        return found->share = has_share(body, found->groups);
+        return has_share(body, found);
     case RENEGOTIATION_INFO:
         return body.left == 1 && body.at[0] == 0;
     case SIGNED_CERTIFICATE_TIMESTAMP:
@@ -273,7 +290,8 @@ static int has_usual_extensions(struct cursor list, struct findings *found)
             return 0;
         seen |= bit;
     }
-    return !list.bad && found->versions && found->ntske && found->share && found->group_list && found->signatures;
+    return !list.bad && found->versions && found->ntske && found->signatures && found->share && found->list.left != 0 &&
+           supports_its_shares(found);
 }
 
 /* ---- The message --------------------------------------------------------------------------------------- */
@@ -293,7 +311,21 @@ static int begins_usual(uint8_t const *p, size_t n, size_t *length)
     return n < RECORD_HEADER + MESSAGE_HEADER || load16(p + 7) + RECORD_HEADER + MESSAGE_HEADER == *length;
 }
 
-enum ke_hello nts_ke_hello(uint8_t const *octets, size_t length, struct ke_groups const *groups)
+/* With one share for us, there is nothing to choose. */
+static int choice_of(struct findings const *found)
+{
+    int choice = -1, count = 0;
+
+    for (size_t i = found->groups->both_count; i-- != 0;) {
+        if (is_in(found->shares, found->share_count, found->groups->both[i])) {
+            choice = (int)i;
+            count++;
+        }
+    }
+    return count > 1 ? choice : -1;
+}
+
+enum ke_hello nts_ke_hello(uint8_t const *octets, size_t length, struct ke_groups const *groups, int *choice)
 {
     struct findings found = {.groups = groups};
     struct cursor c = {.at = octets, .left = length}, session, ciphers, compression, extensions;
@@ -314,5 +346,6 @@ enum ke_hello nts_ke_hello(uint8_t const *octets, size_t length, struct ke_group
     if (!ends(&c) || version != TLS_1_2 || session.left > 32 || !is_list16(ciphers, &c, -1) || compression.left != 1 ||
         compression.at[0] != 0 || !has_usual_extensions(extensions, &found))
         return KE_HELLO_UNUSUAL;
+    *choice = choice_of(&found);
     return KE_HELLO_USUAL;
 }

@@ -22,6 +22,7 @@
 struct ke_groups {
     uint16_t both[NTS_KE_MAX_GROUPS], foreign[NTS_KE_MAX_GROUPS];
     size_t both_count, foreign_count;
+    char names[NTS_KE_MAX_GROUPS][NTS_KE_TEXT]; /* of those that both have */
 };
 
 enum ke_hello {
@@ -30,7 +31,9 @@ enum ke_hello {
     KE_HELLO_UNUSUAL
 };
 
-enum ke_hello nts_ke_hello(uint8_t const *octets, size_t length, struct ke_groups const *groups);
+/* If it is usual and has several shares for us, *choice becomes the index of the group that the reference prefers, else
+ * -1. */
+enum ke_hello nts_ke_hello(uint8_t const *octets, size_t length, struct ke_groups const *groups, int *choice);
 
 /* ---- ke_limits.c: who may stay ------------------------------------------------------------------------- */
 
@@ -116,6 +119,9 @@ static inline SSL_CTX *ke_context(nts_ke_tls *tls)
 
 /* A server's connection over a pair of memory BIOs; NULL when memory is short. */
 SSL *nts_ke_tls_accept(SSL_CTX *context);
+
+/* Has it take this group alone. */
+void nts_ke_tls_choose(SSL *ssl, char const *group);
 void nts_ke_tls_group(SSL *ssl, char *name, size_t room);
 
 /* Takes the errors off the library's queue, the text of the first into `reason`. */

@@ -279,6 +279,7 @@ static void hand_over(nts_ke *ke, nts_ke_session *s)
 static size_t look(nts_ke *ke, nts_ke_session *s, uint32_t events)
 {
     ssize_t const got = recv(s->watched.fd, ke->input, KE_MAX_HELLO + 1, MSG_PEEK | MSG_DONTWAIT);
+    int choice;
 
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return 0;
@@ -286,7 +287,7 @@ static size_t look(nts_ke *ke, nts_ke_session *s, uint32_t events)
         lose(ke, s, got < 0 ? errno : 0);
         return 0;
     }
-    switch (nts_ke_hello(ke->input, (size_t)got, &ke->groups)) {
+    switch (nts_ke_hello(ke->input, (size_t)got, &ke->groups, &choice)) {
     case KE_HELLO_PARTIAL:
         if ((events & ENDS) != 0)
             lose(ke, s, 0);
@@ -302,6 +303,8 @@ static size_t look(nts_ke *ke, nts_ke_session *s, uint32_t events)
         hand_over(ke, s);
         return 0;
     }
+    if (choice >= 0)
+        nts_ke_tls_choose(s->ssl, ke->groups.names[choice]);
     s->state = KE_HANDSHAKE;
     return (size_t)got;
 }

@@ -17,7 +17,9 @@ struct nts_ke_test_limits {
 
 int nts_ke_test_hello(nts_ke const *ke, uint8_t const *octets, size_t length)
 {
-    return (int)nts_ke_hello(octets, length, &ke->groups);
+    int choice;
+
+    return (int)nts_ke_hello(octets, length, &ke->groups, &choice);
 }
 
 nts_ke_test_limits *nts_ke_test_limits_new(nts_ke_settings const *settings)

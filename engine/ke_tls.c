@@ -99,6 +99,12 @@ SSL *nts_ke_tls_accept(SSL_CTX *context)
     return ssl;
 }
 
+void nts_ke_tls_choose(SSL *ssl, char const *group)
+{
+    if (SSL_set1_groups_list(ssl, group) != 1)
+        ERR_clear_error(); /* then it takes the first that the client has */
+}
+
 size_t nts_ke_tls_try(nts_ke_tls *tls, uint8_t const *hello, size_t length, uint8_t *out, size_t room)
 {
     SSL *const ssl = nts_ke_tls_accept(ke_context(tls));

@@ -25,15 +25,10 @@ ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT = 20.0  # seconds
 HAS_ENGINE = any((ROOT / "nts").glob("_engine*.so"))
 NO_ENGINE = "the native engine has not been built (make build)"
-KE_ENGINES = [
-    "python",
-    pytest.param(
-        "native",
-        marks=pytest.mark.skipif(
-            not any((ROOT / "nts").glob("_engine_ke*.so")), reason="the native loop has not been built (make build)"
-        ),
-    ),
-]
+needs_ke_engine = pytest.mark.skipif(
+    not any((ROOT / "nts").glob("_engine_ke*.so")), reason="the native loop has not been built (make build)"
+)
+KE_ENGINES = ["python", pytest.param("native", marks=needs_ke_engine)]
 """what may serve key exchanges, as parameters of a fixture"""
 
 

@@ -29,12 +29,14 @@ static enum ke_hello judge(uint8_t const *data, size_t size)
 {
     uint8_t *const copy = malloc(size == 0 ? 1 : size);
     enum ke_hello verdict;
+    int choice = -1;
 
     if (copy == NULL)
         abort();
     if (size != 0)
         memcpy(copy, data, size);
-    verdict = nts_ke_hello(copy, size, &groups);
+    verdict = nts_ke_hello(copy, size, &groups, &choice);
+    require(choice < (int)groups.both_count, "a group that is not ours");
     free(copy);
     return verdict;
 }

@@ -27,11 +27,12 @@ from nts.system import tls
 
 @dataclass(frozen=True)
 class Groups:
-    """TLS groups of the native loop beside those of the reference, by OpenSSL's name."""
+    """TLS groups of the reference, in its order, by OpenSSL's name."""
 
-    both: frozenset[str]
-    foreign: frozenset[str]
-    """which only the reference offers"""
+    both: tuple[str, ...]
+    """which the native loop has too"""
+    foreign: tuple[str, ...]
+    """which it has not"""
 
 
 class NativeWorker(Worker):
@@ -146,7 +147,7 @@ def choose(wanted: str, certificate: CertificateWatcher) -> tuple[Groups | None,
         name = ke_engine.library()
         native = NativeTls(*certificate.files)
         groups = _compare(native, certificate)
-        lacks = ", ".join(sorted(groups.foreign))
+        lacks = ", ".join(groups.foreign)
         if wanted == "auto" and lacks:
             raise LibraryError(f"the system's {name} lacks {lacks}", hint="engine = native leaves those to Python")
     except (LibraryError, ConfigError) as e:
@@ -161,4 +162,4 @@ def choose(wanted: str, certificate: CertificateWatcher) -> tuple[Groups | None,
 def _compare(native: NativeTls, certificate: CertificateWatcher) -> Groups:
     ours = ke_groups.offered(native.answer)
     theirs = ke_groups.offered(lambda hello: tls.first_answer(certificate.context, hello))
-    return Groups(ours & theirs, theirs - ours)
+    return Groups(tuple(g for g in theirs if g in ours), tuple(g for g in theirs if g not in ours))
