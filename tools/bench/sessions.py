@@ -19,18 +19,18 @@ from tools.bench.servers import BenchError, Exchange, Server, starting
 CLIENTS = 8  # at the same time
 
 
-def server(bench: Bench, group: str) -> Server:
+def server(bench: Bench, name: str, engine: str, group: str) -> Server:
     """The suite's server with one worker, which accepts this group only: chosen as README has it."""
-    folder = bench.folder / f"ke-{group}"
+    folder = bench.folder / f"ke-{engine}-{group}"
     folder.mkdir()
     settings = folder / "openssl.cnf"
     settings.write_text((ROOT / "nts/server/openssl.cnf").read_text().replace("\n#Groups", f"\nGroups = {group}\n#"))
 
     def start() -> Server:
-        suite = Suite(folder)
+        suite = Suite(folder, options={"ntske": {"engine": engine}})
         with mock.patch.dict(os.environ, OPENSSL_CONF=str(settings)), starting("ntske_server.py"):
             process = suite.start_ke()
-        return Server(group, suite.ntp_port, process, Exchange(suite.ke_port, suite.ca))
+        return Server(name, suite.ntp_port, process, Exchange(suite.ke_port, suite.ca))
 
     return bench.started(start, bench.cpus.server)
 
