@@ -159,8 +159,14 @@ static void forget_request(nts_ke_session *s)
 void nts_ke_session_answer(nts_ke *ke, nts_ke_session *s, nts_ke_plan const *plan)
 {
     size_t const length = nts_ke_respond(ke, s->ssl, plan, ke->response);
-    nts_ke_report *const report = judge(ke, s, plan->verdict);
+    nts_ke_report *report;
 
+    if (length == 0) {
+        ERR_clear_error();
+        lose(ke, s, ENOMEM);
+        return;
+    }
+    report = judge(ke, s, plan->verdict);
     if (report != NULL)
         report->aead = plan->aead;
     if (plan->aead != 0)
@@ -169,7 +175,7 @@ void nts_ke_session_answer(nts_ke *ke, nts_ke_session *s, nts_ke_plan const *pla
     s->state = KE_CLOSING;
     s->deadline = nts_ke_now() + (int64_t)ke->settings.linger_ms * KE_NS_PER_MS;
     /* In one TLS record: some clients read only one. */
-    if (length == 0 || SSL_write(s->ssl, ke->response, (int)length) != (int)length) {
+    if (SSL_write(s->ssl, ke->response, (int)length) != (int)length) {
         ERR_clear_error();
         nts_ke_close(ke, s);
         return;

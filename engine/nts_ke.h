@@ -45,7 +45,8 @@ enum {
     NTS_KE_MAX_SOCKETS = 64,
     NTS_KE_MAX_GROUPS = 32,
     NTS_KE_MAX_BOUNDS = 16,
-    NTS_KE_TEXT = 80
+    NTS_KE_TEXT = 80,
+    NTS_KE_LABEL = 256 /* TLS has no room for longer ones */
 };
 
 typedef struct nts_ke nts_ke;
@@ -58,7 +59,7 @@ typedef struct {
     uint32_t prefix4, prefix6; /* bits */
     uint32_t session_ms, linger_ms; /* from accept to the end of the request, from the response to the close */
     uint32_t verbose;          /* report every connection, not only those in which TLS failed */
-    char label[NTS_KE_TEXT];   /* of the TLS exporter */
+    char label[NTS_KE_LABEL];  /* of the TLS exporter */
 } nts_ke_settings;
 
 /* Where to count: cells of nts.server.ke_counters.LAYOUT, which must outlive the loop. Those of the verdicts come first. */

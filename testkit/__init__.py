@@ -24,6 +24,7 @@
     time_servers      time servers, some with a clock that is off, each with a client.ini
     outcomes          many slow jobs at the same time
     fronts            servers of the suite, and when each is asked for something
+    metrics           what a server tells Prometheus
     relay             what passes between clients and a time server
     chrony            a real chronyd
     flawed_client     a client with one flaw, for the client cases of nts_check

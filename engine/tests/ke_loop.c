@@ -3,6 +3,7 @@
  * ke_loop.c - the NTS-KE loop over real sockets on loopback: sessions, requests in pieces, questions and plans, time-outs,
  * evictions, connections for the reference. argv[1] is the number of sessions.
  */
+#define _GNU_SOURCE /* memmem */
 #include "ke_peer.h"
 
 static nts_ke_settings const usual = {.max_sessions = 400, .max_per_prefix = 300, .prefix4 = 32, .prefix6 = 64,
@@ -87,6 +88,9 @@ static void check_contents(void)
         CHECK(AES_SIV_Decrypt(siv, found, &length, master, 32, cookie + 2, 16, cookie + 18, 82, (uint8_t const *)"", 0));
         CHECK(length == 66 && memcmp(found, expected, 66) == 0);
     }
+    for (size_t at = 2; at + 16 <= sizeof expected; at += 8) /* no key stays in the loop's own memory */
+        CHECK(memmem(b.ke, sizeof *b.ke, expected + at, 16) == NULL);
+    CHECK(memmem(b.ke, sizeof *b.ke, c.response, 64) != NULL); /* but this search finds what is there */
     AES_SIV_CTX_free(siv);
     close_client(&c);
     close_bench(&b);

@@ -7,39 +7,18 @@ import os
 import signal
 import socket
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from nts.protocol import ke_server, ts_server
 from nts.server import keystore
 from nts.system import certs
 from testkit.ke_sessions import own_server, server_of, works
+from testkit.metrics import samples, scrape, value
 from testkit.processes import Suite, ask_udp, children, eventually, free_port, running_suite, workers_of
 from testkit.ts_requests import plain
-
-Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-def scrape(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        text: str = answer.read().decode()
-        return text
-
-
-def samples(port: int) -> Samples:
-    found: Samples = {}
-    for family in text_string_to_metric_families(scrape(port)):
-        for sample in family.samples:
-            found[sample.name, frozenset(sample.labels.items())] = sample.value
-    return found
-
-
-def value(port: int, name: str, **labels: str) -> float:
-    return samples(port)[name, frozenset(labels.items())]
 
 
 @pytest.fixture(scope="module")
