@@ -119,16 +119,14 @@ int nts_ke_set_key(nts_ke *ke, uint32_t id, uint8_t const *key)
     return 1;
 }
 
-void nts_ke_set_groups(nts_ke *ke, uint16_t const *both, char const *const *names, size_t n, uint16_t const *foreign,
-                       size_t m)
+void nts_ke_set_groups(nts_ke *ke, uint16_t const *ids, char const *const *names, uint8_t const *ours, size_t n)
 {
     struct ke_groups *const groups = &ke->groups;
 
-    groups->both_count = n < NTS_KE_MAX_GROUPS ? n : NTS_KE_MAX_GROUPS;
-    groups->foreign_count = m < NTS_KE_MAX_GROUPS ? m : NTS_KE_MAX_GROUPS;
-    memcpy(groups->both, both, groups->both_count * sizeof *both);
-    memcpy(groups->foreign, foreign, groups->foreign_count * sizeof *foreign);
-    for (size_t i = 0; i < groups->both_count; i++)
+    groups->count = n < NTS_KE_MAX_GROUPS ? n : NTS_KE_MAX_GROUPS;
+    memcpy(groups->ids, ids, groups->count * sizeof *ids);
+    memcpy(groups->ours, ours, groups->count);
+    for (size_t i = 0; i < groups->count; i++)
         snprintf(groups->names[i], sizeof groups->names[i], "%s", names[i]);
 }
 

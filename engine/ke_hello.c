@@ -112,7 +112,7 @@ static int ends(struct cursor const *c)
 struct findings {
     struct ke_groups const *groups;
     int versions, ntske, signatures;
-    int share; /* for a group of ours */
+    int own_shares, best; /* shares for groups of ours, and the place of the one that the reference prefers */
     uint16_t shares[NTS_KE_MAX_GROUPS]; /* their groups */
     size_t share_count;
     struct cursor list; /* supported_groups */
@@ -166,17 +166,13 @@ static int offers_ntske(struct cursor body)
     return found && !list.bad;
 }
 
-static int has_usual_groups(struct cursor body, struct findings *found)
+/* The group's place in the reference's order; -1 if it has no such group. */
+static int place_of(struct ke_groups const *groups, unsigned group)
 {
-    struct ke_groups const *const groups = found->groups;
-    struct cursor list = found->list = take_vector16(&body);
-
-    if (!is_list16(list, &body, -1))
-        return 0;
-    while (list.left != 0)
-        if (is_in(groups->foreign, groups->foreign_count, take16(&list)))
-            return 0;
-    return 1;
+    for (size_t i = 0; i < groups->count; i++)
+        if (groups->ids[i] == group)
+            return (int)i;
+    return -1;
 }
 
 /* Whether there is a share for us, no two are for the same group, and those for our groups have the right length. */
@@ -190,22 +186,24 @@ static int has_share(struct cursor body, struct findings *found)
     while (list.left != 0) {
         unsigned const group = take16(&list);
         struct cursor const share = take_vector16(&list);
+        int const place = place_of(groups, group);
         size_t wanted = 0;
 
         if (share.bad || share.left == 0 || found->share_count == NTS_KE_MAX_GROUPS ||
             is_in(found->shares, found->share_count, group))
             return 0;
         found->shares[found->share_count++] = (uint16_t)group;
-        if (!is_in(groups->both, groups->both_count, group))
+        if (place < 0 || !groups->ours[place])
             continue;
         for (size_t i = 0; i < sizeof shares / sizeof *shares; i++)
             if (shares[i].group == group)
                 wanted = shares[i].length;
         if (share.left != wanted)
             return 0;
-        found->share = 1;
+        if (found->own_shares++ == 0 || place < found->best)
+            found->best = place;
     }
-    return found->share && !list.bad;
+    return found->own_shares != 0 && !list.bad;
 }
 
 /* Whether the client supports the groups of all its shares, as it must (RFC 8446 section 4.2.8). */
@@ -232,7 +230,8 @@ static int is_usual(unsigned type, struct cursor body, struct findings *found)
     case STATUS_REQUEST:
         return body.left == sizeof ocsp && memcmp(body.at, ocsp, sizeof ocsp) == 0;
     case SUPPORTED_GROUPS:
-        return has_usual_groups(body, found);
+        found->list = take_vector16(&body);
+        return is_list16(found->list, &body, -1);
     case EC_POINT_FORMATS:
     case PSK_KEY_EXCHANGE_MODES: {
         struct cursor const list = take_vector8(&body);
@@ -290,7 +289,7 @@ static int has_usual_extensions(struct cursor list, struct findings *found)
             return 0;
         seen |= bit;
     }
-    return !list.bad && found->versions && found->ntske && found->signatures && found->share && found->list.left != 0 &&
+    return !list.bad && found->versions && found->ntske && found->signatures && found->own_shares != 0 && found->list.left != 0 &&
            supports_its_shares(found);
 }
 
@@ -311,18 +310,24 @@ static int begins_usual(uint8_t const *p, size_t n, size_t *length)
     return n < RECORD_HEADER + MESSAGE_HEADER || load16(p + 7) + RECORD_HEADER + MESSAGE_HEADER == *length;
 }
 
-/* With one share for us, there is nothing to choose. */
-static int choice_of(struct findings const *found)
+/* Whether this library is to take a group that the reference would take too. That takes its favourite of those for which
+ * there are shares, or asks for a share of a better one, if the client supports any. */
+static int has_common_group(struct findings const *found, int *choice)
 {
-    int choice = -1, count = 0;
+    struct ke_groups const *const groups = found->groups;
+    struct cursor list = found->list;
 
-    for (size_t i = found->groups->both_count; i-- != 0;) {
-        if (is_in(found->shares, found->share_count, found->groups->both[i])) {
-            choice = (int)i;
-            count++;
-        }
+    *choice = found->own_shares > 1 ? found->best : -1;
+    while (list.left != 0) {
+        int const place = place_of(groups, take16(&list));
+
+        if (place < 0 || place >= found->best)
+            continue;
+        if (!groups->ours[place])
+            return 0;
+        *choice = -1; /* the library asks for it too */
     }
-    return count > 1 ? choice : -1;
+    return 1;
 }
 
 enum ke_hello nts_ke_hello(uint8_t const *octets, size_t length, struct ke_groups const *groups, int *choice)
@@ -346,6 +351,5 @@ enum ke_hello nts_ke_hello(uint8_t const *octets, size_t length, struct ke_group
     if (!ends(&c) || version != TLS_1_2 || session.left > 32 || !is_list16(ciphers, &c, -1) || compression.left != 1 ||
         compression.at[0] != 0 || !has_usual_extensions(extensions, &found))
         return KE_HELLO_UNUSUAL;
-    *choice = choice_of(&found);
-    return KE_HELLO_USUAL;
+    return has_common_group(&found, choice) ? KE_HELLO_USUAL : KE_HELLO_UNUSUAL;
 }

@@ -19,10 +19,12 @@
 
 /* ---- ke_hello.c: ClientHellos -------------------------------------------------------------------------- */
 
+/* TLS groups of the reference, its favourite first. */
 struct ke_groups {
-    uint16_t both[NTS_KE_MAX_GROUPS], foreign[NTS_KE_MAX_GROUPS];
-    size_t both_count, foreign_count;
-    char names[NTS_KE_MAX_GROUPS][NTS_KE_TEXT]; /* of those that both have */
+    size_t count;
+    uint16_t ids[NTS_KE_MAX_GROUPS];
+    uint8_t ours[NTS_KE_MAX_GROUPS]; /* whether this library has it too */
+    char names[NTS_KE_MAX_GROUPS][NTS_KE_TEXT];
 };
 
 enum ke_hello {
@@ -31,8 +33,7 @@ enum ke_hello {
     KE_HELLO_UNUSUAL
 };
 
-/* If it is usual and has several shares for us, *choice becomes the index of the group that the reference prefers, else
- * -1. */
+/* If it is usual, *choice becomes the index of the group to take, or -1 where the library does as the reference would. */
 enum ke_hello nts_ke_hello(uint8_t const *octets, size_t length, struct ke_groups const *groups, int *choice);
 
 /* ---- ke_limits.c: who may stay ------------------------------------------------------------------------- */
@@ -120,8 +121,8 @@ static inline SSL_CTX *ke_context(nts_ke_tls *tls)
 /* A server's connection over a pair of memory BIOs; NULL when memory is short. */
 SSL *nts_ke_tls_accept(SSL_CTX *context);
 
-/* Has it take this group alone. */
-void nts_ke_tls_choose(SSL *ssl, char const *group);
+/* Has it take this group alone. The library wants its number or its name. */
+void nts_ke_tls_choose(SSL *ssl, uint16_t group, char const *name);
 void nts_ke_tls_group(SSL *ssl, char *name, size_t room);
 
 /* Takes the errors off the library's queue, the text of the first into `reason`. */

@@ -310,7 +310,7 @@ static size_t look(nts_ke *ke, nts_ke_session *s, uint32_t events)
         return 0;
     }
     if (choice >= 0)
-        nts_ke_tls_choose(s->ssl, ke->groups.names[choice]);
+        nts_ke_tls_choose(s->ssl, ke->groups.ids[choice], ke->groups.names[choice]);
     s->state = KE_HANDSHAKE;
     return (size_t)got;
 }

@@ -99,10 +99,19 @@ SSL *nts_ke_tls_accept(SSL_CTX *context)
     return ssl;
 }
 
-void nts_ke_tls_choose(SSL *ssl, char const *group)
+void nts_ke_tls_choose(SSL *ssl, uint16_t group, char const *name)
 {
-    if (SSL_set1_groups_list(ssl, group) != 1)
-        ERR_clear_error(); /* then it takes the first that the client has */
+#if defined(OPENSSL_IS_AWSLC)
+    int const ok = SSL_set1_group_ids(ssl, &group, 1) == 1;
+
+    (void)name;
+#else
+    int const ok = SSL_set1_groups_list(ssl, name) == 1;
+
+    (void)group;
+#endif
+    if (!ok)
+        ERR_clear_error(); /* then it takes the one that it likes */
 }
 
 size_t nts_ke_tls_try(nts_ke_tls *tls, uint8_t const *hello, size_t length, uint8_t *out, size_t room)
@@ -124,7 +133,9 @@ size_t nts_ke_tls_try(nts_ke_tls *tls, uint8_t const *hello, size_t length, uint
 void nts_ke_tls_group(SSL *ssl, char *name, size_t room)
 {
 #if defined(OPENSSL_IS_AWSLC)
-    char const *const found = SSL_get_group_name(SSL_get_group_id(ssl));
+    static char const *const curves[] = {"secp256r1", "secp384r1", "secp521r1"}; /* from 23 on, by OpenSSL's names */
+    unsigned const id = SSL_get_group_id(ssl);
+    char const *const found = id - 23 < 3 ? curves[id - 23] : SSL_get_group_name((uint16_t)id);
 #elif OPENSSL_VERSION_NUMBER >= 0x30200000L
     char const *const found = SSL_get0_group_name(ssl);
 #else

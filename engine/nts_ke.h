@@ -155,10 +155,9 @@ void nts_ke_set_tls(nts_ke *ke, nts_ke_tls *tls);
 /* New cookies are sealed with this key of 32 octets; NULL: there is none. Returns 0 when memory is short. */
 int nts_ke_set_key(nts_ke *ke, uint32_t id, uint8_t const *key);
 
-/* Which TLS groups both this library and the reference offer, in the order of the reference, with this library's names;
- * and which only the reference does. A ClientHello with one of the latter goes to the reference. */
-void nts_ke_set_groups(nts_ke *ke, uint16_t const *both, char const *const *names, size_t n, uint16_t const *foreign,
-                       size_t m);
+/* The TLS groups of the reference, its favourite first, with this library's names, and whether this library has them. A
+ * ClientHello goes to the reference if that would take a group which this library lacks. */
+void nts_ke_set_groups(nts_ke *ke, uint16_t const *ids, char const *const *names, uint8_t const *ours, size_t n);
 
 /* Serves these listening sockets, which must be non-blocking. nts_ke_run returns when the descriptor `also` is readable.
  * Returns 0 when there are too many, or they cannot be watched. */

@@ -68,13 +68,17 @@ def fingerprint(name: str = "_engine") -> int | None:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def _libraries(module: Module) -> tuple[list[str | Path], list[str | Path]]:
+def _libraries(module: Module, archive: Path) -> tuple[list[str | Path], list[str | Path]]:
     """Options for the compiler and for the linker."""
     other = os.environ.get("NTS_KE_TLS", "")
     if not module.tls or not other:
-        return [], ["-lssl", "-lcrypto"] if module.tls else ["-lcrypto"]
-    # Its names must not meet those of the OpenSSL that Python has.
-    return [f"-I{other}/include"], [f"{other}/lib/libssl.a", f"{other}/lib/libcrypto.a", "-Wl,--exclude-libs,ALL"]
+        return [], [archive, *(["-lssl"] if module.tls else []), "-lcrypto"]
+    # libaes_siv keeps OpenSSL's libcrypto to itself, so it is the shared one, and no name of the other library is shown
+    # to it or to Python. AWS-LC is in part C++.
+    return [f"-I{other}/include"], [
+        *(archive.with_suffix(".so"), "-Wl,-rpath,$ORIGIN/../libaes_siv"),
+        *(f"{other}/lib/libssl.a", f"{other}/lib/libcrypto.a", "-Wl,--exclude-libs,ALL", "-lstdc++"),
+    ]
 
 
 def main(name: str, target: str = "", library: str = "") -> int:
@@ -88,7 +92,7 @@ def main(name: str, target: str = "", library: str = "") -> int:
     binding = ROOT / "build" / f"{name}_binding.c"
     ffi.emit_c_code(str(binding))
     archive = Path(library) if library else ROOT / "libaes_siv" / "libaes_siv.a"
-    include, link = _libraries(module)
+    include, link = _libraries(module, archive)
     command: list[str | Path] = [
         *shlex.split(os.environ.get("CC", "cc")),
         *shlex.split(os.environ.get("CFLAGS", "-O2")),
@@ -98,7 +102,7 @@ def main(name: str, target: str = "", library: str = "") -> int:
         *(f"-I{folder}" for folder in (ROOT / "engine", ROOT / "libaes_siv", sysconfig.get_path("include"))),
         *("-o", target or ROOT / "nts" / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}", binding),
         *(ROOT / "engine" / source for source in module.sources),
-        *(archive, *link),
+        *link,
     ]
     return subprocess.run(command, check=False).returncode
 

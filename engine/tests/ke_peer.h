@@ -77,8 +77,9 @@ static inline nts_ke_tls *new_tls(void)
 
 static inline void open_bench(struct bench *b, nts_ke_settings const *settings)
 {
-    static uint16_t const both[] = {29, 23}, foreign[] = {0x11ec};
-    static char const *const names[] = {"X25519", "P-256"};
+    static uint16_t const groups[] = {0x11ec, 29, 23};
+    static char const *const names[] = {"X25519MLKEM768", "X25519", "P-256"};
+    static uint8_t const ours[] = {0, 1, 1};
     static uint8_t const master[32] = {7};
     nts_ke_settings wanted = *settings;
     socklen_t length = sizeof b->address;
@@ -96,7 +97,7 @@ static inline void open_bench(struct bench *b, nts_ke_settings const *settings)
     b->called = eventfd(1, 0); /* readable: nts_ke_run returns after each turn */
     nts_ke_count_into(b->ke, &(nts_ke_counting){.cells = b->verdicts});
     nts_ke_set_tls(b->ke, b->tls);
-    nts_ke_set_groups(b->ke, both, names, 2, foreign, 1);
+    nts_ke_set_groups(b->ke, groups, names, ours, 3);
     CHECK(nts_ke_set_key(b->ke, KEY_ID, master) && nts_ke_attach(b->ke, &b->listener, 1, b->called));
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -157,11 +157,11 @@ class KeEngine:
         if not self._lib.nts_ke_set_key(self._ke, number, key):
             raise LibraryError("the native loop cannot allocate the master key")
 
-    def set_groups(self, both: Sequence[str], foreign: Sequence[str]) -> None:
-        """Which TLS groups loop and reference offer, in the order of the reference, and which only that does."""
-        names = [self._ffi.new("char[]", name.encode()) for name in both]
-        lists = [[NUMBERS[name] for name in some] for some in (both, foreign)]
-        self._lib.nts_ke_set_groups(self._ke, lists[0], names, len(both), lists[1], len(foreign))
+    def set_groups(self, groups: Mapping[str, bool]) -> None:
+        """The TLS groups of the reference, its favourite first, and whether the loop has them too."""
+        names = [self._ffi.new("char[]", name.encode()) for name in groups]
+        ids = [NUMBERS[name] for name in groups]
+        self._lib.nts_ke_set_groups(self._ke, ids, names, list(groups.values()), len(ids))
 
     def attach(self, listeners: Iterable[socket.socket], also: int) -> None:
         """Serve these listeners. `run` returns when the descriptor `also` is readable."""

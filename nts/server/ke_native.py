@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
 from typing import Any
 
 from nts.base.errors import ConfigError, FormatError, LibraryError
@@ -24,15 +23,8 @@ from nts.server.ke_worker import Worker
 from nts.server.limits import Limits
 from nts.system import tls
 
-
-@dataclass(frozen=True)
-class Groups:
-    """TLS groups of the reference, in its order, by OpenSSL's name."""
-
-    both: tuple[str, ...]
-    """which the native loop has too"""
-    foreign: tuple[str, ...]
-    """which it has not"""
+Groups = dict[str, bool]
+"""the TLS groups of the reference by OpenSSL's name, its favourite first, and whether the native loop has them too"""
 
 
 class NativeWorker(Worker):
@@ -48,7 +40,7 @@ class NativeWorker(Worker):
         self._folder = os.fsencode(shared.worker.watcher.folder)
         self._engine = KeEngine(ke, shared.label, SESSION_TIMEOUT, LINGER_TIMEOUT, verbose=shared.worker.verbose)
         self._engine.count_into(shared.worker.counters)
-        self._engine.set_groups(groups.both, groups.foreign)
+        self._engine.set_groups(groups)
         self._refresh()
         self._engine.attach(listeners, self._epoll.fileno())
 
@@ -147,7 +139,7 @@ def choose(wanted: str, certificate: CertificateWatcher) -> tuple[Groups | None,
         name = ke_engine.library()
         native = NativeTls(*certificate.files)
         groups = _compare(native, certificate)
-        lacks = ", ".join(groups.foreign)
+        lacks = ", ".join(name for name, ours in groups.items() if not ours)
         if wanted == "auto" and lacks:
             raise LibraryError(f"the system's {name} lacks {lacks}", hint="engine = native leaves those to Python")
     except (LibraryError, ConfigError) as e:
@@ -162,4 +154,4 @@ def choose(wanted: str, certificate: CertificateWatcher) -> tuple[Groups | None,
 def _compare(native: NativeTls, certificate: CertificateWatcher) -> Groups:
     ours = ke_groups.offered(native.answer)
     theirs = ke_groups.offered(lambda hello: tls.first_answer(certificate.context, hello))
-    return Groups(tuple(g for g in theirs if g in ours), tuple(g for g in theirs if g not in ours))
+    return {name: name in ours for name in theirs}

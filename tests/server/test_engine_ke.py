@@ -53,9 +53,10 @@ def native(files: tuple[Path, Path]) -> NativeTls:
     return NativeTls(*files)
 
 
-def engine(both: Sequence[str], foreign: Sequence[str]) -> KeEngine:
+def engine(*groups: str, foreign: Sequence[str] = ()) -> KeEngine:
+    """A loop beside a reference with these groups, of which it has not the foreign ones."""
     made = KeEngine(SHIPPED, "label", SESSION_TIMEOUT, LINGER_TIMEOUT, verbose=False)
-    made.set_groups(both, foreign)
+    made.set_groups({name: name not in foreign for name in groups})
     return made
 
 
@@ -88,24 +89,30 @@ def test_the_header_has_the_names_of_the_reference_in_their_order() -> None:
 def test_what_clients_send_is_usual_and_answered(name: str, native: NativeTls) -> None:
     """ClientHellos of chrony (GnuTLS), OpenSSL's tool, Python's ssl and pyOpenSSL, which adds a post-quantum share."""
     hello = HELLOS[name]
-    made = engine(("x25519", "secp256r1"), ())
+    made = engine("x25519", "secp256r1")
     assert judged(made, hello) == USUAL
     assert {judged(made, hello[:n]) for n in range(len(hello))} == {PARTIAL}
     assert native.answer(hello)[:1] == b"\x16"
     assert judged(made, hello + b"\x14") == UNUSUAL
 
 
-def test_a_group_that_only_the_reference_has_makes_a_clienthello_unusual() -> None:
-    made = engine(("x25519", "secp256r1"), (POST_QUANTUM,))
-    assert {name for name, hello in HELLOS.items() if judged(made, hello) == UNUSUAL} == {"hello-pyopenssl"}
-    assert judged(engine(("secp521r1",), ()), HELLOS["hello-openssl"]) == UNUSUAL, "no share for a group of ours"
+def unusual(made: KeEngine) -> set[str]:
+    return {name for name, hello in HELLOS.items() if judged(made, hello) == UNUSUAL}
+
+
+def test_a_group_that_only_the_reference_has_counts_if_that_would_take_it() -> None:
+    """Clients of OpenSSL support x448 too, but have no share for it."""
+    assert unusual(engine(POST_QUANTUM, "x25519", "secp256r1", foreign=[POST_QUANTUM])) == {"hello-pyopenssl"}
+    assert unusual(engine("x25519", POST_QUANTUM, "x448", foreign=[POST_QUANTUM, "x448"])) == set()
+    assert unusual(engine("x448", "x25519", foreign=["x448"])) == set(HELLOS)
+    assert unusual(engine("secp521r1")) == set(HELLOS), "no share for a group of ours"
 
 
 @pytest.mark.parametrize(
     "octets", [b"GET / HTTP/1.1\r\n", b"\x15\x03\x01\0\x02\x02\x28", b"\x16\x02", b"\x80", b"\0" * 9]
 )
 def test_what_is_no_clienthello_is_unusual(octets: bytes) -> None:
-    assert judged(engine(("x25519",), ()), octets) == UNUSUAL
+    assert judged(engine("x25519"), octets) == UNUSUAL
 
 
 def with_extension(hello: bytes, kind: int, body: bytes) -> bytes:
@@ -125,8 +132,8 @@ def with_extension(hello: bytes, kind: int, body: bytes) -> bytes:
 @pytest.mark.parametrize("kind", [10, 13, 16, 43, 51, 41, 42, 44, 57, 0x3A3A, 0xFE0D])
 def test_an_extension_twice_or_of_another_meaning_is_unusual(kind: int) -> None:
     """Those that are there already, pre_shared_key, early_data, cookie, and some that we do not know."""
-    assert judged(engine(("x25519",), ()), with_extension(HELLOS["hello-openssl"], kind, b"")) == UNUSUAL
-    assert judged(engine(("x25519",), ()), with_extension(HELLOS["hello-openssl"], 21, bytes(100))) == USUAL
+    assert judged(engine("x25519"), with_extension(HELLOS["hello-openssl"], kind, b"")) == UNUSUAL
+    assert judged(engine("x25519"), with_extension(HELLOS["hello-openssl"], 21, bytes(100))) == USUAL
 
 
 def hellos(count: int) -> Iterator[bytes]:
@@ -143,7 +150,7 @@ def test_both_libraries_do_the_same_with_a_usual_clienthello(files: tuple[Path, 
     context, compared = tls.server_context(*files), 0
     theirs_have = ke_groups.offered(lambda hello: tls.first_answer(context, hello))
     ours_have = ke_groups.offered(native.answer)
-    made = engine([g for g in theirs_have if g in ours_have], [g for g in theirs_have if g not in ours_have])
+    made = engine(*theirs_have, foreign=[name for name in theirs_have if name not in ours_have])
     for hello in hellos(3000):
         if judged(made, hello) != USUAL:
             continue
