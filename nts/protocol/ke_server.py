@@ -119,7 +119,7 @@ class KeServer:
         return Outcome(plan.verdict, plan.response + records.encode_message(new), plan.aead)
 
     def plan(self, message: Message, *, local_address: str, ring: KeyRing) -> Outcome:
-        """How to answer a complete message, whoever sends it: all but the cookies, for which the ring must have a key."""
+        """How to answer a complete message, whoever sends it: all but the cookies. The ring needs a key for them."""
         try:
             request = parse_request(message)
         except _Refused as e:

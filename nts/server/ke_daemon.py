@@ -47,7 +47,7 @@ def serve(config: ServerConfig, *, verbose: bool, log_addresses: bool) -> None:
         console.warn(f"{ke.server_cert} {problem}: clients will refuse it")
         if ke.auto_cert:
             console.warn("move the certificate and its key away, and the next start makes a new throwaway one")
-    groups, engine_line = ke_native.choose(ke.engine, certificate)
+    groups, engine_line = ke_native.choose(ke.engine, certificate, config.keys.cookie_format)
     listen.raise_descriptor_limit()
     listeners = listen.for_key_exchange(ke.listen, ke.port)
     for listener in listeners:

@@ -10,7 +10,7 @@ import socket
 from typing import Any
 
 from nts.base.errors import ConfigError, FormatError, LibraryError
-from nts.codec.keyring import KeyRing
+from nts.codec.keyring import CookieFormat, KeyRing
 from nts.codec.records import MessageReader
 from nts.protocol import ke_server
 from nts.protocol.ke_server import Outcome, Verdict
@@ -76,7 +76,7 @@ class NativeWorker(Worker):
             return policy.fail(Verdict.BAD_REQUEST)
         assert message is not None  # the native loop asks when the request is complete, or too long
         ring = self._refresh()
-        return policy.plan(message, local_address=question.local_address, has_key=ring.current is not None)
+        return policy.plan(message, local_address=question.local_address, ring=ring)
 
     def _refresh(self) -> KeyRing:
         """Give the native loop the master key and the certificate, if they have changed."""
@@ -127,15 +127,21 @@ class NativeWorker(Worker):
 # --- which loop serves -----------------------------------------------------------------------------------------------
 
 
-def choose(wanted: str, certificate: CertificateWatcher) -> tuple[Groups | None, str]:
+def choose(
+    wanted: str, certificate: CertificateWatcher, cookie_format: CookieFormat = CookieFormat.OWN
+) -> tuple[Groups | None, str]:
     """The groups of the native loop if it is to serve, and the line that says what serves.
 
-    `certificate` follows its files for the native loop too from then on. LibraryError or ConfigError when the loop is
-    required but unusable.
+    The native loop makes cookies of our own format only. `certificate` follows its files for the native loop too from
+    then on. LibraryError or ConfigError when the loop is required but unusable.
     """
     if wanted == "python":
         return None, "engine: python (as configured)"
     try:
+        if cookie_format is not CookieFormat.OWN:
+            raise LibraryError(
+                f"the native loop makes no cookies for {cookie_format.value}", hint="engine = python makes them"
+            )
         name = ke_engine.library()
         native = NativeTls(*certificate.files)
         groups = _compare(native, certificate)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nts.base.errors import ConfigError, LibraryError
+from nts.codec.keyring import CookieFormat
 from nts.server import ke_groups, ke_native
 from nts.server.certificate import CertificateWatcher
 from nts.server.config import load
@@ -45,6 +46,15 @@ def ask_over_p256(own: Suite) -> None:
 
 def test_python_is_taken_when_it_is_asked_for(tmp_path: Path) -> None:
     assert ke_native.choose("python", watcher(tmp_path)) == (None, "engine: python (as configured)")
+
+
+def test_only_the_python_loop_makes_cookies_for_other_servers(tmp_path: Path) -> None:
+    certificate = watcher(tmp_path)
+    groups, line = ke_native.choose("auto", certificate, CookieFormat.CHRONY)
+    assert groups is None
+    assert line.startswith("engine: python (the native loop makes no cookies for chrony; ")
+    with pytest.raises(LibraryError, match="no cookies for ntpsec"):
+        ke_native.choose("native", certificate, CookieFormat.NTPSEC)
 
 
 def test_without_the_module_auto_says_so_and_native_is_an_error(
