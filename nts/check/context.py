@@ -50,9 +50,12 @@ class Turns:
             self._next.update(dict.fromkeys(wanted, turn + interval))
         if self._ended.wait(turn - now):
             raise KeyboardInterrupt
-        with self._lock:  # who comes late must not be followed too soon
-            woken = time.monotonic()
-            self._next.update((peer, max(self._next[peer], woken + interval)) for peer in wanted)
+
+    def sent(self, interval: float, peers: Iterable[Endpoint]) -> None:
+        """Count the interval from now: something was sent late, on a busy machine."""
+        with self._lock:
+            due = time.monotonic() + interval
+            self._next.update((peer, max(self._next.get(peer, due), due)) for peer in peers)
 
     def end(self) -> None:
         """Let nobody have another turn."""
@@ -81,6 +84,10 @@ class Pace:
     def wait(self, peer: Endpoint, *more: Endpoint) -> None:
         """Sleep until the next packet may go to any of these addresses."""
         self.turns.wait(self.interval, (peer, *more))
+
+    def sent(self, peer: Endpoint, *more: Endpoint) -> None:
+        """The packet has just left, so that the next one is not too early even if this one was late."""
+        self.turns.sent(self.interval, (peer, *more))
 
 
 @dataclass(frozen=True)

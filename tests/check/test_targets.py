@@ -192,6 +192,17 @@ def test_paces_that_share_their_turns_take_turns_for_each_address() -> None:
     assert time.monotonic() - begin >= 0.2
 
 
+def test_what_is_sent_late_delays_the_next() -> None:
+    place = Endpoint(family_of("127.0.0.1"), ("127.0.0.1", 123))
+    pace = Pace(0.1)
+    pace.wait(place)
+    time.sleep(0.3)  # until it is sent
+    pace.sent(place)
+    begin = time.monotonic()
+    pace.wait(place)
+    assert time.monotonic() - begin >= 0.1
+
+
 # --- servers ---------------------------------------------------------------------------------------------------------
 
 

@@ -370,6 +370,7 @@ class KeProbe:
         self.pace.wait(*endpoints)
         deadline = time.monotonic() + target.timeout
         with ke_session.connect(target.host, endpoints, deadline) as sock:
+            self.pace.sent(*endpoints)
             try:
                 sock.setblocking(False)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # one TLS record, one segment

@@ -265,6 +265,7 @@ class NtpProbe:
                 shot = _Shot(make(forge), endpoint)
             except OSError as e:
                 raise Skipped(f"could not be judged: cannot send: {e.strerror}") from None
+            self.pace.sent(endpoint)
             with shot.sock:
                 answer = shot.wait(self._target.patience)
             self._show(shot)
@@ -357,6 +358,7 @@ class NtpProbe:
                 assert self._endpoint is not None  # where the request's ticket is good
                 self.pace.wait(self._endpoint)
                 shots.append(_Shot(request, self._endpoint))
+                self.pace.sent(self._endpoint)
                 if after_block and len(shots) % BLOCK == 0:
                     after_block(shots[-BLOCK:])
             if after_block and (rest := len(shots) % BLOCK):
