@@ -57,6 +57,17 @@ def test_the_other_server_reads_a_key_before_it_is_current(tmp_path: Path) -> No
     assert is_shared(suite)
 
 
+def test_a_key_that_was_removed_leaves_the_other_servers_file_with_the_next_rotation(tmp_path: Path) -> None:
+    suite, file = shared(tmp_path), ForeignFile(CookieFormat.CHRONY, tmp_path / "ntskeys")
+    for _ in range(2):
+        assert helper(suite).returncode == ExitCode.OK
+    leaked = keystore.load(suite.keys).files[0]
+    assert leaked.key.foreign(CookieFormat.CHRONY) in peer_file.read(file)
+    leaked.path.unlink()
+    assert helper(suite).returncode == ExitCode.OK
+    assert leaked.key.key not in {k.key for k in peer_file.read(file)}
+
+
 def test_a_dry_run_says_what_would_be_written_and_run(tmp_path: Path) -> None:
     suite = shared(tmp_path, "chronyc rekey")
     done = helper(suite, "--dry-run")
