@@ -23,6 +23,7 @@ from nts.client import ke_session, ts_session
 from nts.client.state import ClientState
 from nts.codec import cookies
 from nts.codec.aead import Aead
+from nts.codec.records import encode_u16s
 from nts.system import tls
 from testkit import processes
 from testkit.raw_ke import END, GOOD_REQUEST, RawKe, record, split_records
@@ -148,6 +149,19 @@ def test_faulty_key_exchange(authority: Authority, ke: object, error: type[Excep
     assert callable(ke)
     with pair(ke(authority), authority=authority) as servers, pytest.raises(error):
         fetch(servers)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "chosen"), [("unoffered-protocol", 1, 0x8002), ("unoffered-aead", 4, Aead.AES_SIV_CMAC_384)]
+)
+def test_what_is_called_unoffered_was_not_offered(authority: Authority, name: str, kind: int, chosen: int) -> None:
+    """ntpd-rs, for one, offers protocol 0x8001."""
+    request = record(1, encode_u16s(0x8001, 0)) + record(4, encode_u16s(15), critical=False) + END
+    behaviour = find(name).ke(authority, KeBehaviour())
+    with pair(behaviour, authority=authority) as servers, RawKe(servers.ke.port).handshake() as client:
+        client.send(request)
+        records = split_records(client.receive())
+    assert [body for number, _, body in records if number == kind] == [encode_u16s(chosen)]
 
 
 def test_wrong_exporter_context_makes_naks(authority: Authority, tmp_path: Path) -> None:

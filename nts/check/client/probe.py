@@ -200,6 +200,8 @@ class ClientProbe:
 
 def _no_time(seen: Seen) -> str:
     """That the client does not even work with sound servers, and why, as far as it says."""
+    if seen.resident and seen.sessions and not seen.requests and seen.code is None:
+        return "the client makes its key exchange and then asks nobody for the time, not even sound servers"
     ended = "" if seen.code is None else f" (exit code {seen.code})"
     said = f': it says "{seen.last_words[-1]}"' if seen.last_words else ""
     return f"the client gets no time from sound servers either{ended}{said}"

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from nts.base.errors import FormatError
@@ -161,6 +161,19 @@ FAULTS.ke(
 
 # --- protocol and algorithm ------------------------------------------------------------------------------------------
 
+
+def unoffered(kind: RecordType, numbers: Iterable[int]) -> KeHandler:
+    """A sound answer but for a record that holds the first of these numbers that the client did not offer."""
+
+    def handler(talk: KeTalk) -> None:
+        request = talk.request()
+        offered = {i for r in parsed(request) if r.type == kind for i in u16_list(r)}
+        other = next(i for i in numbers if i not in offered)
+        talk.send(encoded(instead(kind, encode_u16s(other))(parsed(talk.respond(request)))) + END)
+
+    return handler
+
+
 FAULTS.ke(
     "4.1.2", "a response holds exactly one Next Protocol Negotiation record, with protocols that the client offered",
     Expected.ABORT,
@@ -169,19 +182,9 @@ FAULTS.ke(
     ("missing-next-protocol", "sends no Next Protocol Negotiation record", edited(instead(RecordType.NEXT_PROTOCOL))),
     ("no-protocol", "accepts none of the offered protocols, but sends cookies",
      edited(instead(RecordType.NEXT_PROTOCOL, b""))),
-    ("unoffered-protocol", "accepts protocol 0x8001, which was not offered",
-     edited(instead(RecordType.NEXT_PROTOCOL, encode_u16s(0x8001)))),
+    ("unoffered-protocol", "accepts a protocol that was not offered",
+     unoffered(RecordType.NEXT_PROTOCOL, range(0x8001, 0x8100))),  # for private use
 )  # fmt: skip
-
-
-def unoffered_aead(talk: KeTalk) -> None:
-    request = talk.request()
-    offered = {i for r in parsed(request) if r.type == RecordType.AEAD_ALGORITHM for i in u16_list(r)}
-    other = next(a for a in (*Aead, 0x7FFF) if a not in offered)
-    edit = instead(RecordType.AEAD_ALGORITHM, encode_u16s(other))
-    talk.send(encoded(edit(parsed(talk.respond(request)))) + END)
-
-
 FAULTS.ke(
     "4.1.5", "a response holds exactly one AEAD Algorithm Negotiation record, with one algorithm that the client"
     " offered", Expected.ABORT,
@@ -190,7 +193,8 @@ FAULTS.ke(
     ("two-aeads", "accepts two algorithms", edited(instead(RecordType.AEAD_ALGORITHM, encode_u16s(*list(Aead)[:2])))),
     ("duplicate-aead", "sends its AEAD Algorithm Negotiation record twice",
      edited(lambda records: [*records[:2], *records[1:]])),
-    ("unoffered-aead", "chooses an algorithm that was not offered", unoffered_aead),
+    ("unoffered-aead", "chooses an algorithm that was not offered",
+     unoffered(RecordType.AEAD_ALGORITHM, (*Aead, 0x7FFF))),
 )  # fmt: skip
 
 # --- keys and cookies ------------------------------------------------------------------------------------------------
