@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,9 @@ _FORBIDDEN = """
     add_key request_key keyctl
     settimeofday clock_settime sethostname setdomainname vhangup lookup_dcookie personality iopl ioperm mknod mknodat
 """
+_CLOCK = "adjtimex clock_adjtime clock_adjtime64 clock_settime clock_settime64 settimeofday stime"
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | errno.EPERM  # SCMP_ACT_ALLOW, SCMP_ACT_ERRNO
+_PRETEND = 0x00050000  # the call returns 0, and nothing is done
 _NO_SUCH_CALL = -1  # __NR_SCMP_ERROR
 
 _ffi = FFI()
@@ -118,18 +121,36 @@ def _allow(ruleset: int, path: Path, access: int) -> None:
 
 def _seccomp() -> str:
     try:
-        library: Any = _ffi.dlopen("libseccomp.so.2")
+        load = _filter(_FORBIDDEN, _REFUSE)
     except OSError:
         return "no seccomp (libseccomp.so.2 is not installed)"
-    context = library.seccomp_init(_ALLOW)
     try:
-        for name in _FORBIDDEN.split():
-            number = library.seccomp_syscall_resolve_name(name.encode())
-            if number != _NO_SUCH_CALL:  # unknown to this libseccomp
-                library.seccomp_rule_add_array(context, _REFUSE, number, 0, _ffi.NULL)
-        error = library.seccomp_load(context)
-    finally:
-        library.seccomp_release(context)
-    if error:
-        raise NTSError(f"seccomp: {os.strerror(-error)}", hint="set sandbox = no in server.ini")
+        load()
+    except OSError as e:
+        raise NTSError(f"seccomp: {e.strerror}", hint="set sandbox = no in server.ini") from None
     return "seccomp"
+
+
+def still_clock() -> Callable[[], None]:
+    """A `preexec_fn` for a new process: it and what it starts cannot touch the clock, and believe they do.
+
+    What would read how the clock is steered succeeds too, and tells nothing. OSError where libseccomp is missing.
+    """
+    return _filter(_CLOCK, _PRETEND)
+
+
+def _filter(names: str, action: int) -> Callable[[], None]:
+    """A seccomp filter of system calls, and what puts it in force (OSError). OSError without libseccomp."""
+    library: Any = _ffi.dlopen("libseccomp.so.2")
+    context = _ffi.gc(library.seccomp_init(_ALLOW), library.seccomp_release)
+    for name in names.split():
+        number = library.seccomp_syscall_resolve_name(name.encode())
+        if number != _NO_SUCH_CALL:  # unknown to this libseccomp
+            library.seccomp_rule_add_array(context, action, number, 0, _ffi.NULL)
+
+    def load() -> None:
+        error = library.seccomp_load(context)
+        if error:
+            raise OSError(-error, os.strerror(-error))
+
+    return load

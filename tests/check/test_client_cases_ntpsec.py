@@ -42,7 +42,9 @@ def test_ntpsec_is_run_and_judged(number: str, authority: Authority) -> None:
     before = time.time() - time.monotonic()
     with own_loopback():
         result = run_case(number, authority)
-    assert result.grade is Grade.PASS, [(f.grade, f.text) for f in result.findings]
+    # C20 wants port 123 too, which ntpd has itself.
+    expected = Grade.SKIP if number == "C20" else Grade.PASS
+    assert result.grade is expected, [(f.grade, f.text) for f in result.findings]
     assert abs(time.time() - time.monotonic() - before) < 0.2  # nobody has set the clock
     if number == "C20":
         skipped = [f.text for f in result.findings if f.grade is Grade.SKIP]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The client cases, C01 to C26: our servers misbehave, and the client under test is judged by what it does.
 
-recipes chronyd ntpsec   how to run a client              probe   the scene, and what was seen in it
+recipes chronyd ntpsec ntpd_rs  how to run a client       probe   the scene, and what was seen in it
 judge             judgements that cases share             others  the cases, a file for each subject
 """
 

@@ -8,6 +8,7 @@ source without a sample has given none.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pwd
 import shutil
@@ -74,8 +75,16 @@ class ChronydClient:
             command += ["-u", pwd.getpwuid(os.geteuid()).pw_name]
         return command if os.geteuid() == 0 else [*command, "-U"]
 
+    @functools.cached_property
+    def _user(self) -> list[str]:
+        """chronyc since 4.9 becomes a user who may not come near chronyd's socket, unless it is told another."""
+        told = subprocess.run(
+            [str(self._chronyc), "--help"], capture_output=True, text=True, timeout=_START, check=False
+        )
+        return ["-u", "root"] if os.geteuid() == 0 and "-u USER" in told.stdout + told.stderr else []
+
     def _ask(self, control: Path, *arguments: str) -> str | None:
-        command = [str(self._chronyc), "-n", "-c", "-h", str(control), *arguments]
+        command = [str(self._chronyc), *self._user, "-n", "-c", "-h", str(control), *arguments]
         try:
             result = subprocess.run(command, capture_output=True, text=True, timeout=_START, check=False)
         except subprocess.TimeoutExpired:

@@ -36,7 +36,7 @@ class NtpsecClient:
                 return samples.exists() and samples.stat().st_size > 0
 
             process = subprocess.Popen(
-                [*command, "-n", "-4", "-c", str(conf), "-p", f"{folder}/pid"], stdin=subprocess.DEVNULL, stdout=log,
+                [*command, "-n", "-c", str(conf), "-p", f"{folder}/pid"], stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, start_new_session=True,
             )  # fmt: skip
             try:
@@ -72,7 +72,7 @@ def _command() -> list[str]:
 
 def _configuration(place: Place, folder: str) -> list[str]:
     return [
-        "interface ignore all", "interface listen 127.0.0.1", "disable ntp", f"nts ca {place.ca}",
-        f"server {place.host}:{place.ke_port} nts iburst minpoll 0 maxpoll 0",
+        "interface ignore all", "interface listen 127.0.0.1", "interface listen ::1", "disable ntp",
+        f"nts ca {place.ca}", f"server 127.0.0.1:{place.ke_port} nts iburst minpoll 0 maxpoll 4",
         f"statsdir {folder}/", "filegen peerstats file peerstats type none enable",
     ]  # fmt: skip

@@ -5,6 +5,7 @@ examples:
   nts_check.py client --recipe ours               the clients of this suite
   nts_check.py client --recipe chronyd            chronyd, with -x, in a folder of its own
   nts_check.py client --recipe ntpsec             NTPsec's ntpd, which cannot set the clock then; as root
+  nts_check.py client --recipe ntpd-rs            ntpd-rs, which cannot set the clock then either
   nts_check.py client --command 'myclient -c {ca} {host} {ke_port}'
                                                   any client; exit code 0 means that it took the time
   nts_check.py client --ke-port 4460              tell you what to start, and wait for it, case by case
@@ -37,7 +38,7 @@ from nts.system import console
 if TYPE_CHECKING:
     from nts.check.client.recipes import Client
 
-RECIPES = ("ours", "chronyd", "ntpsec")
+RECIPES = ("ours", "chronyd", "ntpsec", "ntpd-rs")
 HOST = "127.0.0.1"
 """where our servers listen"""
 
@@ -88,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _client(args: argparse.Namespace) -> Client:
-    from nts.check.client import chronyd, ntpsec, recipes
+    from nts.check.client import chronyd, ntpd_rs, ntpsec, recipes
 
     if args.recipe == "ours":
         return recipes.ours()
@@ -96,6 +97,8 @@ def _client(args: argparse.Namespace) -> Client:
         return chronyd.ChronydClient()
     if args.recipe == "ntpsec":
         return ntpsec.NtpsecClient()
+    if args.recipe == "ntpd-rs":
+        return ntpd_rs.NtpdRsClient()
     if args.command is not None:
         if not args.command.strip():
             raise ConfigError("--command is empty", hint="nts_check.py client --help has examples")
