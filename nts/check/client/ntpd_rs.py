@@ -71,7 +71,7 @@ poll-interval-limits = {{ min = 0, max = 4 }}
 initial-poll-interval = 0
 [[source]]
 mode = "nts"
-address = "localhost:{place.ke_port}"
+address = "127.0.0.1:{place.ke_port}"
 certificate-authority = "{place.ca}"
 """
 
