@@ -15,13 +15,16 @@ SANITIZE_CFLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -
 # Tests wait more than they compute: more of them at a time than a small machine has CPUs.
 PYTEST := -m pytest -n 3 --dist loadfile
 BENCH_ARGS :=
+MATRIX_ARGS :=
+# Debian releases whose chrony, NTPsec and ntpd-rs take part, beside those of this machine.
+PEER_RELEASES := trixie sid
 export PREFIX := /usr/local
 export DESTDIR :=
-# chronyd as ./bootstrap test unpacks it where the system has none; sbin is not on every user's path.
+# chronyd and ntpd as ./bootstrap test unpacks them where the system has none; sbin is not on every user's path.
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbin
 
 STAGES := lint types ctest memcheck sanitize coverage localhost fuzz
-SHELL_SCRIPTS := bootstrap .ci/run $(wildcard tools/*.sh)
+SHELL_SCRIPTS := bootstrap .ci/run $(wildcard tools/*.sh tools/interop/peers/*)
 
 .PHONY: help
 help: ## this list
@@ -91,6 +94,11 @@ test: build dev ## all tests in Python (PYTEST_ARGS='-k name' for some)
 .PHONY: interop
 interop: build dev ## only the tests with a real chronyd
 	$(PYTHON) $(PYTEST) -m interop $(PYTEST_ARGS)
+
+.PHONY: matrix
+matrix: build dev ## every NTS server with every client: ours, chrony, NTPsec, ntpd-rs; as root (MATRIX_ARGS='--case nak')
+	@for release in $(PEER_RELEASES); do tools/peers.sh $$release || exit; done
+	$(PYTHON) -m tools.interop $(MATRIX_ARGS)
 
 .PHONY: coverage
 coverage: build dev ## all tests in Python, and how much of nts/ they run: fails under 95 %
