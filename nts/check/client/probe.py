@@ -22,6 +22,7 @@ from nts.check.model import Direction, Protocol, Skipped, Transcript
 from nts.check.peer import SOUND_KE, SOUND_NTP, Authority, KeBehaviour, KePeer, NtpBehaviour, NtpPeer, NtpTalk, pair
 from nts.check.peer.faults import Fault
 from nts.check.peer.ke import KeSession
+from nts.codec import extensions
 
 LAST_WORDS = 1.5  # seconds for the servers to notice everything that a client did before it ended
 STALLED = 5.0  # seconds without a request after which a daemon has stopped asking
@@ -66,8 +67,8 @@ class Seen:
 
     @property
     def plain_requests(self) -> list[NtpTalk]:
-        """The requests without any NTS field."""
-        return [r for r in self.requests if not any(f.type in NTS_FIELDS for f in r.fields)]
+        """The requests without any NTS field, also in front of a malformed one."""
+        return [r for r in self.requests if not any(f.type in NTS_FIELDS for f in extensions.scan(r.datagram)[0])]
 
     @property
     def spent(self) -> list[bytes]:
