@@ -17,7 +17,7 @@ PYTEST := -m pytest -n 3 --dist loadfile
 BENCH_ARGS :=
 MATRIX_ARGS :=
 # Debian releases whose chrony, NTPsec and ntpd-rs take part, beside those of this machine.
-PEER_RELEASES := trixie sid
+PEER_RELEASES := trixie forky
 export PREFIX := /usr/local
 export DESTDIR :=
 # chronyd and ntpd as ./bootstrap test unpacks them where the system has none; sbin is not on every user's path.

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# peers.sh [RELEASE]: unpack the NTS programs of a Debian release (trixie), with the libraries they need, into
+# peers.sh [RELEASE]: unpack the NTS programs of a Debian release (trixie, or a later one), with their libraries, into
 # .tools/peers/RELEASE. Nothing is installed or started. bin has what runs chronyd, ntpd and ntp-daemon there, on a Debian
 # of another age too. Done once: to have newer ones, remove the folder.
 set -eu
@@ -9,7 +9,7 @@ cd -- "$(dirname -- "$0")/.."
 
 release=${1:-trixie}
 programs='chrony ntpsec ntpd-rs'
-target=.tools/peers/$release work=$PWD/build/peers/$release
+target=.tools/peers/$release work=$PWD/build/peers/$release root=$PWD/build/peers/$release/root
 die() { printf 'peers: error: %s\n' "$*" >&2; exit 1; }
 
 [ ! -e "$target/bin" ] || exit 0
@@ -25,8 +25,8 @@ apt() { # PROGRAM ARGUMENT...
 }
 
 unpack() {
-    rm -rf "$work" "$target.new"
-    mkdir -p "$work/state/lists/partial" "$work/cache/archives/partial" "$work/packages" "$target.new/bin"
+    rm -rf "$work"
+    mkdir -p "$work/state/lists/partial" "$work/cache/archives/partial" "$work/packages" "$root/bin"
     : >"$work/status"
     # shellcheck disable=SC2016 # apt's
     mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | head -n 1)
@@ -43,20 +43,19 @@ unpack() {
     done
     # shellcheck disable=SC2086 # words
     (cd "$work/packages" && apt apt-get download $wanted) || return
-    for package in "$work"/packages/*.deb; do dpkg-deb -x "$package" "$target.new" || return; done
-    loader=$(cd "$target.new" && find usr/lib* -name 'ld-linux*.so*' -type f) && [ -n "$loader" ] || return
+    for package in "$work"/packages/*.deb; do dpkg-deb -x "$package" "$root" || return; done
+    loader=$(cd "$root" && find usr/lib* -name 'ld-linux*.so*' -type f) && [ -n "$loader" ] || return
     libraries=$(dirname "$loader")
     for program in usr/sbin/chronyd usr/bin/chronyc usr/sbin/ntpd usr/bin/ntp-daemon usr/bin/ntp-ctl; do
-        [ -e "$target.new/$program" ] || return
-        cat >"$target.new/bin/$(basename $program)" <<TEXT
+        [ -e "$root/$program" ] || return
+        cat >"$root/bin/$(basename $program)" <<TEXT
 #!/bin/sh
-root=\$(CDPATH='' cd -- "\$(dirname -- "\$0")/.." && pwd)
-exec "\$root/$loader" --library-path "\$root/$libraries" "\$root/$program" "\$@"
+here=\$(CDPATH='' cd -- "\$(dirname -- "\$0")/.." && pwd)
+exec "\$here/$loader" --library-path "\$here/$libraries" "\$here/$program" "\$@"
 TEXT
     done
-    chmod +x "$target.new"/bin/*
-    rm -rf "$work"
-    mv "$target.new" "$target"
+    chmod +x "$root"/bin/*
+    mkdir -p .tools/peers && mv "$root" "$target" && rm -rf "$work"
 }
 
 mkdir -p build/log

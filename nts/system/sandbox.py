@@ -14,7 +14,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -121,36 +120,46 @@ def _allow(ruleset: int, path: Path, access: int) -> None:
 
 def _seccomp() -> str:
     try:
-        load = _filter(_FORBIDDEN, _REFUSE)
+        library = _libseccomp()
     except OSError:
         return "no seccomp (libseccomp.so.2 is not installed)"
     try:
-        load()
+        _filter(library, _FORBIDDEN, _REFUSE)
     except OSError as e:
         raise NTSError(f"seccomp: {e.strerror}", hint="set sandbox = no in server.ini") from None
     return "seccomp"
 
 
-def still_clock() -> Callable[[], None]:
-    """A `preexec_fn` for a new process: it and what it starts cannot touch the clock, and believe they do.
+def still_clock() -> None:
+    """Keep this process and its children from the clock for good, and let them believe that they set it.
 
-    What would read how the clock is steered succeeds too, and tells nothing. OSError where libseccomp is missing.
+    What would read how the clock is steered succeeds too, and tells nothing. OSError where that cannot be done.
     """
-    return _filter(_CLOCK, _PRETEND)
+    _filter(_libseccomp(), _CLOCK, _PRETEND)
 
 
-def _filter(names: str, action: int) -> Callable[[], None]:
-    """A seccomp filter of system calls, and what puts it in force (OSError). OSError without libseccomp."""
-    library: Any = _ffi.dlopen("libseccomp.so.2")
-    context = _ffi.gc(library.seccomp_init(_ALLOW), library.seccomp_release)
-    for name in names.split():
-        number = library.seccomp_syscall_resolve_name(name.encode())
-        if number != _NO_SUCH_CALL:  # unknown to this libseccomp
-            library.seccomp_rule_add_array(context, action, number, 0, _ffi.NULL)
+def has_seccomp() -> bool:
+    """Whether this machine has libseccomp."""
+    try:
+        return bool(_libseccomp())
+    except OSError:
+        return False
 
-    def load() -> None:
+
+def _libseccomp() -> Any:
+    return _ffi.dlopen("libseccomp.so.2")
+
+
+def _filter(library: Any, names: str, action: int) -> None:
+    """Put a seccomp filter of system calls in force. OSError."""
+    context = library.seccomp_init(_ALLOW)
+    try:
+        for name in names.split():
+            number = library.seccomp_syscall_resolve_name(name.encode())
+            if number != _NO_SUCH_CALL:  # unknown to this libseccomp
+                library.seccomp_rule_add_array(context, action, number, 0, _ffi.NULL)
         error = library.seccomp_load(context)
-        if error:
-            raise OSError(-error, os.strerror(-error))
-
-    return load
+    finally:
+        library.seccomp_release(context)
+    if error:
+        raise OSError(-error, os.strerror(-error))

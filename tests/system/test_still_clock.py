@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from nts.system import sandbox
+from nts.system import still_clock
 
 # Without the right to set the clock the kernel refuses each of these, so that nothing happens to it in any case.
 _REFUSED = ("setpriv", "--bounding-set=-sys_time", "--inh-caps=-all", "--")
@@ -25,19 +25,22 @@ print("done")
 """
 
 
-def touch(*, still: bool) -> subprocess.CompletedProcess[str]:
-    command = [*_REFUSED, sys.executable, "-c", _TOUCH]
+def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=30, check=False,
-        preexec_fn=sandbox.still_clock() if still else None,
-    )  # fmt: skip
+        [*_REFUSED, *command], cwd=still_clock.FOLDER, capture_output=True, text=True, timeout=30, check=False
+    )
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="no setpriv: install util-linux")
 def test_setting_the_clock_seems_to_succeed_and_does_nothing() -> None:
-    refused = touch(still=False)
-    assert "Operation not permitted" in refused.stderr
+    touch = (sys.executable, "-c", _TOUCH)
+    assert "Operation not permitted" in run(*touch).stderr
     before = time.time() - time.monotonic()
-    done = touch(still=True)
+    done = run(*still_clock.command(*touch))
     assert (done.stdout, done.stderr) == ("done\n", "")
     assert abs(time.time() - time.monotonic() - before) < 0.2
+
+
+def test_a_program_that_is_not_there_is_named() -> None:
+    done = run(*still_clock.command("not-there"))
+    assert (done.returncode, done.stderr) == (127, "still_clock: not-there: No such file or directory\n")

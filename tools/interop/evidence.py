@@ -83,9 +83,12 @@ def collect(folder: Path, keys: list[str], ntp_port: int, key_id_octets: int) ->
     `keys` are options of decode, `key_id_octets` how many octets of a cookie name its master key.
     """
     command = [sys.executable, str(ROOT / "nts_check.py"), "decode", "capture.pcap", "--ntp-port", str(ntp_port), *keys]
-    done = subprocess.run(
-        [*command, "--json", "--show-secrets"], cwd=folder, capture_output=True, timeout=_PATIENCE, check=False
-    )
+    try:
+        done = subprocess.run(
+            [*command, "--json", "--show-secrets"], cwd=folder, capture_output=True, timeout=_PATIENCE, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise OSError(f"{folder / 'capture.pcap'} cannot be decoded within {_PATIENCE:g} s") from None
     (folder / "decoded.json").write_bytes(done.stdout)
     if not done.stdout:
         raise OSError(f"decode: {done.stderr.decode(errors='replace').strip()}")

@@ -2,7 +2,7 @@
 """Two machines on one wire: network, mount and process namespaces of their own. All of it ends with the `with` block.
 
 No packet leaves them, they write nothing but the cell's folder and a /run of their own, and no program there can touch
-the clock: what it calls to set it does nothing, and seems to succeed (nts.system.sandbox.still_clock).
+the clock: what it calls to set it does nothing, and seems to succeed (nts.system.still_clock).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from nts.system import sandbox
+from nts.system import still_clock
 from testkit.processes import children, stat_of
 
 PROGRAMS = {"unshare": "util-linux", "nsenter": "util-linux", "ip": "iproute2", "nft": "nftables", "tcpdump": "tcpdump"}
@@ -81,14 +81,14 @@ class Machine:
         """Start a program that leads a session; its output goes to a file."""
         with log.open("ab") as f:
             return subprocess.Popen(
-                self._inside(command), stdin=subprocess.DEVNULL, stdout=f, stderr=f, cwd=self.folder, env=environment,
-                start_new_session=True, preexec_fn=sandbox.still_clock(),
+                still_clock.command(*self._inside(command)), stdin=subprocess.DEVNULL, stdout=f, stderr=f,
+                cwd=still_clock.FOLDER, env=environment, start_new_session=True,
             )  # fmt: skip
 
     @staticmethod
     def stop(process: subprocess.Popen[bytes]) -> None:
         """End a program that was started here: nsenter waits for it, and would not pass a signal on."""
-        for pid in children(process.pid):
+        for pid in children(process.pid) or [process.pid]:  # it may not have come so far
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
         try:
@@ -99,9 +99,12 @@ class Machine:
 
     def run(self, *command: str, text: str = "") -> str:
         """Run a program to its end; its stdout. NetworkError."""
-        done = subprocess.run(
-            self._inside(list(command)), input=text, capture_output=True, text=True, timeout=_PATIENCE, check=False
-        )
+        try:
+            done = subprocess.run(
+                self._inside(list(command)), input=text, capture_output=True, text=True, timeout=_PATIENCE, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise NetworkError(f"{' '.join(command)}: not within {_PATIENCE:g} s") from None
         if done.returncode:
             raise NetworkError(f"{' '.join(command)}: {done.stderr.strip()}")
         return done.stdout

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from testkit.processes import ROOT
+from testkit.processes import ROOT, unmeasured
 
 _PROGRAMS = Path(__file__).with_name("peers")
 _PATIENCE = 30.0  # seconds for a program that is called and ends
@@ -46,7 +46,7 @@ class Peer:
 def _environment(path: str, values: dict[str, object]) -> dict[str, str]:
     names = ("CASE", "NAME", "CERT", "KEY", "CA", "NTP_PORT", "TIME_HOST", "AEAD")
     search = os.pathsep.join(filter(None, (path, os.environ["PATH"], "/usr/sbin", "/sbin")))
-    own = {n: v for n, v in os.environ.items() if n not in ("SSLKEYLOGFILE", "LD_PRELOAD")}
+    own = {n: v for n, v in unmeasured().items() if n not in ("SSLKEYLOGFILE", "LD_PRELOAD")}
     return {
         **own,
         "PATH": search,

@@ -173,9 +173,12 @@ class Play:
             self.restart_server()
 
     def _do(self, action: str) -> None:
-        code = self._start("server", action).wait(PATIENCE)
-        if code:
-            raise Failed(f"server: its program's {action} ends with exit code {code}")
+        process = self._start("server", action)
+        if not network.wait(lambda: process.poll() is not None, PATIENCE):
+            self._machines["server"].stop(process)
+            raise Failed(f"server: its program's {action} does not end within {PATIENCE:g} s")
+        if process.returncode:
+            raise Failed(f"server: its program's {action} ends with exit code {process.returncode}")
 
     def restart_client(self, between: Callable[[], None]) -> None:
         """Stop it, do something, start it again."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from nts.check.client.recipes import ClientResult, Enough, Place, stop, wait_until
 from nts.check.model import Skipped
-from nts.system import sandbox
+from nts.system import sandbox, still_clock
 
 _PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"))
 _ASK = 2.0  # seconds for it to tell its state
@@ -32,12 +32,8 @@ class NtpdRsClient:
         daemon = shutil.which("ntp-daemon", path=_PATH)
         if daemon is None:
             raise Skipped("there is no ntp-daemon on this machine")
-        try:
-            still_clock = sandbox.still_clock()
-        except OSError:
-            raise Skipped(
-                "there is no libseccomp on this machine, which keeps ntp-daemon from setting the clock"
-            ) from None
+        if not sandbox.has_seccomp():
+            raise Skipped("there is no libseccomp on this machine, which keeps ntp-daemon from setting the clock")
         # A Unix socket's path has 107 octets at most.
         with (
             tempfile.TemporaryDirectory(prefix="nts-", dir="/tmp") as folder,
@@ -47,8 +43,8 @@ class NtpdRsClient:
             conf, observed = Path(folder) / "ntp.toml", Path(folder) / "observe"
             conf.write_text(_configuration(place, observed))
             process = subprocess.Popen(
-                [daemon, "-c", str(conf)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                preexec_fn=still_clock,
+                still_clock.command(daemon, "-c", str(conf)), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                cwd=still_clock.FOLDER, start_new_session=True,
             )  # fmt: skip
             try:
                 wait_until(lambda: process.poll() is not None or enough(_accepted(observed)), place.seconds)
