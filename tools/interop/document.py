@@ -3,21 +3,17 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from tools.interop import page
 from tools.interop.cases import CASES
 from tools.interop.report import Record, peers, table
 
-_HEAD = """\
-# Interoperability
-
-Every NTS server with every client, each pair in two network namespaces of its own, in {count} cases.
-`make matrix` runs this, and `python -m tools.interop --report --document` wrote this page of its results. The others'
-programs are Debian's, unpacked by `tools/peers.sh`; nothing is installed, and no clock is touched. There were {peers}.
-
-```
-{table}
-```
-"""
+_ABOUT = (
+    "Every NTS server with every client, each pair in two network namespaces of its own, in {count} cases: {peers}. The"
+    " programs of the others are Debian's, unpacked by `tools/peers.sh`; nothing is installed, and no clock is touched."
+    " `make matrix` runs this, and `python -m tools.interop --report --document` wrote this page of its results."
+)
 _KEYS = """
 ## What was seen of it
 
@@ -36,7 +32,8 @@ def document(records: list[Record]) -> str:
     """The page."""
     everybody = dict.fromkeys((*peers(records)[0], *peers(records)[1]))
     lines = "\n".join(table(records, colour=False))
-    text = _HEAD.format(count=len(CASES), peers=", ".join(everybody), table=lines)
+    about = textwrap.fill(_ABOUT.format(count=len(CASES), peers=", ".join(everybody)), 120)
+    text = f"# Interoperability\n\n{about}\n\n```\n{lines}\n```\n"
     text += "\n## What failed, and whose fault it is\n\n" + _list(page.faults(records))
     text += (
         "\n## Rules that were broken\n\nThe decoder found them in the packets. Nobody stumbled over them, or the list"
