@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def main() -> int:
         if not args.report and (lack := network.missing()):
             raise NetworkError(lack)
         ran = [] if args.report else _run(parser, args)
-    except (NetworkError, NTSError, OSError) as e:
+    except (NetworkError, NTSError, OSError, subprocess.SubprocessError) as e:
         print(f"interop: error: {e}", file=sys.stderr)
         return 3
     except KeyboardInterrupt:
