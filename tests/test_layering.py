@@ -13,7 +13,7 @@ import pytest
 from testkit.processes import ROOT
 
 PACKAGE = ROOT / "nts"
-LAYERS = ("base", "codec", "protocol", "system", "server client", "api", "aio cli", "check")
+LAYERS = ("base", "codec", "protocol", "system", "server client", "api fleet", "aio cli", "check")
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms.split()}
 PURE_ROOMS = ("base", "codec", "protocol")
 IMPURE = {"socket", "ssl", "time", "os", "select", "selectors", "threading", "logging", "configparser", "OpenSSL",
@@ -32,6 +32,7 @@ CHECK_LAYERS = (
 )
 CHECK_LEVEL = {part: level for level, parts in enumerate(CHECK_LAYERS) for part in parts.split()}
 CHECK_PURE = "nts.check.model nts.check.findings nts.check.facts nts.check.remedies nts.check.decode"
+FLEET_PURE = ("nts.fleet.plan", "nts.fleet.steps", "nts.fleet.envelope")
 TWINS = ("forge", "answer", "judge", "probe")
 DECODE_LAYERS = (
     "files",
@@ -111,6 +112,14 @@ def test_module_imports_only_from_its_own_layer_and_lower_ones(name: str) -> Non
 @pytest.mark.parametrize("wanted", [r for r in LEVEL if r != "check"])
 def test_a_room_has_no_import_cycle(wanted: str) -> None:
     assert not find_cycle({n: IMPORTS[n] for n in of_room(MODULES, wanted)})
+
+
+@pytest.mark.parametrize("name", FLEET_PURE)
+def test_what_the_model_checker_runs_owns_no_io(name: str) -> None:
+    inside = {n for n in IMPORTS[name] if n.startswith("nts.fleet.")}
+    assert inside <= set(FLEET_PURE)
+    assert not IMPORTS[name] & IMPURE
+    assert {room(n) for n in IMPORTS[name]} - {""} <= {*PURE_ROOMS, "fleet"}
 
 
 def is_pure(name: str) -> bool:

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: MIT
+"""What a fleet agrees on: the plan, and what its members acknowledge. Values, and their form in the store.
+
+Times are seconds of the fleet's clock, which only leaders advance and which never runs faster than time passes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeVar
+
+from nts.base.errors import FormatError
+from nts.codec.keyring import MASTER_KEY_LENGTH, KeyRing, MasterKey
+
+T = TypeVar("T")
+
+
+class Phase(str, Enum):
+    """What servers do with a key."""
+
+    STAGED = "staged"
+    """open cookies"""
+    ACTIVE = "active"
+    """open cookies, and seal them; one key"""
+    OLD = "old"
+    """open cookies"""
+
+
+@dataclass(frozen=True)
+class FleetKey:
+    """A master key and its phase."""
+
+    master: MasterKey
+    phase: Phase
+    since: int
+    """when it came into this phase"""
+    until: int | None = None
+    """when an old key goes; None for others, and as long as a member may still seal with it"""
+
+    @property
+    def name(self) -> str:
+        return f"{self.master.id:04x}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The keys of a fleet and its members."""
+
+    fleet: str
+    """a random name that no other fleet has"""
+    version: int
+    """grows with each change of the keys; members acknowledge it"""
+    life: int
+    """seconds for which a cookie is promised to work"""
+    max_keys: int
+    """the most keys that there are at a time, staged and old ones included"""
+    spread: int | None
+    """seconds in which a new version reaches all members; None: they acknowledge it"""
+    seen: int | None
+    """when a leader first saw this version, for `spread`"""
+    members: tuple[tuple[str, str], ...]
+    """name and token of each, sorted"""
+    keys: tuple[FleetKey, ...]
+    """oldest first: old ones, the active one, the staged one"""
+
+    def of(self, phase: Phase) -> tuple[FleetKey, ...]:
+        """The keys in a phase."""
+        return tuple(k for k in self.keys if k.phase is phase)
+
+    @property
+    def active(self) -> FleetKey:
+        return self.of(Phase.ACTIVE)[0]
+
+    @property
+    def staged(self) -> FleetKey | None:
+        return next(iter(self.of(Phase.STAGED)), None)
+
+    @property
+    def ring(self) -> KeyRing:
+        """The keys as servers use them."""
+        sealing = (*self.of(Phase.OLD), self.active)
+        return KeyRing(tuple(k.master for k in sealing), tuple(k.master for k in self.of(Phase.STAGED)))
+
+    @property
+    def tokens(self) -> dict[str, str]:
+        return dict(self.members)
+
+
+@dataclass(frozen=True)
+class Ack:
+    """What a member says it holds."""
+
+    token: str
+    """of the joining that it belongs to"""
+    version: int
+    holds: tuple[str, ...] = ()
+    """for people: the keys, with their phase"""
+    wraps: tuple[str, ...] = ()
+    """the wrapping keys that it can open plans with"""
+    at: int = field(default=0, compare=False)
+    """for people: when, by the member's clock, in seconds since 1970"""
+
+
+# --- their form in the store: JSON, and octets to be encrypted --------------------------------------------------------
+
+
+def encode_plan(plan: Plan) -> tuple[str, bytes]:
+    """What everybody may read, and the keys."""
+    public = {
+        "fleet": plan.fleet, "version": plan.version, "life": plan.life, "max_keys": plan.max_keys,
+        "spread": plan.spread, "seen": plan.seen, "members": dict(plan.members),
+        "keys": [[k.name, k.phase.value, k.since, k.until] for k in plan.keys],
+    }  # fmt: skip
+    return json.dumps(public), b"".join(k.master.key for k in plan.keys)
+
+
+def decode_plan(public: str, secret: bytes) -> Plan:
+    """FormatError when this is no plan."""
+    return _decoded("plan", lambda: _plan(json.loads(public), secret))
+
+
+def _plan(read: dict[str, Any], secret: bytes) -> Plan:
+    masters = [secret[i : i + MASTER_KEY_LENGTH] for i in range(0, len(secret), MASTER_KEY_LENGTH)]
+    keys = tuple(
+        FleetKey(MasterKey(int(name, 16), master), Phase(phase), int(since), until)
+        for (name, phase, since, until), master in zip(read.pop("keys"), masters, strict=True)
+    )
+    plan = Plan(**{**read, "members": tuple(sorted(read["members"].items())), "keys": keys})
+    if len(plan.of(Phase.ACTIVE)) != 1 or len(plan.of(Phase.STAGED)) > 1:
+        raise ValueError
+    return plan
+
+
+def encode_ack(ack: Ack) -> str:
+    return json.dumps([ack.token, ack.version, ack.holds, ack.wraps, ack.at])
+
+
+def decode_ack(text: str) -> Ack:
+    """FormatError when this is no acknowledgement."""
+
+    def read() -> Ack:
+        token, version, holds, wraps, at = json.loads(text)
+        return Ack(str(token), int(version), tuple(holds), tuple(wraps), int(at))
+
+    return _decoded("acknowledgement", read)
+
+
+def decode_clock(text: str) -> int:
+    """FormatError when this is no number of seconds."""
+    return _decoded("clock", lambda: int(text))
+
+
+def _decoded(what: str, read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise FormatError(f"the {what} in the store has another form than this version writes") from None
