@@ -240,6 +240,36 @@ def activate(folder: Path, max_keys: int, announce: Announce = lambda _: None) -
         return result
 
 
+def install(folder: Path, ring: KeyRing) -> list[str]:
+    """Make the folder hold exactly these keys, for a fleet whose plan they are. Returns what was done, in words.
+
+    In an order in which no server ever seals with a key that is neither the current one before nor the one after: the
+    current key is written first and made the newest file, and what has to go goes last.
+    """
+    with _locked(folder):
+        snapshot, done = load(folder), list[str]()
+        there = {f.path.name: f for f in (*snapshot.files, *snapshot.staged)}
+        *old, current = ((f"{k.id:04x}{_KEY}", k) for k in ring.keys)
+        staged = [(f"{k.id:04x}{_STAGED}", k) for k in ring.openers[: -len(ring.keys)]]
+        newest = max(time.time_ns(), *(f.mtime_ns + 1 for f in snapshot.files), 0)
+        for name, key in (current, *reversed(old), *staged):
+            is_current = name == current[0]
+            if name not in there or there[name].key != key:
+                mtime_ns = newest if is_current or name.endswith(_STAGED) else newest - ntp.NS
+                files.rename(_write(folder, key, mtime_ns), folder / name)
+                done.append(f"wrote {name}")
+            elif is_current and snapshot.files[-1].path.name != name:
+                os.utime(there[name].path, ns=(newest, newest))
+                done.append(f"made {name} current")
+        for path in key_paths(folder):
+            if path.name not in dict((current, *old, *staged)):
+                path.unlink()
+                done.append(f"removed {path.name}")
+        if done:
+            files.sync_folder(folder)
+        return done
+
+
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Create the folder if necessary, and hold its lock. Turns OSError into ConfigError."""
