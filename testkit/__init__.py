@@ -10,6 +10,11 @@
     processes         the suite's scripts and servers as processes
     machine           a machine of a test's own, with system folders that forget what was written
     activation        processes to which sockets are passed, as a service manager does
+    etcd              three real members of etcd
+    hosts             hosts of a test's own, in network namespaces
+    fleets            a fleet of real servers and agents on such hosts
+    fleet_load        a client that brings young and old cookies to all servers of a fleet
+    folder_fleets     members of a fleet whose plan lies in a folder
     engine            the native engine, step by step, without sockets and with them
     engine_packets    packets that it covers, bad ones, and those that it must hand over
     engine_parity     the native engine beside the reference

@@ -23,6 +23,11 @@ _ffi = FFI()
 _ffi.cdef("int unshare(int flags); int setns(int fd, int type);")
 
 
+def libc() -> Any:
+    """The C library's unshare() and setns()."""
+    return _ffi.dlopen(None)
+
+
 def nft(rules: str) -> None:
     """Load a script of nftables in this thread's network. Skips where there is no nft, or it is not allowed."""
     program = shutil.which("nft", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
@@ -44,11 +49,10 @@ def own_loopback() -> Iterator[None]:
 @contextlib.contextmanager
 def own_network() -> Iterator[None]:
     """This thread, and what it starts, in a network namespace with nothing but a loopback interface that is down."""
-    libc: Any = _ffi.dlopen(None)
     with open("/proc/thread-self/ns/net", "rb") as home:  # noqa: PTH123 - a descriptor is all that is wanted
-        if libc.unshare(CLONE_NEWNET) != 0:
+        if libc().unshare(CLONE_NEWNET) != 0:
             pytest.skip(f"no network namespace of one's own: {os.strerror(_ffi.errno)} (needs root)")
         try:
             yield
         finally:
-            assert libc.setns(home.fileno(), CLONE_NEWNET) == 0
+            assert libc().setns(home.fileno(), CLONE_NEWNET) == 0

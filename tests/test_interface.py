@@ -14,7 +14,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,13 @@ from nts.check.client import CASES
 from nts.check.peer.faults import FAULTS
 from nts.check.server import CHECKS
 from nts.client.finding_texts import FINDINGS
+from nts.fleet import config as fleet_config
 from nts.server import config
 from testkit import captures
 from testkit.captures import frame, made_session, packets, pcap, udp
 from testkit.command_lines import parser_of
 from testkit.packets import CURRENT_KEY, REQUEST, answer
-from testkit.processes import ROOT, Suite, run, running_suite
+from testkit.processes import ROOT, Suite, run, running_suite, write_ini
 from testkit.raw_ke import AEAD_15, END, GOOD_REQUEST, NEXT_PROTOCOL_NTPV4, record
 
 SNAPSHOT = ROOT / "tests/data/interface.json"
@@ -130,6 +131,16 @@ def capture(folder: Path) -> list[object]:
     return [folder / "nts.pcap", "--keylog", folder / "keys.log", "--master-keys", folder / "master"]
 
 
+def small_fleet(folder: Path) -> Path:
+    """The fleet.ini of a fleet of one member in a folder."""
+    (folder / "fleet").mkdir()
+    write_ini(folder / "fleet" / "server.ini", keys={"master_keys_dir": "keys"})
+    fleet = {"backend": "folder", "name": "a", "lead": "yes"}
+    ini = write_ini(folder / "fleet" / "fleet.ini", fleet=fleet, folder={"path": "shared"})
+    assert run("fleet_helper.py", "-c", ini, "init").returncode == 0
+    return ini
+
+
 def json_products(suite: Suite) -> dict[str, Any]:
     """Everything that can be had with --json, from servers without fault."""
     where = ("-c", suite.ca, "localhost", suite.ke_port)
@@ -148,6 +159,7 @@ def json_products(suite: Suite) -> dict[str, Any]:
             ("server_helper.py status", [suite.ini]),
             ("server_helper.py status, no certificate", [bare]),
             ("server_helper.py check", [suite.ini]),
+            ("fleet_helper.py status", ["-c", small_fleet(folder)]),
             ("nts_check.py server", [*where, *few, "--verbose"]),
             ("nts_check.py client", ["--recipe", "ours", "--only", "C15", "--verbose"]),
             ("nts_check.py decode", capture(folder)),
@@ -177,12 +189,20 @@ def exit_codes(_suite: Suite) -> dict[str, int]:
     return {code.name: int(code) for code in ExitCode}
 
 
-def server_ini(_suite: Suite) -> dict[str, dict[str, str]]:
+def options_of(sections: Mapping[str, type[Any]]) -> dict[str, dict[str, str]]:
     """Each option with its default."""
     return {
         section: {config.option_name(option): option.metadata["default"] for option in dataclasses.fields(kind)}
-        for section, kind in config.SECTIONS.items()
+        for section, kind in sections.items()
     }
+
+
+def server_ini(_suite: Suite) -> dict[str, dict[str, str]]:
+    return options_of(config.SECTIONS)
+
+
+def fleet_ini(_suite: Suite) -> dict[str, dict[str, str]]:
+    return options_of(fleet_config.SECTIONS)
 
 
 def client_ini(suite: Suite) -> dict[str, list[str]]:
@@ -201,6 +221,7 @@ PARTS: dict[str, Callable[[Suite], Any]] = {
     "checks and faults": names,
     "exit codes": exit_codes,
     "server.ini": server_ini,
+    "fleet.ini": fleet_ini,
     "client.ini": client_ini,
 }
 

@@ -77,6 +77,8 @@ def test_the_shell_understands_its_completion(made: Path, shell: str) -> None:
         ("nts-check mis", {"misbehave"}),
         ("nts-check server --fa", {"--facts", "--fast"}),
         ("nts-server-helper st", {"status"}),
+        ("nts-fleet-helper rot", {"rotate"}),
+        ("nts-fleet-helper leave --f", {"--force"}),
         ("ntske-server --log-format j", {"json"}),
         ("ntske-client --ca pypro", {"pyproject.toml"}),
         ("ntsts-server pypro", {"pyproject.toml"}),

@@ -25,7 +25,7 @@ remove() {
 }
 
 command_of() { # SCRIPT.py: as pip names it (nts.system.console)
-    basename "$1" .py | sed 's/^server_/nts-server-/; s/_/-/g'
+    basename "$1" .py | sed 's/^\(server\|fleet\)_/nts-\1-/; s/_/-/g'
 }
 
 place() { # where a file of deploy/ goes

@@ -327,7 +327,7 @@ def load(path: Path) -> ServerConfig:
     for section in parser.sections():
         if section not in SECTIONS:
             raise ConfigError(f"{path}: unknown section [{section}]; the sections are {', '.join(SECTIONS)}")
-    config = ServerConfig(path, **{name: _read_section(parser, name, path) for name in SECTIONS})
+    config = ServerConfig(path, **{name: read_section(parser, name, kind, path) for name, kind in SECTIONS.items()})
     if config.ntske.auto_cert and config.ntske.root_ca is None:
         raise ConfigError(f"{path}: [ntske] auto_cert = yes needs root_ca, the file of the throwaway CA")
     if problem := config.keys.format_problem(config.ntske.aeads):
@@ -340,10 +340,10 @@ def option_name(option: Field[Any]) -> str:
     return option.name.removesuffix("_")
 
 
-def _read_section(parser: ConfigParser, section: str, path: Path) -> Any:
+def read_section(parser: ConfigParser, section: str, kind: type[Any], path: Path) -> Any:
     """The options of a section, which may be missing, as the dataclass for it."""
     values: dict[str, Any] = {}
-    for option in fields(SECTIONS[section]):
+    for option in fields(kind):
         name = option_name(option)
         text = parser.get(section, name, fallback=option.metadata["default"]).strip()
         try:
@@ -352,11 +352,11 @@ def _read_section(parser: ConfigParser, section: str, path: Path) -> Any:
             excerpt = text if len(text) <= 100 else text[:97] + "..."
             raise ConfigError(f"{path}: [{section}] {name} = {excerpt!r}: {e}") from None
         values[option.name] = _from_folder(path.parent, value)
-    known = [option_name(option) for option in fields(SECTIONS[section])]
+    known = [option_name(option) for option in fields(kind)]
     for name in parser[section] if parser.has_section(section) else ():
         if name not in known:
             raise ConfigError(f"{path}: unknown option {name} in [{section}]; the options are {', '.join(known)}")
-    return SECTIONS[section](**values)
+    return kind(**values)
 
 
 def _from_folder(folder: Path, value: Any) -> Any:

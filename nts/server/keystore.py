@@ -252,15 +252,15 @@ def install(folder: Path, ring: KeyRing) -> list[str]:
         *old, current = ((f"{k.id:04x}{_KEY}", k) for k in ring.keys)
         staged = [(f"{k.id:04x}{_STAGED}", k) for k in ring.openers[: -len(ring.keys)]]
         newest = max(time.time_ns(), *(f.mtime_ns + 1 for f in snapshot.files), 0)
-        for name, key in (current, *reversed(old), *staged):
-            is_current = name == current[0]
+        if snapshot.files and (snapshot.files[-1].path.name, snapshot.files[-1].key) == current:
+            newest = snapshot.files[-1].mtime_ns
+        elif current[0] in there and there[current[0]].key == current[1]:
+            os.utime(there[current[0]].path, ns=(newest, newest))
+            done.append(f"made {current[0]} current")
+        for name, key in (current, *old, *staged):
             if name not in there or there[name].key != key:
-                mtime_ns = newest if is_current or name.endswith(_STAGED) else newest - ntp.NS
-                files.rename(_write(folder, key, mtime_ns), folder / name)
+                files.rename(_write(folder, key, newest - ntp.NS * (name in dict(old))), folder / name)
                 done.append(f"wrote {name}")
-            elif is_current and snapshot.files[-1].path.name != name:
-                os.utime(there[name].path, ns=(newest, newest))
-                done.append(f"made {name} current")
         for path in key_paths(folder):
             if path.name not in dict((current, *old, *staged)):
                 path.unlink()

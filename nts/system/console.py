@@ -40,6 +40,7 @@ COMMANDS = {
     "ntske_server": "ntske-server",
     "ntsts_server": "ntsts-server",
     "server_helper": "nts-server-helper",
+    "fleet_helper": "nts-fleet-helper",
     "nts_check": "nts-check",
 }
 """the scripts, and the commands that pip makes of them"""

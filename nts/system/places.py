@@ -21,3 +21,8 @@ def client_ini(host: str = "") -> Path:
         return ROOT / name
     state = Path(os.environ.get("XDG_STATE_HOME", ""))
     return (state if state.is_absolute() else Path.home() / ".local/state") / "nts" / name
+
+
+def fleet_ini() -> Path:
+    """The configuration of the fleet's helper."""
+    return ROOT / "fleet.ini" if IS_CHECKOUT else Path("/etc/nts/fleet.ini")

@@ -26,6 +26,7 @@ SCRIPTS = (
     "ntske_client.py",
     "ntsts_client.py",
     "server_helper.py",
+    "fleet_helper.py",
     "nts_check.py",
 )
 
@@ -40,7 +41,11 @@ def test_help_has_worked_examples(script: str) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_the_wrong_interpreter_is_one_line_that_names_the_remedy(script: str) -> None:
-    arguments = {"ntske_client.py": ["localhost"], "nts_check.py": ["server", "localhost"]}.get(script, [])
+    arguments = {
+        "ntske_client.py": ["localhost"],
+        "nts_check.py": ["server", "localhost"],
+        "fleet_helper.py": ["status"],
+    }.get(script, [])
     done = subprocess.run(
         [sys.executable, "-S", str(ROOT / script), *arguments], capture_output=True, text=True, timeout=30, check=False
     )

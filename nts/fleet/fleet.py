@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""The fleet as its members see it: plan, acknowledgements and clock, sealed on the way into the store, and checked on
+the way out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nts.base.errors import ConfigError, NTSError
+from nts.fleet.envelope import Random, Wrapping, wrap_of
+from nts.fleet.plan import Ack, Plan, decode_ack, decode_clock, decode_plan, encode_ack, encode_plan
+from nts.fleet.steps import NotNow
+from nts.fleet.store import Store
+
+PLAN, LEADER, CLOCK, ACKS, ALIVE = "shared/plan", "shared/leader", "clock", "acks/", "alive/"
+_TRIES = 20
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What is under `shared/`, as of one moment."""
+
+    plan: Plan
+    revision: int
+    """of the plan"""
+    value: bytes
+    """of the plan, as it lies in the store"""
+    leader: tuple[bytes, int] | None
+    """the leader's value and its revision"""
+
+
+class Fleet:
+    """A store, and the wrapping keys for it."""
+
+    def __init__(self, store: Store, wrapping: Callable[[], Wrapping], random: Random) -> None:
+        """`wrapping` reads the wrapping keys, each time."""
+        self.store, self.wrapping, self.random = store, wrapping, random
+        self._wrap = ""
+        """the key that the plan was sealed with at the last look, and that all members have"""
+
+    def shared(self) -> Shared:
+        """ConfigError when there is no plan yet, NotOurs when it is not genuine."""
+        found = self.store.read("shared/")
+        if PLAN not in found:
+            raise ConfigError("there is no fleet here yet", hint="fleet_helper.py init makes one")
+        plan, leader = found[PLAN], found.get(LEADER)
+        return Shared(self.opened(plan.value), plan.revision, plan.value, leader and (leader.value, leader.revision))
+
+    def opened(self, value: bytes) -> Plan:
+        """The plan of a value. NotOurs when it is not genuine."""
+        plan = decode_plan(*self.wrapping().open(PLAN, value))
+        self._wrap = wrap_of(value)
+        return plan
+
+    def _seal(self, name: str, public: str, secret: bytes = b"", wrap: str = "") -> bytes:
+        wrapping = self.wrapping()
+        return wrapping.seal(name, public, secret, self.random, wrap or self._wrap or wrapping.ids[-1])
+
+    def sealed(self, plan: Plan, wrap: str = "") -> bytes:
+        """The plan's value, sealed with the key that it was sealed with, or with another one."""
+        return self._seal(PLAN, *encode_plan(plan), wrap)
+
+    def create(self, plan: Plan) -> bool:
+        """Whether this is the first plan now."""
+        return self.store.write({PLAN: self.sealed(plan)}, {PLAN: 0})
+
+    def change(self, change: Callable[[Plan], Plan]) -> Plan:
+        """Change the plan, and return it. `change` may be asked again, and may raise an NTSError."""
+        for _ in range(_TRIES):
+            now = self.shared()
+            plan = change(now.plan)
+            if plan == now.plan or self.store.write({PLAN: self.sealed(plan)}, {PLAN: now.revision}):
+                return plan
+        raise NotNow("the plan is changed by others all the time", hint="try again")
+
+    def acks(self, since: int = 0) -> tuple[dict[str, Ack], int]:
+        """The acknowledgements, and the highest revision among them. What is not genuine counts as none."""
+        wrapping, acks, highest = self.wrapping(), dict[str, Ack](), since
+        for name, item in self.store.read(ACKS, since).items():
+            highest = max(highest, item.revision)
+            try:
+                acks[name.removeprefix(ACKS)] = decode_ack(wrapping.open(name, item.value)[0])
+            except NTSError:
+                continue
+        return acks, highest
+
+    def acknowledge(self, name: str, ack: Ack) -> None:
+        self.store.write({ACKS + name: self._seal(ACKS + name, encode_ack(ack))}, {})
+
+    def clock(self) -> int:
+        """Seconds, as the leader wrote them last."""
+        found = self.store.read(CLOCK)
+        return decode_clock(self.wrapping().open(CLOCK, found[CLOCK].value)[0]) if CLOCK in found else 0
+
+    def clock_value(self, seconds: int) -> bytes:
+        return self._seal(CLOCK, str(seconds))
+
+    def alive(self) -> set[str]:
+        """The members whose agents run."""
+        return {name.removeprefix(ALIVE) for name in self.store.read(ALIVE)}
+
+    def declare_alive(self, name: str) -> None:
+        """For as long as `store.beat` is called."""
+        self.store.write({ALIVE + name: b""}, {}, mortal=True)

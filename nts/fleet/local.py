@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""What the fleet changes on this host: the servers' keys, and the file in which the agent remembers the plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from nts.base.errors import ConfigError
+from nts.codec.keyring import KeyRing
+from nts.server import keystore
+from nts.system import files, privileges
+
+
+class Target(Protocol):
+    """Where servers find their keys."""
+
+    def apply(self, ring: KeyRing) -> list[str]:
+        """Let servers use these keys and no others, from their next request on. Returns what had to be changed.
+
+        At no instant does a key seal that is not the last one of the ring, or of the ring before. ConfigError when it
+        cannot be done; then everything is as before, or some keys are there that are not needed.
+        """
+
+    def keys(self) -> KeyRing:
+        """What servers use now."""
+
+
+class MasterKeys:
+    """The folder of our own servers."""
+
+    def __init__(self, folder: Path, user: str) -> None:
+        self._folder, self._user = folder, user
+
+    def apply(self, ring: KeyRing) -> list[str]:
+        is_new = not self._folder.exists()
+        done = keystore.install(self._folder, ring)
+        if is_new:
+            privileges.give(self._user, self._folder, *self._folder.iterdir())
+        return done
+
+    def keys(self) -> KeyRing:
+        return keystore.load(self._folder).ring
+
+
+class Memory:
+    """The last plan that was carried out, as it lay in the store: sealed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load(self) -> bytes | None:
+        """None when there is none. ConfigError when it cannot be read."""
+        return files.read(self._path) if self._path.exists() else None
+
+    def save(self, value: bytes) -> None:
+        """ConfigError when it cannot be written."""
+        try:
+            files.make_folder(self._path.parent, 0o755)
+            fresh = self._path.with_name(f".{self._path.name}.new")
+            files.write_private(fresh, value.decode())
+            files.rename(fresh, self._path)
+        except OSError as e:
+            raise ConfigError(f"cannot write {self._path}: {e.strerror}") from None
+
+    def forget(self) -> None:
+        self._path.unlink(missing_ok=True)
