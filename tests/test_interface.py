@@ -133,7 +133,7 @@ def capture(folder: Path) -> list[object]:
 
 def small_fleet(folder: Path) -> Path:
     """The fleet.ini of a fleet of one member in a folder."""
-    (folder / "fleet").mkdir()
+    (folder / "fleet" / "shared").mkdir(parents=True)
     write_ini(folder / "fleet" / "server.ini", keys={"master_keys_dir": "keys"})
     fleet = {"backend": "folder", "name": "a", "lead": "yes"}
     ini = write_ini(folder / "fleet" / "fleet.ini", fleet=fleet, folder={"path": "shared"})

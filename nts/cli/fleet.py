@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from nts.base.errors import NO_HINT, ConfigError, ExitCode
+from nts.base.errors import NO_HINT, ConfigError
 from nts.base.text import about, counted
 from nts.codec.keyring import MASTER_KEY_LENGTH, MasterKey
 from nts.fleet import steps
@@ -153,8 +153,9 @@ def rotate_every(config: FleetConfig, every: int) -> None:
 def _stage_if_due(fleet: Fleet, every: int) -> None:
     plan, clock = fleet.shared().plan, fleet.clock()
     if steps.is_due(plan, clock, every):
-        plan = fleet.change(lambda p: steps.stage(p, _fresh(p), clock) if steps.is_due(p, clock, every) else p)
-        if plan.staged:
+        new = _fresh(plan)
+        plan = fleet.change(lambda p: steps.stage(p, new, clock) if steps.is_due(p, clock, every) else p)
+        if plan.staged and plan.staged.master == new:  # else another one was first
             console.say(f"key {plan.staged.name} is staged: the last rotation was {about(every)} ago")
     elif clock - plan.active.since >= 2 * every:
         console.warn_now_and_then("overdue", "the rotation is overdue: fleet_helper.py status says what it waits for")
@@ -176,23 +177,31 @@ def revoke(config: FleetConfig, name: str) -> None:
         raise NotNow(f"these still have key {name}: {', '.join(late)}", hint="stop the servers there")
 
 
-def rewrap(config: FleetConfig, *, stage: bool) -> int:
+def rewrap(config: FleetConfig, *, stage: bool) -> None:
     """Make a new wrapping key (`stage`), or seal the plan with the newest one once every member has it."""
     path = config.fleet.wrapping_key
     if stage:
         _append(path, os.urandom(32).hex())
         print(f"added a wrapping key to {path}: bring the file to all members, then: fleet_helper.py rewrap")
-        return ExitCode.OK
+        return
     fleet, newest = config.open(), config.wrapping().ids[-1]
     now, (acks, _) = fleet.shared(), fleet.acks()
     without = [n for n, _ in now.plan.members if n not in acks or newest not in acks[n].wraps]
     if without and now.plan.spread is None:
         raise NotNow(f"these have not said that they have wrapping key {newest}: {', '.join(without)}",
                      hint=f"bring {path} there; their agents notice within a poll")  # fmt: skip
-    if not fleet.store.write({PLAN: fleet.sealed(now.plan, newest)}, {PLAN: now.revision}):
+    if not fleet.rewrap(now, newest):
         raise NotNow("the plan has just been changed", hint="try again")
-    print(f"the plan is sealed with wrapping key {newest}; the lines before the last in {path} may go, everywhere")
-    return ExitCode.OK
+    print(f"the plan is sealed with wrapping key {newest}")
+    late, end = fleet.sealed_otherwise(newest), time.monotonic() + 2 * config.fleet.poll
+    while late and time.monotonic() < end:
+        fleet.store.wait(_PAUSE)
+        late = fleet.sealed_otherwise(newest)
+    if late:
+        raise NotNow(
+            f"these still use another wrapping key: {', '.join(late)}", hint="keep all lines of the file for now"
+        )
+    print(f"all members use it; the lines before the last in {path} may go, everywhere")
 
 
 def _append(path: Path, line: str) -> None:

@@ -17,7 +17,8 @@ from nts.system import places
 def run(args: argparse.Namespace) -> int:
     """Its exit code. NTSError when it fails."""
     config = fleet_config.load(args.config or places.fleet_ini(), args.backend)
-    return _COMMANDS[args.command](config, args) or ExitCode.OK
+    _COMMANDS[args.command](config, args)
+    return ExitCode.OK
 
 
 def _init(config: FleetConfig, args: argparse.Namespace) -> None:
@@ -50,7 +51,7 @@ def _leave(config: FleetConfig, args: argparse.Namespace) -> None:
     fleet.leave(config, args.member or config.name, force=args.force)
 
 
-_COMMANDS: dict[str, Callable[[FleetConfig, argparse.Namespace], int | None]] = {
+_COMMANDS: dict[str, Callable[[FleetConfig, argparse.Namespace], None]] = {
     "init": _init,
     "join": lambda config, args: fleet.join(config, force=args.force),
     "leave": _leave,

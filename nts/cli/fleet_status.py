@@ -6,9 +6,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from nts.base.text import about
 from nts.fleet import steps
 from nts.fleet.fleet import Fleet
@@ -64,15 +61,19 @@ def show(found: dict[str, Any]) -> None:
         print(f"key {key['id']}: {key['phase']} for {about(key['age_seconds'])}{rest}")
     if found["waits_for"]:
         print(f"waits for {', '.join(found['waits_for'])}")
-    table = Table("member", "agent", "version", "behind", "acknowledged", "holds", box=None, pad_edge=False)
+    rows = [("member", "agent", "version", "behind", "acknowledged", "holds")]
     for member in found["members"]:
-        ago = member["acknowledged_seconds_ago"]
-        table.add_row(
-            member["name"],
-            member["agent"],
-            "-" if member["version"] is None else str(member["version"]),
-            str(member["behind"]) if found["spread_seconds"] is None else "-",
-            "-" if ago is None else f"{about(ago)} ago",
-            ", ".join(member["holds"]) or "-",
+        ago, is_told = member["acknowledged_seconds_ago"], found["spread_seconds"] is None
+        rows.append(
+            (
+                member["name"],
+                member["agent"],
+                "-" if member["version"] is None else str(member["version"]),
+                str(member["behind"]) if is_told else "-",
+                "-" if ago is None else f"{about(ago)} ago",
+                ", ".join(member["holds"]) or "-",
+            )
         )
-    Console(soft_wrap=True, highlight=False).print(table)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -61,11 +61,17 @@ class Agent:
         self._next_beat = self._next_look = 0.0
         self._again = False
         """whether something follows at once"""
-        self._acked: Ack | None = None
-        self.contact = time.monotonic()
-        """when the store last answered"""
+        self._acked: tuple[Ack, str] | None = None
+        """and the wrapping key that sealed it"""
+        self._is_declared = False
+        """whether the store says that this agent runs"""
+        self.contact = -math.inf
+        """when the store last answered with news, by the monotonic clock"""
+        self._clock_seen = -1
         self.held: Plan | None = None
         """the last plan that was carried out"""
+        self._held_wrap = ""
+        """the wrapping key that seals it in the memory"""
         self.found: Plan | None = None
         """the plan in the store at the last look"""
         self.leadership: Leadership | None = None
@@ -94,21 +100,23 @@ class Agent:
             self._next_look = 0.0
             lasting = f"; {self.lasting()}" if isinstance(e, Unreachable) else ""
             self.problem = f"{e}{lasting}"
-            console.warn_now_and_then(type(e).__name__, self.problem)
+            console.warn_now_and_then(f"{type(e).__name__} {self.seconds_left > 0}", self.problem)
             return _SOON
         return 0.0 if self._again else _SOON if self._is_awaiting() else self._beat_every
 
     def _turn(self) -> None:
         now = time.monotonic()
-        if now >= self._next_beat:
+        if now >= self._next_beat and not self._only_reads:
             if not self._fleet.store.beat():
-                self.leadership = None
+                self.leadership, self._is_declared = None, False
+            if not self._is_declared:
                 self._fleet.declare_alive(self.name)
+                self._is_declared = True
             self._next_beat = now + self._beat_every
-            self.contact = now
         if now >= self._next_look or self._is_awaiting():
             shared = self._fleet.shared()
-            self.contact, self.found = time.monotonic(), shared.plan
+            self.found = shared.plan
+            self._note_contact(shared.plan)
             self._again = False
             self._follow(shared)
             self._next_look = 0.0 if self._again else now + self._poll
@@ -116,6 +124,24 @@ class Agent:
             self._repair(self.held)
         if self.leadership and self.leadership.clock >= self.leadership.written + self._beat_every:
             self._count(self.leadership)
+
+    def _note_contact(self, plan: Plan) -> None:
+        """By time, what is read may be a copy: it is fresh when the fleet's clock has moved on in it."""
+        if plan.spread is not None:
+            clock = self._fleet.clock()
+            if clock == self._clock_seen:
+                if self.seconds_left <= 0:
+                    raise Unreachable(
+                        "nothing renews the copy of the plan, or nobody leads: the fleet's clock stands still"
+                    )
+                return
+            self._clock_seen = clock
+        self.contact = time.monotonic()
+
+    @property
+    def _only_reads(self) -> bool:
+        """Whether the store may be a copy that cannot be written: nobody expects to hear of this member."""
+        return not self._may_lead and (self.found is None or self.found.spread is not None)
 
     def wait(self, seconds: float) -> None:
         """Wait, and look at the plan at once when it has changed."""
@@ -155,25 +181,25 @@ class Agent:
 
     def _carry_out(self, shared: Shared) -> None:
         plan, token = shared.plan, shared.plan.tokens.get(self.name)
-        if token is None:
+        if token is None and plan.spread is None:
             raise NotAMember(f"{self.name} is no member of this fleet: its keys stay as they are")
         steps.accept(self.held, plan)
         if self.held is not None and self.held.version == plan.version:
             self._repair(plan)
         else:
             self._report(self._target.apply(plan.ring), f"version {plan.version}: ")
-        if plan != self.held:
+        if (plan, self._fleet.wrap) != (self.held, self._held_wrap):
             self._memory.save(shared.value)
-            self.held = plan
-        if plan.spread is None:
+            self.held, self._held_wrap = plan, self._fleet.wrap
+        if token is not None and plan.spread is None:
             self._acknowledge(plan, token)
 
     def _acknowledge(self, plan: Plan, token: str) -> None:
         holds = tuple(f"{k.name} {k.phase.value}" for k in plan.keys)
         ack = Ack(token, plan.version, holds, self._fleet.wrapping().ids, int(time.time()))
-        if ack != self._acked:
+        if (ack, self._fleet.wrap) != self._acked:
             self._fleet.acknowledge(self.name, ack)
-            self._acked = ack
+            self._acked = (ack, self._fleet.wrap)
 
     def _repair(self, plan: Plan) -> None:
         """Undo what others have done to the keys on this host."""

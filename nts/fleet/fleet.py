@@ -36,8 +36,8 @@ class Fleet:
     def __init__(self, store: Store, wrapping: Callable[[], Wrapping], random: Random) -> None:
         """`wrapping` reads the wrapping keys, each time."""
         self.store, self.wrapping, self.random = store, wrapping, random
-        self._wrap = ""
-        """the key that the plan was sealed with at the last look, and that all members have"""
+        self.wrap = ""
+        """the wrapping key that the plan was sealed with at the last look, and that all members have"""
 
     def shared(self) -> Shared:
         """ConfigError when there is no plan yet, NotOurs when it is not genuine."""
@@ -50,12 +50,12 @@ class Fleet:
     def opened(self, value: bytes) -> Plan:
         """The plan of a value. NotOurs when it is not genuine."""
         plan = decode_plan(*self.wrapping().open(PLAN, value))
-        self._wrap = wrap_of(value)
+        self.wrap = wrap_of(value)
         return plan
 
     def _seal(self, name: str, public: str, secret: bytes = b"", wrap: str = "") -> bytes:
         wrapping = self.wrapping()
-        return wrapping.seal(name, public, secret, self.random, wrap or self._wrap or wrapping.ids[-1])
+        return wrapping.seal(name, public, secret, self.random, wrap or self.wrap or wrapping.ids[-1])
 
     def sealed(self, plan: Plan, wrap: str = "") -> bytes:
         """The plan's value, sealed with the key that it was sealed with, or with another one."""
@@ -92,6 +92,17 @@ class Fleet:
         """Seconds, as the leader wrote them last."""
         found = self.store.read(CLOCK)
         return decode_clock(self.wrapping().open(CLOCK, found[CLOCK].value)[0]) if CLOCK in found else 0
+
+    def rewrap(self, now: Shared, wrap: str) -> bool:
+        """Seal plan and clock with another wrapping key. False when they have just changed. Agents do the rest."""
+        found = self.store.read(CLOCK)
+        expected = {PLAN: now.revision, CLOCK: found[CLOCK].revision if CLOCK in found else 0}
+        clock = self._seal(CLOCK, str(self.clock()), wrap=wrap)
+        return self.store.write({PLAN: self.sealed(now.plan, wrap), CLOCK: clock}, expected)
+
+    def sealed_otherwise(self, wrap: str) -> list[str]:
+        """The members whose acknowledgement is sealed with another wrapping key."""
+        return [n.removeprefix(ACKS) for n, item in self.store.read(ACKS).items() if wrap_of(item.value) != wrap]
 
     def clock_value(self, seconds: int) -> bytes:
         return self._seal(CLOCK, str(seconds))
