@@ -24,6 +24,7 @@ class FolderMember:
     shared: Path
     """where it sees the plan"""
     lead: str = "yes"
+    metrics: str = ""
 
     def __post_init__(self) -> None:
         self.folder.mkdir()
@@ -33,7 +34,7 @@ class FolderMember:
             self.ini,
             fleet={
                 "name": self.name, "backend": "folder", "wrapping_key": "../fleet.key", "lead": self.lead,
-                "lease": "2s", "poll": "2s",
+                "lease": "2s", "poll": "2s", "metrics": self.metrics,
             },
             folder={"path": self.shared},
         )  # fmt: skip

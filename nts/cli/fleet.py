@@ -13,10 +13,10 @@ from nts.codec.keyring import MASTER_KEY_LENGTH, MasterKey
 from nts.fleet import steps
 from nts.fleet.agent import Agent
 from nts.fleet.config import FleetConfig, etcd_backend
-from nts.fleet.fleet import ACKS, PLAN, Fleet
+from nts.fleet.fleet import ACKS, Fleet
 from nts.fleet.plan import Plan
 from nts.fleet.steps import NotNow
-from nts.fleet.store import Unreachable
+from nts.fleet.store import PLAN, Unreachable
 from nts.system import console, files
 
 _PAUSE = 0.5  # seconds

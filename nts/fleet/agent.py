@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from nts.base.errors import NTSError
 from nts.base.text import about
 from nts.fleet import steps
-from nts.fleet.fleet import CLOCK, LEADER, PLAN, Fleet, Shared
+from nts.fleet.fleet import CLOCK, Fleet, Shared
 from nts.fleet.local import Memory, Target
 from nts.fleet.plan import Ack, Phase, Plan
-from nts.fleet.store import Unreachable
+from nts.fleet.store import LEADER, PLAN, Unreachable
 from nts.system import console
 
 _SOON = 1.0  # seconds, while acknowledgements are awaited
@@ -75,6 +75,8 @@ class Agent:
         self.found: Plan | None = None
         """the plan in the store at the last look"""
         self.leadership: Leadership | None = None
+        self.silent: list[str] = []
+        """the members whose agents do not run, if this one leads"""
         self.problem = ""
         """what stands in the way now; empty: nothing"""
         self.failures = 0
@@ -124,6 +126,7 @@ class Agent:
             self._repair(self.held)
         if self.leadership and self.leadership.clock >= self.leadership.written + self._beat_every:
             self._count(self.leadership)
+            self._call_the_roll()
 
     def _note_contact(self, plan: Plan) -> None:
         """By time, what is read may be a copy: it is fresh when the fleet's clock has moved on in it."""
@@ -266,6 +269,14 @@ class Agent:
             lead.written = clock
         else:
             self.leadership = None
+
+    def _call_the_roll(self) -> None:
+        """Notice members whose agents do not run. They may serve all the same, so they stay members."""
+        if self.found is not None and self.found.spread is None:
+            alive = self._fleet.alive()
+            self.silent = [name for name, _ in self.found.members if name not in alive]
+            if self.silent:
+                console.warn_now_and_then("silent", f"no agent is heard of on {', '.join(self.silent)}")
 
     def _say_who_lags(self, plan: Plan, acks: dict[str, Ack]) -> None:
         late = steps.lagging(plan, acks) if plan.spread is None else []

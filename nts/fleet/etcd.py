@@ -22,7 +22,7 @@ from aetcd import rpc
 
 from nts.base.errors import NTSError
 from nts.base.text import harmless
-from nts.fleet.store import Item, Refused, Unreachable
+from nts.fleet.store import LEADER, PLAN, Item, Refused, Unreachable
 from nts.system import files
 
 _TIMEOUT = 3.0  # seconds for a call
@@ -32,6 +32,7 @@ _OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 ]
+_NEWS = "shared/news"  # between leader and plan: what is watched. The plan itself would be sent to everybody twice.
 _WITH_LEADER = (("hasleader", "true"),)  # end the watch when this member is cut off from the others
 _FINAL = {  # no other endpoint would say anything else
     grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.INVALID_ARGUMENT,
@@ -122,6 +123,8 @@ class Etcd:
             for name, revision in expected.items()
         ]
         operations = [self._operation(name, value, self._lease if mortal else 0) for name, value in changes.items()]
+        if PLAN in changes:
+            operations.append(self._operation(_NEWS, b"", 0))
         request = rpc.TxnRequest(compare=compare, success=operations)
         return bool(self._cluster.call(rpc.KVStub, "Txn", request).succeeded)
 
@@ -145,13 +148,16 @@ class Etcd:
         self._changed.wait(seconds)
         self._changed.clear()
 
+    def watch_request(self) -> Any:
+        """To be told of changes of plan and leader."""
+        start, end = (self._prefix + name.encode() for name in (LEADER, PLAN))
+        return rpc.WatchRequest(create_request=rpc.WatchCreateRequest(key=start, range_end=end))
+
     def _watch(self) -> None:
         """Set `_changed` for each change, and after each break, which may have hidden one."""
-        start = self._prefix + b"shared/"
-        create = rpc.WatchRequest(create_request=rpc.WatchCreateRequest(key=start, range_end=_end(start)))
         while not self._closed.is_set():
             requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-            requests.put(create)  # more never come: an end of the requests would end the watch
+            requests.put(self.watch_request())  # more never come: an end of the requests would end the watch
             with contextlib.suppress(grpc.RpcError, ValueError):  # ValueError: the channel is closed
                 for _ in self._cluster.watch(iter(requests.get, None)):
                     self._changed.set()

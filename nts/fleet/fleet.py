@@ -11,9 +11,9 @@ from nts.base.errors import ConfigError, NTSError
 from nts.fleet.envelope import Random, Wrapping, wrap_of
 from nts.fleet.plan import Ack, Plan, decode_ack, decode_clock, decode_plan, encode_ack, encode_plan
 from nts.fleet.steps import NotNow
-from nts.fleet.store import Store
+from nts.fleet.store import LEADER, PLAN, Store
 
-PLAN, LEADER, CLOCK, ACKS, ALIVE = "shared/plan", "shared/leader", "clock", "acks/", "alive/"
+CLOCK, ACKS, ALIVE = "clock", "acks/", "alive/"
 _TRIES = 20
 
 

@@ -21,18 +21,24 @@ class AgentMetrics(Collector):
         self._agent = agent
 
     def collect(self) -> Iterator[Metric]:
-        agent, plan = self._agent, self._agent.found
+        agent, plan, held = self._agent, self._agent.found, self._agent.held
+        leads = agent.leadership is not None
         for name, about, value in (
-            ("held_version", "Version of the plan that this host has carried out.", agent.held and agent.held.version),
+            ("held_version", "Version of the plan that this host has carried out.", held and held.version),
             ("plan_version", "Version of the plan in the store at the last look.", plan and plan.version),
             ("members", "Members of the fleet.", plan and len(plan.members)),
             ("keys", "Keys of the fleet.", plan and len(plan.keys)),
             ("contact_age_seconds", "Seconds since the store answered.", time.monotonic() - agent.contact),
             ("keys_last_seconds", "Seconds for which the keys here do if the store stays away.", agent.seconds_left),
             ("problem", "Whether something stands in this agent's way (1) or not (0).", bool(agent.problem)),
-            ("leads", "Whether this agent leads (1) or not (0).", agent.leadership is not None),
-            ("members_behind", "Members that the leader waits for; 0 if this agent does not lead.", len(agent.lagging)),
-        ):  # fmt: skip
+            ("leads", "Whether this agent leads (1) or not (0).", leads),
+            ("members_behind", "Members that the leader waits for; elsewhere 0.", leads and len(agent.lagging)),
+            (
+                "members_silent",
+                "Members whose agents do not run, by the leader; elsewhere 0.",
+                leads and len(agent.silent),
+            ),
+        ):
             yield GaugeMetricFamily(f"nts_fleet_{name}", about, value=float(value or 0))
         yield CounterMetricFamily("nts_fleet_failures", "Turns of this agent that failed.", value=agent.failures)
 

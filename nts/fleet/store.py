@@ -11,6 +11,8 @@ from typing import NamedTuple, Protocol
 
 from nts.base.errors import ExitCode, NTSError
 
+PLAN, LEADER = "shared/plan", "shared/leader"
+
 
 class Item(NamedTuple):
     """A value and the revision that wrote it: another one, above 0, with each change."""
@@ -49,7 +51,7 @@ class Store(Protocol):
         """Keep alive what is mortal. False: it has died, or there was nothing; it can be written anew now."""
 
     def wait(self, seconds: float) -> None:
-        """Wait, and return earlier when something under `shared/` has changed."""
+        """Wait, and return earlier when plan or leader has changed."""
 
     def close(self) -> None:
         """Let what is mortal die, and end."""

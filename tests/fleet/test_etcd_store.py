@@ -86,7 +86,7 @@ def test_a_change_ends_the_wait(etcd: EtcdCluster, store: Etcd) -> None:
     time.sleep(1)
     store.wait(0.2)
     other = Etcd(client(etcd, "member"), "/nts/", 2)
-    for name, expected in (("clock", False), ("shared/plan", True)):
+    for name, expected in (("clock", False), ("shared/plan", True), ("shared/leader", True)):
         threading.Timer(0.3, other.write, ({name: b"1"}, {})).start()
         begin = time.monotonic()
         store.wait(2)

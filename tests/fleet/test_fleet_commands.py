@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import stat
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from testkit.folder_fleets import FolderMember, members
 from testkit.key_files import put
-from testkit.processes import ROOT, eventually, one_error, run, write_ini
+from testkit.processes import ROOT, eventually, free_port, one_error, run, write_ini
 
 OUT_OF_REACH = 11
 
@@ -56,6 +58,7 @@ def test_a_rotation_and_what_it_waits_for(pair: tuple[FolderMember, FolderMember
         assert eventually(lambda: a.status()["waits_for"] == ["b"])
         (new,) = (k["id"] for k in a.status()["keys"] if k["phase"] == "staged")
         assert b.ids() == ["0a0a"]
+        assert eventually(lambda: "no agent is heard of on b" in (a.folder / "agent.log").read_text(), 20)
         with b.agent():
             out, err = waiting.communicate(timeout=30)
             assert out == f"key {new} is active on all members; old ones go 1 second after that\n"
@@ -210,6 +213,7 @@ def test_revoked_is_gone_when_the_command_ends_or_it_says_where_not(pair: tuple[
 def test_rotations_on_their_own(pair: tuple[FolderMember, FolderMember]) -> None:
     a, b = pair
     with a.agent() as leader, b.agent():
+        assert "no agent is heard of" not in leader.output()
         command = [sys.executable, str(ROOT / "fleet_helper.py"), "-c", str(a.ini), "rotate", "--every", "3s"]
         services = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
         active = re.compile(r"leads to version .* (\w+) active$", re.MULTILINE)
@@ -245,6 +249,33 @@ def test_an_agent_without_its_store_keeps_the_keys(pair: tuple[FolderMember, Fol
         one_error(a.run("status"), OUT_OF_REACH, "is missing")
         away.rename(a.shared)
         a.must("status")
+
+
+def test_the_metrics_of_an_agent(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    port = free_port()
+    a = FolderMember(tmp_path / "a", tmp_path / "shared", metrics=f"127.0.0.1:{port}")
+    a.must("init")
+
+    def scrape() -> dict[str, float]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            lines = [line for line in answer.read().decode().splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, value in (line.split(" ") for line in lines)}
+
+    with a.agent() as agent:
+        assert eventually(lambda: scrape()["nts_fleet_leads"] == 1)
+        sound = scrape()
+        assert sound["nts_fleet_held_version"] == sound["nts_fleet_plan_version"] == 1
+        assert (sound["nts_fleet_members"], sound["nts_fleet_members_behind"], sound["nts_fleet_keys"]) == (1, 0, 1)
+        assert sound["nts_fleet_keys_last_seconds"] == math.inf
+        assert (sound["nts_fleet_problem"], sound["nts_fleet_failures_total"]) == (0, 0)
+        a.shared.rename(tmp_path / "away")
+        assert eventually(lambda: scrape()["nts_fleet_problem"] == 1)
+        assert eventually(lambda: scrape()["nts_fleet_contact_age_seconds"] > 3)
+        assert scrape()["nts_fleet_failures_total"] >= 1
+        second = FolderMember(tmp_path / "b", tmp_path / "away", metrics=f"127.0.0.1:{port}")
+        one_error(second.run("agent"), 2, f"metrics on 127.0.0.1 port {port}: Address already in use")
+        assert agent.popen.poll() is None
 
 
 def test_etcd_without_its_packages_is_one_line(tmp_path: Path) -> None:

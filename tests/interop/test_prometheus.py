@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from testkit.client_runs import nothing
+from testkit.folder_fleets import FolderMember
 from testkit.ke_sessions import works
 from testkit.processes import ROOT, Process, Suite, ask_udp, eventually, free_port, run, running_suite
 from testkit.time_servers import ahead, time_servers
@@ -81,14 +82,20 @@ class Prometheus:
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """After some traffic."""
     folder = tmp_path_factory.mktemp("prometheus")
-    ports = free_port(), free_port()
-    with running_suite(
-        folder, ntske={"metrics": f"127.0.0.1:{ports[0]}"}, ntpv4={"metrics": f"127.0.0.1:{ports[1]}"}
-    ) as suite:
+    ports = free_port(), free_port(), free_port()
+    (folder / "shared").mkdir()
+    fleet = FolderMember(folder / "fleet", folder / "shared", metrics=f"127.0.0.1:{ports[2]}")
+    fleet.must("init")
+    with (
+        fleet.agent(),
+        running_suite(
+            folder, ntske={"metrics": f"127.0.0.1:{ports[0]}"}, ntpv4={"metrics": f"127.0.0.1:{ports[1]}"}
+        ) as suite,
+    ):
         watcher = Prometheus(folder, [f"127.0.0.1:{port}" for port in ports])
         try:
             traffic(suite)
-            assert eventually(lambda: len(watcher.query('up{job="nts"} == 1')) == 2, 30)
+            assert eventually(lambda: len(watcher.query('up{job="nts"} == 1')) == 3, 30)
             for _ in range(5):  # what has a rate must grow between two scrapes
                 traffic(suite)
             yield watcher
