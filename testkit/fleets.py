@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nts.system import certs
 from testkit.etcd import EtcdCluster, make_certificate
 from testkit.hosts import Hosts, network
 from testkit.processes import ROOT, Process, Suite, eventually, write_ini
@@ -51,6 +52,8 @@ class RealFleet:
 
     def __init__(self, folder: Path, hosts: Hosts, lease: str = "3s", poll: str = "4s") -> None:
         self.folder, self._hosts, self._lease, self._poll = folder, hosts, lease, poll
+        everybody = ("localhost", *(f"10.77.0.{i}" for i in range(1, 40)))  # all hosts have one certificate
+        certs.make(everybody, cert=folder / "cert.pem", key=folder / "cert.key", ca=folder / "ca.pem")
         addresses = tuple(hosts.add(f"etcd{i}") for i in range(3))
         hosts.add("operator")
         self.client_address = hosts.add("client")
@@ -70,16 +73,14 @@ class RealFleet:
         done = self.run("operator-host", "init", *grants, *root)
         assert done.returncode == 0, done.stderr
 
-    def host(self, name: str) -> Host:
-        """A host with its configuration; nothing runs there yet."""
+    def host(self, name: str, sends_to: str = "") -> Host:
+        """A host with its configuration; nothing runs there yet. Its NTS-KE server names another time server."""
         address, folder = self._hosts.add(name[:10]), self.folder / name
         folder.mkdir()
-        for file in ("ca.pem", "cert.pem", "cert.key"):  # all have one certificate
-            if (self.folder / file).exists():
-                (folder / file).write_bytes((self.folder / file).read_bytes())
-        suite = Suite(folder, ke_port=KE_PORT, ntp_port=NTP_PORT, options={"ntpv4": {"listen": address}})
         for file in ("ca.pem", "cert.pem", "cert.key"):
-            (self.folder / file).write_bytes((folder / file).read_bytes())
+            (folder / file).write_bytes((self.folder / file).read_bytes())
+        options: dict[str, dict[str, object]] = {"ntpv4": {"listen": address, "server": sends_to}}
+        suite = Suite(folder, ke_port=KE_PORT, ntp_port=NTP_PORT, options=options)
         cert, key = make_certificate(self.folder / "etcd", name)
         write_ini(
             folder / "fleet.ini",

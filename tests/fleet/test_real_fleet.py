@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from testkit import chrony
 from testkit.fleet_load import Load
 from testkit.fleets import KE_PORT, NTP_PORT, RealFleet, real_fleet
 from testkit.key_files import ids
@@ -28,17 +29,21 @@ TIME, EXCHANGE = ("a", "b", "c", "d"), ("k1", "k2")
 class Running:
     """The fleet and its load."""
 
-    def __init__(self, fleet: RealFleet, load: Load) -> None:
-        self.fleet, self.load = fleet, load
+    def __init__(self, fleet: RealFleet, load: Load, chronyd: chrony.Chronyd) -> None:
+        self.fleet, self.load, self.chronyd = fleet, load, chronyd
+
+
+pytestmark = pytest.mark.interop
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    chrony.require()
     folder = tmp_path_factory.mktemp("fleet")
     with real_fleet(folder) as (fleet, hosts), contextlib.ExitStack() as stack:
         fleet.start_etcd((*TIME, *EXCHANGE, "e"))
         for name in (*TIME, *EXCHANGE):
-            fleet.host(name)
+            fleet.host(name, fleet.hosts["a"].address if name in EXCHANGE else "")
         stack.enter_context(small_disk(fleet.hosts["d"].keys))
         fleet.must("a", "init", "--cookie-life", f"{LIFE}s")
         for name in (*TIME[1:], *EXCHANGE):
@@ -52,8 +57,17 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         stack.enter_context(load)
         for name in ("a", "k1"):  # of two, one is the first each time
             fleet.start_service(name, "rotate", "--every", "4s")
+        hosts.add("chrony")
+        short = stack.enter_context(chrony.short_folder())
+        lines = [
+            f"server {fleet.hosts['k1'].address} nts ntsport {KE_PORT} iburst minpoll 0 maxpoll 0",
+            f"ntstrustedcerts {folder / 'ca.pem'}",
+        ]
+        with hosts.on("chrony"):
+            chronyd = chrony.Chronyd(short, lines)
+        stack.callback(chronyd.stop)
         assert fleet.rotates(1), fleet.must("a", "status")
-        yield Running(fleet, load)
+        yield Running(fleet, load, chronyd)
 
 
 @contextlib.contextmanager
@@ -205,6 +219,16 @@ def test_a_member_is_gone_for_good(running: Running, fleet: RealFleet) -> None:
     fleet.must("b", "join", "--force")
     fleet.start_agent("b")
     running.load.servers.append(gone)
+
+
+def test_chronyd_has_never_been_refused(running: Running, fleet: RealFleet) -> None:
+    """It has asked once a second all the time, with the cookies of one key exchange."""
+    address = fleet.hosts["a"].address
+    before = running.chronyd.valid(address)
+    assert fleet.rotates(2), fleet.must("a", "status")
+    assert running.chronyd.valid(address) > before
+    auth = running.chronyd.authdata(address)
+    assert (auth.key_id, auth.nak, auth.attempts) == (1, 0, 0)
 
 
 def test_a_leaked_key_goes_at_once_everywhere(running: Running, fleet: RealFleet) -> None:
