@@ -148,9 +148,7 @@ class Agent:
 
     def wait(self, seconds: float) -> None:
         """Wait, and look at the plan at once when it has changed."""
-        before = time.monotonic()
-        self._fleet.store.wait(seconds)
-        if time.monotonic() - before < seconds:
+        if self._fleet.store.wait(seconds):
             self._next_look = 0.0
 
     def _is_awaiting(self) -> bool:

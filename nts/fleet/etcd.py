@@ -141,12 +141,14 @@ class Etcd:
         self._lease = self._cluster.call(rpc.LeaseStub, "LeaseGrant", request).ID
         return False
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> bool:
         if self._watcher is None:
             self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
             self._watcher.start()
-        self._changed.wait(seconds)
-        self._changed.clear()
+        has_changed = self._changed.wait(seconds)
+        if has_changed:
+            self._changed.clear()
+        return has_changed
 
     def watch_request(self) -> Any:
         """To be told of changes of plan and leader."""

@@ -101,16 +101,17 @@ class Folder:
             raise Unreachable(f"cannot write in {self._folder}: {e.strerror}") from None
         return bool(self._mortal)
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> bool:
         end = time.monotonic() + max(seconds, 0.01)
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(_LOOK, left))
             try:
                 last, self._last = self._last, self.read("shared/")
             except Unreachable:
-                return
-            if last and last != self._last:
-                return
+                return False
+            if last != self._last:
+                return True
+        return False
 
     def close(self) -> None:
         for name, value in self._mortal.items():

@@ -50,8 +50,8 @@ class Store(Protocol):
     def beat(self) -> bool:
         """Keep alive what is mortal. False: it has died, or there was nothing; it can be written anew now."""
 
-    def wait(self, seconds: float) -> None:
-        """Wait, and return earlier when plan or leader has changed."""
+    def wait(self, seconds: float) -> bool:
+        """Wait, and return earlier when plan or leader has changed. Whether they may have, since the last time."""
 
     def close(self) -> None:
         """Let what is mortal die, and end."""

@@ -86,11 +86,15 @@ def test_a_change_ends_the_wait(etcd: EtcdCluster, store: Etcd) -> None:
     time.sleep(1)
     store.wait(0.2)
     other = Etcd(client(etcd, "member"), "/nts/", 2)
-    for name, expected in (("clock", False), ("shared/plan", True), ("shared/leader", True)):
+    for name, expected in (("clock", False), ("shared/plan", True), ("shared/leader", True), ("acks/a", False)):
         threading.Timer(0.3, other.write, ({name: b"1"}, {})).start()
         begin = time.monotonic()
-        store.wait(2)
+        assert store.wait(2) == expected, name
         assert (time.monotonic() - begin < 1.5) == expected, name
+    other.write({"shared/plan": b"2"}, {})
+    time.sleep(1)
+    assert store.wait(0), "what came while nobody waited is not lost"
+    assert not store.wait(0)
     other.close()
 
 
