@@ -51,8 +51,11 @@ class Wrapping:
         return tuple(k.id for k in self.keys)
 
     def seal(self, name: str, public: str, secret: bytes, random: Random, wrap: str) -> bytes:
-        """The value for this name in the store. `public` has no line break; `wrap` is the identifier of the key."""
-        nonce, key = random(AEAD.nonce_length), next(k for k in self.keys if k.id == wrap)
+        """The value for this name in the store. `public` has no line break; `wrap` is the identifier of the key.
+
+        NotOurs when that key is not here.
+        """
+        nonce, key = random(AEAD.nonce_length), self._key(name, wrap)
         sealed = AEAD.cipher(key.key).seal(nonce, secret, self._associated(name, public))
         return f"{public}\n{key.id} {nonce.hex()} {sealed.hex()}\n".encode()
 
@@ -61,17 +64,21 @@ class Wrapping:
         try:
             public, second, end = value.decode().split("\n")
             wrap, nonce, sealed = second.split(" ")
-            key = next(k for k in self.keys if k.id == wrap)
+            key = self._key(name, wrap)
             opened = AEAD.cipher(key.key).open(
                 bytes.fromhex(nonce), bytes.fromhex(sealed), self._associated(name, public)
             )
-        except StopIteration:
-            raise NotOurs(f"{self.prefix}{name} is sealed with wrapping key {wrap[:16]!r}, which is not here") from None
         except (AuthError, FormatError, ValueError):
             raise NotOurs(f"{self.prefix}{name} is not what a member of this fleet wrote") from None
         if end:
             raise NotOurs(f"{self.prefix}{name} is not what a member of this fleet wrote")
         return public, opened
+
+    def _key(self, name: str, wrap: str) -> WrappingKey:
+        for key in self.keys:
+            if key.id == wrap:
+                return key
+        raise NotOurs(f"{self.prefix}{name} is sealed with wrapping key {wrap[:16]!r}, which is not here")
 
     def _associated(self, name: str, public: str) -> bytes:
         return b"\0".join(part.encode() for part in ("NTS fleet 1", self.prefix, name, public))
