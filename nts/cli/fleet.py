@@ -17,7 +17,7 @@ from nts.fleet.fleet import ACKS, Fleet
 from nts.fleet.plan import Plan
 from nts.fleet.steps import NotNow
 from nts.fleet.store import PLAN, Unreachable
-from nts.system import console, files
+from nts.system import console, files, privileges
 
 _PAUSE = 0.5  # seconds
 
@@ -41,6 +41,7 @@ def init(config: FleetConfig, *, life: int, max_keys: int, spread: int | None) -
     """Make the fleet with the keys of this host, and the wrapping key if it is missing. This host joins."""
     if not config.wrapping_path.exists():
         files.write_new((config.fleet.wrapping_key, f"{os.urandom(32).hex()}\n".encode(), 0o600))
+        privileges.give(config.server().server.user, config.fleet.wrapping_key)
         console.say(f"made {config.fleet.wrapping_key}: bring it to all members, and keep it from everybody else")
     fleet, here = config.open(), config.target().keys()
     keys = here.keys or (fresh_key(set()),)
@@ -205,11 +206,13 @@ def rewrap(config: FleetConfig, *, stage: bool) -> None:
 
 
 def _append(path: Path, line: str) -> None:
-    text = files.read(path).decode().rstrip("\n")
+    text, owner = files.read(path).decode().rstrip("\n"), path.stat()
     try:
         with files.locked(path.with_name(f".{path.name}.lock")):
             fresh = path.with_name(f".{path.name}.new")
             files.write_private(fresh, f"{text}\n{line}\n", for_group=bool(path.stat().st_mode & 0o040))
+            if privileges.is_root():
+                os.chown(fresh, owner.st_uid, owner.st_gid)
             files.rename(fresh, path)
     except OSError as e:
         raise ConfigError(f"cannot write {path}: {e.strerror}") from None

@@ -181,7 +181,7 @@ class FleetConfig:
         return MasterKeys(server.keys.master_keys_dir, server.server.user)
 
     def remembered(self) -> Memory:
-        return Memory(self.fleet.memory)
+        return Memory(self.fleet.memory, self.server().server.user)
 
 
 def etcd_backend() -> ModuleType:

@@ -46,8 +46,9 @@ class MasterKeys:
 class Memory:
     """The last plan that was carried out, as it lay in the store: sealed."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, user: str = "") -> None:
+        """`user`: whose the file is, if root makes it."""
+        self._path, self._user = path, user
 
     def load(self) -> bytes | None:
         """None when there is none. ConfigError when it cannot be read."""
@@ -56,9 +57,11 @@ class Memory:
     def save(self, value: bytes) -> None:
         """ConfigError when it cannot be written."""
         try:
+            is_new = not self._path.parent.exists()
             files.make_folder(self._path.parent, 0o755)
             fresh = self._path.with_name(f".{self._path.name}.new")
             files.write_private(fresh, value.decode())
+            privileges.give(self._user, fresh, *([self._path.parent] if is_new else []))
             files.rename(fresh, self._path)
         except OSError as e:
             raise ConfigError(f"cannot write {self._path}: {e.strerror}") from None
