@@ -17,7 +17,7 @@ from nts.protocol.ts_server import Verdict
 from nts.server import listen
 from nts.server.counters import Board, Counters
 from nts.server.harness import WorkerContext
-from nts.server.keystore import KeyWatcher
+from nts.server.key_watcher import KeyWatcher
 from nts.server.ts_daemon import LAYOUT, Cell, NativeWorker, PythonWorker
 from nts.server.workers import StopSignal
 from nts.system import console

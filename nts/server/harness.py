@@ -16,7 +16,7 @@ from nts.server import metrics, workers
 from nts.server.config import ServerConfig
 from nts.server.counters import Board, Counters, Layout
 from nts.server.imported_keys import ImportedKeys
-from nts.server.keystore import KeyWatcher
+from nts.server.key_watcher import KeyWatcher
 from nts.system import console, privileges, sandbox, service
 
 _HANGS = 30  # seconds without a sign of life from a worker

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from nts.server import listen
 from nts.server.counters import Board, Counters, Family, Gauge, Histogram
-from nts.server.keystore import KeyWatcher
+from nts.server.key_watcher import KeyWatcher
 from nts.server.workers import StopSignal
 
 _NS = 1_000_000_000

@@ -19,7 +19,7 @@ from nts.codec.keyring import KeyRing, MasterKey
 from nts.protocol.ts_server import Verdict
 from nts.server import engine, ts_daemon
 from nts.server.engine import Engine
-from nts.server.keystore import KeyWatcher
+from nts.server.key_watcher import KeyWatcher
 from testkit.engine import NATIVE, PLAIN, Bench, bound
 from testkit.packets import REQUEST, RING, Counter, cookie_of, open_reply
 

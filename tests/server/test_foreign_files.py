@@ -12,10 +12,10 @@ import pytest
 from nts.base.errors import ConfigError
 from nts.codec import foreign_keys
 from nts.codec.keyring import CookieFormat, KeyRing
-from nts.server import keystore, peer_file
+from nts.server import key_watcher, keystore, peer_file
 from nts.server.config import ForeignFile
 from nts.server.imported_keys import ImportedKeys
-from nts.server.keystore import KeyWatcher
+from nts.server.key_watcher import KeyWatcher
 from testkit.engine_packets import ABSENT
 from testkit.foreign_cookies import CHRONY_KEYS, NTPSEC_KEYS
 from testkit.key_files import put
@@ -60,7 +60,7 @@ def test_a_file_that_cannot_be_understood_or_read_costs_no_key(tmp_path: Path, d
 
 
 def test_the_watcher_follows_imported_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keystore, "_RESCAN", 0.0)
+    monkeypatch.setattr(key_watcher, "_RESCAN", 0.0)
     put(tmp_path / "keys", "0001.key")
     path, reports = tmp_path / "ntskeys", list[str]()
     imported = ImportedKeys([ForeignFile(CHRONY, path)])

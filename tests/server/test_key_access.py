@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from nts.base.errors import ConfigError
-from nts.server import keystore
-from nts.server.keystore import KeyWatcher
+from nts.server import key_watcher, keystore
+from nts.server.key_watcher import KeyWatcher
 from nts.system import files
 from testkit.key_files import NOBODY, as_nobody, ids, put
 
@@ -87,7 +87,7 @@ def test_a_key_that_was_read_stays_in_use_while_its_file_cannot_be_read(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when root writes a file anew that a server of another user must read. Deleting it still revokes the key."""
-    monkeypatch.setattr(keystore, "_RESCAN", 0.0)
+    monkeypatch.setattr(key_watcher, "_RESCAN", 0.0)
     paths = {name: put(here, name, age=age) for name, age in (("0001.key", 9), ("0002.key", 5), ("0003.staged", 1))}
     reports: list[str] = []
     watcher = KeyWatcher(here, reports.append)

@@ -12,7 +12,7 @@ import pytest
 from nts.base.errors import ConfigError
 from nts.codec.keyring import KeyRing, MasterKey
 from nts.server import keystore
-from nts.server.keystore import KeyWatcher
+from nts.server.key_watcher import KeyWatcher
 from nts.system import files
 from testkit.key_files import put
 

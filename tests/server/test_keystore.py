@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from nts.base.errors import ConfigError
-from nts.server import keystore
-from nts.server.keystore import KeyWatcher
+from nts.server import key_watcher, keystore
+from nts.server.key_watcher import KeyWatcher
 from testkit.key_files import HEX, ids, key_names, put
 from testkit.processes import ROOT
 
@@ -176,7 +176,7 @@ def test_never_more_than_max_keys_and_never_without_the_current_one(folder: Path
 ROTATE = """
 import os, sys
 from pathlib import Path
-from nts.server import keystore
+from nts.server import key_watcher, keystore
 for _ in range(10):
     keystore.rotate(Path(sys.argv[1]), 3, os.urandom)
 """
@@ -227,7 +227,7 @@ def test_a_rotation_is_seen_though_the_kernel_tells_time_in_steps(
     """A look in the middle of a rotation must not take its end for seen, where file times are coarse."""
     coarse = time.time_ns()
     monkeypatch.setattr(watcher, "_signature", lambda: (coarse, 1))  # the same before and after
-    monkeypatch.setattr(keystore, "_TICK_NS", 10**12)  # and the step is not over yet
+    monkeypatch.setattr(key_watcher, "_TICK_NS", 10**12)  # and the step is not over yet
     for _ in range(10):
         watcher.ring()
         assert watcher.seen == (0, 0)
@@ -256,12 +256,12 @@ def test_nothing_is_read_while_nothing_changes(
 ) -> None:
     past = (time.time() - 5,) * 2
     os.utime(folder, past)
-    monkeypatch.setattr(keystore, "_TICK_NS", -(10**18))  # its change time cannot be set back
+    monkeypatch.setattr(key_watcher, "_TICK_NS", -(10**18))  # its change time cannot be set back
     before = watcher.ring()
     loads: list[Path] = []
-    monkeypatch.setattr(keystore, "_RESCAN", 3600.0)
+    monkeypatch.setattr(key_watcher, "_RESCAN", 3600.0)
     monkeypatch.setattr(watcher, "_next_scan", time.monotonic() + 3600)
-    monkeypatch.setattr(keystore, "_load", loads.append)
+    monkeypatch.setattr(keystore, "reload", loads.append)
     assert all(watcher.ring() is before for _ in range(1000))
     assert loads == []
 
@@ -282,7 +282,7 @@ def test_a_folder_from_before_the_clock_was_set_back_is_read_once(
     loads: list[Path] = []
     earlier = time.time_ns() - 3600 * 10**9
     monkeypatch.setattr("nts.server.keystore.time.time_ns", lambda: earlier)
-    monkeypatch.setattr(keystore, "_RESCAN", 3600.0)
+    monkeypatch.setattr(key_watcher, "_RESCAN", 3600.0)
     monkeypatch.setattr(watcher, "_reload", lambda: loads.append(folder))
     monkeypatch.setattr(watcher, "_seen", None)  # on a slow machine the fixture's look was late enough to be settled
     for _ in range(10):
@@ -364,7 +364,7 @@ def test_the_last_good_ring_stays_while_the_folder_cannot_be_read(
     def refuse(*_: object) -> keystore.Snapshot:
         raise ConfigError("cannot read the master keys: Permission denied")
 
-    monkeypatch.setattr(keystore, "_load", refuse)
+    monkeypatch.setattr(keystore, "reload", refuse)
     monkeypatch.setattr(watcher, "_next_scan", 0.0)
     assert watcher.ring().current == before
     assert reports == ["cannot read the master keys: Permission denied"]

@@ -19,7 +19,8 @@ from nts.codec.aead import Aead, SessionKeys
 from nts.codec.keyring import KeyRing, MasterKey
 from nts.protocol import ts_client
 from nts.server import keystore
-from nts.server.keystore import KeyFile, KeyWatcher
+from nts.server.key_watcher import KeyWatcher
+from nts.server.keystore import KeyFile
 from testkit.key_files import HEX, ids, key_names, put
 from testkit.processes import HAS_ENGINE, NO_ENGINE, ROOT, Suite, ask_udp
 
