@@ -220,7 +220,7 @@ static void ask_request(nts_ke *ke, nts_ke_session *s, size_t length)
     else if (keep_request(ke, s, length))
         ask(ke, s, NTS_KE_ASK_REQUEST);
     else
-        nts_ke_close(ke, s);
+        lose(ke, s, ENOMEM);
 }
 
 /* Goes on along the records from *parsed, as MessageReader in nts/codec/records.py does. */
@@ -261,7 +261,7 @@ static void read_request(nts_ke *ke, nts_ke_session *s)
             } else if (shape == KE_COMPLETE) {
                 ask_request(ke, s, length);
             } else if (!keep_request(ke, s, length)) {
-                nts_ke_close(ke, s);
+                lose(ke, s, ENOMEM);
             }
             return;
         }
@@ -366,7 +366,7 @@ static void receive(nts_ke *ke, nts_ke_session *s, size_t most, uint32_t events)
         return;
     }
     if (BIO_write(SSL_get_rbio(s->ssl), ke->input, (int)got) != (int)got) {
-        nts_ke_close(ke, s);
+        lose(ke, s, ENOMEM);
         return;
     }
     advance(ke, s);

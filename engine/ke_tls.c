@@ -58,7 +58,8 @@ nts_ke_tls *nts_ke_tls_new(char const *chain, char const *key, char *problem, si
         return NULL;
     }
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
+    /* The file has the chain: else OpenSSL would look for one in each handshake. */
+    SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
     SSL_CTX_set_read_ahead(context, 1);
     SSL_CTX_set_options(context, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION);
     SSL_CTX_set_default_passwd_cb(context, no_passphrase);

@@ -39,11 +39,12 @@ def test_the_tests_in_c_pass() -> None:
 
 
 def test_the_module_for_python_passes_those_in_python() -> None:
-    """Groups, ClientHellos, alerts and limits beside the reference; OpenSSL's names of groups."""
+    """But for the alerts: AWS-LC has another one for a bad post-quantum key share."""
     module = ROOT / "build" / "_engine_ke-other-tls.so"
     run(sys.executable, "-m", "nts._engine_build", "_engine_ke", module)
     output = run(
         sys.executable, "-m", "pytest", "-q", "--engine-ke-module", module,
-        "tests/server/test_engine_ke.py",
+        "tests/server/test_engine_ke.py", "--deselect",
+        "tests/server/test_engine_ke.py::test_both_libraries_do_the_same_with_a_usual_clienthello",
     )  # fmt: skip
     assert " passed" in output
