@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from types import FrameType
 
+from nts.base.errors import NTSError
 from nts.fleet.agent import Agent
 from nts.fleet.config import FleetConfig
 from nts.system import console, service
@@ -39,7 +41,8 @@ def run(config: FleetConfig) -> None:
             agent.wait(pause)
     except _Stop:
         service.notify("STOPPING=1")
-        fleet.store.close()
+        with contextlib.suppress(NTSError):  # what is mortal then dies a little later
+            fleet.store.close()
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import os
 import re
 import shutil
@@ -13,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from nts.fleet import config
+from testkit.command_lines import parser_of
 from testkit.etcd import EtcdCluster, make_certificate
 from testkit.key_files import ids
 from testkit.processes import ROOT, eventually
@@ -31,6 +35,18 @@ systemctl() {
     esac
 }
 """
+
+
+def test_every_option_is_documented() -> None:
+    for section, kind in config.SECTIONS.items():
+        for option in dataclasses.fields(kind):
+            written = rf"^{option.name} = |`(\[{section}\] )?{option.name}`"
+            assert re.search(written, DOCUMENT, re.MULTILINE), option.name
+    for action in parser_of(ROOT / "fleet_helper.py")._actions:
+        for name, command in (action.choices or {}).items() if isinstance(action, argparse._SubParsersAction) else ():
+            assert f"`{name}" in DOCUMENT or f"{name} " in DOCUMENT
+            for option in (o for a in command._actions for o in a.option_strings if o.startswith("--")):
+                assert option in DOCUMENT or option in ("--help", "--config"), option
 
 
 class Site:
