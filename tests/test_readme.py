@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -48,18 +50,16 @@ def test_the_walk_through_the_five_scripts_runs_as_it_stands(tmp_path: Path) -> 
     for shipped, free in ports.items():
         ini, walk = ini.replace(f"port = {shipped}", f"port = {free}"), walk.replace(shipped, free)
     (here / "server.ini").write_text(ini)
-    done = subprocess.run(
-        ["bash", "-e", "-c", walk],
-        cwd=here,
-        env=unmeasured(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    output = done.stdout + done.stderr
-    assert done.returncode == 0, output
+    with subprocess.Popen(
+        ["bash", "-e", "-c", walk], cwd=here, env=unmeasured(), text=True, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as shell:  # fmt: skip
+        try:
+            output, _ = shell.communicate(timeout=60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)  # the servers, if it got stuck before it ended them
+    assert shell.returncode == 0, output
     assert "Traceback" not in output
     assert "error:" not in output
     for text in ("THROWAWAY", "New Cookie for NTPv4", "stored in", "new master key", "answer: time", "current"):
