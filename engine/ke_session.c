@@ -386,6 +386,10 @@ void nts_ke_session_proceed(nts_ke *ke, nts_ke_session *s, uint32_t events)
             receive(ke, s, most, events);
         return;
     }
+    if (s->state == KE_LINGERING && (events & EPOLLERR) != 0) { /* reset: there is nothing left to take */
+        nts_ke_close(ke, s);
+        return;
+    }
     if (s->state == KE_LINGERING) {
         discard(ke, s);
         return;
