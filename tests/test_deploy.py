@@ -118,6 +118,17 @@ def test_each_command_has_a_man_page_and_completion(installed: Path) -> None:
     assert made == {path.format(name) for path in paths for name in COMMANDS.values()}
 
 
+def test_a_fleet_on_etcd_is_installed_too(installed: Path, tmp_path: Path) -> None:
+    """Where the checkout has its optional packages: this one asks etcd, and finds none."""
+    (tmp_path / "fleet.key").write_text("00" * 32)
+    for name in ("etcd-ca.pem", "etcd-client.pem", "etcd-client.key"):
+        (tmp_path / name).touch()
+    (tmp_path / "fleet.ini").write_text("[etcd]\nendpoints = 127.0.0.1:9\n")
+    line = command(installed, "fleet_helper.py", "status", "-c", tmp_path / "fleet.ini")
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "etcd is out of reach" in done.stderr) == (11, True), done.stderr
+
+
 def test_what_no_argument_names_is_in_the_folders_of_system_and_user(installed: Path) -> None:
     """And not in the folder of the suite, which is the same for all users, who may not write there."""
     code = "from nts.system import places; print(places.server_ini(), places.client_ini())"
