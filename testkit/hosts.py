@@ -90,6 +90,10 @@ def network() -> Iterator[Hosts]:
     if IP is None or os.geteuid() != 0 or not Path("/run").is_dir():
         pytest.skip("no network namespaces: this needs root and `ip` (Debian: iproute2)")
     hosts = Hosts()
+    for left in Path("/run/netns").glob("nts*-*"):  # by a test that was killed
+        pid = left.name.partition("-")[0].removeprefix("nts")
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            hosts._ip("netns", "del", left.name)
     try:
         try:
             hosts.add("hub")

@@ -29,7 +29,10 @@ STAND_INS = """
 fleet_helper.py() { "$PYTHON" "$ROOT/fleet_helper.py" "$@"; }
 systemctl() {
     case $* in
-        "enable --now nts-fleet") fleet_helper.py agent >agent.log 2>&1 & echo $! >agent.pid ;;
+        "enable --now nts-fleet")
+            "$PYTHON" "$ROOT/fleet_helper.py" agent -c fleet.ini >agent.log 2>&1 &
+            echo $! >agent.pid
+            ;;
         "enable --now nts-fleet-rotate.timer") fleet_helper.py rotate ;;
         *) exit 9 ;;
     esac
@@ -71,8 +74,7 @@ class Site:
         """What a shell there prints, without a fault."""
         here = self.folder / host
         commands = re.sub(r"(?<![\w.])fleet_helper\.py (\w+)", r"fleet_helper.py \1 -c fleet.ini", commands)
-        script = STAND_INS.replace("fleet_helper.py agent", "fleet_helper.py agent -c fleet.ini")
-        script = script.replace("fleet_helper.py rotate", "fleet_helper.py rotate -c fleet.ini")
+        script = STAND_INS.replace("fleet_helper.py rotate", "fleet_helper.py rotate -c fleet.ini")
         env = {**os.environ, "PYTHON": sys.executable, "ROOT": str(ROOT)}
         with (here / "typed.log").open("w") as log:  # not a pipe: the agent would keep it open
             line = ["bash", "-e", "-c", script + commands]
