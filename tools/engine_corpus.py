@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Makes the corpus of the engine's C fuzzer: `python -m tools.engine_corpus` writes engine/fuzz/corpus/NAME.
+"""Makes the corpora of the engine's C fuzzers: `python -m tools.engine_corpus` writes engine/fuzz/corpus/NAME and
+engine/fuzz/corpus_frame/NAME.
 
-The same octets every time. The layout is told in engine/fuzz/fuzz_answer.c: before each packet four octets with what
-is to be put right in it.
+The same octets every time. The layouts are told in engine/fuzz/fuzz_answer.c and fuzz_frame.c: before each packet some
+octets with what is to be put right in it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fuzz.seeds import seeds as python_seeds
+from testkit.frames import Frame
 from testkit.packets import (
     COVERED_AEADS,
     CURRENT_KEY,
@@ -68,10 +70,24 @@ def corpus() -> dict[str, bytes]:
     }
 
 
+def frames() -> dict[str, bytes]:
+    """Every input of fuzz_frame by name: whether to make checksums right, the length of the reply, a frame."""
+    payload = REQUEST.encode()
+    ipv4, ipv6 = Frame("192.0.2.2", "192.0.2.1", 123, payload), Frame("2001:db8::2", "2001:db8::1", 123, payload)
+    found = {"ipv4": ipv4, "ipv6": ipv6, "padded": replace(ipv4, payload=b"", padding=bytes(18))}
+    return {name: b"\1\xff" + frame.encode() for name, frame in found.items()}
+
+
+def corpora() -> dict[Path, dict[str, bytes]]:
+    """The inputs of each folder."""
+    return {CORPUS: corpus(), CORPUS.with_name("corpus_frame"): frames()}
+
+
 def main() -> None:
-    CORPUS.mkdir(parents=True, exist_ok=True)
-    for name, octets in corpus().items():
-        (CORPUS / name).write_bytes(octets)
+    for folder, inputs in corpora().items():
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, octets in inputs.items():
+            (folder / name).write_bytes(octets)
 
 
 if __name__ == "__main__":

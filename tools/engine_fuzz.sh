@@ -23,7 +23,7 @@ if ! find_clang; then
 fi
 tools/cmake_build.sh engine $build -DCMAKE_C_COMPILER="$clang" -DNTS_ENGINE_WERROR=ON -DNTS_ENGINE_LIBFUZZER=ON \
     -DNTS_ENGINE_SANITIZE=address,undefined
-for target in fuzz_answer:corpus fuzz_ke:corpus_ke; do
+for target in fuzz_answer:corpus fuzz_frame:corpus_frame fuzz_ke:corpus_ke; do
     name=${target%:*} corpus=${target#*:}
     mkdir -p "$build/$corpus"
     UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 "$build/fuzz/bin/$name" -max_total_time="$seconds" -verbosity=0 \

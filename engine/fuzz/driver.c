@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * driver.c - runs fuzz_answer or fuzz_ke without libFuzzer, so that any compiler will do:
+ * driver.c - runs a fuzzer without libFuzzer, so that any compiler will do:
  *
  *   fuzz_... [-n MUTATIONS] [-s SEED] FILE_OR_FOLDER ...
  *
@@ -198,7 +198,7 @@ int main(int argc, char **argv)
         if (!read_path(argv[i]))
             return EXIT_FAILURE;
     if (seed_count == 0) {
-        fputs("fuzz: no inputs\n", stderr);
+        fprintf(stderr, "%s: no inputs\n", argv[0]);
         return EXIT_FAILURE;
     }
     signal(SIGABRT, keep_input);
@@ -213,7 +213,7 @@ int main(int argc, char **argv)
                 mutate_once();
         run();
     }
-    printf("fuzz: %zu inputs and %lu mutations (seed %llu), nothing found\n", seed_count, mutations, seed);
+    printf("%s: %zu inputs and %lu mutations (seed %llu), nothing found\n", argv[0], seed_count, mutations, seed);
     for (size_t i = 0; i < seed_count; i++)
         free(seeds[i].data);
     return EXIT_SUCCESS;
