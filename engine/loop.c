@@ -20,15 +20,9 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include "internal.h"
+#include "loop.h"
 
-#define LONG_STEP 8   /* as many messages as VAES interleaves */
-#define MAX_BATCHES 4 /* from each socket in one call of nts_serve */
-#define MAX_WAKES 8
-#define PACKET_ROOM (NTS_MAX_REQUEST + 4) /* enough to tell that a datagram is too long */
-#define CONTROL_ROOM 128
-#define NS_PER_S 1000000000
-#define UNIX_EPOCH 2208988800u   /* in seconds since 1900 */
+#define LONG_STEP 8              /* as many messages as VAES interleaves */
 #define LEARN_NS 16              /* most that one step changes send_ns: an interrupted step means nothing */
 #define REFERENCE_SHARE 20       /* under load the reference gets a twentieth of the time */
 #define MAX_REFERENCE_NS 1000000 /* a turn that seems longer was interrupted */
@@ -40,60 +34,8 @@
 #define LEAD_NS 160
 
 /* Replies over IPv4 leave with "don't fragment" set, which spares the kernel an identification for each: 3 % of all CPU
- * time. That is safe up to this length, since every host and every path in use takes datagrams of 576 octets (RFC 791
- * section 3.1). Routers may fragment longer ones: allow_fragmentation() in nts/system/udp.py says why. */
-#define SHORT_REPLY (576 - 20 - 8)
-
-/* The buffers of one datagram: peer, control messages, request and reply. */
-struct slot {
-    struct sockaddr_storage peer;
-    _Alignas(struct cmsghdr) uint8_t control[CONTROL_ROOM];
-    uint8_t packet[PACKET_ROOM];
-    uint8_t reply[NTS_MAX_REQUEST];
-};
-
-/* Where the reply to a handover goes. */
-struct return_path {
-    int fd;
-    struct sockaddr_storage peer;
-    socklen_t peer_len;
-    _Alignas(struct cmsghdr) uint8_t control[CONTROL_ROOM];
-    size_t control_len;
-};
-
-struct loop {
-    struct pollfd polls[NTS_MAX_SOCKETS + MAX_WAKES]; /* sockets first */
-    size_t sockets, polled;
-    struct slot slots[NTS_BATCH];
-    struct request requests[NTS_BATCH];
-    struct mmsghdr in[NTS_BATCH];
-    struct iovec in_vector[NTS_BATCH];
-    int64_t send_ns;                           /* what sending one reply of a long step usually takes */
-    int asked_for_keys;                        /* the last nts_engine_run ended because the folder differed */
-    nts_handover handovers[NTS_MAX_HANDOVERS]; /* a ring */
-    struct return_path return_paths[NTS_MAX_HANDOVERS];
-    size_t first_handover, handover_count;
-    int64_t reference_since; /* monotonic ns when the reference got its turn; 0: it has none */
-    int64_t reference_due;   /* when it may have the next one while other datagrams wait */
-};
-
-static int64_t ns_of(struct timespec const *t)
-{
-    return (int64_t)t->tv_sec * NS_PER_S + t->tv_nsec;
-}
-
-static int64_t monotonic_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return ns_of(&now);
-}
-
-static uint64_t ntp_time(int64_t ns)
-{
-    return (uint64_t)(ns / NS_PER_S + UNIX_EPOCH) << 32 | ((uint64_t)(ns % NS_PER_S) << 32) / NS_PER_S;
-}
+ * time. That is safe up to this length. */
+#define SHORT_REPLY (NTS_SHORT_PACKET - 20 - 8)
 
 /* ---- Setting up ---------------------------------------------------------------------------------------- */
 
@@ -131,10 +73,11 @@ int nts_engine_attach(nts_engine *engine, int const *sockets, size_t n, int cons
     engine->loop = loop = calloc(1, sizeof *loop);
     if (loop == NULL)
         return 0;
+    loop->wakes = wakes;
     loop->sockets = n;
-    loop->polled = n + wakes;
+    loop->polled = wakes + n;
     for (size_t i = 0; i < loop->polled; i++)
-        loop->polls[i] = (struct pollfd){.fd = i < n ? sockets[i] : wake[i - n], .events = POLLIN};
+        loop->polls[i] = (struct pollfd){.fd = i < wakes ? wake[i] : sockets[i - wakes], .events = POLLIN};
     for (size_t i = 0; i < n; i++)
         if (!set_options(sockets[i]))
             return 0;
@@ -151,6 +94,7 @@ void nts_loop_free(struct loop *loop)
 {
     if (loop == NULL)
         return;
+    nts_xdp_free(loop->xdp);
     OPENSSL_cleanse(loop, sizeof *loop); /* it holds clients' keys */
     free(loop);
 }
@@ -162,7 +106,7 @@ int nts_wait(nts_engine *engine, int timeout_ms)
 
     if (ready <= 0) /* nothing, or a signal */
         return 0;
-    for (size_t i = loop->sockets; i < loop->polled; i++)
+    for (size_t i = 0; i < loop->wakes; i++)
         if (loop->polls[i].revents != 0)
             return -1;
     return 1;
@@ -252,13 +196,25 @@ static void send_all(nts_engine *engine, int fd, struct msghdr const *out, size_
 
 /* ---- Handovers ----------------------------------------------------------------------------------------- */
 
-static void hand_over(nts_engine *engine, int fd, size_t i)
+/* Where the reply to request i of a batch from a socket goes. */
+static void set_path(struct loop const *loop, int fd, size_t i, struct return_path *path)
+{
+    struct msghdr const *const header = &loop->in[i].msg_hdr;
+
+    path->fd = fd;
+    path->peer = loop->slots[i].peer;
+    path->peer_len = header->msg_namelen;
+    path->control_len = header->msg_controllen;
+    if (header->msg_control != NULL)
+        memcpy(path->control, header->msg_control, header->msg_controllen);
+}
+
+static void hand_over(nts_engine *engine, struct source const *source, size_t i)
 {
     struct loop *const loop = engine->loop;
-    struct msghdr const *const header = &loop->in[i].msg_hdr;
+    struct request const *const request = &source->requests[i];
     size_t const last = (loop->first_handover + loop->handover_count) % NTS_MAX_HANDOVERS;
     nts_handover *const handover = &loop->handovers[last];
-    struct return_path *const path = &loop->return_paths[last];
 
     if (loop->handover_count == NTS_MAX_HANDOVERS) {
         engine->cells[NTS_DROP_BUSY]++;
@@ -266,15 +222,13 @@ static void hand_over(nts_engine *engine, int fd, size_t i)
     }
     engine->cells[NTS_HANDOVERS]++;
     loop->handover_count++;
-    handover->length = (uint32_t)loop->requests[i].length;
-    handover->received = loop->requests[i].received;
-    memcpy(handover->packet, loop->slots[i].packet, loop->requests[i].length);
-    path->fd = fd;
-    path->peer = loop->slots[i].peer;
-    path->peer_len = header->msg_namelen;
-    path->control_len = header->msg_controllen;
-    if (header->msg_control != NULL)
-        memcpy(path->control, header->msg_control, header->msg_controllen);
+    handover->length = (uint32_t)request->length;
+    handover->received = request->received;
+    memcpy(handover->packet, request->packet, request->length);
+    if (source->xsk == NULL)
+        set_path(loop, source->fd, i, &loop->return_paths[last]);
+    else
+        nts_xdp_set_path(loop, i, &loop->return_paths[last]);
 }
 
 nts_handover const *nts_engine_handover(nts_engine const *engine)
@@ -290,7 +244,7 @@ uint32_t nts_engine_limit_handover(nts_engine *engine, uint32_t verdict)
 
     if (engine->limiter == NULL || loop->handover_count == 0)
         return verdict;
-    return nts_limited(engine->limiter, &loop->return_paths[loop->first_handover].peer, monotonic_ns(),
+    return nts_limited(engine->limiter, &loop->return_paths[loop->first_handover].peer, clock_ns(CLOCK_MONOTONIC),
                        (enum nts_verdict)verdict);
 }
 
@@ -311,7 +265,7 @@ void nts_engine_handover_done(nts_engine *engine, uint8_t const *reply, size_t l
     if (loop->handover_count == 0)
         return;
     memcpy(&vector.iov_base, &reply, sizeof reply); /* sendto only reads it */
-    if (length != 0)
+    if (length != 0 && path->fd >= 0)
         send_all(engine, path->fd, &out, 1);
     loop->first_handover = (loop->first_handover + 1) % NTS_MAX_HANDOVERS;
     loop->handover_count--;
@@ -343,21 +297,24 @@ static void learn(int64_t *known, int64_t observed)
 }
 
 /* Stamps, seals and sends up to LONG_STEP replies. `now` is the time before and, on return, the time after. */
-static void send_step(nts_engine *engine, int fd, struct request *const *answered, size_t n, struct timespec *now)
+static void send_step(nts_engine *engine, struct source const *source, struct request *const *answered, size_t n,
+                      struct timespec *now)
 {
-    struct loop *const loop = engine->loop;
     struct timespec sealed;
     uint64_t transmit[LONG_STEP];
 
     for (size_t i = 0; i < n; i++)
-        transmit[i] = ntp_time(ns_of(now) - LEAD_NS + (int64_t)i * loop->send_ns);
+        transmit[i] = ntp_time(ns_of(now) - source->lead_ns + (int64_t)i * *source->send_ns);
     nts_finish(engine, answered, transmit, n);
     if (n != 1)
         clock_gettime(CLOCK_REALTIME, &sealed);
-    send_replies(engine, fd, answered, n);
+    if (source->xsk == NULL)
+        send_replies(engine, source->fd, answered, n);
+    else
+        nts_xdp_send(engine, source, answered, n);
     clock_gettime(CLOCK_REALTIME, now);
     if (n != 1)
-        learn(&loop->send_ns, (ns_of(now) - ns_of(&sealed)) / (int64_t)n);
+        learn(source->send_ns, (ns_of(now) - ns_of(&sealed)) / (int64_t)n);
 }
 
 static void count(uint64_t *cells, struct request const *r)
@@ -367,39 +324,62 @@ static void count(uint64_t *cells, struct request const *r)
         cells[r->key_age < 7 ? NTS_KEY_AGE_0 + r->key_age : NTS_KEY_AGE_7]++;
 }
 
+void nts_answer(nts_engine *engine, struct source const *source, size_t n)
+{
+    struct request *const requests = source->requests;
+    struct request *answered[NTS_BATCH];
+    size_t const long_step = n == source->full ? LONG_STEP : 1;
+    size_t replies = 0;
+    struct timespec now;
+
+    for (size_t i = 0; i < n; i++)
+        engine->cells[NTS_OCTETS_RECEIVED] += requests[i].length;
+    nts_prepare(engine, requests, n, engine->limiter == NULL ? 0 : clock_ns(CLOCK_MONOTONIC));
+    for (size_t i = 0; i < n; i++) {
+        if (requests[i].verdict == NTS_HANDOVER) {
+            hand_over(engine, source, i);
+            continue;
+        }
+        count(engine->cells, &requests[i]);
+        if (requests[i].reply_len != 0)
+            answered[replies++] = &requests[i];
+    }
+    clock_gettime(CLOCK_REALTIME, &now);
+    /* The first reply always goes alone, since it is the likeliest to wake up a CPU. */
+    for (size_t i = 0, step = 1; i < replies; i += step, step = long_step < replies - i ? long_step : replies - i)
+        send_step(engine, source, answered + i, step, &now);
+    nts_forget(requests, n);
+}
+
 /* Serves one batch from one socket. Returns how many datagrams it was. */
 static size_t serve_batch(nts_engine *engine, int fd)
 {
     struct loop *const loop = engine->loop;
-    struct request *answered[NTS_BATCH];
-    size_t replies = 0, octets = 0;
-    struct timespec now;
+    struct source const source = {.fd = fd, .requests = loop->requests, .full = NTS_BATCH, .lead_ns = LEAD_NS,
+                                  .send_ns = &loop->send_ns};
     int const got = receive(loop, fd);
-    size_t const step = got == NTS_BATCH ? LONG_STEP : 1;
 
     if (got <= 0) /* nothing left, or the network reports an error of an earlier reply */
         return 0;
     for (size_t i = 0; i < (size_t)got; i++) {
-        octets += loop->requests[i].length = loop->in[i].msg_len;
+        loop->requests[i].length = loop->in[i].msg_len;
         read_control(&loop->in[i].msg_hdr, &loop->requests[i]);
     }
-    engine->cells[NTS_OCTETS_RECEIVED] += octets;
-    nts_prepare(engine, loop->requests, (size_t)got, engine->limiter == NULL ? 0 : monotonic_ns());
-    for (size_t i = 0; i < (size_t)got; i++) {
-        if (loop->requests[i].verdict == NTS_HANDOVER) {
-            hand_over(engine, fd, i);
-            continue;
-        }
-        count(engine->cells, &loop->requests[i]);
-        if (loop->requests[i].reply_len != 0)
-            answered[replies++] = &loop->requests[i];
-    }
-    clock_gettime(CLOCK_REALTIME, &now);
-    /* The first reply always goes alone, since it is the likeliest to wake up a CPU. */
-    for (size_t i = 0, n = 1; i < replies; i += n, n = step < replies - i ? step : replies - i)
-        send_step(engine, fd, answered + i, n, &now);
-    nts_forget(loop->requests, (size_t)got);
+    nts_answer(engine, &source, (size_t)got);
     return (size_t)got;
+}
+
+/* Serves batches from socket number i of those that poll() looks at. */
+static size_t serve_socket(nts_engine *engine, size_t i)
+{
+    struct loop *const loop = engine->loop;
+    int const is_xdp = i >= loop->wakes + loop->sockets;
+    size_t const full = is_xdp ? NTS_XDP_BATCH : NTS_BATCH;
+    size_t total = 0, got = full;
+
+    while (got == full && total < MAX_ROUND)
+        total += got = is_xdp ? nts_xdp_serve_batch(engine, i) : serve_batch(engine, loop->polls[i].fd);
+    return total;
 }
 
 size_t nts_serve(nts_engine *engine)
@@ -407,17 +387,9 @@ size_t nts_serve(nts_engine *engine)
     struct loop *const loop = engine->loop;
     size_t total = 0;
 
-    for (size_t i = 0; i < loop->sockets; i++) {
-        if (loop->polls[i].revents == 0)
-            continue;
-        for (int batches = 0; batches < MAX_BATCHES; batches++) {
-            size_t const got = serve_batch(engine, loop->polls[i].fd);
-
-            total += got;
-            if (got < NTS_BATCH)
-                break;
-        }
-    }
+    for (size_t i = loop->wakes; i < loop->polled; i++)
+        if (loop->polls[i].revents != 0)
+            total += serve_socket(engine, i);
     return total;
 }
 
@@ -452,7 +424,7 @@ static void end_turn(struct loop *loop, int64_t now)
 int nts_engine_run(nts_engine *engine, char const *folder, int64_t ctime_ns, uint64_t inode, int timeout_ms)
 {
     struct loop *const loop = engine->loop;
-    int64_t now = monotonic_ns();
+    int64_t now = clock_ns(CLOCK_MONOTONIC);
     int64_t const end = now + (int64_t)timeout_ms * 1000000;
 
     end_turn(loop, now);
@@ -468,7 +440,7 @@ int nts_engine_run(nts_engine *engine, char const *folder, int64_t ctime_ns, uin
         if (loop->asked_for_keys)
             return 0;
         nts_serve(engine);
-        now = monotonic_ns();
+        now = clock_ns(CLOCK_MONOTONIC);
         if (loop->handover_count != 0 && now >= loop->reference_due)
             return start_turn(loop, now);
     }

@@ -59,6 +59,8 @@ enum nts_cell {
     NTS_KEY_AGE_5,
     NTS_KEY_AGE_6,
     NTS_KEY_AGE_7, /* seven or more */
+    NTS_XDP_FRAMES,  /* that came by AF_XDP */
+    NTS_XDP_DAMAGED, /* of those, with a wrong length or checksum */
     NTS_CELLS
 };
 
@@ -83,6 +85,9 @@ typedef struct {
     uint8_t usable; /* 0: only the reference knows its algorithm, and gets its cookies */
     uint8_t key[32];
 } nts_imported;
+
+/* An AF_XDP socket: raw frames from one receive queue of an interface. */
+typedef struct nts_xsk nts_xsk;
 
 /* What the server says of its clock (RFC 5905 section 7.3). Times are as on the wire. */
 typedef struct {
@@ -143,6 +148,28 @@ void nts_engine_count_into(nts_engine *engine, uint64_t *cells);
 /* Serves these UDP sockets, which must be bound and non-blocking. A readable descriptor in `wake` ends a wait. Returns
  * 1, or 0 when there are too many, memory is short, or a socket refuses its options. */
 int nts_engine_attach(nts_engine *engine, int const *sockets, size_t n, int const *wake, size_t wakes);
+
+/* A new AF_XDP socket with memory for its frames, which processes forked from this one share. Wants CAP_NET_RAW, and leave
+ * to lock 4 MiB. NULL when it cannot be had: errno says why. */
+nts_xsk *nts_xsk_open(void);
+
+/* Binds it to a queue, without copies if the driver can. 0 when it cannot be bound: errno says why. A BPF program must
+ * send it the frames. */
+int nts_xsk_bind(nts_xsk *xsk, uint32_t interface, uint32_t queue);
+
+/* Whether a bound one does without copies. */
+int nts_xsk_is_zero_copy(nts_xsk const *xsk);
+
+int nts_xsk_descriptor(nts_xsk const *xsk);
+
+/* How many frames the kernel has dropped since all were in use. */
+uint64_t nts_xsk_lost(nts_xsk const *xsk);
+
+void nts_xsk_close(nts_xsk *xsk);
+
+/* Serves these bound AF_XDP sockets too, which must outlive the engine and which no other process serves. Call it after
+ * nts_engine_attach, once. Returns 1, or 0 when there are too many or memory is short. */
+int nts_engine_attach_xsks(nts_engine *engine, nts_xsk *const *xsks, size_t n);
 
 /* Waits for datagrams and answers them until there is something that only the caller can do. Call nts_engine_attach
  * first. Returns

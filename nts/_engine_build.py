@@ -27,7 +27,9 @@ from cffi import FFI
 
 from nts import ROOT
 
-SOURCES = ("packet.c", "random.c", "limit.c", "foreign.c", "respond.c", "loop.c", "testing.c")
+SOURCES = (
+    "packet.c", "random.c", "limit.c", "foreign.c", "respond.c", "frame.c", "xsk.c", "loop.c", "xdp.c", "testing.c",
+)  # fmt: skip
 HEADERS = ("nts_engine.h", "testing.h")
 KE_SOURCES = (
     "ke.c", "ke_news.c", "ke_session.c", "ke_answer.c", "ke_hello.c", "ke_limits.c", "ke_tls.c", "ke_testing.c",

@@ -19,6 +19,9 @@
     engine_packets    packets that it covers, bad ones, and those that it must hand over
     engine_parity     the native engine beside the reference
     namespaces        network namespaces of a test's own
+    frames            Ethernet frames with UDP datagrams
+    bpf_run           the time server's BPF program on single frames
+    xdp               a time server that serves by AF_XDP, and its clients
     bad_certificates  certificates that are malformed
     middleboxes       devices between a client and a server, which intercept, cut off or strip
     time_workers      a worker of the time server in a thread, with its counters

@@ -188,6 +188,17 @@ def test_systemd_understands_the_units(units: Path) -> None:
 
 
 @needs_systemd
+def test_systemd_understands_what_xdp_needs(units: Path, tmp_path: Path) -> None:
+    shutil.copy(units / "ntsts.service", tmp_path)
+    folder = tmp_path / "ntsts.service.d"
+    folder.mkdir()
+    for nonsense in ("", "Nonsense=1\n"):
+        (folder / "xdp.conf").write_text((ROOT / "deploy/xdp.conf").read_text() + nonsense)
+        done = analyze("verify", "--man=no", tmp_path / "ntsts.service")
+        assert (done.stdout == "") == (nonsense == ""), done.stdout
+
+
+@needs_systemd
 @pytest.mark.parametrize("unit", [u for u in UNITS if u.endswith(".service")])
 def test_a_service_may_do_little_else(units: Path, unit: str) -> None:
     done = analyze("security", "--offline=true", f"--threshold={MAX_EXPOSURE}", units / unit)

@@ -28,6 +28,7 @@ from nts.codec.keyring import FOREIGN_FORMATS, CookieFormat
 from nts.protocol.rate_limit import Limit
 from nts.system import inifile
 
+Prefix = ipaddress.IPv4Network | ipaddress.IPv6Network
 MAX_WORKERS = 64
 MAX_IMPORTS = 8  # key files of other servers: the native engine has room for their keys
 MAX_LISTEN = 64  # addresses, each with a socket: the native engine serves no more
@@ -173,6 +174,19 @@ def _command(text: str) -> tuple[str, ...]:
         raise ValueError("must be a command with its arguments, quoted as in a shell, or empty") from None
 
 
+def _interface(text: str) -> str:
+    if text and not re.fullmatch(r"[^\s/:]{1,15}", text):
+        raise ValueError("must be the name of a network interface, or empty")
+    return text
+
+
+def _prefixes(text: str) -> tuple[Prefix, ...]:
+    try:
+        return tuple(ipaddress.ip_network(prefix) for prefix in text.replace(",", " ").split())
+    except ValueError as e:
+        raise ValueError(f"must be prefixes of IP addresses, such as 192.0.2.0/24, or empty ({e})") from None
+
+
 def _label(text: str) -> str:
     if not text.isascii() or not text.isprintable():
         raise ValueError("must be printable ASCII")
@@ -243,6 +257,12 @@ class NtpConfig:
     rate_prefix6: int = _option(_number(16, 128), "64")
     rate_limit_nts: bool = _option(_yes_no, "no")
     """limit authenticated requests too"""
+    xdp: str = _option(_interface, "")
+    """the interface whose requests go past the kernel's network stack; empty: none"""
+    xdp_allow: tuple[Prefix, ...] = _option(_prefixes, "")
+    """whose requests may; empty: everybody's"""
+    xdp_deny: tuple[Prefix, ...] = _option(_prefixes, "")
+    """whose may not, unless a longer prefix of xdp_allow holds"""
 
     @property
     def limit(self) -> Limit:

@@ -6,6 +6,7 @@ It does the common part of `ts_server.respond` and hands other packets over. Its
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,6 +44,42 @@ def _imported(key: ForeignKey) -> dict[str, Any]:
         "id": key.id, "format": tuple(CookieFormat).index(key.format), "usable": usable,
         "key": key.key if usable else bytes(MASTER_KEY_LENGTH),
     }  # fmt: skip
+
+
+class Xsk:
+    """An AF_XDP socket with memory for its frames, for all processes forked from this one. LibraryError, OSError."""
+
+    def __init__(self) -> None:
+        module = _module()
+        self._ffi, self._lib = module.ffi, module.lib
+        self._handle = self._lib.nts_xsk_open()
+        self._check(self._handle != self._ffi.NULL)
+
+    def _check(self, success: bool) -> None:
+        if not success:
+            raise OSError(self._ffi.errno, os.strerror(self._ffi.errno))
+
+    def bind(self, interface: int, queue: int) -> None:
+        """Take the frames that a BPF program redirects from this queue of an interface."""
+        self._check(bool(self._lib.nts_xsk_bind(self._handle, interface, queue)))
+
+    @property
+    def descriptor(self) -> int:
+        """For a BPF map of sockets."""
+        return int(self._lib.nts_xsk_descriptor(self._handle))
+
+    @property
+    def zero_copy(self) -> bool:
+        """Whether frames are where the driver puts them."""
+        return bool(self._lib.nts_xsk_is_zero_copy(self._handle))
+
+    def lost(self) -> int:
+        """How many frames the kernel has dropped because all were in use."""
+        return int(self._lib.nts_xsk_lost(self._handle))
+
+    def close(self) -> None:
+        """Free it. It must not be used any more."""
+        self._lib.nts_xsk_close(self._handle)
 
 
 class Engine:
@@ -105,6 +142,11 @@ class Engine:
         files = [s.fileno() for s in sockets]
         if not self._lib.nts_engine_attach(self._engine, files, len(files), list(wake), len(wake)):
             raise LibraryError("the native engine cannot serve these sockets", hint="set engine = python in server.ini")
+
+    def attach_xsks(self, xsks: Sequence[Xsk]) -> None:
+        """Serve these too, after `attach`."""
+        if not self._lib.nts_engine_attach_xsks(self._engine, [x._handle for x in xsks], len(xsks)):
+            raise LibraryError("the native engine cannot serve AF_XDP", hint="leave xdp empty in server.ini")
 
     def run(self, folder: bytes, seen: tuple[int, int], timeout_ms: int) -> int:
         """Wait for datagrams and answer them, until the caller has something to do.

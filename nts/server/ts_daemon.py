@@ -15,7 +15,7 @@ import selectors
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, auto
 from typing import NamedTuple
@@ -30,13 +30,13 @@ from nts.codec.keyring import KeyRing
 from nts.protocol import ts_server
 from nts.protocol.rate_limit import Limit, RateLimiter
 from nts.protocol.ts_server import Limiter, SystemVariables, Verdict
-from nts.server import keystore, listen
-from nts.server.config import ServerConfig
+from nts.server import keystore, listen, xdp
+from nts.server.config import NtpConfig, ServerConfig
 from nts.server.counters import Family, Layout, by_verdict
-from nts.server.engine import Engine, Handover
+from nts.server.engine import Engine, Handover, Xsk
 from nts.server.harness import Harness, WorkerContext
 from nts.server.metrics import gauge, metric
-from nts.system import addresses, console, udp
+from nts.system import addresses, console, privileges, udp
 from nts.system.clock import Clock
 from nts.system.clock import now as clock_now
 
@@ -67,6 +67,10 @@ class Cell(IntEnum):
     KEY_AGE_6 = auto()
     KEY_AGE_7 = auto()
     """seven or more"""
+    XDP_FRAMES = auto()
+    """that came by AF_XDP"""
+    XDP_DAMAGED = auto()
+    """of those, with a wrong length or checksum"""
 
 
 LAYOUT = Layout(  # in the order of `Verdict` and `Cell`
@@ -80,6 +84,8 @@ LAYOUT = Layout(  # in the order of `Verdict` and `Cell`
         "newer_keys",
         tuple(map(str, range(8))),
     ),
+    Family("nts_ntp_xdp_frames", "Frames that came by AF_XDP."),
+    Family("nts_ntp_xdp_damaged", "Of those, dropped for a wrong length or checksum."),
 )
 
 
@@ -190,7 +196,9 @@ class PythonWorker:
 class NativeWorker:
     """The event loop of one process around the native engine: updates keys and system variables, answers handovers."""
 
-    def __init__(self, sockets: list[socket.socket], clock: Clock, limit: Limit, worker: WorkerContext) -> None:
+    def __init__(
+        self, sockets: list[socket.socket], clock: Clock, limit: Limit, worker: WorkerContext, xsks: Sequence[Xsk] = ()
+    ) -> None:
         self._clock, self._watcher, self._cells, self._beat = clock, worker.watcher, worker.counters, worker.beat
         self._ring: KeyRing | None = None
         self._system: SystemVariables | None = None
@@ -198,6 +206,8 @@ class NativeWorker:
         self._engine.count_into(worker.counters)
         self._engine.set_limit(limit)
         self._engine.attach(sockets, worker.stop.descriptors())
+        if xsks:
+            self._engine.attach_xsks(xsks)
         self._refresh()
 
     def run(self) -> None:
@@ -241,11 +251,15 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
     where, bound = listen.for_time(ntp_config.listen, ntp_config.port, ntp_config.workers)
     for sock in itertools.chain(*bound):
         udp.enlarge_buffer(sock, RECEIVE_BUFFER)
+    fast, xdp_line = choose_xdp(ntp_config, bound, native)
     clock = Clock(ntp_config.clock, ntp_config.local_stratum)
-    watch = _Watch(clock, list(itertools.chain(*bound)), native)
+    watch = _Watch(clock, list(itertools.chain(*bound)), native, fast)
 
     def set_up(worker: WorkerContext) -> Callable[[], None]:
-        return (NativeWorker if native else PythonWorker)(bound[worker.index], clock, ntp_config.limit, worker).run
+        arguments = bound[worker.index], clock, ntp_config.limit, worker
+        if not native:
+            return PythonWorker(*arguments).run
+        return NativeWorker(*arguments, fast.of_worker(worker.index, ntp_config.workers) if fast else ()).run
 
     def announce() -> None:
         console.say(f"NTP on UDP {where}; {counted(ntp_config.workers, 'worker')}")
@@ -253,6 +267,8 @@ def serve(config: ServerConfig, *, verbose: bool) -> None:
         if _is_synchronised(clock):
             console.say(_describe_clock(clock))
         console.say(engine_line)
+        if ntp_config.xdp:
+            (console.say if fast else console.warn)(xdp_line)
 
     harness = Harness(
         config,
@@ -280,17 +296,21 @@ class _Watch:
     clock: Clock
     sockets: list[socket.socket]
     native: bool
+    xdp: xdp.Xdp | None
     _synchronised: bool = True
 
     def dropped(self) -> int:
         """How many datagrams the kernel had no room for."""
-        return sum(map(udp.drops, self.sockets))
+        return sum(map(udp.drops, self.sockets)) + (self.xdp.lost() if self.xdp else 0)
 
     def look(self) -> None:
         """Print a line for whatever calls for action. Called every second."""
         if (synchronised := _is_synchronised(self.clock)) != self._synchronised:
             self._synchronised = synchronised
             (console.say if synchronised else console.warn)(_describe_clock(self.clock))
+        if self.xdp and not self.xdp.look():
+            console.warn(f"AF_XDP: {self.xdp.interface} is gone; the sockets serve until the server is started again")
+            self.xdp = None
         dropped = self.dropped()
         console.warn_of_more("drops", f"the receive queues were full: {dropped} datagrams lost so far", dropped)
 
@@ -315,6 +335,22 @@ def choose_engine(wanted: str) -> tuple[bool, str]:
         if wanted == "native":
             raise
         return False, f"engine: python ({e}; {e.hint}); AES-SIV: {aes_siv.backend()}"
+
+
+def choose_xdp(config: NtpConfig, sockets: list[list[socket.socket]], native: bool) -> tuple[xdp.Xdp | None, str]:
+    """The way past the network stack, if server.ini asks for it and it can be had, and the line that says so."""
+    if not config.xdp:
+        return None, ""
+    try:
+        if not native:
+            raise xdp.NoXdp("it needs the native engine")
+        found = xdp.start(config, itertools.chain(*sockets))
+    except (xdp.NoXdp, LibraryError) as e:
+        return None, f"AF_XDP: not on {config.xdp}: {e}; the sockets serve"
+    finally:
+        privileges.give_up(*xdp.PRIVILEGES)
+    queues = counted(len(found.queues), "queue")
+    return found, f"AF_XDP: {config.xdp}, {queues} ({found.mode}); the firewall does not see the requests taken there"
 
 
 def _is_synchronised(clock: Clock) -> bool:

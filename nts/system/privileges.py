@@ -12,6 +12,8 @@ from pathlib import Path
 from nts.base.errors import ConfigError, NTSError
 
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
+CAP_NET_ADMIN, CAP_NET_RAW, CAP_IPC_LOCK, CAP_BPF = 12, 13, 14, 39  # <linux/capability.h>
+_CAPABILITY_VERSION, _CAPABILITY_HEADER = 0x20080522, ctypes.c_uint32 * 2
 
 
 def is_root() -> bool:
@@ -47,6 +49,19 @@ def harden() -> None:
     for option, value in ((_PR_SET_NO_NEW_PRIVS, 1), (_PR_SET_DUMPABLE, 0)):
         if libc.prctl(option, value, 0, 0, 0) != 0:
             raise NTSError(f"prctl({option}): {os.strerror(ctypes.get_errno())}")
+
+
+def give_up(*capabilities: int) -> None:
+    """Lose these capabilities for good. NTSError when it cannot be done."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, sets = _CAPABILITY_HEADER(_CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)()  # low and high: three sets each
+    failed = libc.capget(ctypes.byref(header), sets)
+    had = list(sets)
+    for capability in capabilities:
+        for each in range(3):
+            sets[capability // 32 * 3 + each] &= ~(1 << capability % 32)
+    if failed or (list(sets) != had and libc.capset(ctypes.byref(header), sets) != 0):
+        raise NTSError(f"cannot give up capabilities: {os.strerror(ctypes.get_errno())}")
 
 
 def give(user: str, *paths: Path) -> None:

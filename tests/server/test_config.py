@@ -45,7 +45,9 @@ def test_an_empty_file_gives_the_documented_defaults(tmp_path: Path) -> None:
         prefix4=32,
         prefix6=64,
     )
-    assert loaded.ntpv4 == config.NtpConfig("", 4123, (), cpus, "auto", 10, "auto", None, 0, 16, 32, 64, False)
+    assert loaded.ntpv4 == config.NtpConfig(
+        "", 4123, (), cpus, "auto", 10, "auto", None, 0, 16, 32, 64, False, "", (), ()
+    )
     assert loaded.server == config.ProcessConfig(user="", sandbox=True)
     assert loaded.keys == config.KeysConfig(
         tmp_path / "master_keys", 3, None, "EXPORTER-network-time-security", (), CookieFormat.OWN, None, ()
