@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import socket
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 
 from nts.base.errors import KeErrorRecord
 from testkit.processes import ROOT, Process
-from tools.bench import cases, clients, tables
+from tools.bench import cases, clients, tables, xdp
 from tools.bench.bench import FLOOR, PROGRAMS, Bench, Load, Measurement, Settings
 from tools.bench.requests import Kind
 from tools.bench.servers import BenchError, Exchange, Server
@@ -67,6 +68,21 @@ def test_the_cases_of_the_clients(
     rows = dict(re.findall(r"^  (\S.*?)  +([\d.]+)  +[\d.]+  +[\d.]+$", capsys.readouterr().out, re.MULTILINE))
     assert list(rows) == ["python3 -c pass", "key exchange", "one query", "ntsts_client.py"]
     assert all(float(figure) > 0 for figure in rows.values())
+
+
+def test_the_case_of_af_xdp(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(xdp, "QUERIES", 50)
+    if os.geteuid() != 0:
+        pytest.skip("only root can make networks of its own")
+    with Bench(Settings(rounds=1, seconds=0.2, chrony=False), tmp_path) as bench:
+        xdp.xdp(bench)
+    printed = capsys.readouterr().out
+    rows = re.findall(r"^  (\S.*?)  +([\d,]+)  +[\d,]+  +[\d,]+  +(\d+\.\d\d)$", printed, re.MULTILINE)
+    assert [name for name, _, _ in rows] == ["AF_XDP", "sockets"]
+    assert all(int(figure.replace(",", "")) > 0 for _, figure, _ in rows)
+    assert len(re.findall(r"^  goal: AF_XDP / sockets", printed, re.MULTILINE)) == 5
 
 
 @pytest.mark.parametrize(
@@ -265,7 +281,7 @@ def test_a_server_that_answers_nothing_has_no_timestamps(tmp_path: Path) -> None
     (tmp_path / "requests").write_bytes(b"\x00\x30" + bytes(48))
     with Bench(Settings(), tmp_path), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:
         nobody.bind(("127.0.0.1", 0))
-        command = [PROGRAMS / "load", "offset", nobody.getsockname()[1], tmp_path / "requests", 2, 1, "user"]
+        command = [PROGRAMS / "load", "offset", *nobody.getsockname(), tmp_path / "requests", 2, 1, "user"]
         done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "load: of 2 queries none was stamped and answered\n"

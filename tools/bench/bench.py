@@ -169,7 +169,7 @@ class Bench:
     ) -> Iterator[subprocess.Popen[str]]:
         """load.c at work; it is stopped at the end of the block, if it still is."""
         path, _ = self.requests(server, kind)
-        command = [PROGRAMS / "load", mode, server.port, path, *arguments]
+        command = [PROGRAMS / "load", mode, server.host, server.port, path, *arguments]
         with subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, text=True) as process:
             try:
                 yield process

@@ -12,7 +12,7 @@ from functools import partial
 from statistics import median
 from typing import TypeVar
 
-from tools.bench import clients, machine, sessions, tables
+from tools.bench import clients, machine, sessions, tables, xdp
 from tools.bench.bench import FLOOR, SOCKETS, WINDOW, Bench, Load, Measurement, answers, result
 from tools.bench.requests import Kind
 from tools.bench.servers import BenchError, Server, last_line
@@ -387,6 +387,7 @@ CASES: dict[str, Callable[[Bench], None]] = {
         odd,
         scale,
         timestamps,
+        xdp.xdp,
         ke,
         clients.samples,
         clients.start,

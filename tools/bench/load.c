@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: MIT
  *
- * load.c - clients of a time server on 127.0.0.1, whose requests have been made beforehand.
+ * load.c - clients of a time server with an IPv4 address, whose requests have been made beforehand.
  *
- * usage: load closed PORT REQUESTS SECONDS ANSWERS SOCKETS WINDOW
+ * usage: load closed HOST PORT REQUESTS SECONDS ANSWERS SOCKETS WINDOW
  *            Each of SOCKETS sockets keeps WINDOW requests in flight, until SECONDS are over or ANSWERS answers have
  *            come (0: whatever comes). What has not been answered for TIMEOUT counts as lost and is replaced.
- *        load flood PORT REQUESTS SECONDS SOCKETS RATE
+ *        load flood HOST PORT REQUESTS SECONDS SOCKETS RATE
  *            Sends RATE requests per second (0: as many as it can), whatever is answered.
- *        load offset PORT REQUESTS COUNT GAP STAMP
+ *        load offset HOST PORT REQUESTS COUNT GAP STAMP
  *            COUNT queries one by one, GAP microseconds apart; what the server's timestamps are off. The client's
  *            transmit timestamp is its own reading of the clock before sending, or (STAMP is "kernel") the kernel's.
  *
  * REQUESTS is a file: length (16 bits, big-endian) and octets of each. The result is one line of JSON.
  */
 #define _GNU_SOURCE /* recvmmsg, sendmmsg */
+#include <arpa/inet.h>
 #include <endian.h>
 #include <linux/net_tstamp.h>
 #include <netinet/in.h>
@@ -102,11 +103,10 @@ static void read_requests(char const *path)
         die(path);
 }
 
-static int connected(int port)
+static struct sockaddr_in server = {.sin_family = AF_INET};
+
+static int connected(void)
 {
-    struct sockaddr_in const server = {.sin_family = AF_INET,
-                                       .sin_port = htons((uint16_t)port),
-                                       .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int const fd = socket(AF_INET, SOCK_DGRAM, 0);
     int const buffer = 1 << 22;
 
@@ -117,14 +117,14 @@ static int connected(int port)
     return fd;
 }
 
-static size_t open_clients(int port, int n)
+static size_t open_clients(int n)
 {
     if (n < 1 || n > MAX_SOCKETS) {
         fprintf(stderr, "load: 1 to %d sockets\n", MAX_SOCKETS);
         exit(2);
     }
     for (int i = 0; i < n; i++)
-        clients[i] = (struct client){.fd = connected(port)};
+        clients[i] = (struct client){.fd = connected()};
     for (size_t i = 0; i < BATCH; i++) {
         in_vector[i] = (struct iovec){.iov_base = replies[i], .iov_len = ROOM};
         in[i].msg_hdr = (struct msghdr){.msg_iov = &in_vector[i], .msg_iovlen = 1};
@@ -408,25 +408,28 @@ static void offset(int fd, int queries, long gap_us, int by_kernel)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: load closed PORT REQUESTS SECONDS ANSWERS SOCKETS WINDOW\n"
-                    "       load flood PORT REQUESTS SECONDS SOCKETS RATE\n"
-                    "       load offset PORT REQUESTS COUNT GAP STAMP\n");
+    fprintf(stderr, "usage: load closed HOST PORT REQUESTS SECONDS ANSWERS SOCKETS WINDOW\n"
+                    "       load flood HOST PORT REQUESTS SECONDS SOCKETS RATE\n"
+                    "       load offset HOST PORT REQUESTS COUNT GAP STAMP\n");
     return 2;
 }
 
 int main(int argc, char **argv)
 {
-    char const *const mode = argc > 3 ? argv[1] : "";
-    int const port = argc > 3 ? atoi(argv[2]) : 0;
+    char const *const mode = argc > 4 ? argv[1] : "";
 
-    if (argc > 3)
-        read_requests(argv[3]);
-    if (strcmp(mode, "closed") == 0 && argc == 8)
-        closed(open_clients(port, atoi(argv[6])), atof(argv[4]), atol(argv[5]), atoi(argv[7]));
-    else if (strcmp(mode, "flood") == 0 && argc == 7)
-        flood(open_clients(port, atoi(argv[5])), atof(argv[4]), atof(argv[6]));
-    else if (strcmp(mode, "offset") == 0 && argc == 7)
-        offset(connected(port), atoi(argv[4]), atol(argv[5]), strcmp(argv[6], "kernel") == 0);
+    if (argc > 4) {
+        server.sin_port = htons((uint16_t)atoi(argv[3]));
+        if (inet_pton(AF_INET, argv[2], &server.sin_addr) != 1)
+            return usage();
+        read_requests(argv[4]);
+    }
+    if (strcmp(mode, "closed") == 0 && argc == 9)
+        closed(open_clients(atoi(argv[7])), atof(argv[5]), atol(argv[6]), atoi(argv[8]));
+    else if (strcmp(mode, "flood") == 0 && argc == 8)
+        flood(open_clients(atoi(argv[6])), atof(argv[5]), atof(argv[7]));
+    else if (strcmp(mode, "offset") == 0 && argc == 8)
+        offset(connected(), atoi(argv[5]), atol(argv[6]), strcmp(argv[7], "kernel") == 0);
     else
         return usage();
     return 0;

@@ -79,7 +79,7 @@ class Client:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.settimeout(5)
             try:
-                sock.connect(("127.0.0.1", server.port))
+                sock.connect((server.host, server.port))
                 sock.send(query.packet)
                 judgement = ts_client.judge(sock.recv(65535), query)
             except OSError as e:

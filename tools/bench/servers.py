@@ -42,13 +42,16 @@ class Server:
     process: Process
     exchange: Exchange
     """gives the cookies that it understands"""
+    host: str = "127.0.0.1"
+    kernel_threads: tuple[int, ...] = ()
+    """that work for it"""
 
     @property
     def pids(self) -> list[int]:
         """All its processes, the first one first."""
         if self.process.popen.poll() is not None:
             raise BenchError(f"{self.name} has ended: {last_line(self.process)}")
-        return machine.family(self.process.popen.pid)
+        return [*machine.family(self.process.popen.pid), *self.kernel_threads]
 
 
 def last_line(process: Process) -> str:
@@ -113,7 +116,7 @@ class Chronyd:
             raise BenchError(f"{program} has no NTS")
         return cls(program, found[1])
 
-    def start(self, folder: Path) -> Server:
+    def start(self, folder: Path, where: str = "bindaddress 127.0.0.1\nallow 127.0.0.1") -> Server:
         """A time server with NTS. BenchError when it does not run here."""
         folder.mkdir(mode=0o700)
         ca, cert, key = (folder / name for name in ("ca.pem", "cert.pem", "cert.key"))
@@ -121,7 +124,7 @@ class Chronyd:
         ntp_port, ke_port = free_port(socket.SOCK_DGRAM), free_port()
         process = self.run(
             folder,
-            f"bindaddress 127.0.0.1\nallow 127.0.0.1\nlocal stratum 10\nport {ntp_port}\nntsport {ke_port}",
+            f"{where}\nlocal stratum 10\nport {ntp_port}\nntsport {ke_port}",
             f"ntsservercert {cert}\nntsserverkey {key}\nmaxntsconnections 1000",
         )
         if not eventually(lambda: process.popen.poll() is not None or _accepts(ke_port)) or process.popen.poll():
