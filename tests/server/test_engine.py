@@ -188,7 +188,7 @@ def test_an_engine_with_other_verdicts_is_refused(monkeypatch: pytest.MonkeyPatc
 @NATIVE
 def test_a_module_that_was_built_from_other_sources_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """As after a `git pull` without `make build`; with engine = auto, the server goes on in Python and says so."""
-    monkeypatch.setattr(_engine_build, "declarations", lambda: "enum { NTS_BATCH = 65 };")
+    monkeypatch.setattr(_engine_build, "declarations", lambda _name: "enum { NTS_BATCH = 65 };")
     monkeypatch.setattr(engine, "fingerprint", _engine_build.fingerprint.__wrapped__)
     with pytest.raises(LibraryError, match="another version of this package"):
         Engine()
