@@ -22,7 +22,8 @@ need_writable() {
         while [ ! -e "$path" ]; do path=$(dirname -- "$path") depth=0; done
         # A symbolic link inside may lead anywhere, as those of .venv do.
         obstacle=$(find -H "$path" -maxdepth "$depth" ! -type l ! -writable -print -quit 2>/dev/null)
-        [ -z "$obstacle" ] || { cannot_write "$obstacle" >&2; return 1; }
+        # What is gone by now was a temporary file of somebody else.
+        if [ -n "$obstacle" ] && [ -e "$obstacle" ]; then cannot_write "$obstacle" >&2; return 1; fi
     done
 }
 
