@@ -17,7 +17,7 @@ import nts
 from nts.base.text import octets
 from nts.check.findings import listed
 from nts.check.model import Exhibit, Grade, Mark, Result, Span
-from nts.check.output import sheet, summary
+from nts.check.output import frame, sheet, summary
 from nts.check.output.summary import ORDER, TOOL, Report
 from nts.check.output.text import duration, located, section
 from nts.check.remedies import remedy, told
@@ -26,20 +26,7 @@ from nts.cli.results import utc
 _CODE = re.compile("`([^`]+)`")
 _STYLE = Path(__file__).with_name("style.css")
 
-_PAGE = Template("""\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="generator" content="$generator">
-<title>$title</title>
-<style>
-$style</style>
-</head>
-<body>
-<header>
+_HEADER = Template("""\
 <p class="tool">$tool</p>
 <h1>$target</h1>
 $grade
@@ -49,20 +36,13 @@ $counts
 </ul>
 <dl class="facts">
 $facts
-</dl>
-</header>
-<main>
-$body
-</main>
-<footer>
+</dl>""")
+
+_FOOTER = """\
 <p>FAIL breaks a rule. WARN is allowed or harmless, but undesirable. PATH? means that packets vanish on the path rather
 than at the peer. SKIP could not be judged. CRIT is about security. A peer conforms if no check of severity CRIT or MUST
 fails; if such a check could not be judged, nobody can say.</p>
-<p>Cookies and keys are not shown; &lt;100 octets&gt; stands for one.</p>
-</footer>
-</body>
-</html>
-""")
+<p>Cookies and keys are not shown; &lt;100 octets&gt; stands for one.</p>"""
 
 _ROW = Template("""\
 <tr class="$mark"><td class="verdict"><span class="badge">$verdict</span></td><td class="number">$number</td>\
@@ -110,11 +90,13 @@ def page(report: Report) -> str:
         *_part("All checks", tables),
         *_part("Passed", [_fill(_PASSED, r, details=_details(r, report.software)) for r in good]),
     ]
-    return _PAGE.substitute(
+    header = _HEADER.substitute(
+        tool=_e(f"{TOOL} {report.command}"), target=_e(report.target), meaning=_e(summary.meaning(report)),
+        grade=_grade(report), counts="\n".join(_counts(report)), facts="\n".join(_facts(report)),
+    )  # fmt: skip
+    return frame.page(
         generator=_e(f"{TOOL} {nts.__version__}"), title=_e(f"{report.target}: {TOOL} {report.command}"),
-        style=_STYLE.read_text(encoding="utf-8"), tool=_e(f"{TOOL} {report.command}"), target=_e(report.target),
-        meaning=_e(summary.meaning(report)), grade=_grade(report), counts="\n".join(_counts(report)),
-        facts="\n".join(_facts(report)), body="\n".join(body),
+        style=_STYLE.read_text(encoding="utf-8"), header=header, main="\n".join(body), footer=_FOOTER,
     )  # fmt: skip
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import nts
 from nts.check.findings import counted
-from nts.check.output import as_html, sheet
+from nts.check.output import as_html, frame, sheet
 from nts.check.output.summary import TOOL
 from nts.check.output.text import duration, printable, section
 from nts.check.saved import reading
@@ -34,34 +33,9 @@ _SAID = {True: "yes", False: "no", None: "open"}
 _HEAD = ("grade", "server", "conforms", "fail", "warn", "open", "TLS group", "AEAD", "certificate", "stratum", "offset",
          "checked")  # fmt: skip
 
-_PAGE = Template("""\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="generator" content="$generator">
-<title>$title</title>
-<style>
-$style</style>
-</head>
-<body>
-<header>
-<p class="tool">$tool</p>
-<h1>$heading</h1>
-$lead
-</header>
-<main>
-$body
-</main>
-<footer>
+_FOOTER = """\
 <p>A server conforms if no check of severity CRIT or MUST fails; "open" means that one could not be judged, so that
-nobody can say. A grade is the lowest that any finding allows.</p>
-</footer>
-</body>
-</html>
-""")
+nobody can say. A grade is the lowest that any finding allows.</p>"""
 
 
 def _e(value: object) -> str:
@@ -70,9 +44,10 @@ def _e(value: object) -> str:
 
 def _page(title: str, heading: str, tool: str, lead: Iterable[str], body: Iterable[str]) -> str:
     style = "".join(path.read_text(encoding="utf-8") for path in _STYLES)
-    return _PAGE.substitute(
-        generator=_e(f"{GENERATOR} {nts.__version__}"), title=_e(title), style=style, heading=heading, tool=tool,
-        lead="\n".join(lead), body="\n".join(body),
+    header = f'<p class="tool">{tool}</p>\n<h1>{heading}</h1>\n' + "\n".join(lead)
+    return frame.page(
+        generator=_e(f"{GENERATOR} {nts.__version__}"), title=_e(title), style=style,
+        header=header, main="\n".join(body), footer=_FOOTER,
     )  # fmt: skip
 
 
