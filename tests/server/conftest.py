@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Fixtures for the tests of the native engines."""
+"""Fixtures for the tests of the servers."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -24,3 +27,12 @@ def ke_engine(request: pytest.FixtureRequest) -> Iterator[str]:
     before, Suite.ke_engine = Suite.ke_engine, request.param
     yield request.param
     Suite.ke_engine = before
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """One that every user can reach; pytest's own are private."""
+    path = Path(tempfile.mkdtemp(prefix="nts-test-", dir="/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)

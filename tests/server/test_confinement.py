@@ -6,12 +6,10 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,15 +25,6 @@ from testkit.raw_ke import GOOD_REQUEST
 NOBODY = pwd.getpwnam("nobody")
 pytestmark = pytest.mark.usefixtures("ke_engine")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """One that every user can reach; pytest's own are private."""
-    path = Path(tempfile.mkdtemp(prefix="nts-test-", dir="/tmp"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
 
 
 def low_port() -> int:

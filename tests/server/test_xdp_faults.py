@@ -6,11 +6,9 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -300,15 +298,6 @@ def test_the_python_engine_does_without(net: Network, tmp_path: Path) -> None:
     with serving(tmp_path, engine="python", fails=True) as suite, net.asker(suite) as asker:
         assert f"AF_XDP: not on {NEAR}: it needs the native engine; the sockets serve" in process_of(suite).output()
         assert answers(asker)
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """One that every user can reach."""
-    path = Path(tempfile.mkdtemp(prefix="nts-test-", dir="/tmp"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
 
 
 def with_capabilities(suite: Suite, *names: str) -> Process:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from testkit.processes import eventually
 from tools.interop import network
 from tools.interop.evidence import Evidence
 
@@ -132,7 +133,7 @@ def _exchange(stage: Stage) -> None:
 def _refill(stage: Stage) -> None:
     stage.takes(1, "the start")
     with stage.wire.losing() as lost:
-        if not network.wait(lambda: lost() >= _LOST, PATIENCE):
+        if not eventually(lambda: lost() >= _LOST, PATIENCE):
             raise Failed(f"only {lost()} answers came while they were to be lost")
     stage.takes(_SOME, f"{_LOST} answers were lost")
 
@@ -141,7 +142,7 @@ def _used_up(stage: Stage) -> None:
     stage.takes(1, "the start")
     before = stage.wire.exchanges()
     with stage.wire.losing():
-        if not network.wait(lambda: stage.wire.exchanges() > before, PATIENCE):
+        if not eventually(lambda: stage.wire.exchanges() > before, PATIENCE):
             raise Failed(f"client: it begins no key exchange within {PATIENCE:g} s though no answer comes")
     stage.takes(_SOME, "its cookies were used up")
 

@@ -13,19 +13,17 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from nts.system import still_clock
-from testkit.processes import children, stat_of
+from testkit.processes import children, eventually, stat_of
 
 PROGRAMS = {"unshare": "util-linux", "nsenter": "util-linux", "ip": "iproute2", "nft": "nftables", "tcpdump": "tcpdump"}
 """what this takes, and Debian's packages of it"""
 NAME, NAME6 = "ntp.test", "ntp6.test"
 SERVER, SERVER6, OTHER, CLIENT, CLIENT6 = "192.0.2.1", "2001:db8::1", "192.0.2.3", "192.0.2.2", "2001:db8::2"
 _PATIENCE = 10.0  # seconds for a namespace, a wire or a capture to be there
-_TICK = 0.05
 _SETTING_UP = """
 mount -t tmpfs tmpfs /run
 mount --bind "$1/hosts" /etc/hosts
@@ -39,16 +37,6 @@ exec cat # until whoever began this is gone
 
 class NetworkError(Exception):
     """A namespace, or what belongs to it, cannot be had; the text says why."""
-
-
-def wait(condition: Callable[[], object], seconds: float) -> bool:
-    """Whether it becomes true in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(_TICK)
-    return True
 
 
 class Machine:
@@ -73,7 +61,7 @@ class Machine:
         """End all that runs there."""
         with self._holder:  # closes its pipes
             self._holder.kill()
-        wait(lambda: stat_of(self.pid)[:1] in ([], ["Z"]), _PATIENCE)
+        eventually(lambda: stat_of(self.pid)[:1] in ([], ["Z"]), _PATIENCE)
 
     def start(
         self, command: list[str], log: Path, environment: Mapping[str, str] | None = None
@@ -148,7 +136,7 @@ class Wire:
         log = capture.with_suffix(".log")
         command = ["tcpdump", "-i", "eth0", "-U", "--immediate-mode", "-Z", "root", "-w", str(capture), "tcp or udp"]
         self._tcpdump = client.start(command, log)
-        if not wait(lambda: "listening" in log.read_text(), _PATIENCE):
+        if not eventually(lambda: "listening" in log.read_text(), _PATIENCE):
             raise NetworkError(f"no capture: {log.read_text().strip()}")
 
     @contextlib.contextmanager

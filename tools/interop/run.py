@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nts.system import certs
+from testkit.processes import eventually
 from tools.interop import network
 from tools.interop.cases import PATIENCE, Case, Failed, Fault, Unsupported
 from tools.interop.evidence import Evidence, Problem, collect
@@ -118,7 +119,7 @@ class Play:
     def _start_server(self) -> None:
         process, machine = self._start("server"), self._machines["server"]
         ports = (("tcp", KE_PORT), ("udp", self._cell.case.ntp_port))
-        network.wait(lambda: process.poll() is not None or all(machine.listens(*p) for p in ports), _START)
+        eventually(lambda: process.poll() is not None or all(machine.listens(*p) for p in ports), _START)
         self._check()
         if not all(machine.listens(*p) for p in ports):
             raise Failed(f"server: it does not listen within {_START:g} s")
@@ -153,7 +154,7 @@ class Play:
             self._check()
             return self.accepted() >= goal
 
-        if not network.wait(seen, PATIENCE):
+        if not eventually(seen, PATIENCE):
             got = answers - (goal - self.accepted())
             raise Failed(f"client: after {after} it takes {got or 'no'} of {answers} answers within {PATIENCE:g} s")
 
@@ -174,7 +175,7 @@ class Play:
 
     def _do(self, action: str) -> None:
         process = self._start("server", action)
-        if not network.wait(lambda: process.poll() is not None, PATIENCE):
+        if not eventually(lambda: process.poll() is not None, PATIENCE):
             self._machines["server"].stop(process)
             raise Failed(f"server: its program's {action} does not end within {PATIENCE:g} s")
         if process.returncode:
