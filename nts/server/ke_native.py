@@ -132,8 +132,10 @@ def choose(
 ) -> tuple[Groups | None, str]:
     """The groups of the native loop if it is to serve, and the line that says what serves.
 
-    The native loop makes cookies of our own format only. `certificate` follows its files for the native loop too from
-    then on. LibraryError or ConfigError when the loop is required but unusable.
+    The native loop makes cookies of our own format only. It leaves clients to the reference that offer a TLS group
+    which it lacks and the reference has, so every client gets the group that the reference would take. `certificate`
+    follows its files for the native loop too from then on. LibraryError or ConfigError when the loop is required but
+    unusable.
     """
     if wanted == "python":
         return None, "engine: python (as configured)"
@@ -145,14 +147,17 @@ def choose(
         name = ke_engine.library()
         native = NativeTls(*certificate.files)
         groups = _compare(native, certificate)
-        lacks = ", ".join(name for name, ours in groups.items() if not ours)
-        if wanted == "auto" and lacks:
-            raise LibraryError(f"the system's {name} lacks {lacks}", hint="engine = native leaves those to Python")
+        if not any(groups.values()):
+            raise LibraryError(
+                f"the system's {name} has none of the TLS groups {', '.join(groups)}",
+                hint="see Groups in the file that OPENSSL_CONF names",
+            )
     except (LibraryError, ConfigError) as e:
         if wanted == "native":
             raise
         return None, f"engine: python ({e}; {e.hint})"
     certificate.use_native(NativeTls)
+    lacks = ", ".join(name for name, ours in groups.items() if not ours)
     rest = f"; clients that offer {lacks} are served in Python" if lacks else ""
     return groups, f"engine: native ({name}{rest})"
 

@@ -78,21 +78,29 @@ def test_a_loop_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
 
 @needs_ke_engine
-def test_auto_takes_the_native_loop_only_where_it_lacks_no_group(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wanted", ["auto", "native"])
+def test_the_line_says_which_clients_python_serves(tmp_path: Path, wanted: str) -> None:
     certificate = watcher(tmp_path)
     lacks = POST_QUANTUM not in ke_groups.offered(NativeTls(*certificate.files).answer)
-    groups, line = ke_native.choose("auto", certificate)
-    if lacks:
-        assert groups is None
-        assert f"engine: python (the system's {library()} lacks {POST_QUANTUM}" in line
-        assert line.endswith("engine = native leaves those to Python)")
-    else:
-        assert groups is not None
-        assert line == f"engine: native ({library()})"
-    required, line = ke_native.choose("native", certificate)
-    assert required is not None
-    assert required[POST_QUANTUM] is not lacks
-    assert line.startswith(f"engine: native ({library()}")
+    groups, line = ke_native.choose(wanted, certificate)
+    assert groups is not None
+    assert groups[POST_QUANTUM] is not lacks
+    names = ", ".join(name for name, ours in groups.items() if not ours)
+    rest = f"; clients that offer {names} are served in Python" if lacks else ""
+    assert line == f"engine: native ({library()}{rest})"
+
+
+@needs_ke_engine
+def test_without_a_group_in_common_the_native_loop_is_of_no_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "nts.server.ke_groups.offered",
+        lambda answer: ("x448",) if answer.__name__ == NativeTls.answer.__name__ else ("x25519",),
+    )
+    groups, line = ke_native.choose("auto", watcher(tmp_path))
+    assert groups is None
+    assert "has none of the TLS groups x25519" in line
 
 
 @needs_ke_engine
@@ -107,7 +115,7 @@ def test_the_native_loop_refuses_a_certificate_that_its_library_cannot_use(tmp_p
 
 
 @needs_ke_engine
-def test_the_same_groups_make_auto_choose_the_native_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_chooses_the_native_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = tmp_path / "openssl.cnf"
     settings.write_text((ROOT / "nts/server/openssl.cnf").read_text().replace("\n#Groups", "\nGroups"))
     monkeypatch.setenv("OPENSSL_CONF", str(settings))

@@ -335,7 +335,8 @@ def ke(bench: Bench) -> None:
     native = sessions.server(bench, "native loop", "native", "X25519")
     python = sessions.server(bench, "Python loop", "python", "X25519")
     post_quantum = sessions.server(bench, "Python, X25519MLKEM768", "python", "X25519MLKEM768")
-    running = [s for s in (native, python, post_quantum, bench.chrony) if s is not None]
+    handed_over = sessions.server(bench, "native loop, any group", "native", "")
+    running = [s for s in (native, python, post_quantum, handed_over, bench.chrony) if s is not None]
     figures = _in_turns(bench, {s.name: partial(sessions.sessions_per_cpu_second, bench, s) for s in running})
     notes = []
     if bench.chrony:

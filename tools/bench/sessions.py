@@ -20,11 +20,12 @@ CLIENTS = 8  # at the same time
 
 
 def server(bench: Bench, name: str, engine: str, group: str) -> Server:
-    """The suite's server with one worker, which accepts this group only: chosen as README has it."""
-    folder = bench.folder / f"ke-{engine}-{group}"
+    """The suite's server with one worker, which accepts this group only, chosen as README has it; empty: as shipped."""
+    folder = bench.folder / f"ke-{engine}-{group or 'any'}"
     folder.mkdir()
     settings = folder / "openssl.cnf"
-    settings.write_text((ROOT / "nts/server/openssl.cnf").read_text().replace("\n#Groups", f"\nGroups = {group}\n#"))
+    shipped = (ROOT / "nts/server/openssl.cnf").read_text()
+    settings.write_text(shipped.replace("\n#Groups", f"\nGroups = {group}\n#") if group else shipped)
 
     def start() -> Server:
         suite = Suite(folder, options={"ntske": {"engine": engine}})
