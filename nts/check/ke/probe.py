@@ -13,7 +13,7 @@ import re
 import socket
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -42,6 +42,7 @@ LIMITED = (
 RATE_HINT = "a server that limits the rate of connections does this: wait some minutes, and go slower"
 CONTROLS = 3  # usual handshakes after an unusual one that broke without an alert
 ATTEMPTS = 3  # for a connection that breaks before the TLS handshake is done
+LONGER = 2  # times the usual wait for a response, before silence counts
 HALT = 0.3  # seconds
 _ALERT = re.compile(r"(?:(?:ssl/tls|sslv3|tls|tlsv1|tlsv13) alert|tlsv1) (.+)")  # OpenSSL's words for one
 _ALERT_NUMBERS = {name: number for number, name in ALERT_NAMES.items()}
@@ -255,7 +256,8 @@ class KeProbe:
         """Connect, send the stimulus, and report the reaction.
 
         A connection that breaks before the TLS handshake is done is tried again; ConnectError or TLSError if that does
-        not help. If the handshake offers something unusual, its failure is an answer.
+        not help. If the handshake offers something unusual, its failure is an answer. A server that says nothing is
+        asked again and has more time.
         """
         left = ATTEMPTS
         while True:
@@ -274,6 +276,8 @@ class KeProbe:
                 left = 1
             if not left:
                 break
+        if answer.handshake and answer.end is End.OPEN and not answer.octets and stimulus.wait is None:
+            answer = self._attempt(replace(stimulus, wait=LONGER * self._target.timeout))
         if not answer.handshake and self._is_dropped(answer) and (stimulus.usual or self.limited):
             self.limited = True
             raise Skipped(f"could not be judged: {LIMITED}")

@@ -7,7 +7,8 @@ answer to that ends the waiting, after a grace of a few round trips because the 
 that comes later is missed, which can spare a server a FAIL but never cause one.
 
 In both cases silence counts only once a control request, which is new and usual, has been answered; otherwise the
-result is PathTrouble. `burst` also sends a control request first: if the server answers that one and none after the
+result is PathTrouble. A busy machine answers late: the last of several tries waits longer, and once an answer has taken
+long, all later ones may. `burst` also sends a control request first: if the server answers that one and none after the
 block, the block has Silenced it.
 """
 
@@ -30,6 +31,7 @@ from nts.check.ntp.forge import Forge, Request, Ticket
 from nts.system import addresses, waiting
 
 TRIES = 3  # for a stimulus that gets silence
+LONGER = 4  # times the usual wait for a reply, before silence counts
 PATIENT_TRIES = 6  # for the question whether anybody is there
 ROUNDS = 14  # usual requests in turn with a silent stimulus
 LOSSES = 2  # of usual requests in a burst, from which on its silence proves nothing
@@ -126,6 +128,7 @@ class NtpProbe:
         self._forge: Forge | None = None
         self._endpoint: addresses.Endpoint | None = None
         self._round_trip = 0.0  # seconds, of the last single request
+        self._patience = self._target.patience  # seconds; grows with the answers
         self._controls: list[bool] = []  # whether each usual request was answered
         self._trouble = False  # whether the last control request went unanswered
 
@@ -207,13 +210,13 @@ class NtpProbe:
         """The answer to a request that should get one, after a few tries; silence is an answer too."""
         return self._try(make, PATIENT_TRIES)
 
-    def control(self, tries: int = TRIES) -> None:
+    def control(self, tries: int = TRIES, *, longer: bool = False) -> None:
         """Return once a usual request gets time: then the requests before it could have been answered too.
 
         PathTrouble when nothing comes. Skipped when something else comes, even with a new ticket: if a server serves
-        nobody, its refusals prove nothing.
+        nobody, its refusals prove nothing. `longer` as for `_try`.
         """
-        answer = self._try(_control, tries)
+        answer = self._try(_control, tries, longer=longer)
         while answer.kind is Kind.SILENCE and any(self._controls) and self.pace.slow_down():
             answer = self._try(_control, tries)
         if _replied(answer) and answer.kind is not Kind.TIME:  # the server may have dropped an old cookie key
@@ -232,13 +235,14 @@ class NtpProbe:
         if self._trouble:  # do not send every stimulus to a server that is not there
             self.control(1)
 
-    def _try(self, make: Make, tries: int, forge: Forge | None = None, *, linger: bool = False) -> NtpAnswer:
-        """Send the stimulus until there is a reply."""
-        for _ in range(tries):
+    def _try(
+        self, make: Make, tries: int, forge: Forge | None = None, *, linger: bool = False, longer: bool = False
+    ) -> NtpAnswer:  # fmt: skip
+        """Send the stimulus until there is a reply. `longer` is about each try, not only the last of several."""
+        for number in range(tries):
             request = make(forge or self.forge)
             with self._sent([request]) as (shot,):
-                answer = shot.wait(self._target.patience)
-                self._round_trip = time.monotonic() - shot.started
+                answer = self._wait(shot, longer=longer or 0 < number == tries - 1)
                 if linger and shot.replies:
                     answer = shot.linger(self._grace)
                 if make is not _control or answer.kind is not Kind.TIME:
@@ -251,15 +255,28 @@ class NtpProbe:
                 break
         return answer
 
+    def patience(self, *, longer: bool) -> float:
+        """Seconds to wait for a reply."""
+        return LONGER * self._patience if longer else self._patience
+
+    def _wait(self, shot: _Shot, *, longer: bool) -> NtpAnswer:
+        """Wait for the answer. If it takes long, wait longer for later ones: the server or this machine is busy."""
+        answer = shot.wait(self.patience(longer=longer))
+        self._round_trip = time.monotonic() - shot.started
+        if answer.kind is not Kind.SILENCE:
+            most = LONGER * self._target.patience
+            self._patience = max(self._patience, min(2 * self._round_trip, most))
+        return answer
+
     @property
     def _grace(self) -> float:
         """Seconds for what may come after a reply, or after the reply to a later request."""
-        return min(self._target.patience, GRACE + GRACE_ROUND_TRIPS * self._round_trip)
+        return min(self._patience, GRACE + GRACE_ROUND_TRIPS * self._round_trip)
 
     def ask_with(self, fetched: Fetched, make: Make) -> NtpAnswer:
         """The answer to a request with the ticket of another key exchange, without any control request."""
         forge, endpoint = self._accept(fetched)
-        for _ in range(TRIES):
+        for number in range(TRIES):
             self.pace.wait(endpoint)
             try:
                 shot = _Shot(make(forge), endpoint)
@@ -267,7 +284,7 @@ class NtpProbe:
                 raise Skipped(f"could not be judged: cannot send: {e.strerror}") from None
             self.pace.sent(endpoint)
             with shot.sock:
-                answer = shot.wait(self._target.patience)
+                answer = self._wait(shot, longer=number == TRIES - 1)
             self._show(shot)
             if answer.kind is not Kind.SILENCE:
                 break
@@ -325,7 +342,7 @@ class NtpProbe:
         for pause in pauses:
             time.sleep(pause * max(1.0, self.pace.interval) if self.pace.interval else 0)
             try:
-                self.control(1)
+                self.control(1, longer=True)
             except PathTrouble:
                 continue
             except Skipped:

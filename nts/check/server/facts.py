@@ -180,10 +180,10 @@ def _ntp_facts(probe: ServerProbe, first: KeAnswer) -> NtpFacts:
 
 def _measured(probe: ServerProbe, ticket: Fetched, endpoint: addresses.Endpoint) -> ts_session.Attempt:
     """The time client's query, which measures as well as the kernel can. Repeated when nothing comes."""
-    for cookie in ticket.cookies[:TRIES]:
+    for left, cookie in zip(reversed(range(TRIES)), ticket.cookies, strict=False):
         attempt = ts_session.Attempt(endpoint, ts_client.build_query(ticket.keys, cookie, 0, os.urandom))
         probe.ntp.pace.wait(endpoint)
-        ts_session.query(attempt, probe.target.patience)
+        ts_session.query(attempt, probe.ntp.patience(longer=not left))
         if attempt.datagrams:
             break
     return attempt

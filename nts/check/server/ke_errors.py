@@ -127,13 +127,13 @@ def ke_truncated(probe: ServerProbe) -> Iterator[Finding]:
 
 
 def _cut_short(probe: ServerProbe) -> Iterator[tuple[str, Finding]]:
-    wait: float | None = probe.target.silence
+    wait = probe.target.silence
     for cut in CUTS:
         what = f"the first {cut} octets of a request and close_notify"
         answer = probe.ke.ask(Stimulus(what, REQUEST[:cut], close=True, wait=wait))
         yield f"{cut} octets", judge.error(answer, patient=True)
         if answer.end is End.OPEN:
-            wait = None  # cookies come at once or not at all
+            wait = probe.target.timeout  # cookies come at once or not at all
 
 
 group.check(
