@@ -35,17 +35,19 @@ class _Parser(argparse.ArgumentParser):
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
     """A parser whose help is the script's docstring: a description, then examples. It refuses empty arguments."""
-    made = _Parser(prog=console.prog(), **_described(doc))
-    made.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    return made
+    return _with_version(_Parser(prog=console.prog(), **_described(doc)))
 
 
 def subcommand(subparsers: Any, name: str, doc: str | None) -> argparse.ArgumentParser:
     """The same for a subcommand. The list of subcommands shows the docstring up to its first colon."""
     words = _described(doc)
     about = " ".join(words["description"].split()).partition(": ")[0].rstrip(".")
-    added: argparse.ArgumentParser = subparsers.add_parser(name, help=about[:1].lower() + about[1:], **words)
-    return added
+    return _with_version(subparsers.add_parser(name, help=about[:1].lower() + about[1:], **words))
+
+
+def _with_version(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument("--version", action="version", version=f"{console.prog()} {__version__}")
+    return parser
 
 
 def _described(doc: str | None) -> dict[str, Any]:

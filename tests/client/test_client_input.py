@@ -60,9 +60,10 @@ def test_options_may_stand_between_the_other_arguments(suite: Suite, tmp_path: P
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("script", sorted(p.name for p in ROOT.glob("*.py")))
-def test_every_script_tells_its_version(script: str) -> None:
-    done = processes.run(script, "--version")
+@pytest.mark.parametrize("command", [*sorted(p.name for p in ROOT.glob("*.py")), "nts_check.py server"])
+def test_every_script_tells_its_version(command: str) -> None:
+    script, *words = command.split()
+    done = processes.run(script, *words, "--version")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{script} ")
     assert done.stdout.split()[1][0].isdigit()
