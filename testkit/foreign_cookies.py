@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Keys and cookies of other servers: what a chronyd 4.3 and NTPsec's ntpd 1.2.2 wrote and gave to our client.
+"""Keys and cookies of other servers: what a chronyd 4.3, NTPsec's ntpd 1.2.2 and an ntpd-rs 1.4.0 wrote and gave to
+our client.
 
 Nothing is protected with these keys. The functions make cookies as those servers do, with cryptography's ciphers.
 """
@@ -31,6 +32,18 @@ def ntpsec_cookie(key_id: int, key: bytes, keys: SessionKeys, order: str = "<") 
     return head + AESSIV(key).encrypt(plaintext, [head, head[4:]])
 
 
+def ntpd_rs_cookie(key_id: int, key: bytes, keys: SessionKeys) -> bytes:
+    """Of an ntpd-rs."""
+    plaintext = struct.pack(">H", keys.aead) + keys.s2c + keys.c2s
+    sealed = AESSIV(key).encrypt(plaintext, [b"", NONCE[:16]])
+    return struct.pack(">IH", key_id, len(sealed)) + NONCE[:16] + sealed
+
+
+def ntpd_rs_key_file(first: int, *keys: bytes) -> bytes:
+    """What ntpd-rs keeps, with the last key as the current one."""
+    return struct.pack(">QIII", 1795528346, first, max(len(keys) - 1, 0), len(keys)) + b"".join(keys)
+
+
 def stretched_cookie(master: MasterKey, keys: SessionKeys, nonce_length: int) -> bytes:
     """One of our own whose nonce is not of the usual length."""
     nonce = NONCE[:nonce_length]
@@ -60,3 +73,13 @@ NTPSEC_COOKIE = (
 )
 NTPSEC_C2S = "5e799d43c19053078a975928ea2b2970741fcea36b0710fc8dbaf9d2ed5ce37f"
 NTPSEC_S2C = "370951790d77c5b4d7a00e1fb91a5888b67891ad414b0231f8d1ff482aab9ded"
+NTPD_RS_KEYS = bytes.fromhex(
+    "000000006b080423000000000000000000000001bd5f5654f72e5b55e0f3a324ce6bbfc3e8c9de2186cb57b0c9b174ffc6095043c50d9e05"
+    "408c610e3161ee014cb396e1b629878354073ec8317f5cc34bb6fbeb"
+)
+NTPD_RS_COOKIE = (
+    "0000000000523b7e7935c8551e1cf0d91acf18879ebbee8461fcbd7a6af9e10b3c71814567fad9a2564206f68c90913726b11cdf61a43b66"
+    "4acfe86b6205d6cf4d3260708c4d2df1b2821ae71ff475061de558722c992abfe107c0350f6be92e18fee47490177d11"
+)
+NTPD_RS_C2S = "02b35c6de3ae5bb17d01c9c1be1febe7a1b99f49164a5c86aeecda351ee32457"
+NTPD_RS_S2C = "1010099d3317b630aa7411a232edff85adfe19f92835a009eb74bb4e582d98f0"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""nts_check decode: the cookies of three servers are opened with their key files, and nothing else is."""
+"""nts_check decode: the cookies of four servers are opened with their key files, and nothing else is."""
 
 from __future__ import annotations
 
@@ -13,16 +13,22 @@ from hypothesis import strategies as st
 from nts.base.errors import FormatError
 from nts.check.decode import cookie_keys
 from nts.check.decode.cookie_keys import Opener, OurOpener
-from nts.codec.aead import Aead
+from nts.codec.aead import Aead, SessionKeys
 from testkit.foreign_cookies import (
     CHRONY_C2S,
     CHRONY_COOKIE,
     CHRONY_KEYS,
     CHRONY_S2C,
+    NTPD_RS_C2S,
+    NTPD_RS_COOKIE,
+    NTPD_RS_KEYS,
+    NTPD_RS_S2C,
     NTPSEC_C2S,
     NTPSEC_COOKIE,
     NTPSEC_KEYS,
     NTPSEC_S2C,
+    ntpd_rs_cookie,
+    ntpd_rs_key_file,
 )
 from testkit.packets import REQUEST, RING, bounded, mutated
 
@@ -63,17 +69,35 @@ def test_a_cookie_of_ntpsecs_of_any_algorithm_and_byte_order_is_opened(order: st
     assert keys_in(opener, cookie) == ("7", aead, c2s.hex(), s2c.hex())
 
 
+def test_a_cookie_of_ntpd_rs_is_opened() -> None:
+    opener = cookie_keys.ntpd_rs_opener(NTPD_RS_KEYS)
+    assert keys_in(opener, bytes.fromhex(NTPD_RS_COOKIE)) == ("0", 15, NTPD_RS_C2S, NTPD_RS_S2C)
+
+
+@pytest.mark.parametrize("padding", [b"", b"\0\0"])
+@pytest.mark.parametrize(("key_id", "key"), [(2**32 - 1, bytes(range(64))), (0, b"\x0d" * 64)], ids=["old", "current"])
+@pytest.mark.parametrize("aead", [Aead.AES_SIV_CMAC_256, Aead.AES_SIV_CMAC_512], ids=lambda a: a.name)
+def test_a_cookie_of_ntpd_rs_under_any_key_is_opened(aead: Aead, key_id: int, key: bytes, padding: bytes) -> None:
+    """Its identifiers count up across 32 bits, and it ignores what is behind the ciphertext."""
+    keys = SessionKeys(aead, b"\1" * aead.key_length, b"\2" * aead.key_length)
+    opener = cookie_keys.ntpd_rs_opener(ntpd_rs_key_file(2**32 - 1, bytes(range(64)), b"\x0d" * 64))
+    cookie = ntpd_rs_cookie(key_id, key, keys)
+    assert len(cookie) == {Aead.AES_SIV_CMAC_256: 104, Aead.AES_SIV_CMAC_512: 168}[aead]
+    assert keys_in(opener, cookie + padding) == (str(key_id), aead, keys.c2s.hex(), keys.s2c.hex())
+
+
 OPENERS: list[Opener] = [
     OurOpener(RING),
     cookie_keys.chrony_opener(CHRONY_KEYS),
     cookie_keys.ntpsec_opener(NTPSEC_KEYS),
+    cookie_keys.ntpd_rs_opener(NTPD_RS_KEYS),
 ]
-GOOD_COOKIES = [REQUEST.cookie, bytes.fromhex(CHRONY_COOKIE), bytes.fromhex(NTPSEC_COOKIE)]
+GOOD_COOKIES = [REQUEST.cookie, *map(bytes.fromhex, (CHRONY_COOKIE, NTPSEC_COOKIE, NTPD_RS_COOKIE))]
 
 
 def test_every_server_opens_its_own_cookies_alone() -> None:
     found = [[opener.open(cookie) is not None for cookie in GOOD_COOKIES] for opener in OPENERS]
-    assert found == [[True, False, False], [False, True, False], [False, False, True]]
+    assert found == [[row == column for column in range(4)] for row in range(4)]
 
 
 @bounded(200)
@@ -94,19 +118,32 @@ def test_no_other_cookie_is_opened(cookie: bytes) -> None:
 )  # fmt: skip
 def test_a_key_file_that_is_none_is_refused_without_showing_it(kind: str, text: str) -> None:
     with pytest.raises(FormatError) as caught:
-        cookie_keys.OPENERS[kind](text)
+        cookie_keys.OPENERS[kind](text.encode())
     assert not any(word in str(caught.value) for word in text.split() if len(word) > 8)
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"", NTPD_RS_KEYS[:19], NTPD_RS_KEYS[:-1], NTPD_RS_KEYS + b"\0", ntpd_rs_key_file(0),
+        NTPD_RS_KEYS[:15] + b"\1" + NTPD_RS_KEYS[16:], CHRONY_KEYS.encode(), NTPSEC_KEYS.encode(),
+    ],
+    ids=["empty", "no count", "cut off", "too long", "no key", "no current key", "chrony's", "NTPsec's"],
+)  # fmt: skip
+def test_a_file_that_is_not_of_ntpd_rs_is_refused(octets: bytes) -> None:
+    with pytest.raises(FormatError, match=r"not a file of ntpd-rs's keys"):
+        cookie_keys.ntpd_rs_opener(octets)
 
 
 @bounded(200)
 @given(
-    st.text(max_size=200) | st.text(alphabet="NKS01TLI: \n9aF", max_size=200)
-    | mutated(st.sampled_from([CHRONY_KEYS.encode(), NTPSEC_KEYS.encode()])).map(lambda b: b.decode(errors="replace"))
+    st.binary(max_size=200) | st.text(alphabet="NKS01TLI: \n9aF", max_size=200).map(str.encode)
+    | mutated(st.sampled_from([CHRONY_KEYS.encode(), NTPSEC_KEYS.encode(), NTPD_RS_KEYS]))
 )  # fmt: skip
-def test_no_key_file_raises_anything_but_format_error(text: str) -> None:
+def test_no_key_file_raises_anything_but_format_error(octets: bytes) -> None:
     for read in cookie_keys.OPENERS.values():
         try:
-            opener = read(text)
+            opener = read(octets)
         except FormatError:
             continue
         assert opener.open(bytes(100)) is None

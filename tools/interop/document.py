@@ -24,7 +24,7 @@ The packets, keys and logs of each cell are kept, and `nts_check.py decode` read
 | this suite | `ntske_client.py` writes TLS secrets to `SSLKEYLOGFILE`; the server's master keys open its cookies |
 | chrony | GnuTLS writes TLS secrets to `SSLKEYLOGFILE`, in both roles; `ntskeys` opens the cookies |
 | NTPsec | none by itself; `tools/interop/keylog.c`, preloaded, has OpenSSL write them; `nts-keys` opens the cookies |
-| ntpd-rs | none: rustls is built without a key log. Its packets are read by its peer's keys; with itself, by nobody's |
+| ntpd-rs | none of TLS: rustls is built without a key log. The server's file at `key-storage-path` opens the cookies |
 """
 
 

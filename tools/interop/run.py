@@ -24,7 +24,10 @@ from tools.interop.peers import KE_PORT, NOT_SUPPORTED, Peer
 
 _START = 20.0  # seconds for a server to listen
 _KEY_ID_OCTETS = {"ours": 2}  # of a cookie; others have 4
-_KEYS = (("keys", "--master-keys"), ("keys/ntskeys", "--chrony-keys"), ("nts-keys", "--ntpsec-keys"))
+_KEYS = (
+    ("keys", "--master-keys"), ("keys/ntskeys", "--chrony-keys"), ("nts-keys", "--ntpsec-keys"),
+    ("keyset", "--ntpd-rs-keys"),
+)  # fmt: skip
 
 
 class Grade(enum.Enum):

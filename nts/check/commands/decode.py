@@ -52,6 +52,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--master-keys", action="append", default=[], metavar="DIR", help="a folder of this suite's")
     parser.add_argument("--chrony-keys", action="append", default=[], metavar="FILE", help="ntskeys of a chronyd")
     parser.add_argument("--ntpsec-keys", action="append", default=[], metavar="FILE", help="nts-keys of NTPsec's ntpd")
+    parser.add_argument("--ntpd-rs-keys", action="append", default=[], metavar="FILE", help="ntpd-rs's key storage")
     for name, port in (("ke", KE_PORT), ("ntp", NTP_PORT)):
         text = f"another port of {name.upper()} than {port}; may be repeated"
         parser.add_argument(f"--{name}-port", action="append", type=options.port, default=[], metavar="N", help=text)
@@ -90,7 +91,7 @@ def _settings(args: argparse.Namespace) -> Settings:
     log: KeyLog = {}
     sources: list[tuple[str, frozenset[bytes] | Opener]] = []
     for path in args.keylog:
-        found = _parsed(path, tls_keys.parse_keylog)
+        found = _parsed(path, lambda octets: tls_keys.parse_keylog(octets.decode("ascii", errors="replace")))
         sources.append((printable(path), frozenset(found)))
         for random, secrets in found.items():
             log.setdefault(random, {}).update(secrets)
@@ -115,11 +116,11 @@ def _ring(folder: Path) -> Opener:
     return OurOpener(snapshot.ring)
 
 
-def _parsed(path: str, parse: Callable[[str], T]) -> T:
+def _parsed(path: str, parse: Callable[[bytes], T]) -> T:
     """Read and parse a file with keys."""
     try:
         with Path(path).open("rb") as f:
-            return parse(f.read(_MAX_KEY_FILE).decode("ascii", errors="replace"))
+            return parse(f.read(_MAX_KEY_FILE))
     except OSError as e:
         raise ConfigError(f"cannot read {path}: {e.strerror}", hint=_HINT) from None
     except FormatError as e:
