@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from testkit.browser import PALE, browser
 from tools.interop import document, evidence, network, page, report
 from tools.interop.cases import CASES, Unsupported
 from tools.interop.evidence import Evidence, Reply, Request
@@ -128,6 +129,18 @@ def test_the_page_shows_all_and_takes_no_text_for_markup() -> None:
     assert "client: closes &lt;abruptly&gt; (MUST, RFC 8915 section 4)" in text
     assert "has no such algorithm" in text
     assert "1 succeeded, 1 failed, 1 unsupported" in text
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_can_be_read_and_loads_nothing(tmp_path: Path, scheme: str) -> None:
+    file = tmp_path / "index.html"
+    file.write_text(page.page([GOOD, BAD, NOT]))
+    with browser() as chromium:
+        for width in (1280, 360):  # the table alone may be wider: it scrolls
+            chromium.open(file, width, scheme)
+            assert chromium.evaluate("document.documentElement.scrollWidth") == width
+            assert chromium.evaluate(PALE) == []
+            assert chromium.requests == [file.as_uri()]
 
 
 def test_the_document_names_what_failed_and_the_sentence() -> None:

@@ -33,9 +33,14 @@ _WHERE = Rule(
     "If no record of this type is sent, the client SHALL interpret this as a directive to associate with an NTPv4"
     " server at the same IP address as the NTS-KE server.",
 )
-_PORT = Rule("4.1.8", "If no record of this type is sent, the client SHALL assume a default of 123.")
+_PORT = Rule(
+    "4.1.8",
+    "If no record of this type is sent, the client SHALL assume a default of 123 (the registered port number for NTP).",
+)
 _MANDATORY = Rule(
-    "5.1", "Server implementations of NTS extension fields for NTPv4 MUST support AEAD_AES_SIV_CMAC_256 (15)."
+    "4.1.5",
+    "Server implementations of NTS extension fields for NTPv4 MUST support AEAD_AES_SIV_CMAC_256 (Numeric Identifier"
+    " 15).",
 )
 _CHOICE = Rule("4.1.5", "Servers may select among any of the client's offered choices.")
 _REFILL = Rule(
@@ -52,7 +57,7 @@ _FRESH = Rule(
 _NAK = Rule(
     "5.7",
     "If the server is unable to validate the cookie or authenticate the request, it SHOULD respond with a Kiss-o'-Death"
-    ' (KoD) packet with kiss code "NTSN".',
+    ' (KoD) packet (see RFC 5905, Section 7.4) with kiss code "NTSN", meaning "NTS NAK" (NTS negative-acknowledgment).',
 )
 _RENEW = Rule(
     "5.7",

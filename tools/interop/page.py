@@ -7,78 +7,55 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from string import Template
 
+import nts
 from nts.check.findings import counted
+from nts.check.output import as_html, frame
 from tools.interop.cases import CASES
 from tools.interop.report import Record, peers
 from tools.interop.run import Grade
 
 _CLASSES = {Grade.OK: "ok", Grade.FAILED: "failed", Grade.UNSUPPORTED: "no"}
-_PAGE = Template("""\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>NTS interop matrix</title>
-<style>
-:root { color-scheme: light dark; --back: #fdfdfb; --card: #fff; --ink: #1c1f23; --soft: #5a626c; --line: #dcdfe3;
-  --ok: #1a7f37; --failed: #c21d2c; }
-@media (prefers-color-scheme: dark) { :root { --back: #14171a; --card: #1c2024; --ink: #e4e7ea; --soft: #9aa4af;
-  --line: #343a41; --ok: #57c270; --failed: #ff7b80; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 90rem; padding: 1.5rem 1.25rem 4rem; background: var(--back); color: var(--ink);
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-h1 { font-size: clamp(1.4rem, 5vw, 2rem); line-height: 1.2; margin: 0; }
-h2 { font-size: 1.25rem; margin: 2.5rem 0 .75rem; }
-p, dl, dd, ul { margin: 0 0 .5rem; }
-.soft { color: var(--soft); }
-.wide { overflow-x: auto; border: 1px solid var(--line); border-radius: .4rem; background: var(--card); }
-table { border-collapse: collapse; font-size: .92rem; }
-th, td { padding: .4rem .5rem; border-bottom: 1px solid var(--line); border-right: 1px solid var(--line);
-  text-align: left; vertical-align: top; }
-tr:last-child > * { border-bottom: 0; } tr > *:last-child { border-right: 0; }
-thead th, tbody th { white-space: nowrap; font-weight: 600; }
+_STYLE = """\
+body { max-width: 90rem; }
+.ok { --c: var(--pass); } .failed { --c: var(--fail); } .no { --c: var(--line); }
+.wide { overflow-x: auto; margin: 1rem 0 .5rem; border: 1px solid var(--line); border-radius: .4rem;
+  background: var(--card); }
+.wide table { display: table; width: auto; } .wide thead { display: table-header-group; }
+.wide tbody { display: table-row-group; } .wide tr { display: table-row; }
+.wide th, .wide td { display: table-cell; padding: .4rem .5rem; border: solid var(--line); border-width: 0 1px 1px 0; }
+.wide th { color: inherit; font-size: inherit; font-weight: 600; white-space: nowrap; }
 tbody th { position: sticky; left: 0; background: var(--card); }
 .marks { display: grid; grid-template-columns: repeat(5, 1.3rem); gap: .15rem; }
 .marks > * { width: 1.3rem; height: 1.3rem; line-height: 1.2rem; text-align: center; border: 1px solid var(--c);
   border-radius: .25rem; color: var(--c); font-size: .75rem; font-weight: 700; text-decoration: none; }
-.ok { --c: var(--ok); } .failed { --c: var(--failed); } .no { --c: var(--line); }
 .marks .failed { background: var(--c); color: var(--card); }
 .marks .no { color: var(--soft); font-weight: 400; }
-.key { display: grid; grid-template-columns: max-content max-content 1fr; gap: .15rem 1rem; font-size: .92rem; }
-.key dt { font-weight: 700; } .key dd { margin: 0; }
-article { border: 1px solid var(--line); border-left: .3rem solid var(--c); border-radius: .4rem;
-  background: var(--card); padding: .7rem 1rem; margin-bottom: .7rem; overflow-wrap: anywhere; }
-article > p:first-child { font-weight: 600; }
+article { overflow-wrap: anywhere; }
 blockquote { margin: .4rem 0; padding-left: .8rem; border-left: .2rem solid var(--line); color: var(--soft); }
-</style>
-</head>
-<body>
+"""
+_HEADER = Template("""\
 <h1>NTS interop matrix</h1>
-<p class="soft">$counts. Servers are in rows, clients in columns. A letter leads to the packets, keys and logs of its
-cell.</p>
+<p class="tool">$counts. Servers are in rows, clients in columns. A letter leads to the packets, keys and logs of its
+cell.</p>""")
+_MAIN = Template("""\
 <div class="wide"><table>
-<thead><tr><th class="soft">server \\ client</th>$clients</tr></thead>
+<thead><tr><th>server \\ client</th>$clients</tr></thead>
 <tbody>
 $rows
 </tbody>
 </table></div>
+<p class="tool">Filled: failed. Pale: one of them does not do this.</p>
 <h2>Cases</h2>
-<dl class="key">
+<dl class="sheet">
 $cases
 </dl>
-<p class="soft">Filled: failed. Pale: one of them does not do this.</p>
 <h2>Failed</h2>
 $failed
 <h2>Broken rules</h2>
-<p class="soft">What nts_check.py decode found in the packets, whether a cell succeeded or not.</p>
 $problems
 <h2>Not supported</h2>
-$unsupported
-</body>
-</html>
-""")
+$unsupported""")
+_FOOTER = "<p>Broken rules are what nts_check.py decode found in the packets, whether a cell succeeded or not.</p>"
 
 
 def page(records: list[Record]) -> str:
@@ -93,14 +70,19 @@ def page(records: list[Record]) -> str:
         )
         rows.append(f"<tr><th>{escape(server)}</th>{cells}</tr>")
     tally = {grade: sum(r.grade is grade for r in records) for grade in Grade}
-    return _PAGE.substitute(
-        counts=", ".join(f"{count} {grade.value}" for grade, count in tally.items()),
+    main = _MAIN.substitute(
         clients="".join(f"<th>{escape(c)}</th>" for c in clients), rows="\n".join(rows),
         cases="\n".join(
-            f'<dt>{c.letter}</dt><dd>{c.name}</dd><dd class="soft">{escape(c.what)}</dd>' for c in CASES.values()
+            f"<dt><b>{c.letter}</b> {c.name}</dt><dd>{escape(c.what)}</dd>" for c in CASES.values()
         ),
         failed=_articles("failed", faults(records)), problems=_articles("failed", problems(records)),
         unsupported=_articles("no", unsupported(records)),
+    )  # fmt: skip
+    return frame.page(
+        generator=f"tools.interop {nts.__version__}", title="NTS interop matrix",
+        style=as_html.STYLE.read_text(encoding="utf-8") + _STYLE,
+        header=_HEADER.substitute(counts=", ".join(f"{count} {grade.value}" for grade, count in tally.items())),
+        main=main, footer=_FOOTER,
     )  # fmt: skip
 
 
@@ -121,9 +103,8 @@ def _articles(kind: str, groups: dict[Group, str]) -> str:
     texts = []
     for (what, section, sentence), where in groups.items():
         quote = f"<blockquote>{escape(sentence)} (RFC 8915 section {section})</blockquote>" if sentence else ""
-        texts.append(
-            f'<article class="{kind}"><p>{escape(what)}</p>{quote}<p class="soft">{escape(where)}</p></article>'
-        )
+        cells = f'<p class="tool">{escape(where)}</p>'
+        texts.append(f'<article class="{kind}"><p class="seen">{escape(what)}</p>{quote}{cells}</article>')
     return "\n".join(texts) or "<p>Nothing.</p>"
 
 

@@ -24,7 +24,7 @@ from nts.check.remedies import remedy, told
 from nts.cli.results import utc
 
 _CODE = re.compile("`([^`]+)`")
-_STYLE = Path(__file__).with_name("style.css")
+STYLE = Path(__file__).with_name("style.css")
 
 _HEADER = Template("""\
 <p class="tool">$tool</p>
@@ -96,7 +96,7 @@ def page(report: Report) -> str:
     )  # fmt: skip
     return frame.page(
         generator=_e(f"{TOOL} {nts.__version__}"), title=_e(f"{report.target}: {TOOL} {report.command}"),
-        style=_STYLE.read_text(encoding="utf-8"), header=header, main="\n".join(body), footer=_FOOTER,
+        style=STYLE.read_text(encoding="utf-8"), header=header, main="\n".join(body), footer=_FOOTER,
     )  # fmt: skip
 
 

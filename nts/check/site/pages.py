@@ -25,7 +25,7 @@ from nts.check.site.plots import plots
 
 GENERATOR = f"{TOOL} site"
 BADGE, PAGE = "badge.svg", "index.html"
-_STYLES = (Path(as_html.__file__).with_name("style.css"), Path(__file__).with_name("site.css"))
+_STYLES = (as_html.STYLE, Path(__file__).with_name("site.css"))
 _RULES = {check.name: check.rule for check in CHECKS}
 _GRAVITY = ("FAIL", "PATH?", "WARN", "SKIP", "PASS")
 _SEVERITIES = ("CRIT", "MUST", "SHOULD", "INFO")
