@@ -33,6 +33,7 @@ from nts.fleet.envelope import Wrapping, WrappingKey
 from nts.fleet.etcd import Cluster, Etcd, credentials
 from nts.fleet.fleet import Fleet
 from nts.fleet.local import Memory
+from nts.fleet.plan import Ack
 from nts.fleet.store import Unreachable
 from nts.system import console
 from testkit.etcd import EtcdCluster
@@ -138,13 +139,14 @@ def measure(etcd: EtcdCluster, members: int) -> str:
     for thread in threads:
         thread.start()
         time.sleep(0.02)
-    until(lambda: settled(operator, 1))
+    settled = progress(operator)
+    until(lambda: settled(1))
     time.sleep(5)
     measured, begin = Measured(etcd), time.monotonic()
     before = measured.counts()
     operator.change(lambda p: steps.stage(p, MasterKey(2, os.urandom(32)), 0))
-    active = until(lambda: settled(operator, 3)) - begin
-    until(lambda: settled(operator, 4))
+    active = until(lambda: settled(3)) - begin
+    until(lambda: settled(4))
     spent = measured.counts() - before
     stop.set()
     for thread in threads:
@@ -163,14 +165,22 @@ def run(fleet: Fleet, number: int, stop: threading.Event, watches: Watches) -> N
         agent.wait(min(agent.turn(), 5.0))
 
 
-def settled(fleet: Fleet, version: int) -> bool:
-    """Whether all have acknowledged this version of the plan (2: staged, 3: active, 4: the old key is gone), or a later
-    one."""
-    try:
-        plan = fleet.shared().plan
-        return plan.version >= version and not steps.lagging(plan, fleet.acks()[0])
-    except Unreachable:  # there is much to do
-        return False
+def progress(fleet: Fleet) -> Callable[[int], bool]:
+    """Tells whether all have acknowledged a version of the plan (2: staged, 3: active, 4: the old key is gone), or a
+    later one. It reads as `fleet_helper.py rotate` does."""
+    acks, revision = dict[str, Ack](), 0
+
+    def settled(version: int) -> bool:
+        nonlocal revision
+        try:
+            plan = fleet.shared().plan
+            fresh, revision = fleet.acks(revision)
+        except Unreachable:  # there is much to do
+            return False
+        acks.update(fresh)
+        return plan.version >= version and not steps.lagging(plan, acks)
+
+    return settled
 
 
 def until(condition: Callable[[], bool]) -> float:

@@ -13,9 +13,10 @@ from nts.codec.keyring import MASTER_KEY_LENGTH, MasterKey
 from nts.fleet import steps
 from nts.fleet.agent import Agent
 from nts.fleet.config import FleetConfig, etcd_backend
-from nts.fleet.fleet import ACKS, Fleet
-from nts.fleet.plan import Plan
-from nts.fleet.steps import NotNow
+from nts.fleet.fleet import ACKS, MEMBERS, Fleet, parts_of
+from nts.fleet.local import Memory
+from nts.fleet.plan import Ack, Plan
+from nts.fleet.steps import GoneBack, NotNow
 from nts.fleet.store import PLAN, Unreachable
 from nts.system import console, files, privileges
 
@@ -28,6 +29,20 @@ def fresh_key(taken: set[int]) -> MasterKey:
         key = MasterKey(int.from_bytes(os.urandom(2), "big"), os.urandom(MASTER_KEY_LENGTH))
         if key.id not in taken:
             return key
+
+
+def heed_memory(config: FleetConfig, fleet: Fleet) -> None:
+    """GoneBack when the store has lost what this host has carried out."""
+    value = Memory(config.fleet.memory).load()
+    if value is not None:
+        steps.accept(fleet.recall(value), fleet.shared().plan)
+
+
+def _opened(config: FleetConfig) -> Fleet:
+    """The fleet, to change it."""
+    fleet = config.open()
+    heed_memory(config, fleet)
+    return fleet
 
 
 def _fresh(plan: Plan) -> MasterKey:
@@ -60,10 +75,12 @@ def restore(config: FleetConfig) -> None:
     fleet, value = config.open(), config.remembered().load()
     if value is None:
         raise ConfigError(f"{config.fleet.memory} does not exist: this host has carried out no plan")
-    held, found = fleet.opened(value), fleet.store.read(PLAN).get(PLAN)
-    if found is not None and fleet.opened(found.value).version >= held.version:
+    held, parts, found = fleet.recall(value), parts_of(value), fleet.store.read(PLAN).get(PLAN)
+    members = [item.value for item in fleet.store.read(MEMBERS).values()]
+    is_without_members = found is not None and found.value == parts[PLAN] and members != [parts[MEMBERS]]
+    if found is not None and not is_without_members and not steps.is_older(fleet.shared().plan, held):
         raise ConfigError("the plan in the store is no older than that of this host", hint=NO_HINT)
-    if not fleet.store.write({PLAN: value}, {PLAN: found.revision if found else 0}):
+    if not fleet.store.write(parts, {PLAN: found.revision if found else 0}):
         raise NotNow("somebody else has just changed the plan")
     print(f"version {held.version} of the plan is in the store again")
 
@@ -90,7 +107,7 @@ def join(config: FleetConfig, *, force: bool) -> None:
 
 def leave(config: FleetConfig, name: str, *, force: bool) -> None:
     """Remove a member: this host, or another one by force."""
-    fleet = config.open()
+    fleet = _opened(config)
     if name != config.name and not force:
         raise ConfigError(
             f"{name} is another host: run this there, or use --force if it will never serve again",
@@ -109,14 +126,15 @@ def leave(config: FleetConfig, name: str, *, force: bool) -> None:
 
 def rotate(config: FleetConfig) -> None:
     """One rotation, or the rest of one that is under way, until every member seals with the new key."""
-    fleet = config.open()
+    fleet = _opened(config)
     plan = fleet.change(lambda p: p if p.staged else steps.stage(p, _fresh(p), 0))
     new = plan.staged
     assert new is not None
     console.say(f"key {new.name} is staged")
-    said = ""
+    said, acks, revision = "", dict[str, Ack](), 0
     while True:
-        shared, (acks, _) = fleet.shared(), fleet.acks()
+        shared, (fresh, revision) = fleet.shared(), fleet.acks(revision)
+        acks |= fresh
         plan, late = shared.plan, steps.lagging(shared.plan, acks)
         if plan.staged is None and new.name not in (k.name for k in plan.keys):
             raise NotNow(f"key {new.name} has been revoked")
@@ -143,8 +161,9 @@ def rotate_every(config: FleetConfig, every: int) -> None:
     while True:
         fleet = config.open()
         try:
+            heed_memory(config, fleet)
             _stage_if_due(fleet, every)
-        except (NotNow, Unreachable) as e:
+        except (NotNow, GoneBack, Unreachable) as e:
             console.warn_now_and_then(type(e).__name__, str(e))
         finally:
             fleet.store.close()
@@ -164,7 +183,7 @@ def _stage_if_due(fleet: Fleet, every: int) -> None:
 
 def revoke(config: FleetConfig, name: str) -> None:
     """Remove a key at once, everywhere."""
-    fleet = config.open()
+    fleet = _opened(config)
     clock = fleet.clock()
     plan = fleet.change(lambda p: steps.revoke(p, name, _fresh(p), clock))
     console.warn(f"clients with cookies of {name} are refused from now on, and do a new key exchange")
@@ -185,7 +204,7 @@ def rewrap(config: FleetConfig, *, stage: bool) -> None:
         _append(path, os.urandom(32).hex())
         print(f"added a wrapping key to {path}: bring the file to all members, then: fleet_helper.py rewrap")
         return
-    fleet, newest = config.open(), config.wrapping().ids[-1]
+    fleet, newest = _opened(config), config.wrapping().ids[-1]
     now, (acks, _) = fleet.shared(), fleet.acks()
     without = [n for n, _ in now.plan.members if n not in acks or newest not in acks[n].wraps]
     if without and now.plan.spread is None:

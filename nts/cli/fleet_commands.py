@@ -11,7 +11,8 @@ from nts.base.errors import ConfigError, ExitCode
 from nts.cli import fleet, fleet_agent, fleet_status
 from nts.fleet import config as fleet_config
 from nts.fleet.config import FleetConfig
-from nts.system import places
+from nts.fleet.steps import GoneBack
+from nts.system import console, places
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,7 +41,12 @@ def _rotate(config: FleetConfig, args: argparse.Namespace) -> None:
 
 
 def _status(config: FleetConfig, args: argparse.Namespace) -> None:
-    found = fleet_status.status(config.open())
+    opened = config.open()
+    found = fleet_status.status(opened)
+    try:
+        fleet.heed_memory(config, opened)
+    except GoneBack as e:
+        console.warn(str(e))
     if args.json:
         print(json.dumps(found, indent=2))
     else:

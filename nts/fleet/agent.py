@@ -86,7 +86,7 @@ class Agent:
         """Use the keys of the last plan, whether or not the store can be reached. NTSError when it cannot be read."""
         value = self._memory.load()
         if value is not None:
-            self.held = self._fleet.opened(value)
+            self.held = self._fleet.recall(value)
             try:
                 self._report(self._target.apply(self.held.ring))
             except NTSError as e:
@@ -182,9 +182,9 @@ class Agent:
 
     def _carry_out(self, shared: Shared) -> None:
         plan, token = shared.plan, shared.plan.tokens.get(self.name)
+        steps.accept(self.held, plan)
         if token is None and plan.spread is None:
             raise NotAMember(f"{self.name} is no member of this fleet: its keys stay as they are")
-        steps.accept(self.held, plan)
         if self.held is not None and self.held.version == plan.version:
             self._repair(plan)
         else:
@@ -196,8 +196,7 @@ class Agent:
             self._acknowledge(plan, token)
 
     def _acknowledge(self, plan: Plan, token: str) -> None:
-        holds = tuple(f"{k.name} {k.phase.value}" for k in plan.keys)
-        ack = Ack(token, plan.version, holds, self._fleet.wrapping().ids, int(time.time()))
+        ack = Ack(token, plan.version, plan.holds, self._fleet.wrapping().ids, int(time.time()))
         if (ack, self._fleet.wrap) != self._acked:
             self._fleet.acknowledge(self.name, ack)
             self._acked = (ack, self._fleet.wrap)
@@ -248,11 +247,11 @@ class Agent:
         if after is None:
             self._say_who_lags(shared.plan, lead.acks)
             return
-        changes = {PLAN: self._fleet.sealed(after), CLOCK: self._fleet.clock_value(clock)}
+        changes = {**self._fleet.sealed(after), CLOCK: self._fleet.clock_value(clock)}
         if self._fleet.store.write(changes, {PLAN: shared.revision, LEADER: lead.revision}):
             lead.written = clock
             if after.version != shared.plan.version:
-                console.say(f"leads to version {after.version}: {_described(after)}")
+                console.say(f"leads to version {after.version}: {', '.join(after.holds)}")
         self._again = True
 
     def _resign(self, shared: Shared) -> None:
@@ -287,7 +286,3 @@ class Agent:
         if not self.leadership or not self.found or self.found.spread is not None:
             return []
         return steps.lagging(self.found, self.leadership.acks)
-
-
-def _described(plan: Plan) -> str:
-    return ", ".join(f"{k.name} {k.phase.value}" for k in plan.keys)

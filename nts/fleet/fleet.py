@@ -9,25 +9,31 @@ from dataclasses import dataclass
 
 from nts.base.errors import ConfigError, NTSError
 from nts.fleet.envelope import Random, Wrapping, wrap_of
-from nts.fleet.plan import Ack, Plan, decode_ack, decode_clock, decode_plan, encode_ack, encode_plan
+from nts.fleet.plan import Ack, OtherMembers, Plan, decode_ack, decode_clock, decode_plan, encode_ack, encode_plan
 from nts.fleet.steps import NotNow
 from nts.fleet.store import LEADER, PLAN, Store
 
-CLOCK, ACKS, ALIVE = "clock", "acks/", "alive/"
+MEMBERS, CLOCK, ACKS, ALIVE = "members", "clock", "acks/", "alive/"
 _TRIES = 20
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What is under `shared/`, as of one moment."""
+    """Plan and leader, as of one moment."""
 
     plan: Plan
     revision: int
     """of the plan"""
     value: bytes
-    """of the plan, as it lies in the store"""
+    """of the plan, as it lies in the store, and the list of members: what `recall` takes"""
     leader: tuple[bytes, int] | None
     """the leader's value and its revision"""
+
+
+def parts_of(value: bytes) -> dict[str, bytes]:
+    """A `Shared.value` as it lies in the store: plan, then members."""
+    first, second, members = (*value.split(b"\n", 2), b"", b"")[:3]
+    return {PLAN: first + b"\n" + second + b"\n", MEMBERS: members}
 
 
 class Fleet:
@@ -38,18 +44,36 @@ class Fleet:
         self.store, self.wrapping, self.random = store, wrapping, random
         self.wrap = ""
         """the wrapping key that the plan was sealed with at the last look, and that all members have"""
+        self._members = b""
+        """the list of members, as last read"""
 
     def shared(self) -> Shared:
-        """ConfigError when there is no plan yet, NotOurs when it is not genuine."""
-        found = self.store.read("shared/")
-        if PLAN not in found:
-            raise ConfigError("there is no fleet here yet", hint="fleet_helper.py init makes one")
-        plan, leader = found[PLAN], found.get(LEADER)
-        return Shared(self.opened(plan.value), plan.revision, plan.value, leader and (leader.value, leader.revision))
+        """ConfigError when there is no plan yet, NotOurs when it is not genuine, OtherMembers when its list is gone.
 
-    def opened(self, value: bytes) -> Plan:
-        """The plan of a value. NotOurs when it is not genuine."""
-        plan = decode_plan(*self.wrapping().open(PLAN, value))
+        The list of members is read when the plan names another one than was read last. If the plan changes between the
+        two reads, they do not fit each other, and both are read again.
+        """
+        for _ in range(_TRIES):
+            found = self.store.read("shared/")
+            if PLAN not in found:
+                raise ConfigError("there is no fleet here yet", hint="fleet_helper.py init makes one")
+            (value, revision), leader = found[PLAN], found.get(LEADER)
+            try:
+                plan = self._opened(value)
+            except OtherMembers as e:
+                missing = e
+                self._members = next((item.value for item in self.store.read(MEMBERS).values()), b"")
+            else:
+                return Shared(plan, revision, value + self._members, leader and (leader.value, leader.revision))
+        raise missing
+
+    def recall(self, value: bytes) -> Plan:
+        """The plan of a `Shared.value`. NotOurs or OtherMembers when it is not genuine."""
+        plan, self._members = parts_of(value).values()
+        return self._opened(plan)
+
+    def _opened(self, value: bytes) -> Plan:
+        plan = decode_plan(*self.wrapping().open(PLAN, value), self._members)
         self.wrap = wrap_of(value)
         return plan
 
@@ -57,20 +81,21 @@ class Fleet:
         wrapping = self.wrapping()
         return wrapping.seal(name, public, secret, self.random, wrap or self.wrap or wrapping.ids[-1])
 
-    def sealed(self, plan: Plan, wrap: str = "") -> bytes:
-        """The plan's value, sealed with the key that it was sealed with, or with another one."""
-        return self._seal(PLAN, *encode_plan(plan), wrap)
+    def sealed(self, plan: Plan, wrap: str = "") -> dict[str, bytes]:
+        """What a plan is in the store, sealed with the key that it was sealed with, or with another one."""
+        public, secret, members = encode_plan(plan)
+        return {PLAN: self._seal(PLAN, public, secret, wrap), MEMBERS: members}
 
     def create(self, plan: Plan) -> bool:
         """Whether this is the first plan now."""
-        return self.store.write({PLAN: self.sealed(plan)}, {PLAN: 0})
+        return self.store.write(self.sealed(plan), {PLAN: 0})
 
     def change(self, change: Callable[[Plan], Plan]) -> Plan:
         """Change the plan, and return it. `change` may be asked again, and may raise an NTSError."""
         for _ in range(_TRIES):
             now = self.shared()
             plan = change(now.plan)
-            if plan == now.plan or self.store.write({PLAN: self.sealed(plan)}, {PLAN: now.revision}):
+            if plan == now.plan or self.store.write(self.sealed(plan), {PLAN: now.revision}):
                 return plan
         raise NotNow("the plan is changed by others all the time", hint="try again")
 
@@ -98,7 +123,7 @@ class Fleet:
         found = self.store.read(CLOCK)
         expected = {PLAN: now.revision, CLOCK: found[CLOCK].revision if CLOCK in found else 0}
         clock = self._seal(CLOCK, str(self.clock()), wrap=wrap)
-        return self.store.write({PLAN: self.sealed(now.plan, wrap), CLOCK: clock}, expected)
+        return self.store.write({**self.sealed(now.plan, wrap), CLOCK: clock}, expected)
 
     def sealed_otherwise(self, wrap: str) -> list[str]:
         """The members whose acknowledgement is sealed with another wrapping key."""

@@ -6,6 +6,7 @@ Times are seconds of the fleet's clock, which only leaders advance and which nev
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +17,12 @@ from nts.base.errors import FormatError
 from nts.codec.keyring import MASTER_KEY_LENGTH, KeyRing, MasterKey
 
 T = TypeVar("T")
+
+
+class OtherMembers(FormatError):
+    """A list of members that is not the one that the plan names."""
+
+    hint = "is this a copy without it? If it is lost: fleet_helper.py init --restore, on a member that is not behind"
 
 
 class Phase(str, Enum):
@@ -61,6 +68,8 @@ class Plan:
     """seconds in which a new version reaches all members; None: they acknowledge it"""
     seen: int | None
     """when a leader first saw this version, for `spread`"""
+    turnover: int
+    """how often somebody has joined or left"""
     members: tuple[tuple[str, str], ...]
     """name and token of each, sorted"""
     keys: tuple[FleetKey, ...]
@@ -85,6 +94,11 @@ class Plan:
         return KeyRing(tuple(k.master for k in sealing), tuple(k.master for k in self.of(Phase.STAGED)))
 
     @property
+    def holds(self) -> tuple[str, ...]:
+        """The keys with their phase, as members acknowledge them."""
+        return tuple(f"{k.name} {k.phase.value}" for k in self.keys)
+
+    @property
     def tokens(self) -> dict[str, str]:
         return dict(self.members)
 
@@ -97,7 +111,7 @@ class Ack:
     """of the joining that it belongs to"""
     version: int
     holds: tuple[str, ...] = ()
-    """for people: the keys, with their phase"""
+    """the keys, with their phase: after a restored backup there may be two plans of one version"""
     wraps: tuple[str, ...] = ()
     """the wrapping keys that it can open plans with"""
     at: int = field(default=0, compare=False)
@@ -107,28 +121,39 @@ class Ack:
 # --- their form in the store: JSON, and octets to be encrypted --------------------------------------------------------
 
 
-def encode_plan(plan: Plan) -> tuple[str, bytes]:
-    """What everybody may read, and the keys."""
+def encode_plan(plan: Plan) -> tuple[str, bytes, bytes]:
+    """What everybody may read, the keys, and the list of members.
+
+    The list grows with the fleet and seldom changes, so it lies beside the plan, which has its digest. Whoever has the
+    list does not read it again at each phase.
+    """
+    members = json.dumps(dict(plan.members)).encode()
     public = {
         "fleet": plan.fleet, "version": plan.version, "life": plan.life, "max_keys": plan.max_keys,
-        "spread": plan.spread, "seen": plan.seen, "members": dict(plan.members),
+        "spread": plan.spread, "seen": plan.seen, "turnover": plan.turnover, "members": _digest(members),
         "keys": [[k.name, k.phase.value, k.since, k.until] for k in plan.keys],
     }  # fmt: skip
-    return json.dumps(public), b"".join(k.master.key for k in plan.keys)
+    return json.dumps(public), b"".join(k.master.key for k in plan.keys), members
 
 
-def decode_plan(public: str, secret: bytes) -> Plan:
-    """FormatError when this is no plan."""
-    return _decoded("plan", lambda: _plan(json.loads(public), secret))
+def decode_plan(public: str, secret: bytes, members: bytes) -> Plan:
+    """FormatError when this is no plan, OtherMembers when it names another list of members."""
+    return _decoded("plan", lambda: _plan(json.loads(public), secret, members))
 
 
-def _plan(read: dict[str, Any], secret: bytes) -> Plan:
+def _digest(members: bytes) -> str:
+    return hashlib.sha256(members).hexdigest()
+
+
+def _plan(read: dict[str, Any], secret: bytes, members: bytes) -> Plan:
+    if read["members"] != _digest(members):
+        raise OtherMembers("the list of members in the store is not the one that the plan names")
     masters = [secret[i : i + MASTER_KEY_LENGTH] for i in range(0, len(secret), MASTER_KEY_LENGTH)]
     keys = tuple(
         FleetKey(MasterKey(int(name, 16), master), Phase(phase), int(since), until)
         for (name, phase, since, until), master in zip(read.pop("keys"), masters, strict=True)
     )
-    plan = Plan(**{**read, "members": tuple(sorted(read["members"].items())), "keys": keys})
+    plan = Plan(**{**read, "members": tuple(sorted(json.loads(members).items())), "keys": keys})
     if len(plan.of(Phase.ACTIVE)) != 1 or len(plan.of(Phase.STAGED)) > 1:
         raise ValueError
     return plan

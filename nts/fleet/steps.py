@@ -31,11 +31,11 @@ class GoneBack(NTSError):
 
 
 def lagging(plan: Plan, acks: Mapping[str, Ack]) -> list[str]:
-    """The members that have not acknowledged this version since they joined."""
+    """The members that have not acknowledged just these keys since they joined."""
     return [
         name
         for name, token in plan.members
-        if name not in acks or acks[name].token != token or acks[name].version < plan.version
+        if (ack := acks.get(name)) is None or (ack.token, ack.version, ack.holds) != (token, plan.version, plan.holds)
     ]
 
 
@@ -75,7 +75,7 @@ def _changed(plan: Plan, keys: tuple[FleetKey, ...]) -> Plan:
 def create(fleet: str, life: int, max_keys: int, spread: int | None, keys: tuple[MasterKey, ...]) -> Plan:
     """The first plan. The last of the keys seals; the fleet goes on opening the cookies of the others."""
     old = tuple(FleetKey(k, Phase.OLD, 0) for k in keys[:-1])
-    return Plan(fleet, 1, life, max_keys, spread, None, (), (*old, FleetKey(keys[-1], Phase.ACTIVE, 0)))
+    return Plan(fleet, 1, life, max_keys, spread, None, 0, (), (*old, FleetKey(keys[-1], Phase.ACTIVE, 0)))
 
 
 def is_due(plan: Plan, clock: int, every: int) -> bool:
@@ -104,14 +104,23 @@ def revoke(plan: Plan, name: str, fresh: MasterKey, clock: int) -> Plan:
 
 def join(plan: Plan, name: str, token: str) -> Plan:
     """Make this a member. It counts at once, and holds up the next phase until it has the keys."""
-    return replace(plan, seen=None, members=tuple(sorted({**plan.tokens, name: token}.items())))
+    return _with_members(replace(plan, seen=None), {**plan.tokens, name: token})
 
 
 def leave(plan: Plan, name: str) -> Plan:
     """Nothing waits for this member any more. ConfigError when it is none."""
     if name not in plan.tokens:
         raise ConfigError(f"{name} is no member of this fleet", hint="fleet_helper.py status lists the members")
-    return replace(plan, members=tuple(m for m in plan.members if m[0] != name))
+    return _with_members(plan, {n: token for n, token in plan.members if n != name})
+
+
+def _with_members(plan: Plan, members: dict[str, str]) -> Plan:
+    return replace(plan, turnover=plan.turnover + 1, members=tuple(sorted(members.items())))
+
+
+def is_older(found: Plan, held: Plan) -> bool:
+    """Whether the plan that a member holds came after this one."""
+    return found.version < held.version or found.turnover < held.turnover
 
 
 def accept(held: Plan | None, found: Plan) -> None:
@@ -122,5 +131,7 @@ def accept(held: Plan | None, found: Plan) -> None:
         raise GoneBack(f"the store has the plan of another fleet, {found.fleet}, not of {held.fleet}")
     if found.version < held.version:
         raise GoneBack(f"the store has version {found.version} of the plan, this member has carried out {held.version}")
+    if is_older(found, held):
+        raise GoneBack(f"the store has a plan of version {held.version} from before members joined or left")
     if found.version == held.version and found.ring.openers != held.ring.openers:
         raise GoneBack(f"the store has two plans of version {held.version}")

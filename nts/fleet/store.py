@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the fleet asks of the place where its plan lies: octets by name, and transactions. `etcd` and `folder` are such.
 
-Names are `shared/plan`, `shared/leader`, `clock`, `acks/MEMBER` and `alive/MEMBER`.
+Names are `shared/plan`, `shared/leader`, `members`, `clock`, `acks/MEMBER` and `alive/MEMBER`.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Copying:
 
     def __enter__(self) -> Copying:
         self._volume.mkdir()
-        for name in ("shared", "clock"):
+        for name in ("shared", "members", "clock"):
             (self._volume / name).symlink_to(f"..data/{name}")
         self._copy(0)
         self._thread.start()
@@ -50,7 +50,7 @@ class Copying:
     def _copy(self, number: int) -> None:
         behind = self._volume / f"..{number}"
         (behind / "shared").mkdir(parents=True)
-        for name in ("shared/plan", "clock"):
+        for name in ("shared/plan", "members", "clock"):
             shutil.copy(self._source / name, behind / name)
             (behind / name).chmod(0o444)
         (self._volume / "..tmp").symlink_to(behind.name)

@@ -5,11 +5,14 @@ A small explicit-state checker: it runs the real functions of nts.fleet.steps fr
 with two members, one that joins, leaves and comes back, and two that would lead. Whatever takes time in reality is two
 events here, between which anything else may happen: to decide and to commit, to read a plan and to carry it out, to
 carry it out and to acknowledge it. A message that is lost, or a process that dies, is an event that never comes.
+
+The list of members lies beside the plan in the store, and is read after it. That is one event here: the plan has the
+list's digest, so who reads them has both as of one moment, or reads again (test_plan.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
@@ -49,7 +52,7 @@ class State(NamedTuple):
 
     plan: int
     acks: tuple[tuple[str, str, int], ...]
-    """member, token and version"""
+    """member, token and plan"""
     clock: int
     lease: int
     """which process holds it"""
@@ -61,6 +64,9 @@ class State(NamedTuple):
     """ticks since this version was written, up to `spread`"""
     staged: int
     joined: int
+    backup: tuple[int, tuple[tuple[str, str, int], ...], int] | None = None
+    """of plan, acks and clock"""
+    restored: int = 0
 
 
 class Bounds(NamedTuple):
@@ -72,6 +78,7 @@ class Bounds(NamedTuple):
     spread: int | None = None
     leaders: int = 2
     members: str = "ab"
+    restores: int = 0
 
 
 class Model:
@@ -92,7 +99,7 @@ class Model:
         return self.numbers[bare]
 
     def _next_step(self, plan: int, acks: tuple[tuple[str, str, int], ...], clock: int) -> int:
-        known = {name: Ack(token, version) for name, token, version in acks}
+        known = {name: Ack(token, self.plans[p].version, self.plans[p].holds) for name, token, p in acks}
         after = steps.next_step(self.plans[plan], known, clock)
         return NOTHING if after is None else self.number(after)
 
@@ -131,6 +138,7 @@ class Model:
         for i, member in enumerate(state.members):
             yield from self.of_member(state, i, member)
         yield from self.of_operators(state)
+        yield from self.of_backups(state)
 
     def time(self, state: State) -> Iterator[tuple[str, State]]:
         if state.lease != NOTHING:
@@ -199,7 +207,7 @@ class Model:
             and (token := self.plans[member.held].tokens.get(name))
         ):
             others = tuple(a for a in state.acks if a[0] != name)
-            acks = tuple(sorted((*others, (name, token, self.plans[member.held].version))))
+            acks = tuple(sorted((*others, (name, token, member.held))))
             if acks != state.acks:
                 yield f"{name} acknowledges", state._replace(acks=acks)
 
@@ -216,6 +224,18 @@ class Model:
         elif state.joined < self.bounds.joinings:
             after = self.number(steps.join(plan, "c", str(state.joined + 2)))
             yield "c joins", state._replace(plan=after, members=(*here, c), joined=state.joined + 1)
+
+    def of_backups(self, state: State) -> Iterator[tuple[str, State]]:
+        """Somebody restores a backup of the store, and forgets that. Leaders remember nothing here: they have just
+        joined."""
+        if state.restored == self.bounds.restores:
+            return
+        if state.backup is None:
+            yield "a backup is made", state._replace(backup=(state.plan, state.acks, state.clock))
+        else:
+            plan, acks, clock = state.backup
+            restored = state._replace(plan=plan, acks=acks, clock=clock, lease=NOTHING)
+            yield "it is restored", restored._replace(backup=None, restored=state.restored + 1)
 
     # --- the promises -------------------------------------------------------------------------------------------------
 
@@ -256,6 +276,7 @@ def way(came_from: dict[State, tuple[State, str] | None], state: State) -> str:
 SMALL = Bounds(3, 1)
 JOINING = Bounds(3, 1, joinings=2, leaders=1, members="a")
 SPREAD = Bounds(5, 1, spread=1, leaders=1)
+RESTORED = Bounds(0, 2, leaders=1, restores=1)
 
 
 @pytest.mark.parametrize(
@@ -269,6 +290,12 @@ def test_the_promises_hold_in_every_state(bounds: Bounds) -> None:
     assert wrong == ""
     assert states > 10_000
     assert any(len(plan.keys) == 1 and plan.version > 1 for plan in model.plans), "no key ever goes"
+
+
+def test_a_restored_backup_breaks_no_promise() -> None:
+    states, wrong = Model(RESTORED).check()
+    assert wrong == ""
+    assert states > 100_000
 
 
 def expect_broken(model: Model, how: str) -> None:
@@ -295,6 +322,14 @@ def test_a_plan_that_goes_back_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_spread_that_is_not_waited_for_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "is_held", lambda plan, acks, clock: True)
     expect_broken(Model(SPREAD), "refuses a cookie of key 1, 0 ticks old")
+
+
+def test_acknowledgements_of_another_plan_of_that_version_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def by_version(plan: Plan, acks: Mapping[str, Ack]) -> list[str]:
+        return [n for n, _ in plan.members if n not in acks or acks[n].version < plan.version]
+
+    monkeypatch.setattr(steps, "lagging", by_version)
+    expect_broken(Model(RESTORED), "refuses a cookie of key 2, 0 ticks old")
 
 
 class WithoutLease(Model):

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,10 @@ from nts.base.errors import ConfigError, FormatError
 from nts.codec.keyring import MasterKey
 from nts.fleet import envelope, plan, steps
 from nts.fleet.envelope import NotOurs, Wrapping, WrappingKey
+from nts.fleet.fleet import MEMBERS, Fleet
+from nts.fleet.folder import Folder
 from nts.fleet.plan import Ack, Phase, Plan
+from nts.fleet.store import Item
 
 A, B, C, D = (MasterKey(n, bytes([n]) * 32) for n in range(1, 5))
 WRAPPING = Wrapping("/nts/", (WrappingKey(b"w" * 32), WrappingKey(b"x" * 32)))
@@ -25,7 +30,7 @@ def fleet(*keys: MasterKey, spread: int | None = None, max_keys: int = 4) -> Pla
 
 def held(of: Plan) -> dict[str, Ack]:
     """Every member has acknowledged it."""
-    return {name: Ack(token, of.version) for name, token in of.members}
+    return {name: Ack(token, of.version, of.holds) for name, token in of.members}
 
 
 def phases(of: Plan) -> str:
@@ -60,8 +65,9 @@ def test_every_member_counts_from_the_moment_it_joins_and_by_its_own_token() -> 
     assert joined.version == now.version, "the others need not acknowledge anew"
     assert steps.lagging(joined, acks) == ["b"]
     assert steps.next_step(joined, acks, 0) is None
-    assert steps.next_step(joined, {**acks, "b": Ack("of another joining", 9)}, 0) is None
-    assert steps.next_step(joined, {**acks, "b": Ack("u", now.version)}, 0) is not None
+    for ack in (Ack("of another joining", 2, now.holds), Ack("u", 1, now.holds), Ack("u", 2, ("0001 active",))):
+        assert steps.next_step(joined, {**acks, "b": ack}, 0) is None
+    assert steps.next_step(joined, {**acks, "b": Ack("u", now.version, now.holds)}, 0) is not None
     assert steps.next_step(steps.leave(joined, "b"), acks, 0) is not None
 
 
@@ -124,6 +130,8 @@ def test_a_member_takes_no_older_plan_no_other_one_of_the_same_version_and_none_
     ):
         with pytest.raises(steps.GoneBack, match=why):
             steps.accept(now, found)
+    with pytest.raises(steps.GoneBack, match="a plan of version 2 from before members joined or left"):
+        steps.accept(steps.leave(steps.join(now, "b", "u"), "b"), now)
 
 
 # --- in the store -----------------------------------------------------------------------------------------------------
@@ -131,8 +139,8 @@ def test_a_member_takes_no_older_plan_no_other_one_of_the_same_version_and_none_
 
 def test_a_plan_comes_back_as_it_was_and_shows_no_key() -> None:
     now = steps.stage(fleet(A, B, spread=7), C, 5)
-    public, secret = plan.encode_plan(now)
-    assert plan.decode_plan(public, secret) == now
+    public, secret, members = plan.encode_plan(now)
+    assert plan.decode_plan(public, secret, members) == now
     for key in (A, B, C):
         assert key.key.hex() not in public
         assert key.key.hex() not in repr(now)
@@ -145,14 +153,59 @@ def test_a_plan_comes_back_as_it_was_and_shows_no_key() -> None:
 @pytest.mark.parametrize("public", ["", "[]", "{}", "null", '{"keys": [["1", "staged", 0, null]]}', "x"])
 def test_what_is_no_plan_is_a_format_error(public: str) -> None:
     with pytest.raises(FormatError, match="plan in the store"):
-        plan.decode_plan(public, bytes(32))
+        plan.decode_plan(public, bytes(32), b"{}")
 
 
 def test_a_plan_without_an_active_key_is_none() -> None:
-    public, secret = plan.encode_plan(fleet())
+    public, secret, members = plan.encode_plan(fleet())
     for phase in (Phase.OLD, Phase.STAGED):
         with pytest.raises(FormatError):
-            plan.decode_plan(public.replace("active", phase.value), secret)
+            plan.decode_plan(public.replace("active", phase.value), secret, members)
+
+
+class Interrupted(Folder):
+    """A store in which something happens before each look."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, 2)
+        self.before: list[Callable[[], object]] = []
+
+    def read(self, prefix: str, since: int = 0) -> dict[str, Item]:
+        if self.before:
+            self.before.pop(0)()
+        return super().read(prefix, since)
+
+
+def test_plan_and_members_are_those_of_one_moment_or_read_again(tmp_path: Path) -> None:
+    store = Interrupted(tmp_path)
+    reader, writer = (Fleet(s, lambda: WRAPPING, os.urandom) for s in (store, Folder(tmp_path, 2)))
+    assert writer.create(fleet())
+
+    def joins(name: str) -> Callable[[], object]:
+        return lambda: writer.change(lambda p: steps.join(p, name, "u"))
+
+    def rotates() -> object:
+        return writer.change(lambda p: steps.stage(p, B, 0))
+
+    store.before = [joins("b"), joins("c"), joins("d"), rotates]
+    assert reader.shared().plan == writer.shared().plan
+    assert not store.before
+    kept = reader.shared().value
+    assert Fleet(store, lambda: WRAPPING, os.urandom).recall(kept) == reader.shared().plan
+
+
+def test_a_list_of_members_that_is_lost_or_changed_is_noticed_by_who_needs_it(tmp_path: Path) -> None:
+    store = Folder(tmp_path, 2)
+    one, other = (Fleet(store, lambda: WRAPPING, os.urandom) for _ in range(2))
+    assert one.create(fleet())
+    now = one.shared().plan
+    for spoilt in (None, b"{}", b'{"a": "t", "b": "u"}'):
+        store.write({MEMBERS: spoilt}, {})
+        with pytest.raises(plan.OtherMembers, match="not the one that the plan names"):
+            other.shared()
+        assert one.shared().plan == now, "it has the list already"
+    one.change(lambda p: steps.stage(p, B, 0))
+    assert other.shared().plan == one.shared().plan, "every change writes it anew"
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", "x"])
