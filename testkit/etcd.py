@@ -81,12 +81,11 @@ class EtcdCluster:
         return ", ".join(f"{address}:{port}" for address, port in zip(self.addresses, self.ports, strict=True))
 
     def start(self, i: int) -> None:
-        urls = [f"https://{address}:{port}" for address, port in zip(self.addresses, self.peers, strict=True)]
+        peer = f"https://{self.addresses[i]}:{self.peers[i]}"
         here = f"https://{self.addresses[i]}:{self.ports[i]}"
         options = {
             "name": f"e{i}", "data-dir": self.folder / f"e{i}", "heartbeat-interval": 100, "election-timeout": 1000,
-            "initial-cluster": ",".join(f"e{j}={url}" for j, url in enumerate(urls)),
-            "listen-peer-urls": urls[i], "initial-advertise-peer-urls": urls[i],
+            "initial-cluster": self._peer_urls, "listen-peer-urls": peer, "initial-advertise-peer-urls": peer,
             "listen-client-urls": here, "advertise-client-urls": here,
             "trusted-ca-file": self.ca, "cert-file": self.cert, "key-file": self.key, "client-cert-auth": "true",
             "peer-trusted-ca-file": self.ca, "peer-cert-file": self.cert, "peer-key-file": self.key,
@@ -100,10 +99,10 @@ class EtcdCluster:
             self.start(i)
         assert eventually(lambda: self.ctl("endpoint", "health", "--cluster").returncode == 0, 30), self.logs()
 
-    def ctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """etcdctl, as root of etcd."""
+    def ctl(self, *arguments: str, at: str = "") -> subprocess.CompletedProcess[str]:
+        """etcdctl, as root of etcd; `at` one endpoint, or all."""
         cert, key = self.root
-        line = [program("etcdctl"), "--endpoints", self.endpoints.replace(" ", ""), "--command-timeout=3s"]
+        line = [program("etcdctl"), "--endpoints", at or self.endpoints.replace(" ", ""), "--command-timeout=3s"]
         tls = ["--cacert", str(self.ca), "--cert", str(cert), "--key", str(key)]
         return subprocess.run(
             self.on(3, [*line, *tls, *arguments]), capture_output=True, text=True, timeout=60, check=False
@@ -115,6 +114,28 @@ class EtcdCluster:
         member.popen.send_signal(signal.SIGKILL)
         member.popen.wait()
         self.members[i] = None
+
+    def save(self, backup: Path) -> None:
+        """A backup, as etcd's manual says."""
+        assert self.ctl("snapshot", "save", str(backup), at=self.endpoints.split(", ")[0]).returncode == 0
+
+    def restore(self, backup: Path) -> None:
+        """All members begin anew with that backup."""
+        self.stop()
+        self.members = [None] * 3
+        for i in range(3):
+            shutil.rmtree(self.folder / f"e{i}")
+            line = [program("etcdctl"), "snapshot", "restore", str(backup), f"--data-dir={self.folder / f'e{i}'}"]
+            line += [f"--name=e{i}", f"--initial-cluster={self._peer_urls}"]
+            line += [f"--initial-advertise-peer-urls=https://{self.addresses[i]}:{self.peers[i]}"]
+            done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == 0, done.stderr
+        self.start_all()
+
+    @property
+    def _peer_urls(self) -> str:
+        urls = zip(self.addresses, self.peers, strict=True)
+        return ",".join(f"e{i}=https://{address}:{port}" for i, (address, port) in enumerate(urls))
 
     def stop(self) -> None:
         for i, member in enumerate(self.members):
