@@ -54,9 +54,9 @@ class Measurement:
 class Bench:
     """Starts servers when a case wants them, and stops them all in the end."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
+    def __init__(self, settings: Settings, folder: Path, cpus: machine.Cpus | None = None) -> None:
         self.settings, self.folder = settings, folder
-        self.cpus = machine.Cpus.usable()
+        self.cpus = cpus or machine.Cpus.usable()
         self.no_chrony = "" if settings.chrony else "--no-chrony was given"
         self._stack = contextlib.ExitStack()
         self._clients: dict[tuple[Exchange, Aead], list[Client]] = {}

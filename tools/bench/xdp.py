@@ -86,7 +86,7 @@ def _servers(outer: Bench) -> Iterator[tuple[Bench, OtherNetwork, list[Server]]]
     """The servers in a network of their own, and the one that their clients are in."""
     folder = outer.folder / "xdp"
     folder.mkdir()
-    with namespaces.other_network() as other, Bench(outer.settings, folder) as bench:
+    with namespaces.other_network() as other, Bench(outer.settings, folder, outer.cpus) as bench:
         ways = {name: _joined(bench, other, net) for name, net in _PAIRS.items()}
 
         def on(way: str, server: Server) -> Server:
