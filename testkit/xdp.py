@@ -78,7 +78,7 @@ def serving(
     """A server that takes what comes by NEAR, or says why it cannot."""
     options = {"ntpv4": {"xdp": NEAR, "metrics": f"127.0.0.1:{free_port()}", **ntpv4}, "server": server or {}}
     with own_server(folder, "--verbose", **options) as suite:
-        process_of(suite).wait_for("the sockets serve" if fails else f"AF_XDP: {NEAR}, ")
+        process_of(suite).wait_for("the sockets serve" if fails else f"AF_XDP: {ntpv4.get('xdp', NEAR)}, ")
         yield suite
 
 

@@ -17,12 +17,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nts.base.errors import NTSError
+from nts.base.errors import LibraryError, NTSError
 from nts.base.registry import Leap
 from nts.base.text import counted
 from nts.codec import aead, aes_siv, ntp
 from nts.codec.keyring import CookieFormat
-from nts.server import keystore, listen, peer_file
+from nts.server import keystore, listen, peer_file, xdp
 from nts.server.config import ServerConfig
 from nts.server.imported_keys import ImportedKeys
 from nts.system import addresses, certs, clock, privileges, tls
@@ -125,8 +125,8 @@ def check(config: ServerConfig) -> list[Finding]:
     """Check everything that can be checked before the servers start."""
     findings = [Finding("ok", f"{config.path} is valid")]
     parts = (
-        _check_algorithms, _check_certificate, _check_keys, _check_foreign, _check_user, _check_ports, _check_clock,
-        _check_advertised,
+        _check_algorithms, _check_certificate, _check_keys, _check_foreign, _check_user, _check_ports, _check_xdp,
+        _check_clock, _check_advertised,
     )  # fmt: skip
     for part in parts:
         try:
@@ -309,6 +309,24 @@ def _first_free_port() -> int:
         return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
     except FileNotFoundError:  # a sandbox without it
         return 1024
+
+
+def _check_xdp(config: ServerConfig) -> Iterator[Finding]:
+    ntp = config.ntpv4
+    if not ntp.xdp:
+        return
+    try:
+        if ntp.engine == "python":
+            raise xdp.NoXdp("it needs the native engine")
+        xdp.try_out(ntp)
+    except (xdp.NoXdp, LibraryError) as e:
+        yield Finding("warning", f"AF_XDP: not on {ntp.xdp}: {e}; the sockets would serve")
+        return
+    queues = xdp.queues_of(ntp.xdp)
+    yield Finding("ok", f"AF_XDP can be used on {ntp.xdp}, if no other program does: {counted(queues, 'queue')}")
+    if queues < ntp.workers:
+        text = "those without one serve only sockets (ethtool -L makes more queues, if the interface can)"
+        yield Finding("warning", f"{ntp.xdp} has fewer queues than there are workers, {ntp.workers}: {text}")
 
 
 def _check_clock(config: ServerConfig) -> Iterator[Finding]:

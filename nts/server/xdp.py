@@ -118,24 +118,50 @@ def start(config: NtpConfig, sockets: Iterable[socket.socket]) -> Xdp:
     with contextlib.ExitStack() as undo:
         try:
             index = socket.if_nametoindex(config.xdp)
-            queues = [_open_queue(index, q, undo) for q in range(min(interfaces.queues(config.xdp), MAX_QUEUES))]
-            table_map = _descriptor(bpf.create_map(bpf.ARRAY, 4, xdp_filter.TABLE_SIZE, 1, bpf.MAPPABLE), undo)
-            table = undo.enter_context(contextlib.closing(mmap.mmap(table_map, xdp_filter.TABLE_SIZE)))
-            xskmap = _descriptor(bpf.create_map(bpf.XSKMAP, 4, 4, len(queues)), undo)
+            queues = [_open_queue(index, q, undo) for q in range(queues_of(config.xdp))]
+            program, maps = _load(config, port, undo)
+            table = undo.enter_context(contextlib.closing(mmap.mmap(maps.table, xdp_filter.TABLE_SIZE)))
             for q, xsk in enumerate(queues):
-                bpf.update_map(xskmap, _u32(q), _u32(xsk.descriptor))
-            sources = (sources_map(config.xdp_allow, config.xdp_deny, version, undo) for version in (4, 6))
-            code = xdp_filter.program(port, Maps(xskmap, table_map, *sources))
-            program = _descriptor(bpf.load(code), undo)
+                bpf.update_map(maps.sockets, _u32(q), _u32(xsk.descriptor))
             link, native = _attach(program, index)
             undo.callback(os.close, link)
             mode = f"{'native' if native else 'generic'}, {'zero-copy' if queues[0].zero_copy else 'copy'}"
             xdp = Xdp(config.xdp, index, queues, mode, bound, table, link)
             xdp.follow()
         except OSError as e:
-            raise NoXdp(_REASONS.get(e.errno or 0, e.strerror or str(e))) from None
+            raise _no_xdp(e) from None
         undo.pop_all()
     return xdp
+
+
+def try_out(config: NtpConfig) -> None:
+    """All of `start` that does not touch the interface. NoXdp, LibraryError."""
+    _allow_locked_memory()
+    with contextlib.ExitStack() as undo:
+        try:
+            socket.if_nametoindex(config.xdp)
+            undo.callback(Xsk().close)
+            _load(config, config.port, undo)
+        except OSError as e:
+            raise _no_xdp(e) from None
+
+
+def queues_of(interface: str) -> int:
+    """How many queues of an interface are served."""
+    return min(interfaces.queues(interface), MAX_QUEUES)
+
+
+def _no_xdp(e: OSError) -> NoXdp:
+    return NoXdp(_REASONS.get(e.errno or 0, e.strerror or str(e)))
+
+
+def _load(config: NtpConfig, port: int, undo: contextlib.ExitStack) -> tuple[int, Maps]:
+    """The program for requests to this port, and its maps. OSError."""
+    table = _descriptor(bpf.create_map(bpf.ARRAY, 4, xdp_filter.TABLE_SIZE, 1, bpf.MAPPABLE), undo)
+    xskmap = _descriptor(bpf.create_map(bpf.XSKMAP, 4, 4, MAX_QUEUES), undo)
+    sources = (sources_map(config.xdp_allow, config.xdp_deny, version, undo) for version in (4, 6))
+    maps = Maps(xskmap, table, *sources)
+    return _descriptor(bpf.load(xdp_filter.program(port, maps)), undo), maps
 
 
 def _u32(value: int) -> bytes:

@@ -163,6 +163,34 @@ def test_an_interface_whose_driver_refuses(net: Network, tmp_path: Path) -> None
                 assert by_xdp(suite, asker)
 
 
+@pytest.mark.parametrize("kind", ["bridge", "vlan"])
+def test_an_interface_above_another(net: Network, tmp_path: Path, kind: str) -> None:
+    """It has no driver that runs programs: the kernel runs ours."""
+    above(kind, NEAR, "10.79.0.1")
+    with net.clients.inside():
+        above(kind, FAR, "10.79.0.2")
+    with serving(tmp_path, xdp=f"{NEAR}.5") as suite, net.asker(suite, "10.79.0.1") as asker:
+        assert f"AF_XDP: {NEAR}.5, 1 queue (generic, copy); " in process_of(suite).output()
+        assert comes_by_xdp(suite, asker)
+        assert answered(asker, 500) == 500
+
+
+def above(kind: str, interface: str, address: str) -> None:
+    """Put INTERFACE.5 above an interface."""
+    name = f"{interface}.5"
+    if kind == "bridge":
+        ip(f"link add {name} type bridge")
+        ip(f"link set {interface} master {name}")
+    else:
+        command = ["ip", "link", "add", "link", interface, "name", name, "type", "vlan", "id", "5"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if "Unknown device type" in done.stderr:
+            pytest.skip("this kernel has no VLAN interfaces")
+        assert done.returncode == 0, done.stderr
+    ip(f"addr add {address}/24 dev {name}")
+    ip(f"link set {name} up")
+
+
 def test_an_interface_that_goes_for_good(net: Network, tmp_path: Path) -> None:
     with serving(tmp_path) as suite:
         server = process_of(suite)
@@ -292,6 +320,36 @@ def test_no_such_interface(net: Network, tmp_path: Path) -> None:
             in process_of(suite).output()
         )
         assert answers(asker)
+
+
+def checked(suite: Suite, *prefix: str) -> list[str]:
+    """What server_helper.py check says of AF_XDP."""
+    command = [*prefix, sys.executable, str(ROOT / "server_helper.py"), str(suite.ini), "check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return [line for line in done.stdout.splitlines() if NEAR in line or "none0" in line]
+
+
+def test_what_check_says(net: Network, tmp_path: Path) -> None:
+    """And it takes nothing that a running server would miss."""
+    usable = f"ok:      AF_XDP can be used on {NEAR}, if no other program does: 1 queue"
+    with serving(tmp_path, workers=1) as suite, net.asker(suite) as asker:
+        assert checked(suite) == [usable]
+        assert by_xdp(suite, asker)
+        for options, said in {
+            (("workers", 2),): f"warning: {NEAR} has fewer queues than there are workers, 2: ",
+            (("xdp", "none0"),): "warning: AF_XDP: not on none0: no interface with this name; the sockets",
+            (("engine", "python"),): f"warning: AF_XDP: not on {NEAR}: it needs the native engine; the sockets",
+            (("xdp_allow", "10.77.0.0/24"), ("xdp_deny", "fd00::/16")): usable,
+        }.items():  # fmt: skip
+            other = Suite(tmp_path, options={"ntpv4": {"xdp": NEAR, **dict(options)}})
+            assert checked(other)[-1].startswith(said)
+
+
+def test_what_check_says_without_capabilities(net: Network, folder: Path) -> None:
+    suite = Suite(folder, options={"ntpv4": {"xdp": NEAR}})
+    (said,) = checked(suite, "setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
+    reason = "it needs root, or CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF"
+    assert said == f"warning: AF_XDP: not on {NEAR}: {reason}; the sockets would serve"
 
 
 def test_the_python_engine_does_without(net: Network, tmp_path: Path) -> None:
