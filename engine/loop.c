@@ -6,7 +6,9 @@
  * Transmit timestamps. A batch is received and authenticated as a whole, but each reply is stamped, sealed and sent on
  * its own: sending one can take microseconds when it wakes up a CPU, and replies stamped before that would leave late.
  * Throughput comes first only when a batch is full, so that more datagrams are likely to wait than can be answered at
- * once. Replies then leave in steps of LONG_STEP, each stamped with the time at which it is expected to leave.
+ * once. Replies then leave in steps of LONG_STEP, each stamped with the time at which it is expected to leave. Through
+ * AF_XDP they always do: one system call sends a whole step, and a reply in it waits for less than it would for system
+ * calls of those before it.
  *
  * Handovers. Packets that the engine does not cover wait in a queue for the reference. It gets one at a time: whenever
  * nothing else waits, and otherwise so rarely that it takes no more than a small share of the time.
@@ -328,7 +330,7 @@ void nts_answer(nts_engine *engine, struct source const *source, size_t n)
 {
     struct request *const requests = source->requests;
     struct request *answered[NTS_BATCH];
-    size_t const long_step = n == source->full ? LONG_STEP : 1;
+    size_t const step = n >= source->full ? LONG_STEP : 1, first = source->xsk == NULL ? 1 : step;
     size_t replies = 0;
     struct timespec now;
 
@@ -345,9 +347,11 @@ void nts_answer(nts_engine *engine, struct source const *source, size_t n)
             answered[replies++] = &requests[i];
     }
     clock_gettime(CLOCK_REALTIME, &now);
-    /* The first reply always goes alone, since it is the likeliest to wake up a CPU. */
-    for (size_t i = 0, step = 1; i < replies; i += step, step = long_step < replies - i ? long_step : replies - i)
-        send_step(engine, source, answered + i, step, &now);
+    /* Through a socket the first reply always goes alone, since it is the likeliest to wake up a CPU. */
+    for (size_t i = 0, next = first; i < replies; i += next, next = step) {
+        next = next < replies - i ? next : replies - i;
+        send_step(engine, source, answered + i, next, &now);
+    }
     nts_forget(requests, n);
 }
 
@@ -374,10 +378,10 @@ static size_t serve_socket(nts_engine *engine, size_t i)
 {
     struct loop *const loop = engine->loop;
     int const is_xdp = i >= loop->wakes + loop->sockets;
-    size_t const full = is_xdp ? NTS_XDP_BATCH : NTS_BATCH;
+    size_t const full = is_xdp ? 1 : NTS_BATCH; /* it costs little to look into a ring again */
     size_t total = 0, got = full;
 
-    while (got == full && total < MAX_ROUND)
+    while (got >= full && total < MAX_ROUND)
         total += got = is_xdp ? nts_xdp_serve_batch(engine, i) : serve_batch(engine, loop->polls[i].fd);
     return total;
 }

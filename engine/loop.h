@@ -41,12 +41,12 @@ struct source {
     int fd;              /* a UDP socket, unless there is */
     struct nts_xsk *xsk; /* an AF_XDP socket */
     struct request *requests;
-    size_t full;         /* so many requests suggest that more wait */
+    size_t full;         /* so many requests are answered in long steps: loop.c says why */
     int64_t lead_ns;     /* transmit timestamps are this much earlier than the clock: loop.c says why */
     int64_t *send_ns;    /* what sending one reply of a long step usually takes */
 };
 
-/* Frames in a batch. Taking them is no system call, so there is no reason for larger ones: two steps at a time. */
+/* Frames in a batch. Taking them is no system call, so there is no reason for larger ones: two long steps. */
 #define NTS_XDP_BATCH 16
 
 struct xdp; /* what comes by AF_XDP: xdp.c */
@@ -89,8 +89,7 @@ static inline uint64_t ntp_time(int64_t ns)
 /* loop.c: answers a batch of n requests, hands some of them over, and counts. */
 void nts_answer(nts_engine *engine, struct source const *source, size_t n);
 
-/* xdp.c: serves a batch from the AF_XDP socket that is number i of those polled. Returns how many frames it was. Fewer
- * than NTS_XDP_BATCH: no more wait. */
+/* xdp.c: serves a batch from the AF_XDP socket that is number i of those polled. Returns how many frames it was. */
 size_t nts_xdp_serve_batch(nts_engine *engine, size_t i);
 
 /* xdp.c: sends replies to requests of this batch. */

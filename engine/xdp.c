@@ -82,7 +82,7 @@ size_t nts_xdp_serve_batch(nts_engine *engine, size_t i)
     struct loop *const loop = engine->loop;
     struct xdp *const xdp = loop->xdp;
     struct nts_xsk *const xsk = xdp->xsks[i - loop->wakes - loop->sockets];
-    struct source const source = {.xsk = xsk, .requests = xdp->requests, .full = NTS_XDP_BATCH, .lead_ns = LEAD_NS,
+    struct source const source = {.xsk = xsk, .requests = xdp->requests, .full = 1, .lead_ns = LEAD_NS,
                                   .send_ns = &xdp->send_ns};
     size_t const got = nts_xsk_take(xsk, xdp->frames, NTS_XDP_BATCH);
     int64_t const now = got == 0 ? 0 : follow_tai(xdp);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * xdp.c - a batch of frames: what time each request came, also when CLOCK_TAI changes its distance; which frames get a
- * reply, and how many leave in one step.
+ * reply, how many leave in one step, and with which stamps.
  *
  * Linked with --wrap, so that tests control clocks and rings: no privileges are needed.
  */
@@ -33,6 +33,7 @@ static struct {
     size_t size;
     size_t sent; /* octets of the reply */
 } slots[NTS_XDP_BATCH];
+static int64_t sending_ns; /* a reply takes so long to leave */
 static size_t waiting, steps[NTS_XDP_BATCH], step_count, step;
 
 int __wrap_clock_gettime(clockid_t id, struct timespec *now)
@@ -80,6 +81,7 @@ void __wrap_nts_xsk_send(struct nts_xsk *xsk, size_t i, size_t size)
 void __wrap_nts_xsk_flush(struct nts_xsk *xsk)
 {
     (void)xsk;
+    now_ns += sending_ns * (int64_t)step;
     steps[step_count++] = step;
     step = 0;
 }
@@ -191,12 +193,35 @@ static void test_steps(nts_engine *engine)
         for (size_t i = 0; i < n; i++)
             arrive(i, 0, tai_offset);
         serve(engine);
-        if (n < NTS_XDP_BATCH) {
-            CHECK(step_count == n);
-        } else {
-            CHECK(step_count == 3 && steps[0] == 1 && steps[1] == 8 && steps[2] == 7);
-        }
+        CHECK(step_count == (n <= 8 ? 1 : 2) && steps[0] == (n < 8 ? n : 8));
     }
+}
+
+static uint64_t transmitted(size_t i)
+{
+    return load64(slots[i].reply + slots[i].size - HEADER_LEN + 40);
+}
+
+/* Within a step, stamps follow the time that sending takes. A reply on its own leaves at once, however long it takes. */
+static void test_stamps_in_a_step(nts_engine *engine)
+{
+    uint64_t const us = ntp_time((int64_t)NOW * NS_PER_S + 1000) - ntp_time((int64_t)NOW * NS_PER_S);
+
+    sending_ns = 400;
+    for (int round = 0; round < 200; round++) {
+        for (size_t i = 0; i < 8; i++)
+            arrive(i, 0, tai_offset);
+        serve(engine);
+    }
+    for (size_t i = 1; i < 8; i++) {
+        uint64_t const apart = transmitted(i) - transmitted(i - 1);
+
+        CHECK(apart > us * 39 / 100 && apart < us * 41 / 100);
+    }
+    sending_ns = 0;
+    arrive(0, 0, tai_offset);
+    serve(engine);
+    CHECK(transmitted(0) <= ntp_time(now_ns) && ntp_time(now_ns) - transmitted(0) < 2 * us);
 }
 
 int main(void)
@@ -213,6 +238,7 @@ int main(void)
     test_leap_second(engine);
     test_damaged(engine);
     test_steps(engine);
+    test_stamps_in_a_step(engine);
     nts_engine_free(engine);
     return check_report("xdp", backend);
 }
