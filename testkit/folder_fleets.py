@@ -7,8 +7,8 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,30 @@ class FolderMember:
     """where it sees the plan"""
     lead: str = "yes"
     metrics: str = ""
+    fleet: Mapping[str, object] = field(default_factory=dict)
+    """more options of [fleet]"""
+    cookie_format: str = "own"
 
     def __post_init__(self) -> None:
         self.folder.mkdir()
         self.name, self.ini, self.keys = self.folder.name, self.folder / "fleet.ini", self.folder / "master_keys"
-        write_ini(self.folder / "server.ini", keys={"master_keys_dir": "master_keys"})
+        write_ini(self.folder / "server.ini", keys=self._keys, ntske={"aeads": "15"})
         write_ini(
             self.ini,
             fleet={
                 "name": self.name, "backend": "folder", "wrapping_key": "../fleet.key", "lead": self.lead,
-                "lease": "2s", "poll": "2s", "metrics": self.metrics,
+                "lease": "2s", "poll": "2s", "metrics": self.metrics, **self.fleet,
             },
             folder={"path": self.shared},
         )  # fmt: skip
+
+    @property
+    def _keys(self) -> dict[str, object]:
+        return {"master_keys_dir": "master_keys", "cookie_format": self.cookie_format}
+
+    def line(self, *arguments: str) -> list[str]:
+        """The command line of `run`."""
+        return [sys.executable, str(ROOT / "fleet_helper.py"), "-c", str(self.ini), *arguments]
 
     def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         return run("fleet_helper.py", *arguments, "-c", self.ini)
@@ -59,8 +70,7 @@ class FolderMember:
     @contextlib.contextmanager
     def agent(self, *arguments: str) -> Iterator[Process]:
         """Runs meanwhile."""
-        command = [sys.executable, str(ROOT / "fleet_helper.py"), "-c", str(self.ini), "agent", *arguments]
-        process = Process(command, self.folder / "agent.log")
+        process = Process(self.line("agent", *arguments), self.folder / "agent.log")
         try:
             process.wait_for("agent of")
             yield process

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nts.base.errors import NO_HINT, ConfigError
 from nts.base.text import about, counted
+from nts.codec.foreign_keys import PLACES, ROOM
 from nts.codec.keyring import MASTER_KEY_LENGTH, MasterKey
 from nts.fleet import steps
 from nts.fleet.agent import Agent
@@ -23,10 +24,14 @@ from nts.system import console, files, privileges
 _PAUSE = 0.5  # seconds
 
 
-def fresh_key(taken: set[int]) -> MasterKey:
-    """A random key with an identifier that none of the others has."""
+def fresh_key(taken: set[int], place: int = 0) -> MasterKey:
+    """A random key with an identifier that none of the others has, and its two lowest bits as given.
+
+    From key to key they count up: chronyd knows the order of keys by them.
+    """
     while True:
-        key = MasterKey(int.from_bytes(os.urandom(2), "big"), os.urandom(MASTER_KEY_LENGTH))
+        number = int.from_bytes(os.urandom(2), "big")
+        key = MasterKey(number - number % PLACES + place % PLACES, os.urandom(MASTER_KEY_LENGTH))
         if key.id not in taken:
             return key
 
@@ -45,8 +50,9 @@ def _opened(config: FleetConfig) -> Fleet:
     return fleet
 
 
-def _fresh(plan: Plan) -> MasterKey:
-    return fresh_key({k.master.id for k in plan.keys})
+def _fresh(plan: Plan, after: int = 1) -> MasterKey:
+    """So many places after the active key."""
+    return fresh_key({k.master.id for k in plan.keys}, plan.active.master.id + after)
 
 
 # --- the fleet and its members ----------------------------------------------------------------------------------------
@@ -56,13 +62,15 @@ def init(config: FleetConfig, *, life: int, max_keys: int, spread: int | None) -
     """Make the fleet with the keys of this host, and the wrapping key if it is missing. This host joins."""
     if not config.wrapping_path.exists():
         files.write_new((config.fleet.wrapping_key, f"{os.urandom(32).hex()}\n".encode(), 0o600))
-        privileges.give(config.server().server.user, config.fleet.wrapping_key)
+        privileges.give(config.user, config.fleet.wrapping_key)
         console.say(f"made {config.fleet.wrapping_key}: bring it to all members, and keep it from everybody else")
-    fleet, here = config.open(), config.target().keys()
-    keys = here.keys or (fresh_key(set()),)
+    fleet, cookie_format = config.open(), config.cookie_format
+    keys, room = config.target().keys().keys or (fresh_key(set()),), ROOM.get(cookie_format, max_keys)
+    if max_keys > room:
+        raise ConfigError(f"a server of {cookie_format.value}'s holds no more than --max-keys {room}")
     if len(keys) >= max_keys:
         raise ConfigError(f"this host has {len(keys)} keys, but --max-keys {max_keys} must leave room for a new one")
-    plan = steps.create(os.urandom(4).hex(), life, max_keys, spread, keys)
+    plan = steps.create(os.urandom(4).hex(), life, max_keys, spread, keys, cookie_format)
     if not fleet.create(plan):
         raise ConfigError(f"there is a fleet under {config.fleet.prefix} already", hint="fleet_helper.py join")
     config.remembered().forget()
@@ -185,7 +193,7 @@ def revoke(config: FleetConfig, name: str) -> None:
     """Remove a key at once, everywhere."""
     fleet = _opened(config)
     clock = fleet.clock()
-    plan = fleet.change(lambda p: steps.revoke(p, name, _fresh(p), clock))
+    plan = fleet.change(lambda p: steps.revoke(p, name, _fresh(p, 0), clock))
     console.warn(f"clients with cookies of {name} are refused from now on, and do a new key exchange")
     print(f"key {name} is gone from the plan, version {plan.version}; {plan.active.name} seals")
     late = steps.lagging(plan, fleet.acks()[0]) if plan.spread is None else []

@@ -19,6 +19,7 @@ def status(fleet: Fleet) -> dict[str, Any]:
     return {
         "fleet": plan.fleet,
         "version": plan.version,
+        "cookie_format": plan.cookie_format.value,
         "cookie_life_seconds": plan.life,
         "max_keys": plan.max_keys,
         "spread_seconds": plan.spread,
@@ -53,7 +54,8 @@ def _member(plan: Plan, name: str, ack: Ack | None, is_alive: bool) -> dict[str,
 def show(found: dict[str, Any]) -> None:
     """Print it for a person."""
     leader = found["leader"] or "nobody: no agent runs that may lead"
-    print(f"fleet {found['fleet']}, version {found['version']}; cookies live {about(found['cookie_life_seconds'])}")
+    life = f"live {about(found['cookie_life_seconds'])}, format {found['cookie_format']}"
+    print(f"fleet {found['fleet']}, version {found['version']}; cookies {life}")
     print(f"led by {leader}")
     for key in found["keys"]:
         goes = key["goes_in_seconds"]

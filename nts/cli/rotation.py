@@ -9,16 +9,11 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 
-from nts.base.errors import ConfigError
-from nts.base.text import harmless
 from nts.server import keystore, peer_file
 from nts.server.config import ForeignFile, KeysConfig, ServerConfig
 from nts.server.keystore import KeyFile
 from nts.system import console, privileges
-
-_COMMAND_TIME = 60  # seconds
 
 
 def rotate(config: ServerConfig, how: str, *, dry_run: bool) -> None:
@@ -66,32 +61,12 @@ def _publish(keys: KeysConfig, peer: ForeignFile) -> None:
         return
     peer_file.write(peer, ring, os.urandom)
     if keys.export_command:
-        _run(keys.export_command)
+        peer_file.tell(keys.export_command, "export_command")
     print(f"wrote {peer.path}{_and_run(keys)}")
 
 
 def _and_run(keys: KeysConfig) -> str:
     return f" and run {shlex.join(keys.export_command)}" if keys.export_command else ""
-
-
-def _run(command: tuple[str, ...]) -> None:
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            errors="replace", timeout=_COMMAND_TIME, check=False,
-        )  # fmt: skip
-        problem = harmless(" ".join(done.stdout.split())) or f"exit code {done.returncode}"
-    except OSError as e:
-        problem = str(e.strerror)
-    except subprocess.TimeoutExpired:
-        problem = f"it took more than {_COMMAND_TIME} seconds"
-    else:
-        if done.returncode == 0:
-            return
-    raise ConfigError(
-        f"export_command = {shlex.join(command)} failed: {problem}",
-        hint="the other server has not read its keys; once it can, rotate again, which goes on from here",
-    )
 
 
 def _plan(how: str, snapshot: keystore.Snapshot) -> str:

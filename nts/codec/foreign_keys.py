@@ -29,7 +29,9 @@ ID_LENGTH = 4
 PLACES = 4
 """of chronyd's keys"""
 _NTPSEC_KEYS = 10
-_MAX_OWN_ID = 0xFFFF
+ROOM = {CookieFormat.CHRONY: PLACES, CookieFormat.NTPSEC: _NTPSEC_KEYS}
+"""how many keys another server has, those included that open only"""
+MAX_OWN_ID = 0xFFFF
 _TAG_LENGTH = 16
 # What NTPsec speaks, by the length of a key.
 _NTPSEC_AEADS = {a.key_length: a for a in (Aead.AES_SIV_CMAC_256, Aead.AES_SIV_CMAC_384, Aead.AES_SIV_CMAC_512)}
@@ -157,7 +159,7 @@ def write_chrony(ring: KeyRing, kept: Iterable[ForeignKey], random: Callable[[in
         raise FormatError("the identifier of the staged key does not follow that of the current one: stage another")
     lines = []
     for place in range(last - PLACES + 1, last + 1):
-        key_id = int.from_bytes(random(ID_LENGTH), "big") | _MAX_OWN_ID + 1
+        key_id = int.from_bytes(random(ID_LENGTH), "big") | MAX_OWN_ID + 1
         filler = ForeignKey(CookieFormat.CHRONY, key_id - key_id % PLACES + place % PLACES, random(MASTER_KEY_LENGTH))
         key = places.get(place % PLACES, filler)
         lines.append(f"{key.id:08X} {key.key.hex().upper()}\n")
@@ -174,9 +176,21 @@ def write_ntpsec(ring: KeyRing, kept: Iterable[ForeignKey], _: Callable[[int], b
     return f"T: 0\nL: {MASTER_KEY_LENGTH}\n" + "".join(f"I: {k.id}\nK: {k.key.hex()}\n" for k in keys)
 
 
+def fits(cookie_format: CookieFormat, ring: KeyRing) -> bool:
+    """Whether another server's file has room for all keys of the ring. chronyd's has if no two have the same place."""
+    taken = {k.id % PLACES if cookie_format is CookieFormat.CHRONY else k.id for k in ring.openers}
+    return len(ring.openers) == len(taken) <= ROOM[cookie_format]
+
+
+def beside(cookie_format: CookieFormat, ring: KeyRing, kept: Iterable[ForeignKey]) -> tuple[ForeignKey, ...]:
+    """Those of another server's own keys that leave room for all keys of the ring."""
+    taken = {k.id % PLACES for k in ring.openers} if cookie_format is CookieFormat.CHRONY else ()
+    return tuple(k for k in kept if k.id % PLACES not in taken)
+
+
 def to_keep(keys: Iterable[ForeignKey]) -> tuple[ForeignKey, ...]:
     """Those of another server's own keys that its file can hold beside ours: all of one algorithm."""
-    return tuple(k for k in keys if k.id > _MAX_OWN_ID and k.aead is COOKIE_AEAD)
+    return tuple(k for k in keys if k.id > MAX_OWN_ID and k.aead is COOKIE_AEAD)
 
 
 READERS = {CookieFormat.CHRONY: read_chrony, CookieFormat.NTPSEC: read_ntpsec}

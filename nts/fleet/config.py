@@ -20,14 +20,16 @@ from typing import Any
 
 from nts.base.errors import ConfigError
 from nts.base.text import is_ip_address, is_server_name, span, whole_number
+from nts.codec.keyring import CookieFormat
 from nts.fleet import envelope
 from nts.fleet.envelope import Wrapping
 from nts.fleet.fleet import Fleet
 from nts.fleet.folder import Folder
-from nts.fleet.local import MasterKeys, Memory
+from nts.fleet.local import MasterKeys, Memory, Target
+from nts.fleet.peer import PeerKeys
 from nts.fleet.store import Store
 from nts.server import config as server_config
-from nts.server.config import ServerConfig
+from nts.server.config import ForeignFile, ServerConfig
 from nts.system import files, inifile
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -70,10 +72,23 @@ _endpoints = _checked(
     "HOST:PORT, one or more, separated by commas",
     _words,
 )
+
+
+def _is_address(text: str) -> bool:
+    return _is_endpoint(text) and is_ip_address((_endpoint(text) or ("", 0))[0])
+
+
 _metrics = _checked(
-    lambda t: not t or (_is_endpoint(t) and is_ip_address((_endpoint(t) or ("", 0))[0])),
-    "an IP address and a port, such as 127.0.0.1:9462, or empty", _endpoint,
-)  # fmt: skip
+    lambda t: not t or _is_address(t), "an IP address and a port, such as 127.0.0.1:9462, or empty", _endpoint
+)
+_ask = _checked(_is_address, "an IP address and a port, such as 127.0.0.1:123", _endpoint)
+
+
+def _keys(text: str) -> tuple[ForeignFile, ...]:
+    found = server_config.foreign_files(text)
+    if len(found) > 1:
+        raise ValueError("must be one file, or empty")
+    return found
 
 
 def _option(check: Callable[[str], Any], default: str) -> Any:
@@ -93,6 +108,12 @@ class FleetSection:
     """the same on all hosts; a systemd credential of that name has precedence"""
     server_ini: Path = _option(_file, "server.ini")
     """of the servers on this host: names the folder of master keys"""
+    keys: tuple[ForeignFile, ...] = _option(_keys, "")
+    """the key file of another server, in their place: one or none"""
+    command: tuple[str, ...] = _option(server_config.command, "chronyc rekey")
+    """has that server read its file"""
+    ask: tuple[str, int] = _option(_ask, "127.0.0.1:123")
+    """where that server answers, to see that it has"""
     memory: Path = _option(_file, "fleet.state")
     """the last plan that was carried out, sealed"""
     lead: str = _option(_lead, "")
@@ -174,14 +195,31 @@ class FleetConfig:
                 f"{found.path}: [keys] rotate_every is set, but the fleet rotates the keys of this host",
                 hint="remove rotate_every there, and disable nts-rotate.timer",
             )
+        if found.keys.export is not None:
+            raise ConfigError(
+                f"{found.path}: [keys] export is set, but no fleet writes that file",
+                hint="make that server a member of its own, with a fleet.ini that says [fleet] keys",
+            )
         return found
 
-    def target(self) -> MasterKeys:
-        server = self.server()
-        return MasterKeys(server.keys.master_keys_dir, server.server.user)
+    @property
+    def cookie_format(self) -> CookieFormat:
+        """Of the cookies that servers make here."""
+        return self.fleet.keys[0].format if self.fleet.keys else self.server().keys.cookie_format
+
+    @property
+    def user(self) -> str:
+        """Whose the files are that root makes; empty: the owner's of the folder."""
+        return "" if self.fleet.keys else self.server().server.user
+
+    def target(self) -> Target:
+        if self.fleet.keys:
+            return PeerKeys(self.fleet.keys[0], self.fleet.command, self.fleet.ask)
+        keys = self.server().keys
+        return MasterKeys(keys.master_keys_dir, self.user, keys.cookie_format)
 
     def remembered(self) -> Memory:
-        return Memory(self.fleet.memory, self.server().server.user)
+        return Memory(self.fleet.memory, self.user)
 
 
 def etcd_backend() -> ModuleType:

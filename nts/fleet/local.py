@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nts.base.errors import ConfigError
-from nts.codec.keyring import KeyRing
+from nts.codec.keyring import CookieFormat, KeyRing
 from nts.server import keystore
 from nts.system import files, privileges
 
@@ -29,10 +29,11 @@ class Target(Protocol):
 class MasterKeys:
     """The folder of our own servers."""
 
-    def __init__(self, folder: Path, user: str) -> None:
-        self._folder, self._user = folder, user
+    def __init__(self, folder: Path, user: str, cookie_format: CookieFormat) -> None:
+        self._folder, self._user, self._format = folder, user, cookie_format
 
     def apply(self, ring: KeyRing) -> list[str]:
+        demand_format(ring, self._format)
         is_new = not self._folder.exists()
         done = keystore.install(self._folder, ring)
         if is_new:
@@ -41,6 +42,16 @@ class MasterKeys:
 
     def keys(self) -> KeyRing:
         return keystore.load(self._folder).ring
+
+
+def demand_format(ring: KeyRing, ours: CookieFormat) -> None:
+    """ConfigError when servers here make other cookies than those of the fleet, which members may not open."""
+    if ring.format is not ours:
+        raise ConfigError(
+            f"the fleet's cookies have the format {ring.format.value}, those of this host {ours.value}: its keys stay "
+            "as they are",
+            hint="server.ini: [keys] cookie_format",
+        )
 
 
 class Memory:

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from nts.base.errors import FormatError
-from nts.codec.keyring import MASTER_KEY_LENGTH, KeyRing, MasterKey
+from nts.codec.keyring import MASTER_KEY_LENGTH, CookieFormat, KeyRing, MasterKey
 
 T = TypeVar("T")
 
@@ -74,6 +74,8 @@ class Plan:
     """name and token of each, sorted"""
     keys: tuple[FleetKey, ...]
     """oldest first: old ones, the active one, the staged one"""
+    cookie_format: CookieFormat = CookieFormat.OWN
+    """of the cookies that members make"""
 
     def of(self, phase: Phase) -> tuple[FleetKey, ...]:
         """The keys in a phase."""
@@ -91,7 +93,8 @@ class Plan:
     def ring(self) -> KeyRing:
         """The keys as servers use them."""
         sealing = (*self.of(Phase.OLD), self.active)
-        return KeyRing(tuple(k.master for k in sealing), tuple(k.master for k in self.of(Phase.STAGED)))
+        staged = tuple(k.master for k in self.of(Phase.STAGED))
+        return KeyRing(tuple(k.master for k in sealing), staged, cookie_format=self.cookie_format)
 
     @property
     def holds(self) -> tuple[str, ...]:
@@ -132,6 +135,7 @@ def encode_plan(plan: Plan) -> tuple[str, bytes, bytes]:
         "fleet": plan.fleet, "version": plan.version, "life": plan.life, "max_keys": plan.max_keys,
         "spread": plan.spread, "seen": plan.seen, "turnover": plan.turnover, "members": _digest(members),
         "keys": [[k.name, k.phase.value, k.since, k.until] for k in plan.keys],
+        "cookie_format": plan.cookie_format.value,
     }  # fmt: skip
     return json.dumps(public), b"".join(k.master.key for k in plan.keys), members
 
@@ -153,7 +157,9 @@ def _plan(read: dict[str, Any], secret: bytes, members: bytes) -> Plan:
         FleetKey(MasterKey(int(name, 16), master), Phase(phase), int(since), until)
         for (name, phase, since, until), master in zip(read.pop("keys"), masters, strict=True)
     )
-    plan = Plan(**{**read, "members": tuple(sorted(json.loads(members).items())), "keys": keys})
+    members_list = tuple(sorted(json.loads(members).items()))
+    cookie_format = CookieFormat(read.pop("cookie_format", CookieFormat.OWN))
+    plan = Plan(**{**read, "members": members_list, "keys": keys, "cookie_format": cookie_format})
     if len(plan.of(Phase.ACTIVE)) != 1 or len(plan.of(Phase.STAGED)) > 1:
         raise ValueError
     return plan

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from nts.base.errors import ConfigError, NTSError
-from nts.codec.keyring import MasterKey
+from nts.codec.keyring import CookieFormat, MasterKey
 from nts.fleet.plan import Ack, FleetKey, Phase, Plan
 
 MARGIN = 2
@@ -72,10 +72,18 @@ def _changed(plan: Plan, keys: tuple[FleetKey, ...]) -> Plan:
     return replace(plan, version=plan.version + 1, seen=None, keys=keys)
 
 
-def create(fleet: str, life: int, max_keys: int, spread: int | None, keys: tuple[MasterKey, ...]) -> Plan:
+def create(
+    fleet: str,
+    life: int,
+    max_keys: int,
+    spread: int | None,
+    keys: tuple[MasterKey, ...],
+    cookie_format: CookieFormat = CookieFormat.OWN,
+) -> Plan:
     """The first plan. The last of the keys seals; the fleet goes on opening the cookies of the others."""
     old = tuple(FleetKey(k, Phase.OLD, 0) for k in keys[:-1])
-    return Plan(fleet, 1, life, max_keys, spread, None, 0, (), (*old, FleetKey(keys[-1], Phase.ACTIVE, 0)))
+    active = FleetKey(keys[-1], Phase.ACTIVE, 0)
+    return Plan(fleet, 1, life, max_keys, spread, None, 0, (), (*old, active), cookie_format)
 
 
 def is_due(plan: Plan, clock: int, every: int) -> bool:

@@ -155,7 +155,7 @@ class ForeignFile:
     path: Path
 
 
-def _foreign_files(text: str) -> tuple[ForeignFile, ...]:
+def foreign_files(text: str) -> tuple[ForeignFile, ...]:
     found = []
     for item in filter(None, (i.strip() for i in text.split(","))):
         kind, _, path = item.partition(":")
@@ -167,7 +167,7 @@ def _foreign_files(text: str) -> tuple[ForeignFile, ...]:
     return tuple(found)
 
 
-def _command(text: str) -> tuple[str, ...]:
+def command(text: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(text))
     except ValueError:
@@ -278,12 +278,12 @@ class KeysConfig:
     rotate_every: int | None = _option(_rotation, "")
     """seconds; None: only server_helper.py rotates"""
     key_label: str = _option(_label, "")
-    import_: tuple[ForeignFile, ...] = _option(_foreign_files, "")
+    import_: tuple[ForeignFile, ...] = _option(foreign_files, "")
     """key files of other servers, whose cookies are opened too"""
     cookie_format: CookieFormat = _option(_cookie_format, "own")
     export: Path | None = _option(_optional_path, "")
     """where `server_helper.py rotate` writes the keys for a server of that format; None: nowhere"""
-    export_command: tuple[str, ...] = _option(_command, "")
+    export_command: tuple[str, ...] = _option(command, "")
     """makes that server read them"""
 
     @property

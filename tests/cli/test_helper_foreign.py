@@ -91,7 +91,7 @@ def test_a_command_that_fails_is_one_error_and_the_key_stays_staged(tmp_path: Pa
     error, hint = error_lines(done, ExitCode.USAGE)
     assert "error: export_command = " in error
     assert problem in error + "\n"
-    assert "rotate again" in hint
+    assert "try again, which goes on from here" in hint
     assert len(keystore.load(suite.keys).staged) == 1
     assert helper(shared(tmp_path, "true")).returncode == ExitCode.OK
     assert keystore.load(suite.keys).staged == ()

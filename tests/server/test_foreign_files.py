@@ -11,7 +11,7 @@ import pytest
 
 from nts.base.errors import ConfigError
 from nts.codec import foreign_keys
-from nts.codec.keyring import CookieFormat, KeyRing
+from nts.codec.keyring import CookieFormat, KeyRing, MasterKey
 from nts.server import key_watcher, keystore, peer_file
 from nts.server.config import ForeignFile
 from nts.server.imported_keys import ImportedKeys
@@ -147,3 +147,16 @@ def test_the_first_key_of_ours_takes_the_place_of_chronyds_next_one(tmp_path: Pa
     peer_file.write(file, keystore.load(tmp_path / "keys").ring, os.urandom)
     assert peer_file.next_place(file) is None  # the current key is ours
     assert peer_file.next_place(ForeignFile(NTPSEC, tmp_path / "none")) is None
+
+
+def test_all_keys_of_a_ring_go_before_chronyds_own(tmp_path: Path) -> None:
+    """For a fleet, whose members all must open what any of them seals."""
+    file = ForeignFile(CHRONY, tmp_path / "ntskeys")
+    file.path.write_text(FOUR)
+    ring = KeyRing((MasterKey(0x10, b"a" * 32), MasterKey(0x21, b"b" * 32)), (MasterKey(0x32, b"c" * 32),))
+    assert peer_file.write(file, ring, os.urandom, whole=True)
+    assert [k.id for k in peer_file.read(file)] == [0xBE8B9FF3, 0x10, 0x21, 0x32]
+    assert not peer_file.write(file, ring, os.urandom, whole=True)
+    clashing = KeyRing((MasterKey(0x10, b"a" * 32), MasterKey(0x20, b"b" * 32)))
+    with pytest.raises(ConfigError, match="has no room for all keys until the oldest has gone"):
+        peer_file.write(file, clashing, os.urandom, whole=True)
