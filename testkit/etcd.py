@@ -97,6 +97,10 @@ class EtcdCluster:
     def start_all(self) -> None:
         for i in range(3):
             self.start(i)
+        self.wait()
+
+    def wait(self) -> None:
+        """Until all members are well."""
         assert eventually(lambda: self.ctl("endpoint", "health", "--cluster").returncode == 0, 30), self.logs()
 
     def ctl(self, *arguments: str, at: str = "") -> subprocess.CompletedProcess[str]:

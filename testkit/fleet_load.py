@@ -21,6 +21,7 @@ from nts.protocol.ts_client import AnswerKind
 
 _STOCK = 4000  # cookies; the oldest go first, but for a sample
 _EXCHANGE_EVERY = 100  # queries
+_PAUSE = 0.001  # seconds between two: servers and agents share the processors
 
 
 class Cookie(NamedTuple):
@@ -30,6 +31,11 @@ class Cookie(NamedTuple):
     octets: bytes
     keys: SessionKeys
     sealed_by: str
+
+    @property
+    def key(self) -> str:
+        """The identifier of its master key: two octets of our own format, four of chrony's, which begin with zeros."""
+        return (self.octets[2:4] if self.octets.startswith(b"\0\0") else self.octets[:2]).hex()
 
 
 class Load:
@@ -46,6 +52,8 @@ class Load:
         """age of the oldest cookie that was used"""
         self.sealers: dict[str, set[str]] = {}
         """identifiers of the keys with which each server sealed"""
+        self.opened: dict[str, set[str]] = {}
+        """whose cookies each server opened"""
         self._place, self._ca, self._life = place, ca, life
         self._stock: list[Cookie] = []
         self._stop = threading.Event()
@@ -75,6 +83,7 @@ class Load:
                 count += 1
                 if self._stock and self.servers:
                     self._ask(sock, *self._choice(count))
+                time.sleep(_PAUSE)
 
     def _exchange(self) -> None:
         host, port = random.choice(self.exchanges)
@@ -115,12 +124,14 @@ class Load:
                 continue
             if judged.kind is not AnswerKind.TIME:
                 self.refused.append(
-                    f"{server[0]} said {judged.kind.name} to a cookie of key {cookie.octets[:2].hex()}, which "
+                    f"{server[0]} said {judged.kind.name} to a cookie of key {cookie.key}, which "
                     f"{cookie.sealed_by} sealed {sent - cookie.born:.2f} s ago"
                 )
                 return
             self.answered += 1
             self.oldest = max(self.oldest, sent - cookie.born)
-            self._stock += [Cookie(sent, octets, cookie.keys, server[0]) for octets in judged.cookies]
-            self.sealers.setdefault(server[0], set()).update(octets[:2].hex() for octets in judged.cookies)
+            fresh = [Cookie(sent, octets, cookie.keys, server[0]) for octets in judged.cookies]
+            self._stock += fresh
+            self.sealers.setdefault(server[0], set()).update(c.key for c in fresh)
+            self.opened.setdefault(server[0], set()).add(cookie.sealed_by)
             return

@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,13 +22,15 @@ class Hosts:
     """Made one by one; `network` ends them all."""
 
     def __init__(self) -> None:
-        self._prefix, self._names = f"nts{os.getpid()}", list[str]()
+        self._prefix, self._names, self._lock = f"nts{os.getpid()}", list[str](), threading.Lock()
 
     def add(self, name: str) -> str:
         """A host of this name; its address."""
-        space, address = self.space(name), f"10.77.0.{len(self._names)}"
-        self._ip("netns", "add", space)
-        self._names.append(name)
+        space = self.space(name)
+        with self._lock:
+            address = f"10.77.0.{len(self._names)}"
+            self._ip("netns", "add", space)
+            self._names.append(name)
         self._ip("-n", space, "link", "set", "lo", "up")
         if name != "hub":
             self._ip(
