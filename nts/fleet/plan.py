@@ -157,9 +157,9 @@ def _plan(read: dict[str, Any], secret: bytes, members: bytes) -> Plan:
         FleetKey(MasterKey(int(name, 16), master), Phase(phase), int(since), until)
         for (name, phase, since, until), master in zip(read.pop("keys"), masters, strict=True)
     )
-    members_list = tuple(sorted(json.loads(members).items()))
+    listed = tuple(sorted(json.loads(members).items()))
     cookie_format = CookieFormat(read.pop("cookie_format", CookieFormat.OWN))
-    plan = Plan(**{**read, "members": members_list, "keys": keys, "cookie_format": cookie_format})
+    plan = Plan(**{**read, "members": listed, "keys": keys, "cookie_format": cookie_format})
     if len(plan.of(Phase.ACTIVE)) != 1 or len(plan.of(Phase.STAGED)) > 1:
         raise ValueError
     return plan
