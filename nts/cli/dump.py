@@ -174,7 +174,8 @@ def _header_lines(h: Header) -> list[str]:
         f"    0  leap {h.leap}, version {h.version}, mode {h.mode}, stratum {h.stratum}, poll {h.poll}, "
         f"precision {h.precision}",
         f"    4  root delay {ntp.short_to_ns(h.root_delay) / ntp.NS:.6f} s, "
-        f"root dispersion {ntp.short_to_ns(h.root_dispersion) / ntp.NS:.6f} s, reference id {reference_id(h)}",
+        f"root dispersion {ntp.short_to_ns(h.root_dispersion) / ntp.NS:.6f} s, "
+        f"reference id {reference_id(h) or 'none'}",
         f"   16  reference {_stamp(h.reference_time)}",
         f"   24  origin    {_stamp(h.origin)}",
         f"   32  receive   {_stamp(h.receive)}",

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nts.check.model import Grade, Severity, conclude, failed, passed, skipped
+from nts.check.model import Grade, Result, Severity, conclude, failed, passed, skipped
 from nts.check.output import as_json, summary
 from nts.check.output.grade import CAPS, ESSENTIAL, LETTERS, grade
 from nts.check.server import CHECKS
@@ -51,6 +51,10 @@ def changed(verdict: str = "", severity: str = "", name: str = "ke-1024", *, fac
 def letter(report: Report) -> str | None:
     given_grade = grade(report)
     return given_grade["letter"] if given_grade else None
+
+
+def line(given_grade: dict[str, Any] | None, *results: Result[Any]) -> str:
+    return summary.grade_line(summary.Report("server", "h:1", 0, 1, 1.0, 1, grade=given_grade, results=results))
 
 
 def test_a_run_without_a_blemish_has_the_best_grade() -> None:
@@ -93,7 +97,16 @@ def test_the_lowest_cap_counts_and_all_are_told_worst_first() -> None:
     assert given_grade is not None
     told = [(cap["letter"], cap["check"]) for cap in given_grade["caps"]]
     assert (given_grade["letter"], told) == ("D", [("D", None), ("C", "ke-1024"), ("B", None)])
-    assert summary.grade_line(given_grade) == "Grade D: the clock is not synchronised: stratum 16."
+    assert line(given_grade) == "Grade D: the clock is not synchronised: stratum 16."
+
+
+def test_the_line_of_a_grade_repeats_no_name_that_the_sentence_before_it_has() -> None:
+    failure = conclude(CHECKS[0], [failed("bad")])
+    caps = [{"letter": "F", "check": failure.check.name, "reason": "FAIL at CRIT"}]
+    assert line({"letter": "F", "caps": caps}, failure) == "Grade F."
+    other = [*caps, {"letter": "F", "check": None, "reason": "something else"}]
+    assert line({"letter": "F", "caps": other}, failure) == f"Grade F: {failure.check.name}, something else."
+    assert line(None) == ""
 
 
 # --- where nobody can say --------------------------------------------------------------------------------------------

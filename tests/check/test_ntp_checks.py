@@ -152,14 +152,14 @@ CHRONY = dict.fromkeys(NAMES, "PASS") | {
     "ntp-plain": "WARN",  # it takes no more than 1024 octets of extension fields
 }
 CHRONY_EVIDENCE = {
-    "ntp-ef-placement": "an unknown field after: nothing instead of time",
+    "ntp-ef-placement": "an unknown field after the authenticator: no reply instead of time",
     "ntp-cardinality": "which returns 2 of 2 identifiers",
     "ntp-plain": " octets are answered, 1200 are not",
     "nak-badtag": "NTSN, 84 octets",
     "nak-badcookie": "NTSN, 84 octets",
-    "ntp-placeholder-badlen": "nothing",
+    "ntp-placeholder-badlen": "no reply",
     "ntp-nonce-short-nopad": "NTSN",
-    "ntp-uid-lengths": "an identifier alone: nothing",
+    "ntp-uid-lengths": "an identifier alone: no reply",
     "ntp-modes-versions": "mode 1, mode 2, mode 4, mode 5, mode 6, mode 7, version 1, version 2, version 3, ",
 }
 

@@ -246,9 +246,9 @@ def test_findings_of_the_same_outcome_are_one() -> None:
     answers = [classify(maker.plain(f"r{i}"), []) for i in range(20)]
     (found,) = judge_ntp.findings(answers, judge_ntp.expect_no_time)
     assert found.text.startswith("r0, r1,")
-    assert found.text.endswith("r11 and 8 more: nothing")
+    assert found.text.endswith("r11 and 8 more: no reply")
     (all_well,) = judge_ntp.sweep(answers, judge_ntp.expect_no_time, "requests")
-    assert all_well.text == "20 requests: 20 x nothing"
+    assert all_well.text == "20 requests: 20 x no reply"
 
 
 def test_among_findings_of_the_worst_verdict_the_most_severe_decides() -> None:

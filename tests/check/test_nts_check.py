@@ -280,6 +280,7 @@ def test_an_unknown_name_is_told_and_the_like_suggested(name: str, words: str) -
 def test_a_mistyped_command_does_not_look_like_a_good_client(more: tuple[str, ...], code: int) -> None:
     done = run(SCRIPT, "client", "--command", "/none/client {host}", "--only", "C14", *more)
     assert done.returncode == code
+    assert re.search(r'SKIP +C14 .* the client never came \(exit code 127\): it says ".*not found"', done.stdout)
     assert done.stderr == f"{SCRIPT}: warning: nothing was judged: every check ended in SKIP or PATH?\n"
 
 

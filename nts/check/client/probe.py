@@ -146,7 +146,7 @@ class ClientProbe:
         self, fault: Fault | None = None, *, what: str = "", ke: KeBehaviour = SOUND_KE, ntp: NtpBehaviour = SOUND_NTP
     ) -> Iterator[Scene]:
         """Run the servers, with a fault or as told. Skipped if the client does not even work with sound ones."""
-        self._require_working()
+        self.require_working()
         with self._scene(fault, what, ke, ntp) as scene:
             yield scene
 
@@ -163,13 +163,13 @@ class ClientProbe:
         ):
             yield Scene(self, what, servers.ke, servers.ntp, Path(folder))
 
-    def _require_working(self) -> None:
+    def require_working(self) -> None:
         """Silence proves nothing of a client that would be silent anyway."""
         if self._works is None:
             with self._scene(None, "sound servers", SOUND_KE, SOUND_NTP) as scene:
                 seen = scene.meet(until=until_accepted)
                 self._works = until_accepted(seen)
-                self._ended = "the client never came" if seen.never_came else _no_time(seen)
+                self._ended = _no_time(seen)
             if self._works:
                 self.transcript.take()  # not part of the case that happens to be first
         if not self._works:
@@ -201,8 +201,9 @@ class ClientProbe:
 
 def _no_time(seen: Seen) -> str:
     """That the client does not even work with sound servers, and why, as far as it says."""
+    came = "the client never came" if seen.never_came else "the client gets no time from sound servers either"
     if seen.resident and seen.sessions and not seen.requests and seen.code is None:
         return "the client makes its key exchange and then asks nobody for the time, not even sound servers"
     ended = "" if seen.code is None else f" (exit code {seen.code})"
     said = f': it says "{seen.last_words[-1]}"' if seen.last_words else ""
-    return f"the client gets no time from sound servers either{ended}{said}"
+    return f"{came}{ended}{said}"

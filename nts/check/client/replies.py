@@ -57,13 +57,14 @@ GROUP.check(
 def reply_replayed(probe: ClientProbe) -> Iterator[Finding]:
     count = 12  # more than the eight cookies of the key exchange, so the replies' cookies are spent too
     with probe.scene(find("replay")) as scene:
+        scene.what = "genuine replies, each twice"
         seen = scene.meet(count=count, until=until_asked(count))
         yield from judge.careful(seen)
         yield judge.used(seen)
         twice = len(seen.spent) - len(set(seen.spent))
         if twice:
             yield failed(f"{seen.what}: the cookies of a replayed reply are stored again ({twice} of them came twice)")
-        scene.what, old = "old replies only", scene.ntp.sent[-8:]
+        scene.what, old = "old replies alone", scene.ntp.sent[-8:]
 
         def replay(_talk: NtpTalk) -> list[bytes | float]:
             return [*old]

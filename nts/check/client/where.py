@@ -28,6 +28,7 @@ GROUP: Group[ClientProbe] = Group("Server and port")
     rule="The record holds an IP address without a zone, or a fully qualified name in ASCII. There is at most one.",
 )  # fmt: skip
 def where_server(probe: ClientProbe) -> Iterator[Finding]:
+    probe.require_working()
     for what, server, address in (
         ("IPv4 address", "127.0.0.2", "127.0.0.2"),
         ("IPv6 address", "::1", "::1"),
@@ -73,6 +74,7 @@ def _resolves(server: str) -> bool:
     rule="The record holds one 16-bit port. Without it the port is 123.",
 )  # fmt: skip
 def where_port(probe: ClientProbe) -> Iterator[Finding]:
+    probe.require_working()
     if probe.ports[1] == NTP_PORT:
         yield skipped(f"a port: our time server has port {NTP_PORT}, which no record names")
     else:

@@ -19,6 +19,11 @@ def spoken(seconds: float) -> str:
     return " ".join(part for part in parts[:2] if part[:2] != "0 ") or f"{seconds:.1f} s"
 
 
+def _rounded(seconds: dict[str, Any]) -> dict[str, Any]:
+    """To milliseconds, for machines."""
+    return {name: round(value, 3) if isinstance(value, float) else value for name, value in seconds.items()}
+
+
 @dataclass(frozen=True)
 class Span:
     """A length of time that is known to lie between two."""
@@ -120,12 +125,13 @@ class Life:
     @property
     def json(self) -> dict[str, Any]:
         spans = {name: getattr(self, name) for name in ("shortest", "rotation", "longest")}
-        return {
-            "interval": self.interval, "seconds": round(self.seconds, 3), "questions": self.questions,
+        return _rounded({
+            "interval": self.interval, "seconds": self.seconds, "questions": self.questions,
             "exchanges": self.exchanges, "unanswered": self.unanswered, "accepted": self.accepted,
-            **{name: span and asdict(span) for name, span in spans.items()},
-            "deaths": [asdict(d) for d in self.deaths], "used_once": self.used_once, "interrupted": self.interrupted,
-        }  # fmt: skip
+            **{name: span and _rounded(asdict(span)) for name, span in spans.items()},
+            "deaths": [_rounded(asdict(d)) for d in self.deaths], "used_once": self.used_once,
+            "interrupted": self.interrupted,
+        })  # fmt: skip
 
     @property
     def lines(self) -> list[str]:

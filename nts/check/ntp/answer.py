@@ -26,7 +26,7 @@ CRYPTO_NAK_LENGTH = HEADER_LENGTH + 4  # RFC 5905 section 9.2: a header and a ke
 class Kind(Enum):
     """What an answer is. The value says so in words."""
 
-    SILENCE = "nothing"
+    SILENCE = "no reply"
     TIME = "an authentic reply"
     """sealed with the S2C key"""
     NAK = "NTSN"

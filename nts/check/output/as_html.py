@@ -128,7 +128,7 @@ def _facts(report: Report) -> Iterable[str]:
 def _grade(report: Report) -> str:
     if report.grade is None:
         return ""
-    letter, line = report.grade["letter"], summary.grade_line(report.grade)
+    letter, line = report.grade["letter"], summary.grade_line(report)
     return f'<p class="grade {letter[0]}"><b>{_e(letter)}</b> {_e(line)}</p>'
 
 

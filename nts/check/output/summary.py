@@ -138,10 +138,13 @@ def counts_line(report: Report) -> str:
     return f"{head}: {', '.join(parts) or 'nothing judged'}; {duration(report.seconds)}"
 
 
-def grade_line(grade: dict[str, Any]) -> str:
-    """The letter, and what caps it there."""
-    caps = [cap["check"] or cap["reason"] for cap in grade["caps"] if cap["letter"] == grade["letter"]]
-    return f"Grade {grade['letter']}{f': {_names(caps)}' if caps else ''}."
+def grade_line(report: Report) -> str:
+    """The letter, and what caps it there, unless `meaning` names all of that; empty without a grade."""
+    if report.grade is None:
+        return ""
+    letter = report.grade["letter"]
+    caps = [cap["check"] or cap["reason"] for cap in report.grade["caps"] if cap["letter"] == letter]
+    return f"Grade {letter}{'' if set(caps) <= set(report.fatal) else f': {_names(caps)}'}."
 
 
 def meaning(report: Report) -> str:

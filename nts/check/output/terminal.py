@@ -164,8 +164,8 @@ class Screen:
             self._print(Text(line, "bold red" if line.startswith(("  regressed", "Policy: FAIL")) else ""))
         meaning = f"{summary.meaning(report)} Exit code {code}."
         self._print(Text(meaning, "bold red" if report.fatal else ""))
-        if report.grade:
-            self._print(Text(summary.grade_line(report.grade), "bold"))
+        if line := summary.grade_line(report):
+            self._print(Text(line, "bold"))
 
     def _finding(self, result: Result[Any], software: str | None) -> None:
         check = result.check

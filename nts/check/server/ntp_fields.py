@@ -33,7 +33,7 @@ def ntp_nonce_shapes(probe: ServerProbe) -> Iterator[Finding]:
 
 
 def _with_nonce(forge: Forge, length: int, padding: int) -> Request:
-    label = f"nonce {length}" + (f" and padding {padding}" if padding else "")
+    label = f"a nonce of {length} octets" + (f" and {padding} of padding" if padding else "")
     return forge.usual(label, seal=forge.seal(nonce=length, padding=padding))
 
 
@@ -44,7 +44,7 @@ group.check(
     rule="A request with a nonce under 16 octets must be padded, so that a reply with a nonce of 16 octets is not"
     " longer. A server must discard it otherwise.",
 )(lambda p: judge.findings(
-    p.ntp.burst([lambda f: f.usual("nonce 8 without padding", seal=f.seal(nonce=8))]), judge.expect_no_time
+    p.ntp.burst([lambda f: f.usual("a nonce of 8 octets without padding", seal=f.seal(nonce=8))]), judge.expect_no_time
 ))  # fmt: skip
 
 
@@ -58,9 +58,9 @@ group.check(
 )  # fmt: skip
 def ntp_ef_placement(probe: ServerProbe) -> Iterator[Finding]:
     makes: list[Make] = [
-        lambda f: f.request("an unknown field before", f.unknown(), f.uid(), f.cookie(), f.seal()),
-        lambda f: f.usual("an unknown field inside", seal=f.seal(f.unknown())),
-        lambda f: f.request("an unknown field after", f.uid(), f.cookie(), f.seal(), f.unknown()),
+        lambda f: f.request("an unknown field before the others", f.unknown(), f.uid(), f.cookie(), f.seal()),
+        lambda f: f.usual("an encrypted unknown field", seal=f.seal(f.unknown())),
+        lambda f: f.request("an unknown field after the authenticator", f.uid(), f.cookie(), f.seal(), f.unknown()),
     ]
     yield from judge.findings([probe.ntp.ask(make) for make in makes], judge.expect_time)
 

@@ -16,6 +16,7 @@ from nts.check.findings import counted
 from nts.check.output import as_html, frame, sheet
 from nts.check.output.summary import TOOL
 from nts.check.output.text import duration, printable, section
+from nts.check.remedies import ANY
 from nts.check.saved import reading
 from nts.check.saved.changes import compare
 from nts.check.server import CHECKS
@@ -72,7 +73,8 @@ def index(servers: Sequence[Server]) -> str:
     latest = [server.latest for server in servers]
     conforming = sum(run.conforms is True for run in latest)
     last = max(run.when for server in servers for run in server.runs)
-    said = f"{conforming} of {counted(len(servers), 'server')} conform to RFC 8915."
+    verb = "conforms" if conforming == 1 else "conform"
+    said = f"{conforming} of {counted(len(servers), 'server')} {verb} to RFC 8915."
     heads = "".join(f"<th>{_e(name)}</th>" for name in _HEAD)
     return _page(
         "NTS servers", "NTS servers", f"{TOOL} site",
@@ -208,8 +210,9 @@ def _mark(verdict: str) -> str:
 
 def _findings(run: Run) -> Iterator[str]:
     bad = [r for r in run.results if r["verdict"] != "PASS"]
+    software = reading.text(run.report, "facts.implementation.name")
     for r in sorted(bad, key=lambda r: (_GRAVITY.index(r["verdict"]), _severity(r))):
-        rows = "".join(f"<dt>{_e(label)}</dt><dd>{_e(text)}</dd>" for label, text in _texts(r))
+        rows = "".join(f"<dt>{_e(label)}</dt><dd>{_e(text)}</dd>" for label, text in _texts(r, software))
         texts = f'<dl class="texts">{rows}</dl>' if rows else ""
         yield (
             f'<article class="{_mark(r["verdict"])}" id="{_e(r["name"])}"><div class="head">'
@@ -218,13 +221,14 @@ def _findings(run: Run) -> Iterator[str]:
         )
 
 
-def _texts(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """The rule, and what to do, where they are known."""
+def _texts(result: dict[str, Any], software: str | None) -> Iterator[tuple[str, str]]:
+    """The rule, and what to do: in general, and with this software (None: with any), where they are known."""
     if result["name"] in _RULES:
         yield "the RFC says", _RULES[result["name"]]
     remedy = result.get("remedy")
-    for software, text in remedy.items() if isinstance(remedy, dict) else ():
-        yield "what to do" if software == "any" else f"in {software}", str(text)
+    for whose, text in remedy.items() if isinstance(remedy, dict) else ():
+        if whose == ANY or software in (None, whose):
+            yield "remedy" if whose == ANY else whose, str(text)
 
 
 def _severity(result: dict[str, Any]) -> int:
