@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,49 +12,17 @@ import pytest
 
 from testkit.fleet_load import Load
 from testkit.folder_fleets import FolderMember
+from testkit.kubelet import Kubelet
 from testkit.processes import Suite, eventually
 
 SPREAD, LIFE = 5, 4  # seconds
 HOST = "127.0.0.1"
 
 
-class Copying:
+def copying(leader: FolderMember, volume: Path) -> Kubelet:
     """Copies the plan to a volume now and then, and in no time."""
-
-    def __init__(self, source: Path, volume: Path) -> None:
-        self._source, self._volume = source, volume
-        self._stop, self.works = threading.Event(), True
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Copying:
-        self._volume.mkdir()
-        for name in ("shared", "members", "clock"):
-            (self._volume / name).symlink_to(f"..data/{name}")
-        self._copy(0)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        number = 0
-        while not self._stop.wait(0.7):
-            if self.works:
-                number += 1
-                self._copy(number)
-
-    def _copy(self, number: int) -> None:
-        behind = self._volume / f"..{number}"
-        (behind / "shared").mkdir(parents=True)
-        for name in ("shared/plan", "members", "clock"):
-            shutil.copy(self._source / name, behind / name)
-            (behind / name).chmod(0o444)
-        (self._volume / "..tmp").symlink_to(behind.name)
-        (self._volume / "..tmp").rename(self._volume / "..data")
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self._volume / f"..{number - 1}")
+    names = ("shared/plan", "members", "clock")
+    return Kubelet(volume, lambda: {name: (leader.shared / name).read_bytes() for name in names})
 
 
 def servers(folder: Path, keys: Path) -> Suite:
@@ -78,7 +44,7 @@ def leader(tmp_path: Path) -> Iterator[FolderMember]:
 
 def test_rotations_by_time_refuse_nothing(leader: FolderMember, tmp_path: Path) -> None:
     b = FolderMember(tmp_path / "b", tmp_path / "volume", lead="no")
-    with Copying(leader.shared, b.shared), b.agent():
+    with copying(leader, b.shared), b.agent():
         assert eventually(lambda: b.ids() == leader.ids() != [])
         one, two = servers(tmp_path / "one", leader.keys), servers(tmp_path / "two", b.keys)
         load = Load(contextlib.nullcontext, one.ca, LIFE)
@@ -104,10 +70,10 @@ def test_rotations_by_time_refuse_nothing(leader: FolderMember, tmp_path: Path) 
 
 def test_a_copy_that_stops_is_an_alarm_that_says_how_long_the_keys_do(leader: FolderMember, tmp_path: Path) -> None:
     b = FolderMember(tmp_path / "b", tmp_path / "volume", lead="no")
-    with Copying(leader.shared, b.shared) as copying, b.agent() as agent:
+    with copying(leader, b.shared) as copies, b.agent() as agent:
         assert eventually(lambda: b.ids() == leader.ids() != [])
         before = b.ids()
-        copying.works = False
+        copies.works = False
         agent.wait_for(
             "nothing renews the copy of the plan, or nobody leads: the fleet's clock stands still; the keys of "
         )
@@ -117,8 +83,8 @@ def test_a_copy_that_stops_is_an_alarm_that_says_how_long_the_keys_do(leader: Fo
 
 def test_a_volume_that_goes_is_one_too(leader: FolderMember, tmp_path: Path) -> None:
     b = FolderMember(tmp_path / "b", tmp_path / "volume", lead="no")
-    with Copying(leader.shared, b.shared) as copying, b.agent() as agent:
+    with copying(leader, b.shared) as copies, b.agent() as agent:
         assert eventually(lambda: b.ids() == leader.ids() != [])
-        copying.works = False
+        copies.works = False
         b.shared.rename(tmp_path / "away")
         agent.wait_for("is missing; the keys of version 1 stay in use, and last for ")
