@@ -17,7 +17,7 @@
 #define STAMP_LEN 8 /* before each frame */
 
 /* As in loop.c, for requests that came through a client's socket: a reply leaves sooner this way than through one. */
-#define LEAD_NS 1000
+#define LEAD_NS 1400
 
 struct xdp {
     struct nts_xsk *xsks[NTS_MAX_SOCKETS];
