@@ -17,22 +17,26 @@ struct FN(gcm_scratch) {
 
 /* ---- AES ----------------------------------------------------------------------------------------------- */
 
-/* Encrypts each of the vectors, of which there are `each` in a row for the lanes of one. */
+/* Encrypts each of the vectors, of which there are `each` in a row for the lanes of one: one or two. The loops end at a
+ * constant. Clang does not unroll others in time, and then keeps the vectors in memory. */
 static INLINE void FN(gcm_encrypt)(uint8_t const *rows, VEC *x, int each)
 {
     siv_reload(rows);
     UNROLL
-    for (int i = 0; i < each * VECS; i++)
-        x[i] = OP(xor)(x[i], OP(load)(rows + SIV_BLOCK * OP(blocks) * (i / each)));
+    for (int i = 0; i < 2 * VECS; i++)
+        if (i < each * VECS)
+            x[i] = OP(xor)(x[i], OP(load)(rows + SIV_BLOCK * OP(blocks) * (i / each)));
     UNROLL
     for (int r = 1; r < 10; r++) {
         UNROLL
-        for (int i = 0; i < each * VECS; i++)
-            x[i] = OP(enc)(x[i], OP(load)(rows + ROW * r + SIV_BLOCK * OP(blocks) * (i / each)));
+        for (int i = 0; i < 2 * VECS; i++)
+            if (i < each * VECS)
+                x[i] = OP(enc)(x[i], OP(load)(rows + ROW * r + SIV_BLOCK * OP(blocks) * (i / each)));
     }
     UNROLL
-    for (int i = 0; i < each * VECS; i++)
-        x[i] = OP(enclast)(x[i], OP(load)(rows + ROW * 10 + SIV_BLOCK * OP(blocks) * (i / each)));
+    for (int i = 0; i < 2 * VECS; i++)
+        if (i < each * VECS)
+            x[i] = OP(enclast)(x[i], OP(load)(rows + ROW * 10 + SIV_BLOCK * OP(blocks) * (i / each)));
 }
 
 /* Two blocks of section 4, of which the first halves make a key. */

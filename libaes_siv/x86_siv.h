@@ -54,6 +54,10 @@ static INLINE void FN(absorb)(struct FN(cmac_key) const *key, VEC *state, VEC co
     UNROLL
     EACH_VEC (v)
         state[v] = OP(enclast)(state[v], FN(round_key)(key, key->rounds, v));
+    /* The result must be there by now. Clang would put off the last step, and keep its round key on the stack until then. */
+    UNROLL
+    EACH_VEC (v)
+        __asm__ __volatile__("" : "+x"(state[v]));
 }
 
 /* ---- CMAC and S2V -------------------------------------------------------------------------------------- */
