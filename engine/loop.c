@@ -10,10 +10,14 @@
  * AF_XDP they always do: one system call sends a whole step, and a reply in it waits for less than it would for system
  * calls of those before it.
  *
+ * A long step leaves by a sendto() for each reply, or by one sendmmsg(). A message of sendmmsg() has a header, which the
+ * kernel must copy and check. Whether that costs more than a system call depends on the machine: docs/performance.md. The
+ * stamps need to know how long sending takes, so that is learnt for both ways, and the cheaper one is taken.
+ *
  * Handovers. Packets that the engine does not cover wait in a queue for the reference. It gets one at a time: whenever
  * nothing else waits, and otherwise so rarely that it takes no more than a small share of the time.
  */
-#define _GNU_SOURCE /* recvmmsg, struct in6_pktinfo */
+#define _GNU_SOURCE /* recvmmsg, sendmmsg, struct in6_pktinfo */
 #include <netinet/in.h>
 #include <openssl/crypto.h>
 #include <poll.h>
@@ -26,6 +30,7 @@
 
 #define LONG_STEP 8              /* as many messages as VAES interleaves */
 #define LEARN_NS 16              /* most that one step changes send_ns: an interrupted step means nothing */
+#define TRY_OTHER 64             /* one of so many long steps leaves in the way that seemed to cost more */
 #define REFERENCE_SHARE 20       /* under load the reference gets a twentieth of the time */
 #define MAX_REFERENCE_NS 1000000 /* a turn that seems longer was interrupted */
 
@@ -168,8 +173,8 @@ static void read_control(struct msghdr *header, struct request *r)
 
 /* ---- Sending ------------------------------------------------------------------------------------------- */
 
-/* The kernel spends less on sendto(), which needs no header and vector: 6 % of the CPU time of a reply, as much as
- * sendmmsg() saves by sparing system calls. A datagram that cannot be sent is lost. Returns how many octets left. */
+/* A datagram that cannot be sent is lost. These three return how many octets left. sendto() needs no header and vector,
+ * so it costs less than sendmsg(). */
 static size_t send_one(int fd, struct msghdr const *message)
 {
     ssize_t const sent = message->msg_controllen != 0
@@ -180,18 +185,38 @@ static size_t send_one(int fd, struct msghdr const *message)
     return sent < 0 ? 0 : (size_t)sent;
 }
 
-static void send_all(nts_engine *engine, int fd, struct msghdr const *out, size_t n)
+static size_t send_singly(int fd, struct mmsghdr const *out, size_t n)
 {
-    size_t sent = 0;
+    size_t octets = 0;
+
+    for (size_t i = 0; i < n; i++)
+        octets += send_one(fd, &out[i].msg_hdr);
+    return octets;
+}
+
+static size_t send_together(int fd, struct mmsghdr *out, size_t n)
+{
+    size_t octets = 0;
+
+    for (size_t i = 0; i < n;) {
+        int const sent = sendmmsg(fd, out + i, (unsigned)(n - i), MSG_DONTWAIT);
+
+        for (int j = 0; j < sent; j++)
+            octets += out[i + (size_t)j].msg_len;
+        i += sent > 0 ? (size_t)sent : 1; /* the first one cannot be sent */
+    }
+    return octets;
+}
+
+static void send_all(nts_engine *engine, int fd, struct mmsghdr *out, size_t n, enum way way)
+{
     int has_long = 0;
 
     for (size_t i = 0; i < n; i++)
-        has_long |= out[i].msg_iov->iov_len > SHORT_REPLY;
+        has_long |= out[i].msg_hdr.msg_iov->iov_len > SHORT_REPLY;
     if (has_long)
         (void)set_fragmenting(fd, IP_PMTUDISC_OMIT); /* no effect on IPv6 */
-    for (size_t i = 0; i < n; i++)
-        sent += send_one(fd, &out[i]);
-    engine->cells[NTS_OCTETS_SENT] += sent;
+    engine->cells[NTS_OCTETS_SENT] += way == TOGETHER ? send_together(fd, out, n) : send_singly(fd, out, n);
     if (has_long)
         (void)set_fragmenting(fd, IP_PMTUDISC_PROBE);
 }
@@ -255,20 +280,20 @@ void nts_engine_handover_done(nts_engine *engine, uint8_t const *reply, size_t l
     struct loop *const loop = engine->loop;
     struct return_path *const path = &loop->return_paths[loop->first_handover];
     struct iovec vector = {.iov_len = length};
-    struct msghdr const out = {
+    struct mmsghdr out = {.msg_hdr = {
         .msg_name = &path->peer,
         .msg_namelen = path->peer_len,
         .msg_iov = &vector,
         .msg_iovlen = 1,
         .msg_control = path->control,
         .msg_controllen = path->control_len,
-    };
+    }};
 
     if (loop->handover_count == 0)
         return;
     memcpy(&vector.iov_base, &reply, sizeof reply); /* sendto only reads it */
     if (length != 0 && path->fd >= 0)
-        send_all(engine, path->fd, &out, 1);
+        send_all(engine, path->fd, &out, 1, SINGLY);
     loop->first_handover = (loop->first_handover + 1) % NTS_MAX_HANDOVERS;
     loop->handover_count--;
 }
@@ -276,18 +301,18 @@ void nts_engine_handover_done(nts_engine *engine, uint8_t const *reply, size_t l
 /* ---- Serving ------------------------------------------------------------------------------------------- */
 
 /* Sends up to LONG_STEP replies. */
-static void send_replies(nts_engine *engine, int fd, struct request *const *answered, size_t n)
+static void send_replies(nts_engine *engine, int fd, struct request *const *answered, size_t n, enum way way)
 {
     struct loop const *const loop = engine->loop;
-    struct msghdr out[LONG_STEP];
+    struct mmsghdr out[LONG_STEP];
     struct iovec vectors[LONG_STEP];
 
     for (size_t i = 0; i < n; i++) {
         vectors[i] = (struct iovec){.iov_base = answered[i]->reply, .iov_len = answered[i]->reply_len};
-        out[i] = loop->in[answered[i] - loop->requests].msg_hdr;
-        out[i].msg_iov = &vectors[i];
+        out[i].msg_hdr = loop->in[answered[i] - loop->requests].msg_hdr;
+        out[i].msg_hdr.msg_iov = &vectors[i];
     }
-    send_all(engine, fd, out, n);
+    send_all(engine, fd, out, n, way);
 }
 
 /* Moves `known` a little towards what was observed. */
@@ -298,25 +323,35 @@ static void learn(int64_t *known, int64_t observed)
     *known += change > LEARN_NS ? LEARN_NS : change < -LEARN_NS ? -LEARN_NS : change;
 }
 
+/* How the next long step leaves: in the way that has taken less time so far, but for a try now and then. */
+static enum way choose_way(struct loop *loop)
+{
+    enum way const cheaper = loop->send_ns[TOGETHER] < loop->send_ns[SINGLY] ? TOGETHER : SINGLY;
+
+    return loop->long_steps++ % TRY_OTHER != 0 ? cheaper : cheaper == SINGLY ? TOGETHER : SINGLY;
+}
+
 /* Stamps, seals and sends up to LONG_STEP replies. `now` is the time before and, on return, the time after. */
 static void send_step(nts_engine *engine, struct source const *source, struct request *const *answered, size_t n,
                       struct timespec *now)
 {
     struct timespec sealed;
     uint64_t transmit[LONG_STEP];
+    enum way const way = n != 1 && source->xsk == NULL ? choose_way(engine->loop) : SINGLY;
+    int64_t *const send_ns = &source->send_ns[way];
 
     for (size_t i = 0; i < n; i++)
-        transmit[i] = ntp_time(ns_of(now) - source->lead_ns + (int64_t)i * *source->send_ns);
+        transmit[i] = ntp_time(ns_of(now) - source->lead_ns + (int64_t)i * *send_ns);
     nts_finish(engine, answered, transmit, n);
     if (n != 1)
         clock_gettime(CLOCK_REALTIME, &sealed);
     if (source->xsk == NULL)
-        send_replies(engine, source->fd, answered, n);
+        send_replies(engine, source->fd, answered, n, way);
     else
         nts_xdp_send(engine, source, answered, n);
     clock_gettime(CLOCK_REALTIME, now);
     if (n != 1)
-        learn(source->send_ns, (ns_of(now) - ns_of(&sealed)) / (int64_t)n);
+        learn(send_ns, (ns_of(now) - ns_of(&sealed)) / (int64_t)n);
 }
 
 static void count(uint64_t *cells, struct request const *r)
@@ -360,7 +395,7 @@ static size_t serve_batch(nts_engine *engine, int fd)
 {
     struct loop *const loop = engine->loop;
     struct source const source = {.fd = fd, .requests = loop->requests, .full = NTS_BATCH, .lead_ns = LEAD_NS,
-                                  .send_ns = &loop->send_ns};
+                                  .send_ns = loop->send_ns};
     int const got = receive(loop, fd);
 
     if (got <= 0) /* nothing left, or the network reports an error of an earlier reply */

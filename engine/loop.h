@@ -36,6 +36,9 @@ struct return_path {
     size_t control_len;
 };
 
+/* By which system calls the replies of a step leave. */
+enum way { SINGLY, TOGETHER, WAYS };
+
 /* Where a batch comes from. */
 struct source {
     int fd;              /* a UDP socket, unless there is */
@@ -43,7 +46,7 @@ struct source {
     struct request *requests;
     size_t full;         /* so many requests are answered in long steps: loop.c says why */
     int64_t lead_ns;     /* transmit timestamps are this much earlier than the clock: loop.c says why */
-    int64_t *send_ns;    /* what sending one reply of a long step usually takes */
+    int64_t *send_ns;    /* what sending one reply of a long step usually takes, by each way there is */
 };
 
 /* Frames in a batch. Taking them is no system call, so there is no reason for larger ones: two long steps. */
@@ -59,7 +62,8 @@ struct loop {
     struct mmsghdr in[NTS_BATCH];
     struct iovec in_vector[NTS_BATCH];
     struct xdp *xdp;                           /* NULL: nothing comes by AF_XDP */
-    int64_t send_ns;                           /* through a socket */
+    int64_t send_ns[WAYS];                     /* through a socket */
+    unsigned long_steps;                       /* so many have left through sockets */
     int asked_for_keys;                        /* the last nts_engine_run ended because the folder differed */
     nts_handover handovers[NTS_MAX_HANDOVERS]; /* a ring */
     struct return_path return_paths[NTS_MAX_HANDOVERS];

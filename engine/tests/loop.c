@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
  * loop.c - the loop when the system does something rare: the key folder changes or vanishes, datagrams come without a
- * timestamp, replies are refused; and how many replies leave in one step.
+ * timestamp, replies are refused; and how many replies leave in one step, and in which way.
  *
  * Linked with --wrap, so that tests control clock, folder and network. The sockets are real ones on loopback.
  */
-#define _GNU_SOURCE /* recvmmsg */
+#define _GNU_SOURCE /* recvmmsg, sendmmsg */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/stat.h>
@@ -26,6 +26,8 @@ ssize_t __real_sendto(int fd, void const *reply, size_t len, int flags, struct s
 ssize_t __wrap_sendto(int fd, void const *reply, size_t len, int flags, struct sockaddr const *to, socklen_t to_len);
 ssize_t __real_sendmsg(int fd, struct msghdr const *message, int flags);
 ssize_t __wrap_sendmsg(int fd, struct msghdr const *message, int flags);
+int __real_sendmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags);
+int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags);
 void __wrap_nts_finish(nts_engine *engine, struct request *const *requests, uint64_t const *transmit, size_t n);
 int __wrap_clock_gettime(clockid_t id, struct timespec *now);
 int __wrap_stat(char const *path, struct stat *status);
@@ -35,10 +37,14 @@ int __wrap_stat(char const *path, struct stat *status);
 static int64_t clock_ns; /* since NOW_S */
 static int folder_gone;
 static struct stat folder;
-static int without_control; /* datagrams come without control messages */
-static int refused = -1;    /* index of the reply that cannot be sent */
-static int reply_count;
+static int without_control;                 /* datagrams come without control messages */
+static int64_t call_ns, header_ns;          /* what a system call that sends takes; what a message of sendmmsg() adds */
+static int refused = -1;                    /* index of the reply that cannot be sent */
+static unsigned most_together = NTS_BATCH;  /* messages that leave by one sendmmsg() */
+static int reply_count, together_count;     /* replies that were to leave; of those, by sendmmsg() */
 static size_t steps[MAX_STEPS], step_count; /* how many replies were stamped and sealed together */
+static uint8_t sealed[NTS_BATCH][NTS_MAX_REQUEST]; /* the replies of a batch */
+static size_t sealed_len[NTS_BATCH], sealed_count;
 static struct in_pktinfo last_source;
 static size_t longest; /* octets of a reply */
 
@@ -89,7 +95,24 @@ static int may_leave(int fd, size_t len)
 
 ssize_t __wrap_sendto(int fd, void const *reply, size_t len, int flags, struct sockaddr const *to, socklen_t to_len)
 {
+    clock_ns += call_ns;
     return may_leave(fd, len) ? __real_sendto(fd, reply, len, flags, to, to_len) : -1;
+}
+
+/* As the kernel does it: what cannot be sent ends the call, and is an error of the next one. */
+int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags)
+{
+    unsigned count = 0;
+
+    clock_ns += call_ns + (int64_t)n * header_ns;
+    n = n < most_together ? n : most_together;
+    while (count < n && (count == 0 || reply_count != refused)) {
+        if (!may_leave(fd, messages[count].msg_hdr.msg_iov->iov_len))
+            return -1;
+        count++;
+    }
+    together_count += (int)count;
+    return __real_sendmmsg(fd, messages, count, flags);
 }
 
 ssize_t __wrap_sendmsg(int fd, struct msghdr const *message, int flags)
@@ -97,6 +120,7 @@ ssize_t __wrap_sendmsg(int fd, struct msghdr const *message, int flags)
     struct cmsghdr const *const source = CMSG_FIRSTHDR(message);
 
     CHECK(message->msg_iovlen == 1);
+    clock_ns += call_ns;
     if (source != NULL) {
         CHECK(source->cmsg_level == IPPROTO_IP && source->cmsg_type == IP_PKTINFO);
         memcpy(&last_source, CMSG_DATA(source), sizeof last_source);
@@ -109,6 +133,12 @@ void __wrap_nts_finish(nts_engine *engine, struct request *const *requests, uint
     CHECK(step_count < MAX_STEPS);
     steps[step_count++ % MAX_STEPS] = n;
     __real_nts_finish(engine, requests, transmit, n);
+    for (size_t i = 0; i < n; i++, sealed_count++) {
+        size_t const at = sealed_count % NTS_BATCH;
+
+        sealed_len[at] = requests[i]->reply_len;
+        memcpy(sealed[at], requests[i]->reply, requests[i]->reply_len);
+    }
 }
 
 /* ---- An engine with two sockets, and a client ---------------------------------------------------------- */
@@ -140,7 +170,7 @@ static void open_bench(struct bench *b, in_addr_t address)
     CHECK(nts_engine_attach(b->engine, b->servers, 2, NULL, 0) == 1);
     nts_engine_count_into(b->engine, b->cells);
     step_count = 0;
-    reply_count = 0;
+    reply_count = together_count = 0;
 }
 
 static void close_bench(struct bench *b)
@@ -299,32 +329,66 @@ static void check_steps(void)
     close_bench(&b);
 }
 
-/* Routers may fragment long replies, alone and in a step. Short ones leave with "don't fragment". */
-static void check_fragmenting(void)
+/* Has so many batches answered at this address. Each reply is as it was sealed, and comes from there. Routers may fragment
+ * the long ones; the others leave with "don't fragment". Returns how many have left together. */
+static int answer_batches(struct bench *b, in_addr_t address, int batches)
 {
-    uint8_t packet[NTS_MAX_REQUEST];
+    static uint8_t const plain[HEADER_LEN] = {0x23};
+    uint8_t packet[NTS_MAX_REQUEST], reply[NTS_MAX_REQUEST];
     size_t const len = good_request(packet, 1, 15, 7);
+
+    together_count = 0;
+    longest = 0;
+    for (int i = 0; i < batches; i++) {
+        step_count = sealed_count = 0;
+        for (int j = 0; j < NTS_BATCH; j++)
+            send_to(b, address, 0, j % 16 == 0 ? packet : plain, j % 16 == 0 ? len : sizeof plain);
+        CHECK(nts_wait(b->engine, 1000) == 1 && nts_serve(b->engine) == NTS_BATCH);
+        CHECK(longest == len && fragmenting(b->servers[0]) == IP_PMTUDISC_PROBE);
+        for (int j = 0; j < NTS_BATCH; j++) {
+            struct sockaddr_in from;
+            socklen_t from_len = sizeof from;
+            ssize_t const got = recvfrom(b->client, reply, sizeof reply, 0, (struct sockaddr *)&from, &from_len);
+
+            CHECK(got == (ssize_t)sealed_len[j] && memcmp(reply, sealed[j], sealed_len[j]) == 0);
+            CHECK(from.sin_addr.s_addr == htonl(address));
+        }
+    }
+    return together_count;
+}
+
+/* The way that costs less is taken, even when that changes, but for one long step in 64; each batch has eight of them. A
+ * socket for all addresses has a control message with each reply. */
+static void check_ways(in_addr_t address, in_addr_t asked)
+{
+    int const batches = 16, all = batches * (NTS_BATCH - 1), tried = 2 * 8;
     struct bench b;
 
-    open_bench(&b, INADDR_LOOPBACK);
-    for (int count = 1; count <= NTS_BATCH; count += NTS_BATCH - 1) {
-        longest = 0;
-        CHECK(fragmenting(b.servers[0]) == IP_PMTUDISC_PROBE);
-        ask(&b, 0, count - 1);
-        send_to(&b, INADDR_LOOPBACK, 0, packet, len);
-        CHECK(nts_wait(b.engine, 1000) == 1 && nts_serve(b.engine) == (size_t)count);
-        CHECK(longest == len && fragmenting(b.servers[0]) == IP_PMTUDISC_PROBE);
+    open_bench(&b, address);
+    for (int round = 0; round < 4; round++) {
+        int const dear = round % 2 == 0; /* system calls */
+        int together;
+
+        call_ns = dear ? 300 : 40;
+        header_ns = dear ? 0 : 200;
+        answer_batches(&b, asked, 200); /* learns it */
+        together = answer_batches(&b, asked, batches);
+        CHECK(dear ? together >= all - tried && together < all : together > 0 && together <= tried);
     }
+    call_ns = header_ns = 0;
     close_bench(&b);
 }
 
-static void check_refused(void)
+/* Where a system call takes so long, and sendmmsg() sends so many messages at most, one reply that cannot be sent. */
+static void check_refused(int64_t takes_ns, unsigned most)
 {
     uint8_t reply[HEADER_LEN];
-    struct bench b;
 
+    call_ns = takes_ns;
+    most_together = most;
     for (refused = 0; refused < 2 * NTS_BATCH; refused++) {
         int got = 0;
+        struct bench b;
 
         open_bench(&b, INADDR_LOOPBACK);
         ask(&b, 0, 2 * NTS_BATCH);
@@ -334,9 +398,12 @@ static void check_refused(void)
             got++;
         CHECK(got == 2 * NTS_BATCH - 1);
         CHECK(b.cells[NTS_OCTETS_SENT] == (uint64_t)got * HEADER_LEN); /* only what left */
+        CHECK(together_count != 0 && (together_count > NTS_BATCH) == (takes_ns != 0));
         close_bench(&b);
     }
     refused = -1;
+    call_ns = 0;
+    most_together = NTS_BATCH;
 }
 
 /* ---- Counters ------------------------------------------------------------------------------------------ */
@@ -409,8 +476,11 @@ int main(void)
     check_missing_timestamp();
     check_source();
     check_steps();
-    check_fragmenting();
-    check_refused();
+    check_ways(INADDR_LOOPBACK, INADDR_LOOPBACK);
+    check_ways(INADDR_ANY, INADDR_LOOPBACK + 1);
+    check_refused(0, NTS_BATCH);
+    check_refused(300, NTS_BATCH);
+    check_refused(300, 3);
     check_key_ages();
     check_limit();
     return check_report("loop", "sockets");
