@@ -13,6 +13,8 @@ from pathlib import Path
 
 from testkit.processes import all_processes, children, stat_of
 
+_KERNEL_THREAD = 0x00200000  # PF_KTHREAD
+
 
 @dataclass(frozen=True)
 class Cpus:
@@ -61,10 +63,12 @@ def cpu_seconds(pids: list[int]) -> float:
 def strangers_cpu_seconds() -> float:
     """CPU time that all other processes of this machine have used, as far as they are to be seen.
 
-    With that of children which have ended, so it is the difference of two calls that tells something.
+    With that of children which have ended, so it is the difference of two calls that tells something. Without that of
+    the kernel's threads, which work for the servers too.
     """
     others = set(all_processes()) - set(family(os.getpid()))
-    ticks = sum(int(field) for pid in others for field in stat_of(pid)[11:15])
+    found = [stat_of(pid) for pid in others]
+    ticks = sum(int(field) for stat in found if stat and not int(stat[6]) & _KERNEL_THREAD for field in stat[11:15])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
