@@ -15,6 +15,7 @@
     fleets            a fleet of real servers and agents on such hosts
     fleet_load        a client that brings young and old cookies to all servers of a fleet
     folder_fleets     members of a fleet whose plan lies in a folder
+    kubelet           volumes as the kubelet makes them of a Secret, replaced by renaming a link
     engine            the native engine, step by step, without sockets and with them
     engine_packets    packets that it covers, bad ones, and those that it must hand over
     engine_parity     the native engine beside the reference
