@@ -18,7 +18,7 @@ from nts.fleet.fleet import ACKS, MEMBERS, Fleet, parts_of
 from nts.fleet.local import Memory
 from nts.fleet.plan import Ack, Plan
 from nts.fleet.steps import GoneBack, NotNow
-from nts.fleet.store import PLAN, Unreachable
+from nts.fleet.store import PLAN, Refused, Unreachable
 from nts.system import console, files, privileges
 
 _PAUSE = 0.5  # seconds
@@ -104,8 +104,19 @@ def join(config: FleetConfig, *, force: bool) -> None:
             f"this host has keys that the fleet does not have: {names}",
             hint="--force removes them: clients with cookies of this host are then refused once",
         )
-    if config.name in plan.tokens and not force and config.name in fleet.alive():
-        raise ConfigError(f"{config.name} is a member, and its agent runs", hint="[fleet] name must be this host's own")
+    if config.name in plan.tokens and not force:
+        value = memory.load()
+        if config.name in fleet.alive():
+            why = "its agent runs"
+        elif value is None or fleet.recall(value).tokens.get(config.name) != plan.tokens[config.name]:
+            why = "this host does not remember that it joined"
+        else:
+            why = ""
+        if why:
+            raise ConfigError(
+                f"{config.name} is a member already, and {why}",
+                hint="[fleet] name must be this host's own; --force if this is that host, installed anew",
+            )
     memory.forget()
     joined = fleet.change(lambda p: steps.join(p, config.name, os.urandom(4).hex()))
     agent = Agent(fleet, config.name, target, memory, leads=False, lease=config.fleet.lease, poll=config.fleet.poll)
@@ -250,7 +261,10 @@ def grant(config: FleetConfig, cert: Path, key: Path, users: list[str], *, enabl
     etcd = etcd_backend()
     cluster = etcd.Cluster(config.etcd.endpoints, etcd.credentials(config.etcd.ca, cert, key))
     role = f"nts{config.fleet.prefix.rstrip('/').replace('/', '-')}"
-    etcd.grant(cluster, config.fleet.prefix, role, tuple(users), enable=enable)
+    try:
+        etcd.grant(cluster, config.fleet.prefix, role, tuple(users), enable=enable)
+    except Refused as e:
+        raise Refused(str(e), hint="--root-cert must name a certificate of etcd's user root") from None
     cluster.close()
     print(f"role {role} may read and write below {config.fleet.prefix}: {', '.join(users)}")
     if not enable:

@@ -185,6 +185,12 @@ class Agent:
         steps.accept(self.held, plan)
         if token is None and plan.spread is None:
             raise NotAMember(f"{self.name} is no member of this fleet: its keys stay as they are")
+        before = self.held.tokens.get(self.name) if self.held else None
+        if before not in (None, token) and self._remembered_token() != token:
+            raise NotAMember(
+                f"another host has joined as {self.name}: the keys of this one stay as they are",
+                hint="[fleet] name must be this host's own; then fleet_helper.py join",
+            )
         if self.held is not None and self.held.version == plan.version:
             self._repair(plan)
         else:
@@ -194,6 +200,11 @@ class Agent:
             self.held, self._held_wrap = plan, self._fleet.wrap
         if token is not None and plan.spread is None:
             self._acknowledge(plan, token)
+
+    def _remembered_token(self) -> str | None:
+        """Of the last joining of this host, which another process may have seen to."""
+        value = self._memory.load()
+        return self._fleet.recall(value).tokens.get(self.name) if value is not None else None
 
     def _acknowledge(self, plan: Plan, token: str) -> None:
         ack = Ack(token, plan.version, plan.holds, self._fleet.wrapping().ids, int(time.time()))

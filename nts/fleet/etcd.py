@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what fails is reported here
 import grpc
 from aetcd import rpc
 
-from nts.base.errors import NTSError
+from nts.base.errors import ConfigError, NTSError
 from nts.base.text import harmless
 from nts.fleet.store import LEADER, PLAN, Item, Refused, Unreachable
 from nts.system import files
@@ -40,9 +41,36 @@ _FINAL = {  # no other endpoint would say anything else
 }  # fmt: skip
 
 
+_MEANINGS = (  # of what gRPC says
+    ("Connection refused", "connection refused"),
+    ("Deadline Exceeded", f"no answer in {_TIMEOUT:.0f} s"),
+    ("errors resolving", "no such name"),
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate is not from the CA in [etcd] ca"),
+    ("Hostname Verification", "its certificate is for another name"),
+    ("TSI_DATA_CORRUPTED", "it refuses the certificate of this host"),
+)
+_FILES_HINT = 'docs/fleet.md, "Set it up", describes the files'
+
+
 def credentials(ca: Path, cert: Path, key: Path) -> Any:
-    """Of a client. ConfigError when a file cannot be read."""
-    return grpc.ssl_channel_credentials(files.read(ca), files.read(key), files.read(cert))
+    """Of a client. ConfigError when a file cannot be used, which gRPC would only say later, and not why."""
+    texts = [files.read(path, hint=_FILES_HINT) for path in (ca, key, cert)]
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except ssl.SSLError:
+        raise ConfigError(f"{ca} holds no usable PEM certificate", hint=_FILES_HINT) from None
+    try:
+        context.load_cert_chain(cert, key, password=lambda: "")
+    except ssl.SSLError:
+        raise ConfigError(
+            f"{cert} and {key} do not hold a certificate and its key without a password, in PEM", hint=_FILES_HINT
+        ) from None
+    return grpc.ssl_channel_credentials(*texts)
+
+
+def _reason(details: str) -> str:
+    """Why an endpoint gave no answer."""
+    return next((meaning for sign, meaning in _MEANINGS if sign in details), harmless(details, 120))
 
 
 def _end(prefix: bytes) -> bytes:
@@ -60,17 +88,20 @@ class Cluster:
 
     def call(self, stub: Any, method: str, request: Any) -> Any:
         """One answer. Unreachable when no endpoint gives one, Refused when it is an error."""
-        failures = []
+        failures: dict[str, list[str]] = {}
         for _ in self._channels:
             current = self._current
             try:
                 return getattr(stub(self._channels[current]), method)(request, timeout=_TIMEOUT)
             except grpc.RpcError as e:
-                failures.append(f"{self._names[current]}: {harmless(e.details() or e.code().name, 120)}")
+                reason = _reason(e.details() or e.code().name)
                 if e.code() in _FINAL:
-                    raise Refused(f"etcd refuses: {failures[-1]}") from None
+                    raise Refused(f"etcd refuses: {self._names[current]}: {reason}") from None
+                failures.setdefault(reason, []).append(self._names[current])
                 self._next(current)
-        raise Unreachable(f"etcd is out of reach ({'; '.join(failures)})") from None
+        reasons = "; ".join(f"{reason} ({', '.join(names)})" for reason, names in failures.items())
+        hint = "compare [etcd] in fleet.ini with etcd's own certificates" if "certificate" in reasons else None
+        raise Unreachable(f"etcd is out of reach: {reasons}", hint=hint) from None
 
     def keep_alive(self, lease: int) -> int:
         """Seconds for which the lease lives on; 0: it is gone."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nts.base.errors import ConfigError, NTSError
-from nts.fleet.envelope import Random, Wrapping, wrap_of
+from nts.fleet.envelope import NotOurs, Random, Wrapping, wrap_of
 from nts.fleet.plan import Ack, OtherMembers, Plan, decode_ack, decode_clock, decode_plan, encode_ack, encode_plan
 from nts.fleet.steps import NotNow
 from nts.fleet.store import LEADER, PLAN, Store
@@ -68,9 +68,13 @@ class Fleet:
         raise missing
 
     def recall(self, value: bytes) -> Plan:
-        """The plan of a `Shared.value`. NotOurs or OtherMembers when it is not genuine."""
+        """The plan of a `Shared.value`. NotOurs when it is not genuine."""
         plan, self._members = parts_of(value).values()
-        return self._opened(plan)
+        try:
+            return self._opened(plan)
+        except (NotOurs, OtherMembers) as e:
+            hint = "fleet_helper.py join --force makes it anew, if the wrapping key is that of the other members"
+            raise NotOurs(f"what this host remembers ([fleet] memory) cannot be used: {e}", hint=hint) from None
 
     def _opened(self, value: bytes) -> Plan:
         plan = decode_plan(*self.wrapping().open(PLAN, value), self._members)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from nts.base.errors import ConfigError
 from nts.fleet.etcd import Cluster, Etcd, credentials, grant
 from nts.fleet.store import Refused, Unreachable
 from testkit.etcd import EtcdCluster, make_certificate
@@ -114,11 +115,31 @@ def test_a_member_can_read_and_write_below_the_prefix_and_nowhere_else(etcd: Etc
 
 
 def test_without_a_certificate_of_the_cluster_nobody_gets_in(etcd: EtcdCluster, tmp_path: Path) -> None:
-    cert, key = make_certificate(tmp_path, "member")
-    for ca in (etcd.ca, tmp_path / "ca.pem"):
-        outside = Etcd(Cluster(tuple(etcd.endpoints.split(", ")), credentials(ca, cert, key)), "/nts/", 2)
-        with pytest.raises(Unreachable, match="etcd is out of reach"):
+    foreign = make_certificate(tmp_path, "member")
+    by_name = etcd.endpoints.replace("127.0.0.1", "localhost")
+    for endpoints, ca, pair, why in (
+        (etcd.endpoints, etcd.ca, foreign, "it refuses the certificate of this host"),
+        (etcd.endpoints, tmp_path / "ca.pem", foreign, "its certificate is not from the CA in "),
+        (by_name, etcd.ca, etcd.root, "its certificate is for another name"),
+    ):
+        outside = Etcd(Cluster(tuple(endpoints.split(", ")), credentials(ca, *pair)), "/nts/", 2)
+        with pytest.raises(Unreachable, match=f"etcd is out of reach: {why}.* \\({endpoints}\\)") as caught:
             outside.read("")
+        assert caught.value.hint == "compare [etcd] in fleet.ini with etcd's own certificates"
+
+
+def test_files_that_are_no_certificates_are_named(etcd: EtcdCluster, tmp_path: Path) -> None:
+    _, other = make_certificate(tmp_path, "other")
+    cert, key = etcd.root
+    (text := tmp_path / "text").write_text("hello")
+    for ca, one, two, why in (
+        (text, cert, key, "text holds no usable PEM certificate"),
+        (etcd.ca, text, key, "text and .*root.key do not hold a certificate and its key"),
+        (etcd.ca, cert, other, "root.pem and .*other.key do not hold"),
+        (etcd.ca, cert, tmp_path / "none", "cannot read .*none: No such file"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            credentials(ca, one, two)
 
 
 def test_an_endpoint_that_fails_is_replaced(etcd: EtcdCluster) -> None:

@@ -132,6 +132,34 @@ def test_what_cannot_be_done_is_one_line(pair: tuple[FolderMember, FolderMember]
     one_error(a.run("agent"), 2, "rotate_every is set, but the fleet rotates")
 
 
+def test_two_hosts_with_one_name_are_noticed(pair: tuple[FolderMember, FolderMember]) -> None:
+    a, b = pair
+    a.must("join")  # it is that member
+    b.ini.write_text(b.ini.read_text().replace("name = b", "name = a"))
+    one_error(b.run("join"), 2, "a is a member already, and this host does not remember that it joined")
+    with a.agent() as agent:
+        assert eventually(lambda: a.status()["members"][0]["agent"] == "runs")
+        one_error(b.run("join"), 2, "a is a member already, and its agent runs")
+        a.must("join", "--force")
+        assert eventually(lambda: a.status()["waits_for"] == ["b"] or a.status()["waits_for"] == [])
+        assert "another host" not in agent.output(), "it was this one"
+        b.must("join", "--force")
+        agent.wait_for("another host has joined as a: the keys of this one stay as they are")
+        b.ini.write_text(b.ini.read_text().replace("name = a", "name = b"))
+        a.must("join", "--force")
+        b.must("join", "--force")
+        assert eventually(lambda: a.status()["waits_for"] == [])
+
+
+def test_a_memory_that_cannot_be_used_is_named(pair: tuple[FolderMember, FolderMember]) -> None:
+    a, _ = pair
+    (a.folder / "fleet.state").write_text("x")
+    for command in (("agent",), ("rotate",), ("join",), ("init", "--restore")):
+        one_error(a.run(*command), 1, r"what this host remembers \(\[fleet\] memory\) cannot be used")
+    a.must("join", "--force")
+    a.must("leave")
+
+
 def test_a_wrong_wrapping_key_opens_nothing(pair: tuple[FolderMember, FolderMember]) -> None:
     a, _ = pair
     key = a.folder / "../fleet.key"
