@@ -101,7 +101,7 @@ class EtcdCluster:
 
     def wait(self) -> None:
         """Until all members are well."""
-        assert eventually(lambda: self.ctl("endpoint", "health", "--cluster").returncode == 0, 30), self.logs()
+        assert eventually(lambda: self.ctl("endpoint", "health", "--cluster").returncode == 0, 60), self.logs()
 
     def ctl(self, *arguments: str, at: str = "") -> subprocess.CompletedProcess[str]:
         """etcdctl, as root of etcd; `at` one endpoint, or all."""

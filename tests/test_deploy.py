@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from nts.server import config
+from nts.system import certs
 from nts.system.console import COMMANDS
 from testkit.processes import ROOT, Process, Suite, ask_udp
 from tools import manuals
@@ -121,8 +122,8 @@ def test_each_command_has_a_man_page_and_completion(installed: Path) -> None:
 def test_a_fleet_on_etcd_is_installed_too(installed: Path, tmp_path: Path) -> None:
     """Where the checkout has its optional packages: this one asks etcd, and finds none."""
     (tmp_path / "fleet.key").write_text("00" * 32)
-    for name in ("etcd-ca.pem", "etcd-client.pem", "etcd-client.key"):
-        (tmp_path / name).touch()
+    cert, key, ca = (tmp_path / name for name in ("etcd-client.pem", "etcd-client.key", "etcd-ca.pem"))
+    certs.make(("localhost",), cert=cert, key=key, ca=ca)
     (tmp_path / "fleet.ini").write_text("[etcd]\nendpoints = 127.0.0.1:9\n")
     line = command(installed, "fleet_helper.py", "status", "-c", tmp_path / "fleet.ini")
     done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)

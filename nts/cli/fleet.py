@@ -207,11 +207,11 @@ def revoke(config: FleetConfig, name: str) -> None:
     plan = fleet.change(lambda p: steps.revoke(p, name, _fresh(p, 0), clock))
     console.warn(f"clients with cookies of {name} are refused from now on, and do a new key exchange")
     print(f"key {name} is gone from the plan, version {plan.version}; {plan.active.name} seals")
-    late = steps.lagging(plan, fleet.acks()[0]) if plan.spread is None else []
+    late = steps.holding(plan, fleet.acks()[0], name) if plan.spread is None else []
     end = time.monotonic() + config.fleet.poll
     while late and time.monotonic() < end:
         fleet.store.wait(_PAUSE)
-        late = steps.lagging(plan, fleet.acks()[0])
+        late = steps.holding(plan, fleet.acks()[0], name)  # the leader may take the plan further meanwhile
     if late:
         raise NotNow(f"these still have key {name}: {', '.join(late)}", hint="stop the servers there")
 

@@ -39,6 +39,18 @@ def lagging(plan: Plan, acks: Mapping[str, Ack]) -> list[str]:
     ]
 
 
+def holding(plan: Plan, acks: Mapping[str, Ack], name: str) -> list[str]:
+    """The members that have not acknowledged this version, or a later one, without the key of this name."""
+    return [
+        member
+        for member, token in plan.members
+        if (ack := acks.get(member)) is None
+        or ack.token != token
+        or ack.version < plan.version
+        or any(held.startswith(f"{name} ") for held in ack.holds)
+    ]
+
+
 def is_held(plan: Plan, acks: Mapping[str, Ack], clock: int) -> bool:
     """Whether every member has carried out this version."""
     if plan.spread is None:

@@ -71,6 +71,21 @@ def test_every_member_counts_from_the_moment_it_joins_and_by_its_own_token() -> 
     assert steps.next_step(steps.leave(joined, "b"), acks, 0) is not None
 
 
+def test_who_still_holds_a_revoked_key_does_not_depend_on_what_the_leader_does_next() -> None:
+    before = steps.stage(fleet(), B, 0)
+    token = before.tokens["a"]
+    revoked = steps.revoke(before, "0001", C, 0)
+    gone, later = (
+        Ack(token, revoked.version, revoked.holds),
+        Ack(token, revoked.version + 1, ("0003 old", "0002 active")),
+    )
+    assert steps.holding(revoked, {"a": gone}, "0001") == steps.holding(revoked, {"a": later}, "0001") == []
+    another_plan = Ack(token, revoked.version, ("0001 active",))
+    for ack in (Ack(token, before.version, before.holds), another_plan, Ack("of another joining", 9, revoked.holds)):
+        assert steps.holding(revoked, {"a": ack}, "0001") == ["a"]
+    assert steps.holding(revoked, {}, "0001") == ["a"]
+
+
 def test_by_time_the_leader_counts_from_when_it_first_sees_a_version() -> None:
     now = steps.stage(fleet(spread=5), B, 0)
     seen = steps.next_step(now, {}, 100)
