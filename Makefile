@@ -13,7 +13,7 @@ FUZZ_SECONDS := 4
 PYTEST_ARGS :=
 SANITIZE_CFLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 # Tests wait more than they compute: more of them at a time than a small machine has CPUs.
-PYTEST := -m pytest -n 3 --dist loadfile
+PYTEST := -m pytest -n 4 --dist loadfile
 BENCH_ARGS :=
 MATRIX_ARGS :=
 # Debian releases whose chrony, NTPsec and ntpd-rs take part, beside those of this machine.
