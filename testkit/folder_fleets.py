@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from testkit.key_files import ids
-from testkit.processes import ROOT, Process, run, write_ini
+from testkit.processes import ROOT, Process, eventually, run, write_ini
 
 
 @dataclass
@@ -82,3 +82,14 @@ def members(folder: Path, *names: str) -> list[FolderMember]:
     """Members that share one folder, not joined yet."""
     (folder / "shared").mkdir()
     return [FolderMember(folder / name, folder / "shared") for name in names]
+
+
+@contextlib.contextmanager
+def leading(folder: Path, *, spread: int, life: int) -> Iterator[FolderMember]:
+    """A fleet by time, with one member, which leads; `spread` and `life` of cookies in seconds."""
+    (folder / "original").mkdir()
+    member = FolderMember(folder / "a", folder / "original")
+    member.must("init", "--spread", f"{spread}s", "--cookie-life", f"{life}s")
+    with member.agent():
+        assert eventually(lambda: (member.shared / "clock").exists())
+        yield member

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,11 @@ from pathlib import Path
 import pytest
 
 import nts
+from nts.check.client import ntpsec
+from nts.check.model import Skipped
 from nts.check.peer import Authority
 from nts.codec.keyring import KeyRing, MasterKey
+from testkit.namespaces import own_loopback
 from testkit.processes import Suite, running_suite
 
 
@@ -53,6 +57,25 @@ def own_suite(tmp_path: Path) -> Iterator[Suite]:
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """A throwaway CA, for the servers that tests play themselves."""
     return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def ntpd_command() -> list[str]:
+    """What runs NTPsec's ntpd. Skips where that is not, or may not have port 123."""
+    try:
+        command = ntpsec._command()
+    except Skipped as e:
+        pytest.skip(str(e))
+    if os.geteuid() != 0:
+        pytest.skip("only root may have UDP port 123")
+    return command
+
+
+@pytest.fixture
+def ntpd(ntpd_command: list[str]) -> Iterator[list[str]]:
+    """The same, in a network of the test's own."""
+    with own_loopback():
+        yield ntpd_command
 
 
 @pytest.fixture

@@ -158,8 +158,7 @@ def _plan(read: dict[str, Any], secret: bytes, members: bytes) -> Plan:
         for (name, phase, since, until), master in zip(read.pop("keys"), masters, strict=True)
     )
     listed = tuple(sorted(json.loads(members).items()))
-    cookie_format = CookieFormat(read.pop("cookie_format", CookieFormat.OWN))
-    plan = Plan(**{**read, "members": listed, "keys": keys, "cookie_format": cookie_format})
+    plan = Plan(**{**read, "members": listed, "keys": keys, "cookie_format": CookieFormat(read["cookie_format"])})
     if len(plan.of(Phase.ACTIVE)) != 1 or len(plan.of(Phase.STAGED)) > 1:
         raise ValueError
     return plan

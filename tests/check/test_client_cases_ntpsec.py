@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ from nts.check import runner
 from nts.check.client import CASES, ntpsec
 from nts.check.client.ntpsec import NtpsecClient
 from nts.check.client.probe import ClientProbe
-from nts.check.model import Grade, Result, Skipped
+from nts.check.model import Grade, Result
 from nts.check.peer import Authority
 from testkit.namespaces import own_loopback
 
@@ -24,19 +23,8 @@ def run_case(number: str, authority: Authority) -> Result[ClientProbe]:
     return result
 
 
-@pytest.fixture
-def ntpd() -> None:
-    """Skip where NTPsec is not, or may not be root."""
-    try:
-        ntpsec._command()
-    except Skipped as e:
-        pytest.skip(str(e))
-    if os.geteuid() != 0:
-        pytest.skip("only root may have UDP port 123")
-
-
 @pytest.mark.interop
-@pytest.mark.usefixtures("ntpd")
+@pytest.mark.usefixtures("ntpd_command")
 @pytest.mark.parametrize("number", ["C02", "C14", "C20", "C25"])
 def test_ntpsec_is_run_and_judged(number: str, authority: Authority) -> None:
     before = time.time() - time.monotonic()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from testkit.fleet_load import Load
-from testkit.folder_fleets import FolderMember
+from testkit.folder_fleets import FolderMember, leading
 from testkit.kubelet import Kubelet
 from testkit.processes import Suite, eventually
 
@@ -34,11 +34,7 @@ def servers(folder: Path, keys: Path) -> Suite:
 
 @pytest.fixture
 def leader(tmp_path: Path) -> Iterator[FolderMember]:
-    (tmp_path / "original").mkdir()
-    member = FolderMember(tmp_path / "a", tmp_path / "original")
-    member.must("init", "--spread", f"{SPREAD}s", "--cookie-life", f"{LIFE}s")
-    with member.agent():
-        assert eventually(lambda: (member.shared / "clock").exists())
+    with leading(tmp_path, spread=SPREAD, life=LIFE) as member:
         yield member
 
 

@@ -22,7 +22,7 @@ import pytest
 
 from nts.system import certs
 from testkit.fleet_load import Load
-from testkit.folder_fleets import FolderMember
+from testkit.folder_fleets import FolderMember, leading
 from testkit.key_files import ids
 from testkit.kubelet import Kubelet, write_volume
 from testkit.processes import ROOT, Process, eventually, free_port
@@ -150,11 +150,7 @@ class Pod:
 
 @pytest.fixture
 def leader(tmp_path: Path) -> Iterator[FolderMember]:
-    (tmp_path / "original").mkdir()
-    member = FolderMember(tmp_path / "a", tmp_path / "original")
-    member.must("init", "--spread", f"{SPREAD}s", "--cookie-life", f"{LIFE}s")
-    with member.agent():
-        assert eventually(lambda: (member.shared / "clock").exists())
+    with leading(tmp_path, spread=SPREAD, life=LIFE) as member:
         yield member
 
 

@@ -16,8 +16,6 @@ from pathlib import Path
 import pytest
 
 from nts.base.registry import NTP_PORT
-from nts.check.client import ntpsec
-from nts.check.model import Skipped
 from nts.codec import foreign_keys
 from nts.codec.aead import SessionKeys
 from nts.codec.keyring import COOKIE_AEAD, CookieFormat, ForeignKey
@@ -28,7 +26,6 @@ from nts.system import certs
 from testkit import chrony
 from testkit.chrony import Chronyd
 from testkit.folder_fleets import FolderMember, members
-from testkit.namespaces import own_loopback
 from testkit.processes import ask_udp, eventually, free_port, one_error, write_ini
 
 pytestmark = pytest.mark.interop
@@ -182,19 +179,6 @@ def test_a_fleet_changes_its_format_and_keeps_its_keys(tmp_path: Path) -> None:
         member.must(command)
     assert a.ids() == b.ids() == before
     assert b.status()["cookie_format"] == "chrony"
-
-
-@pytest.fixture
-def ntpd() -> Iterator[list[str]]:
-    """What runs NTPsec's ntpd, in a network of the test's own."""
-    try:
-        command = ntpsec._command()
-    except Skipped as e:
-        pytest.skip(str(e))
-    if os.geteuid() != 0:
-        pytest.skip("only root may have UDP port 123")
-    with own_loopback():
-        yield command
 
 
 def test_ntpsecs_ntpd_is_restarted_at_each_step(tmp_path: Path, ntpd: list[str]) -> None:

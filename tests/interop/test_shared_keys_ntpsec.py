@@ -12,8 +12,6 @@ import pytest
 
 from nts.base.errors import ExitCode
 from nts.base.registry import KE_PORT, NTP_PORT
-from nts.check.client import ntpsec
-from nts.check.model import Skipped
 from nts.client import ke_session
 from nts.client.ke_session import Result
 from nts.codec.aead import Aead
@@ -22,25 +20,11 @@ from nts.protocol import ts_client
 from nts.protocol.ts_client import AnswerKind
 from nts.server import keystore, peer_file
 from nts.server.config import ForeignFile
-from testkit.namespaces import own_loopback
 from testkit.processes import HAS_ENGINE, NO_ENGINE, Process, Suite, ask_udp, eventually, run
 
 pytestmark = pytest.mark.interop
 ENGINES = ["python", pytest.param("native", marks=pytest.mark.skipif(not HAS_ENGINE, reason=NO_ENGINE))]
 HOST = "127.0.0.1"
-
-
-@pytest.fixture
-def ntpd() -> Iterator[list[str]]:
-    """What runs ntpd, in a network of the test's own. Skips where NTPsec is not, or may not have port 123."""
-    try:
-        command = ntpsec._command()
-    except Skipped as e:
-        pytest.skip(str(e))
-    if os.geteuid() != 0:
-        pytest.skip("only root may have UDP port 123")
-    with own_loopback():
-        yield command
 
 
 def suite_of(folder: Path, engine: str, **keys: object) -> Suite:
