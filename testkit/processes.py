@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import signal
 import socket
@@ -43,17 +44,22 @@ def loopback_works(address: str) -> bool:
 HAS_V6 = loopback_works("::1")
 needs_v6 = pytest.mark.skipif(not HAS_V6, reason="this machine has no ::1: enable IPv6 on the loopback interface")
 V6_PARAM = pytest.param("::1", marks=needs_v6)
+_OURS = random.SystemRandom()  # tests in other processes take other ports
 V6_IF_ANY = ("::1",) if HAS_V6 else ()
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """A port that was free a moment ago, on IPv4 and, where the machine has it, IPv6."""
+    """A port that was free a moment ago, on IPv4 and, where the machine has it, IPv6.
+
+    The kernel gives clients none of these, so nobody takes it while its server is down.
+    """
     family, everywhere = (socket.AF_INET6, "::") if HAS_V6 else (socket.AF_INET, "0.0.0.0")
-    with socket.socket(family, kind) as sock:
-        if HAS_V6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        sock.bind((everywhere, 0))
-        return int(sock.getsockname()[1])
+    while True:
+        with socket.socket(family, kind) as sock, contextlib.suppress(OSError):
+            if HAS_V6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            sock.bind((everywhere, _OURS.randrange(10000, 32768)))
+            return int(sock.getsockname()[1])
 
 
 def unmeasured() -> dict[str, str]:
